@@ -1,0 +1,108 @@
+"""What the run runs on: a quiet TensorFlow, the device asked for, and a description of both for the record."""
+
+import contextlib
+import importlib.metadata
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps TensorFlow's start-up notices off the screen; shows them if the block fails.
+
+    TF_CPP_MIN_LOG_LEVEL alone does not: some are written before the logger is set up.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as notices:
+        os.dup2(notices.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            notices.seek(0)
+            os.write(saved, notices.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def choose(asked: str, tf32: bool) -> "tf.config.LogicalDevice":
+    """Returns the device to train on, made ready; raises InputError if `asked` is gpu and there is none."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if asked == "gpu" and not gpus:
+        raise InputError(
+            "--device=gpu: TensorFlow sees no GPU. Install its CUDA build with "
+            "`python -m pip install -r requirements-gpu.txt` and check nvidia-smi, or use --device=cpu"
+        )
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    tf.config.experimental.enable_tensor_float_32_execution(tf32)
+    return tf.config.list_logical_devices("GPU" if gpus and asked != "cpu" else "CPU")[0]
+
+
+def describe(device: "tf.config.LogicalDevice") -> str:
+    """Returns the name of a device as its maker calls it."""
+    import tensorflow as tf
+
+    if device.device_type == "GPU":
+        index = int(device.name.rsplit(":", 1)[1])
+        details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[index])
+        return details.get("device_name", "GPU")
+    return cpu_model()
+
+
+def cpu_model() -> str:
+    """Returns the CPU's model, from /proc/cpuinfo where there is one."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.split(":", 1)[1].split())
+    return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Returns the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def environment(device: "tf.config.LogicalDevice", mode: str, tf32: bool) -> dict[str, Any]:
+    """Returns what a reader of a record must know to compare its figures with others."""
+    version = importlib.metadata.version
+    return {
+        "python": platform.python_version(),
+        "tensorflow": version("tensorflow"),
+        "tensorflow_datasets": version("tensorflow-datasets"),
+        "device_kind": device.device_type,
+        "device_name": describe(device),
+        "cpu_model": cpu_model(),
+        "cores": cores(),
+        "os": platform.platform(),
+        "git_commit": _git_commit(),
+        "xla": mode == "xla",
+        "tf32": tf32,
+    }
+
+
+def _git_commit() -> str | None:
+    """Returns this project's commit, `-dirty` behind it if files differ; None outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,37 @@
+"""The honest clock: where the seconds of a run went, in parts that add up to the wall clock."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+PARTS = ("import", "data", "compile", "train", "evaluate")
+
+
+class Ledger:
+    """Seconds of each part of a run. What no part claims is `other`.
+
+    A device computes behind the program's back, so `barrier` is called before each reading of the clock.
+    """
+
+    def __init__(self, start: float | None = None, clock: Callable[[], float] = time.perf_counter):
+        self.clock, self.start = clock, clock() if start is None else start
+        self.barrier: Callable[[], None] = lambda: None
+        self.parts = dict.fromkeys(PARTS, 0.0)
+
+    @contextlib.contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Charges the time of the `with` block to `part`. Blocks do not nest."""
+        began = self._now()
+        try:
+            yield
+        finally:
+            self.parts[part] += self._now() - began
+
+    def _now(self) -> float:
+        self.barrier()
+        return self.clock()
+
+    def seconds(self) -> dict[str, float]:
+        """Returns the seconds of each part, of `other`, and `total`: the wall clock since the start."""
+        total = self._now() - self.start
+        return self.parts | {"other": total - sum(self.parts.values()), "total": total}

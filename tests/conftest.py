@@ -1,0 +1,61 @@
+"""What the tests share: small learnable data in tfds's place, and the real commands in a subprocess."""
+
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import data
+
+PROJECT = pathlib.Path(__file__).parent.parent
+
+
+def learnable_split(num_examples: int, seed: int, num_classes: int = 10) -> data.Split:
+    """Returns 28x28 images with a bright row pair that says the class, under noise."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(num_classes, size=num_examples).astype(np.int32)
+    images = rng.integers(0, 120, size=(num_examples, 28, 28), dtype=np.uint8)
+    for i, label in enumerate(labels):
+        images[i, 2 * label : 2 * label + 2] += 90
+    return data.Split(images.reshape(num_examples, 784), labels)
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset() -> data.Dataset:
+    """A dataset of 660 training, 60 validation and 100 test examples that softmax regression can learn."""
+    train, test = learnable_split(720, seed=1), learnable_split(100, seed=2)
+    names = [str(digit) for digit in range(10)]
+    validation = data.Split(train.images[:60], train.labels[:60])
+    return data.Dataset("mnist", data.Split(train.images[60:], train.labels[60:]), validation, test, names, (28, 28, 1))
+
+
+@pytest.fixture
+def tiny_data_dir(tiny_dataset: data.Dataset, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A data_dir in which `tiny_dataset` stands decoded as mnist, so that no run needs tfds."""
+    folder = tmp_path / "data" / "mnist" / "3.0.1"
+    folder.mkdir(parents=True)
+    splits = {"train": (tiny_dataset.validation, tiny_dataset.train), "test": (tiny_dataset.test,)}
+    arrays = {f"{name}_images": np.concatenate([part.images for part in parts]) for name, parts in splits.items()}
+    arrays |= {f"{name}_labels": np.concatenate([part.labels for part in parts]) for name, parts in splits.items()}
+    np.savez(folder / data.DECODED, **arrays, class_names=tiny_dataset.class_names, image_shape=(28, 28, 1))
+    return tmp_path / "data"
+
+
+Command = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture
+def run_train(tiny_data_dir: pathlib.Path) -> Command:
+    """Runs the real `python train.py` on the tiny data; further flags are the arguments."""
+
+    def run(*arguments: str, **options: object) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(PROJECT / "train.py"), f"--data_dir={tiny_data_dir}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+    return run

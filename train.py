@@ -1,0 +1,188 @@
+"""Trains softmax regression: python train.py --batch_size=10 --lr=0.01"""
+
+import time
+
+START = time.perf_counter()
+
+import concurrent.futures
+import dataclasses
+import math
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import devices
+import extras
+import flags
+import report
+from errors import InputError, RunError, exit_with_one_line
+from ledger import Ledger
+
+if TYPE_CHECKING:  # at run time TensorFlow, 2.5 s, comes once the flags are known to be good
+    import numpy as np
+    import tensorflow as tf
+
+    import data
+
+# A call has a fixed cost of 0.25 ms and each size one compilation of 0.25 s: few sizes, the largest long enough
+# to hide the call (500 steps take 5 ms) and short enough for Ctrl-C and for memory.
+BLOCK_SIZES = (500, 200, 50, 10, 1)
+BLOCK_BYTES = 64 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Steps [start, stop) of a run, taken in one call; `evaluate` says whether an evaluation follows."""
+
+    start: int
+    stop: int
+    evaluate: bool
+
+
+def plan(config: flags.Config, num_examples: int, num_features: int, start: int = 0) -> Iterator[Block]:
+    """Yields the blocks of a run from step `start` on: cut at evaluations and at an epoch's smaller last batch."""
+    steps_per_epoch = math.ceil(num_examples / config.batch_size)
+    total = min(config.epochs * steps_per_epoch, config.max_steps or math.inf)
+    most = max(1, BLOCK_BYTES // (config.batch_size * num_features))
+    while start < total:
+        epoch_end = (start // steps_per_epoch + 1) * steps_per_epoch
+        cuts = [total, epoch_end, epoch_end - 1 if num_examples % config.batch_size else epoch_end]
+        if config.eval_every:
+            cuts.append(start + 1 if start < config.eval_first else total)
+            cuts.append((start // config.eval_every + 1) * config.eval_every)
+        room = min(cut for cut in cuts if cut > start) - start
+        stop = start + max(size for size in BLOCK_SIZES if size <= max(1, min(room, most)))
+        on_cadence = config.eval_every and (stop <= config.eval_first or stop % config.eval_every == 0)
+        yield Block(start, stop, evaluate=stop == total or bool(on_cadence))
+        start = stop
+
+
+class Trainer:
+    """One run: the model, the data on the device, and the programs compiled for them.
+
+    While it trains, `examples` counts what was trained on, `step` the steps taken, `loss` is the mean loss of an
+    example in the newest block, and `accuracies` the [step, validation accuracy] of each evaluation.
+    """
+
+    def __init__(self, config: flags.Config, dataset: "data.Dataset", ledger: Ledger):
+        import tensorflow as tf
+
+        import data
+        import model
+
+        if config.batch_size > len(dataset.train):
+            raise InputError(
+                f"--batch_size={config.batch_size}: must be at most the {len(dataset.train)} training images "
+                f"of {dataset.name}"
+            )
+        self.config, self.dataset, self.ledger = config, dataset, ledger
+        self.model = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
+        self.source = data.InMemory(dataset.train, config.batch_size, config.seed, config.shuffle)
+        self.run_steps = model.block_runner(self.model, config.mode, mean=config.loss_reduction == "mean")
+        self.compiled, self.num_correct = model.compiled, model.num_correct
+        self.validation = model.scale(dataset.validation.images), tf.constant(dataset.validation.labels)
+        self.test = tf.constant(dataset.test.images), tf.constant(dataset.test.labels)
+        self.lr, self.no_lr = tf.constant(config.lr), tf.constant(0.0)
+        self.step, self.examples, self.loss, self.accuracies = 0, 0, math.nan, []
+        self.observers = extras.observers(self)
+        self.blocks = list(plan(config, len(dataset.train), dataset.num_features, self.step))
+
+    def compile(self) -> None:
+        """Makes a program for each shape of block and calls it once; at a learning rate of 0 no weight moves."""
+        blocks = {self.source.shape(block.start, block.stop): block for block in self.blocks}
+        with concurrent.futures.ThreadPoolExecutor(devices.cores()) as pool:
+            self.programs = dict(zip(blocks, pool.map(self._program, blocks.values()), strict=True))
+        for examples in (self.validation, self.test):
+            self.num_correct(self.model, *examples)
+
+    def _program(self, block: Block) -> Callable[..., "tf.Tensor"]:
+        """Returns the program of blocks like `block`, warm: (*source.inputs, learning_rate) -> losses [steps]."""
+        steps, batch = self.source.shape(block.start, block.stop)
+        inputs = self.source.inputs(block.start)
+
+        def program(*inputs_and_lr: "tf.Tensor", steps: int = steps) -> "tf.Tensor":
+            *inputs, learning_rate = inputs_and_lr
+            return self.run_steps(*self.source.block(*inputs, steps, batch), learning_rate)
+
+        if self.config.mode == "xla":
+            program = self.compiled(program, *inputs, self.no_lr)
+            program(*inputs, self.no_lr)
+        else:  # what is compiled is the step, whatever the length of the block
+            program(*inputs, self.no_lr, steps=1)
+        return program
+
+    def train(self, line: report.LiveLine) -> None:
+        """Takes the steps, block by block, and evaluates where the plan says so; stops at --target_accuracy.
+
+        Raises RunError when a loss is not finite.
+        """
+        for block in self.blocks:
+            with self.ledger("train"):
+                program = self.programs[self.source.shape(block.start, block.stop)]
+                losses = program(*self.source.inputs(block.start), self.lr).numpy()
+            self._account_for(block, losses)
+            if block.evaluate:
+                self.accuracies.append([block.stop, self.accuracy(self.validation)])
+                line.show(*self.accuracies[-1], self.loss, self.examples / self.ledger.parts["train"])
+            for observer in self.observers:
+                observer.after_block(block, losses)
+            if block.evaluate and self.reached_target():
+                return
+
+    def _account_for(self, block: Block, losses: "np.ndarray") -> None:
+        for step, loss in enumerate(losses.tolist(), block.start + 1):
+            if not math.isfinite(loss):
+                raise RunError(
+                    f"the loss is {loss} at step {step:,} with --lr={self.config.lr:g}: "
+                    "try a smaller --lr, or --loss_reduction=mean"
+                )
+        steps, batch = self.source.shape(block.start, block.stop)
+        self.step, self.examples = block.stop, self.examples + steps * batch
+        self.loss = float(losses.mean()) / (batch if self.config.loss_reduction == "sum" else 1)
+
+    def accuracy(self, examples: "tuple[tf.Tensor, tf.Tensor]") -> float:
+        """Returns the share of (images, labels) that are given their label: all counted, divided once."""
+        with self.ledger("evaluate"):
+            return int(self.num_correct(self.model, *examples)) / len(examples[1])
+
+    def reached_target(self) -> bool:
+        """Says whether the newest validation accuracy is at least --target_accuracy."""
+        return self.accuracies[-1][1] >= (self.config.target_accuracy or math.inf)
+
+
+def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
+    """Loads, compiles, trains, evaluates; shows it all, and returns the record."""
+    with ledger("import"), devices.quiet():
+        import tensorflow as tf
+
+        import data
+
+        device = devices.choose(config.device, config.tf32)
+        ledger.barrier = tf.test.experimental.sync_devices
+    with tf.device(device.name):
+        with ledger("data"):
+            dataset = data.load(config.dataset, config.data_dir, config.manual_dir)
+            trainer = Trainer(config, dataset, ledger)
+        print(report.header(config, dataset, devices.describe(device)), flush=True)
+        with ledger("compile"):
+            trainer.compile()
+        with report.LiveLine(trainer.blocks[-1].stop) as line:
+            trainer.train(line)
+        record = report.record_of(trainer, trainer.accuracy(trainer.test), device)
+    print(report.summary(record, trainer.reached_target()))
+    for observer in trainer.observers:
+        observer.after_run(record)
+    return record
+
+
+def main() -> None:
+    """Reads the flags, runs, writes the record."""
+    ledger = Ledger(START)
+    config = flags.parse(flags.Config, sys.argv, __doc__)
+    report.check_writable(config.record)
+    record = run(config, ledger)
+    report.write_record(config.record, record)
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)
