@@ -88,6 +88,7 @@ class Config:
     eval_every: int = flag(200, COUNT_OR_0, "Then validate every this many steps; 0: only at the end.")
     target_accuracy: float | None = flag(None, SHARE, "Stop at the first validation accuracy that reaches this.")
     record: str | None = flag(None, TEXT, "Write the run to this file as one JSON object.")
+    figures: str | None = flag(None, TEXT, "Draw what was learned, as four pictures in this folder.")
 
 
 def parse(config_class: type[ConfigT], argv: list[str], summary: str) -> ConfigT:
