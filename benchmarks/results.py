@@ -28,7 +28,7 @@ JOBS = (("--epochs=1",), ("--epochs=10",), ("--epochs=10", "--eval_every=0"))
 TEXTS = {
     "en": {
         "head": "| `python train.py` with | steps | test accuracy, mean ± sd | training, s | µs/step | images/s |",
-        "defaults": "the defaults",
+        "defaults": "the defaults: `--epochs=1`",
         "note": "Accuracy over {runs} seeds; speed: the median of these runs (smallest to largest), training alone.  \n"
         "Measured on {date} on {device}, {cores} cores, {os}; Python {python}, TensorFlow {tensorflow}, "
         "tensorflow-datasets {tfds}; commit {commit}.  \n"
@@ -37,7 +37,7 @@ TEXTS = {
     },
     "es": {
         "head": "| `python train.py` con | pasos | acierto en test, media ± de | entrenar, s | µs/paso | imágenes/s |",
-        "defaults": "los valores por defecto",
+        "defaults": "lo que va por defecto: `--epochs=1`",
         "note": "Acierto sobre {runs} semillas; velocidad: mediana de esas ejecuciones (de la menor a la mayor), solo "
         "entrenar.  \nMedido el {date} en {device}, {cores} núcleos, {os}; Python {python}, TensorFlow {tensorflow}, "
         "tensorflow-datasets {tfds}; commit {commit}.  \n"
@@ -94,8 +94,8 @@ def read_records(folder: pathlib.Path) -> list[dict[str, Any]]:
         if not records:
             raise ValueError("there is no record")
         for record in records:
-            unlike = [key for key, value in record["environment"].items() if value != records[0]["environment"][key]]
-            if set(unlike) - {"date"}:
+            first = records[0]["environment"] | {"date": record["environment"]["date"]}
+            if unlike := [key for key, value in record["environment"].items() if value != first[key]]:
                 raise ValueError(f"records differ in {', '.join(unlike)}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"--records={folder}: {error}; make records with --run") from None
