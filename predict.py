@@ -8,6 +8,7 @@ import json
 import math
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import flags
@@ -16,6 +17,7 @@ from flags import SWITCH, TEXT, flag
 
 if TYPE_CHECKING:
     import numpy as np
+    import tensorflow as tf
     from PIL import Image
 
 MOST_PIXELS = 50_000_000  # of a photograph; decoded these take 200 MB
@@ -57,30 +59,39 @@ class Model:
                 or not {"probabilities", "classes"} <= set(self.serve.structured_outputs)
             ):
                 raise ValueError("its serving_default must take uint8 images and return probabilities and classes")
-            self.image_shape = _image_shape(spec.shape.as_list()[1:])
+            self.image_shape = _image_shape(self._taken(spec))
         except Exception as error:  # TensorFlow has no one error for a file that is not a model
             raise InputError(f"--model={folder}: cannot be served: {' '.join(str(error).split())[:200]}") from None
-        self.as_input = lambda image: tf.constant(image.reshape(1, *spec.shape.as_list()[1:]))
+
+    def _taken(self, spec: "tf.TensorSpec") -> list[int]:
+        """Returns the shape of an image, or its number of features where the signature takes both."""
+        self.input_shape = [1, -1] if spec.shape.rank is None else [1, *spec.shape[1:]]
+        return self.loaded.softmax.W_transposed.shape[1:] if spec.shape.rank is None else spec.shape[1:]
 
     def probabilities(self, image: "np.ndarray") -> "np.ndarray":
         """Returns the probabilities [classes] of an image of `image_shape`, uint8."""
-        return self.serve(**{self.input_name: self.as_input(image)})["probabilities"].numpy()[0]
+        import tensorflow as tf
+
+        images = tf.constant(image.reshape(self.input_shape))
+        return self.serve(**{self.input_name: images})["probabilities"].numpy()[0]
 
     def class_names(self) -> list[str]:
         """Returns what the classes are called; their numbers where the model does not say."""
-        names = getattr(self.loaded, "class_names", None)
-        if names is None:
-            return [str(number) for number in range(self.serve.structured_outputs["probabilities"].shape[1])]
-        return [name.decode() for name in names.numpy()]
+        if asset := getattr(self.loaded, "class_names", None):
+            return pathlib.Path(asset.asset_path.numpy().decode()).read_text(encoding="utf-8").splitlines()
+        return [str(number) for number in range(self.serve.structured_outputs["probabilities"].shape[1])]
 
 
-def _image_shape(shape: list[int]) -> tuple[int, int, int]:
-    """Returns (height, width, channels) for what a signature takes; flat features are a square, grey or RGB."""
+def _image_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Returns (height, width, channels) for what a model takes; features in a row are a square, grey or RGB."""
     if len(shape) == 3:
         return tuple(shape)
-    channels = 1 if math.isqrt(shape[0]) ** 2 == shape[0] else 3
-    side = math.isqrt(shape[0] // channels)
-    return side, side, channels
+    (features,) = shape
+    for channels in (1, 3):
+        side = math.isqrt(features // channels)
+        if side * side * channels == features:
+            return side, side, channels
+    raise ValueError(f"its {features} features are no square image")
 
 
 def read_image(path: str, shape: tuple[int, int, int], invert: bool) -> tuple["np.ndarray", str | None]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MOST_CLASSES = 30  # more templates, or more rows and columns of confusion, cannot be read in one picture
 GROUPS = ("sure", "unsure", "wrong")
 EXAMPLES = 5  # of each group
+CHUNK = 1000  # images
 
 
 class Extra(Observer):
@@ -46,11 +47,11 @@ class Extra(Observer):
 
     def after_run(self, record: dict[str, Any]) -> None:
         trainer, dataset = self.trainer, self.trainer.dataset
-        probabilities = trainer.model(model.scale(trainer.test[0])).numpy()
+        labels, probabilities = np.asarray(dataset.test.labels), self._probabilities(dataset.test.images)
         with plots.look("--figures"):
             figures = {
                 "weights": weights(trainer.model.W.numpy(), dataset),
-                "confusion": confusion(dataset.test.labels, probabilities.argmax(axis=1), dataset.class_names),
+                "confusion": confusion(labels, probabilities.argmax(axis=1), dataset.class_names),
                 "predictions": predictions(probabilities, dataset),
             }
             if self.losses:  # none where a resumed run had no step left to take
@@ -61,6 +62,11 @@ class Extra(Observer):
             except OSError as error:
                 raise RunError(f"--figures={self.folder}: cannot write {name}.png: {error.strerror}") from None
         print(f"figures: {', '.join(f'{name}.png' for name in figures)} in {self.folder}")
+
+    def _probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Returns the probabilities [n, classes] of all images, which are read CHUNK at a time."""
+        chunks = (np.asarray(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK))
+        return np.concatenate([self.trainer.model(model.scale(chunk)) for chunk in chunks])
 
 
 def new_figure(height: float) -> "Figure":
@@ -195,7 +201,7 @@ def predictions(probabilities: np.ndarray, dataset: "data.Dataset") -> "Figure":
         "unsure": "Unsure: right by a hair",
         "wrong": "Wrong, and sure of it (orange: its answer, blue: the truth)",
     }
-    chosen = pick(probabilities, dataset.test.labels)
+    chosen = pick(probabilities, np.asarray(dataset.test.labels))
     for part, group in zip(figure.subfigures(len(GROUPS), 1), GROUPS, strict=True):
         part.suptitle(says[group], x=0.01, ha="left", fontsize=11)
         panels = part.subplots(2, EXAMPLES, height_ratios=(3, 2))
@@ -211,7 +217,7 @@ def _one_prediction(panels: "np.ndarray", index: int, shares: np.ndarray, datase
     """Draws a test image above the bars of its probabilities: blue for its true class, vermilion for a wrong answer."""
     picture, bars = panels
     label, answer, names = int(dataset.test.labels[index]), int(shares.argmax()), dataset.class_names
-    image = dataset.test.images[index].reshape(dataset.image_shape)
+    image = np.asarray(dataset.test.images[index : index + 1]).reshape(dataset.image_shape)
     picture.imshow(image.squeeze(), cmap="gray_r", vmin=0, vmax=255)
     verdict = f"{names[answer]}: {shares[answer]:.0%}"
     picture.set_title(verdict if label == answer else f"{verdict}, is {names[label]}", loc="center", fontsize=10)

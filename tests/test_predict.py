@@ -35,13 +35,17 @@ def softmax_by_hand(image: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum()
 
 
-def write_model(folder: pathlib.Path, shape: tuple[int, ...] = (28, 28, 1), names: list[str] | None = None) -> str:
-    """Writes a SavedModel as another program would: nothing of this project is in it."""
+def write_model(
+    folder: pathlib.Path, shape: tuple[int, ...] | None = (28, 28, 1), names: pathlib.Path | None = None
+) -> str:
+    """Writes a SavedModel as another program would: nothing of this project is in it. No shape: any."""
     module = tf.Module()
     if names:
-        module.class_names = tf.Variable(names, trainable=False)
+        module.class_names = tf.saved_model.Asset(str(names))
+    module.softmax = tf.Module()
+    module.softmax.W_transposed = tf.Variable(W.T)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *shape], tf.uint8, name="images")])
+    @tf.function(input_signature=[tf.TensorSpec(shape and [None, *shape], tf.uint8, name="images")])
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
         shares = tf.nn.softmax(tf.cast(tf.reshape(images, [-1, 784]), tf.float32) / 255 @ W + B)
         return {"probabilities": shares, "classes": tf.argmax(shares, axis=1)}
@@ -129,19 +133,26 @@ def test_folder_that_is_no_model_of_ours_is_refused(damage: str, tmp_path: pathl
         predict.Model(tmp_path)
 
 
-@pytest.mark.parametrize("shape", [(28, 28, 1), (784,)])
-def test_model_of_either_signature_answers_with_its_class_names(shape: tuple[int, ...], tmp_path: pathlib.Path) -> None:
-    names = [f"name {number}" for number in range(10)]
-    model = predict.Model(pathlib.Path(write_model(tmp_path, shape, names)))
+@pytest.mark.parametrize("shape", [(28, 28, 1), (784,), None])
+def test_model_of_each_signature_answers_with_its_class_names(
+    shape: tuple[int, ...] | None, tmp_path: pathlib.Path
+) -> None:
+    names = tmp_path / "class_names.txt"
+    names.write_text("".join(f"clase ñ {number}\n" for number in range(10)), encoding="utf-8")
+    written = write_model(tmp_path / "model", shape, names)
+    names.unlink()
+    model = predict.Model(pathlib.Path(written))
     assert model.image_shape == (28, 28, 1)
-    assert model.class_names() == names
+    assert model.class_names() == [f"clase ñ {number}" for number in range(10)]
     for image in learnable_split(5, seed=3).images:
         np.testing.assert_allclose(model.probabilities(image.reshape(28, 28, 1)), softmax_by_hand(image), atol=1e-6)
 
 
-def test_image_shape_of_flat_features() -> None:
+def test_image_shape_of_features_in_a_row() -> None:
     assert predict._image_shape([784]) == (28, 28, 1)
     assert predict._image_shape([3072]) == (32, 32, 3)
+    with pytest.raises(ValueError, match="785 features"):
+        predict._image_shape([785])
 
 
 KINDS = {
