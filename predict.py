@@ -50,23 +50,21 @@ class Model:
 
             tf.config.set_visible_devices([], "GPU")  # an image needs none, and a training may be using it
         try:
-            self.loaded = tf.saved_model.load(folder)
-            self.serve = self.loaded.signatures["serving_default"]
-            (self.input_name, spec), *others = self.serve.structured_input_signature[1].items()
-            if (
-                others
-                or spec.dtype != tf.uint8
-                or not {"probabilities", "classes"} <= set(self.serve.structured_outputs)
-            ):
-                raise ValueError("its serving_default must take uint8 images and return probabilities and classes")
-            self.image_shape = _image_shape(self._taken(spec))
+            self._load(folder)
         except Exception as error:  # TensorFlow has no one error for a file that is not a model
             raise InputError(f"--model={folder}: cannot be served: {' '.join(str(error).split())[:200]}") from None
 
-    def _taken(self, spec: "tf.TensorSpec") -> list[int]:
-        """Returns the shape of an image, or its number of features where the signature takes both."""
-        self.input_shape = [1, -1] if spec.shape.rank is None else [1, *spec.shape[1:]]
-        return self.loaded.softmax.W_transposed.shape[1:] if spec.shape.rank is None else spec.shape[1:]
+    def _load(self, folder: pathlib.Path) -> None:
+        import tensorflow as tf
+
+        self.loaded = tf.saved_model.load(folder)
+        self.serve = self.loaded.signatures["serving_default"]
+        ((self.input_name, spec),) = self.serve.structured_input_signature[1].items()
+        if spec.dtype != tf.uint8 or not {"probabilities", "classes"} <= set(self.serve.structured_outputs):
+            raise ValueError("its serving_default must take uint8 images and return probabilities and classes")
+        any_shape = spec.shape.rank is None  # images and features in a row; how many, the weights say
+        taken = self.loaded.softmax.W_transposed.shape[1:] if any_shape else spec.shape[1:]
+        self.image_shape, self.input_shape = _image_shape(taken), [1, -1] if any_shape else [1, *taken]
 
     def probabilities(self, image: "np.ndarray") -> "np.ndarray":
         """Returns the probabilities [classes] of an image of `image_shape`, uint8."""
