@@ -17,7 +17,6 @@ from flags import SWITCH, TEXT, flag
 
 if TYPE_CHECKING:
     import numpy as np
-    import tensorflow as tf
     from PIL import Image
 
 MOST_PIXELS = 50_000_000  # of a photograph; decoded these take 200 MB
