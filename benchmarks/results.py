@@ -65,26 +65,27 @@ def make_records(folder: pathlib.Path, seeds: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         records, pictures = pathlib.Path(place, "records"), pathlib.Path(place, "figures")
         records.mkdir()
-        (records / "main_job.txt").write_text(_train(*MAIN_JOB))
+        (records / "main_job.txt").write_text(_run("train.py", *MAIN_JOB))
         for seed in range(seeds):
             for job in JOBS:
                 name = "-".join(part.strip("-").replace("=", "-") for part in (*job, f"--seed={seed}"))
-                said = _train(*job, f"--seed={seed}", f"--record={records / name}.json")
+                said = _run("train.py", *job, f"--seed={seed}", f"--record={records / name}.json")
                 print(f"{name}: {said.splitlines()[-3]}", flush=True)
-        _train(*MAIN_JOB, f"--figures={pictures}")
+        exported = f"{place}/exported"
+        _run("train.py", *MAIN_JOB, f"--figures={pictures}", f"--export_dir={exported}")
+        (records / "predict.txt").write_text(_run("predict.py", f"--model={exported}", "docs/digit.png"))
         for old in folder.glob("epochs-*-seed-*.json"):
             old.unlink()
         shutil.copytree(records, folder, dirs_exist_ok=True)
         shutil.copytree(pictures, PROJECT / "docs" / "figures", dirs_exist_ok=True)
 
 
-def _train(*arguments: str) -> str:
-    """Returns what `python train.py` prints; raises RunError with its complaint when it fails."""
-    command = [sys.executable, str(PROJECT / "train.py"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+def _run(program: str, *arguments: str) -> str:
+    """Returns what a program of this project prints; raises RunError with its complaint when it fails."""
+    done = subprocess.run([sys.executable, program, *arguments], cwd=PROJECT, capture_output=True, text=True)
     if done.returncode:
-        raise RunError(f"train.py {' '.join(arguments)} failed: {done.stderr.strip()}")
-    return done.stdout
+        raise RunError(f"{program} {' '.join(arguments)} failed: {done.stderr.strip()}")
+    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
 
 
 def read_records(folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -152,6 +153,10 @@ def first_table(path: str) -> str:
     return found[0].strip()
 
 
+def _quoted(path: pathlib.Path) -> str:
+    return f"```text\n{path.read_text()}```"
+
+
 def flags_table() -> str:
     """Returns the table of train.py's flags: name, default and what it does."""
     rows = ["| flag | default | what it does |", "|---|---|---|"]
@@ -177,7 +182,8 @@ def main() -> None:
     records = read_records(folder)
     for language, path in READMES.items():
         blocks = {
-            "output": f"```text\n{(folder / 'main_job.txt').read_text().rstrip()}\n```",
+            "output": _quoted(folder / "main_job.txt"),
+            "predict": _quoted(folder / "predict.txt"),
             "results": results_table(records, language),
             "flags": flags_table(),
         }

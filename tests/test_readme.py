@@ -61,8 +61,9 @@ def test_written_blocks_are_what_the_script_writes(page: str, tmp_path: pathlib.
     text = READMES[page]
     table = results.results_table(results.read_records(folder), language)
     assert f"{table}\n<!-- /results -->" in text
-    assert f"```text\n{(folder / 'main_job.txt').read_text()}```\n<!-- /output -->" in text
-    for name in ("output", "results", "peers"):
+    for name, file in (("output", "main_job.txt"), ("predict", "predict.txt")):
+        assert f"```text\n{(folder / file).read_text()}```\n<!-- /{name} -->" in text
+    for name in ("output", "results", "peers", "predict"):
         assert len(re.findall(rf"^<!-- {name}: .* -->$", text, re.M)) == 1
 
 
