@@ -36,12 +36,16 @@ class Extra(Observer):
         super().__init__(trainer)
         self.folder = writable_folder("checkpoint_dir", trainer.config.checkpoint_dir)
         try:
-            self.lock = locked(self.folder / ".lock", wait=False)  # for the life of the process
+            self.lock = locked(self.folder / ".lock", wait=False)
         except BlockingIOError:
             raise InputError(f"--checkpoint_dir={self.folder}: another run is using it; take another folder") from None
         self._remove_parts()
         self.state = tf.Variable("", dtype=tf.string)
-        self.saved_step = self._resume()
+        try:
+            self.saved_step = self._resume()
+        except InputError:
+            self.lock.close()
+            raise
         self._tell_manager()
         weights = {"W_transposed": trainer.model.W_transposed, "b": trainer.model.b}
         checkpoint = tf.train.Checkpoint(**weights, state=self.state)
@@ -54,6 +58,7 @@ class Extra(Observer):
 
     def after_run(self, record: dict[str, Any]) -> None:
         self._save()
+        self.lock.close()
 
     def _save(self) -> None:
         """Writes the checkpoint of this step unless it is there; raises RunError, the older ones kept, if it cannot."""
@@ -102,10 +107,10 @@ class Extra(Observer):
             if name in ROUNDING:
                 print(f"--{name}={value}, before --{name}={kept[name]}: the last bits may differ", file=sys.stderr)
                 continue
-            what, was = (f"--{name}={value}", f"--{name}={kept[name]}") if name in SAME else ("", "other images")
+            flag, was = (f"--{name}={value}", f"--{name}={kept[name]}") if name in SAME else ("data", "other images")
             raise InputError(
-                f"{what or self.trainer.config.dataset}: the run kept in --checkpoint_dir={self.folder} has {was}; "
-                "use that to go on with it, or another folder"
+                f"{flag}: the run kept in --checkpoint_dir={self.folder} has {was}; "
+                "go on with that, or give another folder"
             )
         if step > self.trainer.total_steps:
             raise InputError(

@@ -3,33 +3,28 @@
 import json
 import pathlib
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import errors
+import files
 from extras import checkpoints
-from tests.conftest import Command
+
+Run = Callable[..., dict]
 
 SHORT = ("--batch_size=7", "--epochs=2", "--eval_every=50", "--eval_first=3", "--seed=3")  # 95 steps, then 1 of 2
 
 
-def record_of(run_train: Command, tmp_path: pathlib.Path, *arguments: str) -> dict:
-    """Returns the record of a run that ended well."""
-    path = tmp_path / "record.json"
-    done = run_train(f"--record={path}", *arguments)
-    assert done.returncode == 0, done.stderr
-    return json.loads(path.read_text())
-
-
 @pytest.mark.parametrize("mode", ["xla", "graph", "eager"])
-def test_a_resumed_run_ends_with_the_same_record(run_train: Command, tmp_path: pathlib.Path, mode: str) -> None:
+def test_a_resumed_run_ends_with_the_same_record(run_here: Run, tmp_path: pathlib.Path, mode: str) -> None:
     flags = (*SHORT, f"--mode={mode}")
-    unbroken = record_of(run_train, tmp_path, *flags)
+    unbroken = run_here(*flags)
     kept = f"--checkpoint_dir={tmp_path / 'kept'}"
-    broken = record_of(run_train, tmp_path, *flags, kept, "--max_steps=61")
-    resumed = record_of(run_train, tmp_path, *flags, kept)
+    broken = run_here(*flags, kept, "--max_steps=61")
+    resumed = run_here(*flags, kept)
     assert broken["weights_sha256"] != unbroken["weights_sha256"]
     assert (resumed["resumed_at_step"], resumed["steps"], resumed["examples"]) == (61, 190, 1320)
     assert resumed["weights_sha256"] == unbroken["weights_sha256"]
@@ -37,23 +32,25 @@ def test_a_resumed_run_ends_with_the_same_record(run_train: Command, tmp_path: p
     assert [pair for pair in resumed["validation_accuracy"] if pair[0] != 61] == unbroken["validation_accuracy"]
 
 
-def test_more_epochs_go_on_and_the_newest_three_are_kept(run_train: Command, tmp_path: pathlib.Path) -> None:
+def test_more_epochs_go_on_and_the_newest_three_are_kept(
+    run_here: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
     kept = f"--checkpoint_dir={tmp_path / 'kept'}"
-    record_of(run_train, tmp_path, *SHORT, kept, "--checkpoint_every=40")
+    run_here(*SHORT, kept, "--checkpoint_every=40")
     names = sorted(path.name for path in (tmp_path / "kept").glob("*.index"))
     assert names == ["step-120.index", "step-160.index", "step-190.index"]
-    more = record_of(run_train, tmp_path, *SHORT, "--epochs=3", kept)
-    assert more["weights_sha256"] == record_of(run_train, tmp_path, *SHORT, "--epochs=3")["weights_sha256"]
-    again = run_train(*SHORT, "--epochs=3", kept)
-    assert "nothing left to do, the run had reached its last step, 285" in again.stdout
+    more = run_here(*SHORT, "--epochs=3", kept)
+    assert more["weights_sha256"] == run_here(*SHORT, "--epochs=3")["weights_sha256"]
+    run_here(*SHORT, "--epochs=3", kept)
+    assert "nothing left to do, the run had reached its last step, 285" in capsys.readouterr().out
     assert tf.train.latest_checkpoint(tmp_path / "kept").endswith("step-285")
-    fewer = run_train(*SHORT, "--epochs=1", kept)
-    assert fewer.returncode == 2 and "is at step 285" in fewer.stderr
+    with pytest.raises(errors.InputError, match="its run is at step 285, this one ends at step 95"):
+        run_here(*SHORT, "--epochs=1", kept)
 
 
-def test_a_reached_target_stays_reached(run_train: Command, tmp_path: pathlib.Path) -> None:
+def test_a_reached_target_stays_reached(run_here: Run, tmp_path: pathlib.Path) -> None:
     flags = (*SHORT, "--target_accuracy=0.5", "--epochs=9", f"--checkpoint_dir={tmp_path / 'kept'}")
-    first, second = (record_of(run_train, tmp_path, *flags) for _ in range(2))
+    first, second = (run_here(*flags) for _ in range(2))
     assert second["steps"] == first["steps"] < 855
     assert second["weights_sha256"] == first["weights_sha256"]
 
@@ -94,29 +91,32 @@ def test_no_flipped_bit_and_no_lost_end_is_read_as_whole(kept: pathlib.Path, tmp
     assert found_damage > 150
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_and_said(run_train: Command, tmp_path: pathlib.Path) -> None:
+def test_a_damaged_newest_checkpoint_is_passed_over_and_said(
+    run_here: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
     folder = tmp_path / "kept"
     flags = (*SHORT, f"--checkpoint_dir={folder}", "--checkpoint_every=40")
-    whole = record_of(run_train, tmp_path, *flags)
+    whole = run_here(*flags)
     newest = folder / "step-190.data-00000-of-00001"
     newest.write_bytes(newest.read_bytes()[:-999])
     (folder / "checkpoint").write_bytes(b"\xff\xfe nonsense")
     (folder / "step-70.index").write_bytes(b"half a checkpoint")
     (folder / "step-80_temp").mkdir()
     (folder / "step-by-step.txt").write_text("not ours")
-    done = run_train(*flags, f"--record={tmp_path / 'again.json'}")
-    assert done.returncode == 0
-    assert f"{folder / 'step-190'} is damaged and passed over" in done.stderr and len(done.stderr.splitlines()) == 1
-    assert f"goes on from {folder / 'step-160'}" in done.stdout
-    assert json.loads((tmp_path / "again.json").read_text())["weights_sha256"] == whole["weights_sha256"]
+    again, said = run_here(*flags), capsys.readouterr()
+    assert said.err.startswith(f"{folder / 'step-190'} is damaged and passed over") and len(said.err.splitlines()) == 1
+    assert f"goes on from {folder / 'step-160'}\n" in said.out
+    assert again["weights_sha256"] == whole["weights_sha256"]
     assert checkpoints.read(folder / "step-190")
     left = {path.name.split(".")[0] for path in folder.iterdir()} - {""}
     assert left == {"checkpoint", "step-120", "step-160", "step-190", "step-by-step"}
 
 
-def test_a_resume_with_other_flags_is_refused_naming_both_values(run_train: Command, tmp_path: pathlib.Path) -> None:
+def test_a_resume_with_other_flags_is_refused_naming_both_values(
+    run_here: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
     kept = f"--checkpoint_dir={tmp_path / 'kept'}"
-    record_of(run_train, tmp_path, *SHORT, kept, "--max_steps=20")
+    run_here(*SHORT, kept, "--max_steps=20")
     before = {path: path.read_bytes() for path in (tmp_path / "kept").glob("step-*")}
     others = {
         "--batch_size=8": "--batch_size=7",
@@ -126,29 +126,37 @@ def test_a_resume_with_other_flags_is_refused_naming_both_values(run_train: Comm
         "--loss_reduction=mean": "--loss_reduction=sum",
     }
     for other, kept_flag in others.items():
-        done = run_train(*SHORT, kept, other)
-        assert done.returncode == 2
-        assert other in done.stderr and kept_flag in done.stderr and len(done.stderr.splitlines()) == 1
+        with pytest.raises(errors.InputError, match=f"{other}.*{kept_flag}"):
+            run_here(*SHORT, kept, other)
     assert {path: path.read_bytes() for path in (tmp_path / "kept").glob("step-*")} == before
-    rounding = run_train(*SHORT, kept, "--mode=graph")
-    assert rounding.returncode == 0 and "--mode=graph, before --mode=xla: the last bits may differ" in rounding.stderr
+    run_here(*SHORT, kept, "--mode=graph")
+    assert "--mode=graph, before --mode=xla: the last bits may differ" in capsys.readouterr().err
 
 
-def test_two_runs_do_not_share_a_folder(run_train: Command, tmp_path: pathlib.Path) -> None:
-    from files import locked
+def test_other_images_under_the_same_name_are_refused(
+    run_here: Run, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    run_here(*SHORT, f"--checkpoint_dir={tmp_path / 'kept'}", "--max_steps=20")
+    decoded = next(tiny_data_dir.rglob("decoded.npz"))
+    arrays = dict(np.load(decoded))
+    arrays["train_images"][100, 100] ^= 1
+    np.savez(decoded, **arrays)
+    with pytest.raises(errors.InputError, match="has other images"):
+        run_here(*SHORT, f"--checkpoint_dir={tmp_path / 'kept'}")
 
-    with locked(tmp_path / ".lock", wait=False):
-        done = run_train(*SHORT, f"--checkpoint_dir={tmp_path}")
-    assert done.returncode == 2 and "another run is using it" in done.stderr
-    assert run_train(*SHORT, f"--checkpoint_dir={tmp_path}").returncode == 0
+
+def test_two_runs_do_not_share_a_folder(run_here: Run, tmp_path: pathlib.Path) -> None:
+    flags = (*SHORT, f"--checkpoint_dir={tmp_path}", "--max_steps=5")
+    with files.locked(tmp_path / ".lock", wait=False), pytest.raises(errors.InputError, match="another run is using"):
+        run_here(*flags)
+    assert run_here(*flags)["steps"] == 5
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_the_run(run_train: Command, tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("flag", ["checkpoint_dir", "logdir", "export_dir"])
+def test_a_folder_that_cannot_be_written_is_refused(run_here: Run, tmp_path: pathlib.Path, flag: str) -> None:
     (tmp_path / "file").write_text("")
-    for flag in ("checkpoint_dir", "logdir", "export_dir"):
-        done = run_train(f"--{flag}={tmp_path / 'file' / 'folder'}")
-        assert done.returncode == 2 and done.stderr.startswith(f"error: --{flag}={tmp_path}")
-        assert len(done.stderr.splitlines()) == 1
+    with pytest.raises(errors.InputError, match=f"^--{flag}={tmp_path}.*must be a folder that can be written"):
+        run_here(f"--{flag}={tmp_path / 'file' / 'folder' / 'deep'}")
 
 
 def test_reason_is_one_line() -> None:
