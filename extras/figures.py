@@ -1,17 +1,15 @@
 """--figures=DIR: four pictures of a run: how it learned, what it learned, where it errs, what it answers."""
 
-import contextlib
 import itertools
-import os
-import pathlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import model
 import plots
-from errors import InputError, RunError
+from errors import RunError, reason
 from extras import Observer
+from files import writable_folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,13 +29,9 @@ class Extra(Observer):
 
     def __init__(self, trainer: "Trainer"):
         super().__init__(trainer)
-        self.folder = pathlib.Path(trainer.config.figures)
+        self.folder = writable_folder("figures", trainer.config.figures)
         with plots.look("--figures"):  # says now that matplotlib is missing
             import matplotlib.figure  # noqa: F401 - while the clock stands at data, not after the run
-        with contextlib.suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(self.folder, os.W_OK) or not self.folder.is_dir():
-            raise InputError(f"--figures={self.folder}: must be a folder that can be written")
         self.losses: dict[int, float] = {}
 
     def after_block(self, block: "Block", losses: np.ndarray) -> None:
@@ -60,7 +54,7 @@ class Extra(Observer):
                 for name, figure in figures.items():
                     plots.save(figure, self.folder / f"{name}.png")
             except OSError as error:
-                raise RunError(f"--figures={self.folder}: cannot write {name}.png: {error.strerror}") from None
+                raise RunError(f"--figures={self.folder}: cannot write {name}.png: {reason(error)}") from None
         print(f"figures: {', '.join(f'{name}.png' for name in figures)} in {self.folder}")
 
     def _probabilities(self, images: np.ndarray) -> np.ndarray:

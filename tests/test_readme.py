@@ -11,6 +11,7 @@ import pytest
 from conftest import PROJECT
 
 import flags
+import predict
 from benchmarks import results
 
 READMES = {path.name: path.read_text() for path in (PROJECT / "README.md", PROJECT / "README.es.md")}
@@ -82,6 +83,17 @@ def test_spanish_table_has_every_flag_with_its_default() -> None:
     assert [(name, default) for name, default, _ in rows] == expected
     english = {field.metadata["help"] for field in dataclasses.fields(flags.Config)}
     assert not english & {text for _, _, text in rows}
+
+
+@pytest.mark.parametrize("page", READMES)
+def test_commands_have_flags_that_exist(page: str) -> None:
+    programs = {"train": flags.Config, "predict": predict.Config, "benchmarks/results": results.Config}
+    commands = re.findall(r"python (train|predict|benchmarks/results)\.py([^`\n]*)", READMES[page])
+    assert len(commands) >= 6
+    for program, arguments in commands:
+        names = {field.name for field in dataclasses.fields(programs[program])}
+        for name in re.findall(r"--(\w+)", arguments):
+            assert name in names or name.removeprefix("no") in names, f"{program}.py has no --{name}"
 
 
 @pytest.mark.parametrize("page, heading", [("README.md", "Files"), ("README.es.md", "Archivos")])
