@@ -197,6 +197,7 @@ def main() -> int:
         raise InputError("--model: name the folder that `python train.py --export_dir=FOLDER` wrote; see --help")
     if not config.images:
         raise InputError("no image: name at least one PNG or JPEG file; see --help")
+    sys.stdout.reconfigure(errors="replace")  # where bars and names cannot be written, `?` is
     answers = answer(Model(pathlib.Path(config.model)), config)
     if config.json:
         print(json.dumps(answers, indent=2))

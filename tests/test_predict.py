@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pathlib
 import shutil
 import struct
@@ -12,9 +13,10 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import PROJECT, learnable_split
+from conftest import PROJECT, Command, learnable_split
 from PIL import Image
 
+import data
 import predict
 from errors import InputError
 
@@ -59,9 +61,11 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_model(tmp_path_factory.mktemp("export") / "model")
 
 
-def run_predict(*arguments: object, script: pathlib.Path = PROJECT / "predict.py") -> subprocess.CompletedProcess:
+def run_predict(
+    *arguments: object, script: pathlib.Path = PROJECT / "predict.py", **options: object
+) -> subprocess.CompletedProcess:
     command = [sys.executable, str(script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
 def save(path: pathlib.Path, image: Image.Image, **options: object) -> str:
@@ -104,6 +108,27 @@ def test_json_is_whole_and_probabilities_sum_to_1(model_dir: str, tmp_path: path
     assert sum(found["probabilities"]) == pytest.approx(1, abs=1e-6)
     np.testing.assert_allclose(found["probabilities"], softmax_by_hand(digit_image(5)), atol=1e-6)
     assert said["errors"][0]["file"] == str(tmp_path / "gone.png")
+
+
+def test_what_train_exported_is_served(run_train: Command, tiny_dataset: data.Dataset, tmp_path: pathlib.Path) -> None:
+    exported = tmp_path / "exported"
+    assert run_train("--epochs=10", "--eval_every=0", f"--export_dir={exported}").returncode == 0
+    images = [image.reshape(28, 28) for image in tiny_dataset.test.images[:20]]
+    files = [save(tmp_path / f"{number}.png", Image.fromarray(image)) for number, image in enumerate(images)]
+    done = run_predict("--json", f"--model={exported}", *files)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)["images"]
+    right = sum(int(one["name"]) == label for one, label in zip(found, tiny_dataset.test.labels[:20], strict=True))
+    assert right >= 17
+    for one in found:
+        assert sum(one["probabilities"]) == pytest.approx(1, abs=1e-6)
+
+
+def test_terminal_without_block_characters_is_served(model_dir: str, tmp_path: pathlib.Path) -> None:
+    path = save(tmp_path / "5.png", Image.fromarray(digit_image(5)))
+    done = run_predict(path, f"--model={model_dir}", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{path}: 5\n")
 
 
 @pytest.mark.parametrize(
