@@ -234,6 +234,33 @@ def test_dark_on_light_is_noticed_and_inverted(tmp_path: pathlib.Path) -> None:
     assert "without --invert" in predict.read_image(light_on_dark, (28, 28, 1), invert=True)[1]
 
 
+@pytest.mark.parametrize("side, left, top", [(140, 30, 200), (260, 210, 10), (60, 400, 300)])
+def test_drawing_anywhere_on_paper_is_centred_as_mnist_is(
+    side: int, left: int, top: int, tmp_path: pathlib.Path
+) -> None:
+    """A thick L, 16 x 20, whose centre of mass is not the middle of its box."""
+    ink = np.zeros((20, 16), np.uint8)
+    ink[:, :5] = ink[15:] = 255
+    paper = Image.new("L", (500, 400), 0)
+    paper.paste(Image.fromarray(ink).resize((side * 16 // 20, side), Image.Resampling.NEAREST), (left, top))
+    noise = np.random.default_rng(0).normal(0, 3, (400, 500))
+    photo = (200 - 0.6 * np.asarray(paper) + noise).clip(0, 255).astype(np.uint8)
+    path = save(tmp_path / "photo.jpg", Image.fromarray(photo))
+    image, hint = predict.read_image(path, (28, 28, 1), invert=True, center=True)
+    assert hint is None
+    rows, columns = np.nonzero(image[:, :, 0] > 127)
+    assert abs(np.ptp(rows) + 1 - 20) <= 1 and abs(np.ptp(columns) + 1 - 16) <= 1
+    mass = image[:, :, 0].astype(float)
+    centre = (np.indices((28, 28)) * mass).sum(axis=(1, 2)) / mass.sum()
+    np.testing.assert_allclose(centre, 13.5, atol=0.6)
+    assert mass.max() > 240
+
+
+def test_blank_paper_is_centred_too(tmp_path: pathlib.Path) -> None:
+    path = save(tmp_path / "blank.png", Image.new("L", (50, 40), 200))
+    assert predict.read_image(path, (28, 28, 1), invert=True, center=True)[0].max() == 0
+
+
 def test_dark_ink_on_transparency_is_dark_on_light(tmp_path: pathlib.Path) -> None:
     ink = Image.merge("LA", (Image.new("L", (28, 28), 0), Image.fromarray(digit_image(4))))
     image, hint = predict.read_image(save(tmp_path / "4.png", ink), (28, 28, 1), invert=True)
