@@ -18,14 +18,17 @@ def limit_us(run: Run, device: str, job: Job) -> float | None:
 
 
 def curves(results: Results) -> dict[tuple[int, str, str], Curve]:
-    """Returns us a step by batch size of each (machine's index, contender, device) that did the work at every size."""
+    """Returns us a step by batch size of each (machine's index, contender, device) that did the work at every size.
+
+    The fastest at the largest size comes first.
+    """
     found: dict[tuple[int, str, str], Curve] = {}
     for index, run in enumerate(results.runs):
         for contender, device in dict.fromkeys((sample.contender, sample.device) for sample in run.samples):
             sizes = {job.batch_size: _us(run, contender, device, job.batch_size) for job in results.jobs}
             if all(sizes.values()):
                 found[index, contender, device] = sizes
-    return found
+    return dict(sorted(found.items(), key=lambda item: item[1][results.jobs[-1].batch_size]))
 
 
 def _us(run: Run, contender: str, device: str, batch_size: int) -> float | None:
@@ -37,23 +40,24 @@ def verdicts(results: Results) -> list[str]:
     """Returns for each curve what bounds it, then for each contender where the GPU overtakes the CPU."""
     found, sentences = curves(results), []
     for (index, contender, device), curve in found.items():
-        largest = limit_us(results.runs[index], device, results.jobs[-1])
-        share = f"; {largest / curve[results.jobs[-1].batch_size]:.1%} of the limit at the largest" if largest else ""
-        name = " ".join(filter(None, [contender, "on", device, _machine(results, index)]))
-        sentences.append(f"{name}: {bound_by(curve)}{share}.")
+        limits = [(limit_us(results.runs[index], device, job), curve[job.batch_size]) for job in results.jobs]
+        share = max((limit / us for limit, us in limits if limit), default=None)
+        of_limit = f"; at its best {share:.1%} of the limit" if share else ""
+        sentences.append(f"{contender} on {device}{_machine(results, index, ' ')}: {bound_by(curve)}{of_limit}.")
     return sentences + overtaking(results, found)
 
 
 def bound_by(curve: Curve) -> str:
-    """Says up to which batch size launches, a step's fixed cost, outweigh what grows with the batch."""
-    sizes = sorted(curve)
-    each = (curve[sizes[-1]] - curve[sizes[0]]) / (sizes[-1] - sizes[0])
-    fixed = curve[sizes[0]] - each * sizes[0]
-    launches = [size for size in sizes if fixed > each * size]
-    if len(launches) == len(sizes):
-        return "bound by launches at every batch size"
-    arithmetic = f"bound by arithmetic from batch {sizes[len(launches)]:,}"
-    return f"bound by launches up to batch {launches[-1]:,}, {arithmetic[6:]}" if launches else arithmetic
+    """Says up to which batch size launches, a step's fixed cost, are more than half of its time.
+
+    They are where an image takes more than twice as long as at the best batch size.
+    """
+    best = min(us / size for size, us in curve.items())
+    launches = [size for size, us in curve.items() if us / size > 2 * best]
+    arithmetic = [size for size in curve if size not in launches]
+    if not launches:
+        return "bound by arithmetic at every batch size"
+    return f"bound by launches up to batch {max(launches):,}, by arithmetic from {min(arithmetic):,}"
 
 
 def overtaking(results: Results, found: dict[tuple[int, str, str], Curve]) -> list[str]:

@@ -33,7 +33,8 @@ class NumpySGD(Peer):
         self.num_correct()
 
     def train(self) -> None:
-        for rows in self.work.blocks(most_steps=50):  # converted, 50 batches still fit in a core's cache
+        # Converted, 500 images still fit in a core's cache.
+        for rows in self.work.blocks(most_steps=max(1, 500 // self.work.batch_size)):
             self.take_steps(rows, self.work.lr)
 
     def num_correct(self) -> int:

@@ -1,0 +1,326 @@
+"""The parts of a comparison: statistics on known samples, the work gate, result files, merging, verdicts."""
+
+import dataclasses
+import json
+import math
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from comparison import machine, measure, readme, results, stats, summary, sweep, tables, work
+from comparison.results import Results, Run, Sample
+from errors import InputError
+from peers.numpy_sgd import NumpySGD
+
+QUIET = {"other_cores": 0.0, "stolen": 0.0, "pace": 500.0}
+JOB = work.Job("mnist", "0" * 64, 784, 10, 10, 2000, 0.01, "shuffled with seed 0")
+ENVIRONMENT = {"python": "3.11.7", "tensorflow": "2.21.0", "cores": 2, "git_commit": "0123456789ab"}
+
+
+def sample(contender: str, us: float | None, round_number: int, **more: object) -> Sample:
+    seconds = {"start": 1.0, "compile": 0.5, "evaluate": 0.01}
+    known = {"device": "cpu", "batch_size": 10, "again": False, "quiet": QUIET, "difference": 1e-6, "num_correct": 9000}
+    known |= {"contender": contender, "us_per_step": us, "round": round_number, "seconds": seconds}
+    return Sample(**known | more)
+
+
+def run_of(samples: list[Sample], **more: object) -> Run:
+    known = {"devices": {"cpu": "A CPU"}, "environment": ENVIRONMENT, "flags": {}, "date": "2026-11-23", "limits": {}}
+    return Run(**known | {"baseline": ["xla", "cpu"], "left_out": [], "samples": samples} | more)
+
+
+def three_contenders(factor: float = 1.0) -> Results:
+    """Five rounds in which the machine slows down by half, and all contenders with it."""
+    samples = []
+    for number, slowed in enumerate([1.0, 1.1, 1.2, 1.4, 1.5], 1):
+        samples.append(sample("xla", 10 * slowed * factor, number))
+        samples.append(sample("xla", 10 * slowed * factor * (1.02 if number % 2 else 0.99), number, again=True))
+        samples.append(sample("graph", 300 * slowed * factor, number))
+        samples.append(sample("jax", 10.1 * slowed * factor, number))
+    return Results([JOB], [run_of(samples)])
+
+
+def tiny_work(batch_size: int = 25, steps: int = 60) -> work.Work:
+    rng = np.random.default_rng(3)
+    images, labels = rng.integers(0, 256, (110, 12), np.uint8), rng.integers(0, 4, 110).astype(np.int32)
+    order = np.stack([rng.permutation(110).astype(np.int32) for _ in range(20)])
+    return work.Work(images, labels, images[:30], labels[:30], order, 4, batch_size, steps, lr=0.01, seed=0)
+
+
+def in_plain_python(job: work.Work) -> tuple[np.ndarray, np.ndarray]:
+    """The same steps with lists and math.exp: no array is multiplied."""
+    features, classes = job.num_features, job.num_classes
+    W, b = [[0.0] * classes for _ in range(features)], [0.0] * classes
+    per_epoch = math.ceil(len(job.labels) / job.batch_size)
+    for step in range(job.steps):
+        epoch, first = step // per_epoch, step % per_epoch * job.batch_size
+        deltas = []
+        for row in job.order[epoch][first : first + job.batch_size].tolist():
+            x = [value / 255 for value in job.images[row].tolist()]
+            logits = [b[k] + sum(x[f] * W[f][k] for f in range(features)) for k in range(classes)]
+            total = sum(map(math.exp, logits))
+            deltas.append((x, [math.exp(logit) / total - (k == job.labels[row]) for k, logit in enumerate(logits)]))
+        for k in range(classes):
+            b[k] -= job.lr * sum(delta[k] for _, delta in deltas)
+            for f in range(features):
+                W[f][k] -= job.lr * sum(x[f] * delta[k] for x, delta in deltas)
+    return np.array(W), np.array(b)
+
+
+def test_median_and_interval_of_known_samples():
+    found = stats.estimate([1.0, 2.0, 3.0, 4.0, 5.0])
+    # Of 5 samples, a resampled median is the least with probability 0.058: the 2.5 % point is the least sample.
+    assert (found.median, found.low, found.high, found.n) == (3.0, 1.0, 5.0, 5)
+    assert stats.estimate([7.0] * 6) == stats.Estimate(7.0, 7.0, 7.0, 6)
+
+
+def test_interval_covers_the_true_median_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(200):
+        found = stats.estimate(rng.lognormal(size=25).tolist())
+        inside += found.low <= 1.0 <= found.high  # the median of exp(N(0, 1))
+    assert 0.89 <= inside / 200 <= 0.99
+
+
+def test_one_sample_has_no_interval():
+    found = stats.estimate([4.0])
+    assert found.median == 4.0
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert tables.with_interval(found) == "4.00"
+
+
+def test_pairing_cancels_what_slows_a_whole_round():
+    base = [10.0, 20.0, 15.0, 12.0, 30.0]
+    ratio = stats.paired_ratio([3 * time for time in base], base)
+    assert (ratio.median, ratio.low, ratio.high) == pytest.approx((3.0, 3.0, 3.0))
+    unpaired = stats.unpaired_ratio([3 * time for time in base], base)
+    assert unpaired.low < 2 < 4 < unpaired.high
+
+
+def test_noise_floor_is_the_farther_end():
+    base = [10.0, 10.0, 10.0, 10.0, 10.0]
+    assert stats.noise_floor([10.0, 10.2, 8.0, 10.1, 10.0], base) == pytest.approx(1 / 0.8)
+    assert stats.within_noise(stats.estimate([1.2, 1.2]), 1.25)
+    assert stats.within_noise(stats.estimate([0.81, 0.81]), 1.25)
+    assert not stats.within_noise(stats.estimate([1.26, 1.26]), 1.25)
+
+
+def test_rows_are_paired_sorted_and_called_noise_where_they_are():
+    rows = summary.rows(three_contenders(), 10)
+    assert [(row.contender, row.words) for row in rows] == [("xla", "baseline"), ("jax", "within noise"), ("graph", "")]
+    assert rows[2].ratio.median == pytest.approx(30)
+    assert rows[2].ratio.high == pytest.approx(30)
+    assert rows[0].time.median == pytest.approx(12)
+    assert rows[0].images_per_second == pytest.approx(10 / 12e-6)
+
+
+def test_reference_takes_the_steps_of_plain_python():
+    job = tiny_work(steps=12)  # two epochs of 4 batches of 25 and one of 10, then 2 steps
+    assert work.difference(work.reference(job), in_plain_python(job)) < 1e-12
+
+
+def test_blocks_and_epochs_are_the_same_rows_and_end_with_the_last_step():
+    job = tiny_work(batch_size=25, steps=12)
+    in_epochs = np.concatenate(list(job.epochs()))
+    blocks = list(job.blocks(most_steps=3))
+    np.testing.assert_array_equal(np.concatenate([block.reshape(-1) for block in blocks]), in_epochs)
+    assert [block.shape for block in blocks] == [(3, 25), (1, 25), (1, 10)] * 2 + [(2, 25)]
+    assert sorted(in_epochs[:110]) == list(range(110))
+
+
+def handed_back(job: work.Work) -> dict[str, object]:
+    """What a worker hands back after NumPy has done `job`."""
+    peer = NumpySGD(job, "cpu")
+    peer.compile()
+    peer.train()
+    W, b = peer.weights()
+    seconds = {"train": 0.5, "start": 0.1, "compile": 0.1, "evaluate": 0.1}
+    return {"W": W, "b": b, "num_correct": peer.num_correct(), "seconds": json.dumps(seconds)}
+
+
+CHEATS = {
+    "half the steps": lambda job: {"steps": job.steps // 2},
+    "one step less": lambda job: {"steps": job.steps - 1},
+    "a learning rate 1 % off": lambda job: {"lr": job.lr * 1.01},
+    "a mean for a sum": lambda job: {"lr": job.lr / job.batch_size},
+    "another order": lambda job: {"order": job.order[:, ::-1]},
+}
+
+
+@pytest.mark.parametrize("cheat", CHEATS.values(), ids=CHEATS)
+def test_the_gate_gives_a_cheat_no_time(cheat):
+    job = tiny_work()
+    common = {"contender": "numpy", "device": "cpu", "batch_size": 25, "again": False, "round": 1, "quiet": QUIET}
+    expected = work.reference(job)
+    honest = measure.judged(common, handed_back(job), expected, job.steps)
+    assert honest.us_per_step == pytest.approx(0.5 / 60 * 1e6)
+    assert honest.difference < 1e-5
+    judged = measure.judged(common, handed_back(dataclasses.replace(job, **cheat(job))), expected, job.steps)
+    assert judged.us_per_step is None
+    assert judged.difference > 1e-4
+
+
+def test_the_gate_refuses_weights_that_are_not_numbers_or_of_another_shape():
+    expected = np.ones((12, 4)), np.ones(4)
+    assert work.difference((np.full((12, 4), np.nan), np.ones(4)), expected) == math.inf
+    assert work.difference((np.ones((4, 12)), np.ones(4)), expected) == math.inf
+    assert work.difference((np.ones((12, 4)), np.ones(4) * 1.5), expected) == pytest.approx(0.5)
+
+
+def test_not_the_same_work_shows_words_and_no_time(tmp_path):
+    found = three_contenders()
+    cheating = [sample("graph", None, number, difference=0.3) for number in range(1, 6)]
+    honest = [each for each in found.runs[0].samples if each.contender != "graph"]
+    found = Results([JOB], [run_of(honest + cheating)])
+    text = tables.markdown(found, [])
+    assert "| graph cpu |  |  |  | not the same work | 3e-01 |" in text
+    results.save(found, tmp_path / "a.json")
+    names = [each["metadata"]["name"] for each in json.loads((tmp_path / "a.json").read_text())["benchmarks"]]
+    assert names == ["xla on cpu, batch 10", "jax on cpu, batch 10"]
+
+
+def test_a_file_read_back_is_what_was_written(tmp_path):
+    found = three_contenders()
+    results.save(found, tmp_path / "a.json")
+    assert results.load(tmp_path / "a.json") == found
+
+
+def test_pyperf_reads_the_file(tmp_path):
+    results.save(three_contenders(), tmp_path / "a.json")
+    results.save(three_contenders(factor=2.0), tmp_path / "b.json")
+    command = [sys.executable, "-m", "pyperf", "compare_to", "a.json", "b.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "graph on cpu, batch 10" in done.stdout
+    assert "2.00x slower" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"batch_size": 20}, "batch_size"),
+        ({"steps": 1000}, "steps 2000 and 1000"),
+        ({"loss": "mean"}, "loss sum and mean"),
+        ({"dataset": "kmnist"}, "dataset mnist and kmnist"),
+        ({"data_sha256": "1" * 64}, "data_sha256"),
+        ({"dtype": "bfloat16"}, "dtype float32 and bfloat16"),
+        ({"tf32": True}, "tf32 False and True"),
+        ({"order": "shuffled with seed 1"}, "order shuffled with seed 0 and shuffled with seed 1"),
+        ({"lr": 0.1}, "lr 0.01 and 0.1"),
+    ],
+)
+def test_merge_refuses_another_job_and_names_what_differs(tmp_path, change, told):
+    found = three_contenders()
+    results.save(found, tmp_path / "a.json")
+    results.save(Results([dataclasses.replace(JOB, **change)], found.runs), tmp_path / "b.json")
+    with pytest.raises(InputError, match=told):
+        results.merge([tmp_path / "a.json", tmp_path / "b.json"])
+
+
+def test_merge_puts_machines_side_by_side_against_the_first_baseline(tmp_path):
+    results.save(three_contenders(), tmp_path / "a.json")
+    results.save(three_contenders(factor=0.5), tmp_path / "b.json")
+    merged = results.merge([tmp_path / "a.json", tmp_path / "b.json"])
+    rows = summary.rows(merged, 10)
+    assert [row.label for row in rows[:3]] == ["xla cpu B", "jax cpu B", "xla cpu A"]
+    assert rows[0].ratio.median == pytest.approx(0.5)
+    assert rows[2].words == "baseline"
+    results.save(merged, tmp_path / "c.json")
+    assert len(results.merge([tmp_path / "c.json", tmp_path / "a.json"]).runs) == 3
+
+
+def swept(curves: dict[tuple[str, str], list[float]]) -> Results:
+    sizes = (1, 10, 100, 1000)
+    samples = [
+        sample(contender, us * wobble, number, device=device, batch_size=size)
+        for (contender, device), times in curves.items()
+        for size, us in zip(sizes, times, strict=True)
+        for number, wobble in ((1, 0.99), (2, 1.01))
+    ]
+    devices = {device: f"A {device}" for _, device in curves}
+    run = run_of(samples, devices=devices, limits={device: [98e9, 102e9, 100e9] for device in devices})
+    return Results([dataclasses.replace(JOB, batch_size=size) for size in sizes], [run])
+
+
+def test_sweep_says_what_bounds_a_contender():
+    assert sweep.bound_by({1: 50, 10: 51, 100: 60, 1000: 150}) == (
+        "bound by launches up to batch 100, by arithmetic from 1,000"
+    )
+    assert sweep.bound_by({1: 2, 10: 19, 100: 210}) == "bound by arithmetic at every batch size"
+
+
+def test_sweep_measures_the_limit_by_the_largest_matmul():
+    found = swept({("xla", "cpu"): [2.0, 10.0, 90.0, 880.0]})
+    # 2 operations for each of 784 x 10 weights forward and as many backward, at 100 GFLOP/s.
+    assert sweep.limit_us(found.runs[0], "cpu", found.jobs[1]) == pytest.approx(10 * 4 * 7840 / 100e9 * 1e6)
+    header, body = tables.sweep_columns(found)
+    assert header[1:] == ["batch 1", "batch 10", "batch 100", "batch 1,000"]
+    assert body[-1][0] == "limit cpu"
+    assert set(body[-1][1:]) == {"3,188,776"}
+
+
+def test_sweep_says_from_where_the_gpu_overtakes():
+    curves = {("xla", "cpu"): [2.0, 10.0, 90.0, 880.0], ("xla", "gpu"): [40.0, 41.0, 42.0, 50.0]}
+    assert "xla: the GPU overtakes the CPU from batch 100." in sweep.verdicts(swept(curves))
+    curves["xla", "gpu"] = [900.0] * 4
+    assert "xla: the GPU does not overtake the CPU." in sweep.verdicts(swept(curves))
+    del curves["xla", "gpu"]
+    assert sweep.verdicts(swept(curves))[-1] == "No GPU was there."
+
+
+def test_a_busy_throttled_or_slowing_machine_is_told():
+    assert machine.warnings([QUIET] * 4) == []
+    busy, throttled, slow = QUIET | {"other_cores": 1.3}, QUIET | {"stolen": 0.25}, QUIET | {"pace": 250.0}
+    told = machine.warnings([QUIET, busy, throttled, slow])
+    assert [sentence.split(":")[0] for sentence in told] == ["Busy machine", "Throttled machine", "Unsteady machine"]
+    assert "1.3 cores" in told[0]
+    assert "25%" in told[1]
+    assert "50%" in told[2]
+
+
+def test_the_watch_sees_another_process():
+    spin = "import sys\nprint('on', flush=True)\nwhile True: pass"
+    other = subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE)
+    try:
+        other.stdout.readline()
+        watch = machine.Watch()
+        subprocess.run([sys.executable, "-c", "sum(range(20_000_000))"], check=True)
+        assert watch.seen().other_cores > machine.BUSY
+    finally:
+        other.kill()
+        other.communicate()
+
+
+def test_readme_is_filled_from_the_file_its_marker_names(tmp_path):
+    results.save(three_contenders(), tmp_path / "a.json")
+    (tmp_path / "a-bars.png").touch()
+    text = "before\n<!-- comparison: a.json -->\nold\n<!-- end -->\nafter\n"
+    found = readme.filled(text, tmp_path)
+    assert found.startswith("before\n<!-- comparison: a.json -->\n**mnist, batch 10")
+    assert found.endswith("<!-- end -->\nafter\n")
+    assert "old" not in found
+    assert "![a-bars](a-bars.png)" in found
+    assert readme.filled(found, tmp_path) == found
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"version": "1.0", "bench', "not whole"),
+        ('{"version": "1.0", "benchmarks": []}', "not a result file"),
+        ("[1]", "not a result file"),
+        ('{"softmax_regression_comparison": {"format": 2}}', "format 2"),
+        ('{"softmax_regression_comparison": {"format": 1, "jobs": [{}], "runs": []}}', "damaged"),
+        ('{"softmax_regression_comparison": {"format": 1, "jobs": [], "runs": [7]}}', "damaged"),
+    ],
+)
+def test_a_file_that_is_not_a_result_is_refused(tmp_path, content, told):
+    path = pathlib.Path(tmp_path / "a.json")
+    path.write_text(content)
+    with pytest.raises(InputError, match=told):
+        results.load(path)
