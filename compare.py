@@ -47,12 +47,14 @@ ROUNDS = Number(int, "a whole number of at least 2", lambda value: value >= 2)
 class Config:
     """The flags of a comparison, frozen. A field is a flag; its default and help stand here only."""
 
-    contenders: tuple[str, ...] | None = flag(None, NAMES, "Who; the first is the baseline. Default: all installed.")
-    devices: tuple[str, ...] | None = flag(None, DEVICES, "Where. Default: all that are there.")
+    contenders: tuple[str, ...] | None = flag(None, NAMES, "Who takes part; the first is the baseline. Default: all.")
+    devices: tuple[str, ...] | None = flag(None, DEVICES, "Where to measure. Default: all that are there.")
     rounds: int = flag(5, ROUNDS, "How often each is measured.")
-    batch_sizes: tuple[int, ...] = flag((10,), List(COUNT, "whole numbers above 0"), "Several make a sweep.")
+    batch_sizes: tuple[int, ...] = flag(
+        "10", List(COUNT, "whole numbers above 0"), "Examples in a step; several: a sweep."
+    )
     # 2,000 steps are 25 ms for the fastest and 8 s for the slowest, which has to take them all: the same work.
-    max_steps: int = flag(2000, COUNT, f"Steps; fewer where they would take over {work.MAX_IMAGES:,} images.")
+    max_steps: int = flag(2000, COUNT, f"Steps of a measurement, of {work.MAX_IMAGES:,} images at most.")
     lr: float = flag(0.01, POSITIVE, "Learning rate of batches up to 10; larger ones take lr * 10 / batch.")
     seed: int = flag(0, COUNT_OR_0, "The order of an epoch is a pure function of (seed, epoch).")
     dataset: str = flag("mnist", TEXT, "An image-classification dataset of tfds.")

@@ -43,7 +43,7 @@ def installed(asked: tuple[str, ...] | None, left_out: list[str]) -> tuple[str, 
     return those_here("contenders", asked, reasons, left_out)
 
 
-def survey(config: Any, sizes: dict[int, tuple[int, float]], folder: pathlib.Path) -> dict[str, Any]:
+def survey(config: Any, folder: pathlib.Path) -> dict[str, Any]:
     """Returns what the survey found and leaves the examples in `folder`; if it fails, exits with its code and line."""
     request = {
         "folder": str(folder),
@@ -52,7 +52,7 @@ def survey(config: Any, sizes: dict[int, tuple[int, float]], folder: pathlib.Pat
         "manual_dir": _absolute(config.manual_dir),
         "seed": config.seed,
         "devices": config.devices or DEVICES,
-        "sizes": [(size, steps) for size, (steps, _) in sizes.items()],
+        "sizes": [(size, work.steps_of(size, config.max_steps)) for size in config.batch_sizes],
     }
     command = [sys.executable, "-m", "comparison.survey", json.dumps(request)]
     if code := subprocess.run(command, cwd=measure.PROJECT).returncode:
@@ -69,80 +69,67 @@ def run(config: Any, console: Console, keep: Callable[[Results], None]) -> Resul
 
     Ctrl-C ends it with the rounds that are finished; raises RunError if there is none.
     """
-    left_out: list[str] = []
-    contenders = installed(config.contenders, left_out)
-    sizes = {size: work.steps_and_lr(size, config.max_steps, config.lr) for size in config.batch_sizes}
-    with tempfile.TemporaryDirectory() as name:
-        results, folder = None, pathlib.Path(name)
+    results = None
+    with tempfile.TemporaryDirectory() as folder:
         try:
-            for results in _rounds(config, contenders, sizes, left_out, folder, console):
+            for results in _rounds(config, pathlib.Path(folder), console):
                 keep(results)
         except KeyboardInterrupt:
             if results is None:
                 raise RunError("stopped before the first round had ended: there is nothing to keep") from None
-        return results
+    return results
 
 
-def _rounds(
-    config: Any,
-    contenders: tuple[str, ...],
-    sizes: dict[int, tuple[int, float]],
-    left_out: list[str],
-    folder: pathlib.Path,
-    console: Console,
-) -> Iterator[Results]:
-    """Yields the results after each round."""
-    with progress(console) as show:
+def _rounds(config: Any, folder: pathlib.Path, console: Console) -> Iterator[Results]:
+    """Yields the results so far after each round."""
+    left_out: list[str] = []
+    contenders = installed(config.contenders, left_out)
+    with Progress(console) as show:
         show("looking at the machine and the data")
-        found = survey(config, sizes, folder)
-        absent = {name: None if name in found["devices"] else "TensorFlow sees none here" for name in DEVICES}
-        device_names = those_here("devices", config.devices, absent, left_out)
-        tasks = measure.tasks_of(contenders, device_names, sizes)
-        jobs = {size: {"batch_size": size, "steps": steps, "lr": lr} for size, (steps, lr) in sizes.items()}
-        whole = Results(
-            [_job(config, found["data"], job) for job in jobs.values()], [_run(config, found, tasks, left_out)]
-        )
-        rounds = measure.Rounds(
-            folder, {size: job | {"seed": config.seed} for size, job in jobs.items()}, tasks, config.rounds
-        )
-        for round_number in range(1, config.rounds + 1):
-            samples = list(rounds.measured(round_number, show))
-            limits = {device: measure.limit(folder, device) for device in device_names} if len(jobs) > 1 else {}
-            whole = _with_round(whole, samples, limits)
-            yield whole
+        found = survey(config, folder)
+        reasons = {name: None if name in found["devices"] else "TensorFlow sees none here" for name in DEVICES}
+        device_names = those_here("devices", config.devices, reasons, left_out)
+        tasks = measure.tasks_of(contenders, device_names, config.batch_sizes)
+        jobs = [_job(config, batch_size, found["data"]) for batch_size in config.batch_sizes]
+        run, rounds = _empty_run(config, found, tasks[0], left_out), measure.Rounds(folder, jobs, tasks, config.rounds)
+        for number in range(1, config.rounds + 1):
+            samples = list(rounds.measured(number, show))
+            # Only the sweep speaks of the limit.
+            limits = {device: measure.limit(folder, device) for device in device_names if len(jobs) > 1}
+            run = _with_round(run, samples, limits)
+            yield Results(jobs, [run])
 
 
-def _job(config: Any, data: dict[str, Any], job: dict[str, Any]) -> work.Job:
-    return work.Job(dataset=config.dataset, order=f"shuffled with seed {config.seed}", **data, **job)
+def _job(config: Any, batch_size: int, data: dict[str, Any]) -> work.Job:
+    steps, lr = work.steps_of(batch_size, config.max_steps), work.lr_of(batch_size, config.lr)
+    return work.Job(dataset=config.dataset, batch_size=batch_size, steps=steps, lr=lr, seed=config.seed, **data)
 
 
-def _run(config: Any, found: dict[str, Any], tasks: list[measure.Task], left_out: list[str]) -> Run:
+def _empty_run(config: Any, found: dict[str, Any], baseline: measure.Task, left_out: list[str]) -> Run:
     return Run(
         devices=found["devices"],
         environment=found["environment"],
         flags=dataclasses.asdict(config),
         date=datetime.date.today().isoformat(),
-        baseline=[tasks[0].contender, tasks[0].device],
+        baseline=[baseline.contender, baseline.device],
         left_out=left_out,
         samples=[],
         limits={},
     )
 
 
-def _with_round(whole: Results, samples: list[Sample], limits: dict[str, float]) -> Results:
-    """Returns the results with a round more."""
-    run = whole.runs[0]
+def _with_round(run: Run, samples: list[Sample], limits: dict[str, float]) -> Run:
     rates = {device: [*run.limits.get(device, []), rate] for device, rate in limits.items()}
-    return Results(whole.jobs, [dataclasses.replace(run, samples=run.samples + samples, limits=rates)])
+    return dataclasses.replace(run, samples=run.samples + samples, limits=rates)
 
 
-class progress:  # noqa: N801 - used as a context manager, like a function
+class Progress:
     """Shows what is measured now: on a terminal in a line of its own, elsewhere at the start of each round."""
 
     def __init__(self, console: Console):
         self.console, self.status, self.round = console, Status("", console=console), ""
 
-    def __enter__(self) -> Callable[[str], None]:
+    def __enter__(self) -> Callable[..., None]:
         if self.console.is_terminal:
             self.status.start()
         return self.show
@@ -150,10 +137,10 @@ class progress:  # noqa: N801 - used as a context manager, like a function
     def __exit__(self, *_: object) -> None:
         self.status.stop()
 
-    def show(self, text: str) -> None:
-        """Shows `text`, whose part before the first colon is the round."""
+    def show(self, now: str, what: str = "", left: str = "") -> None:
+        """Shows the round, what is measured in it, and the time left."""
         if self.console.is_terminal:
-            self.status.update(text)
-        elif self.round != (now := text.split(":")[0]):
+            self.status.update(" · ".join(filter(None, [now, what, left])))
+        elif now != self.round:
             self.round = now
-            self.console.print(f"{now} · {text.rsplit('·', 1)[1].strip()}" if "·" in text else now, highlight=False)
+            self.console.print(" · ".join(filter(None, [now, left])), highlight=False)

@@ -16,6 +16,7 @@ import devices
 BUSY = 0.1  # cores that others keep busy; a quiet desktop or server stays below
 STOLEN = 0.02  # share of the time that a hypervisor or a quota may take
 SLOW = 0.85  # share of the best pace seen in the run
+GPU_FIELDS = ("name", "driver_version", "clocks.sm", "clocks.max.sm", "temperature.gpu", "utilization.gpu")
 PACE_BYTES = bytes(4 * 2**20)
 THROTTLED_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
 
@@ -80,20 +81,22 @@ def clocks() -> dict[str, float]:
 
 
 def gpus() -> list[dict[str, str]]:
-    """Returns name, driver, clocks and reasons for throttling of each NVIDIA GPU; [] without nvidia-smi."""
-    fields = (
-        "name",
-        "driver_version",
-        "clocks.sm",
-        "clocks.max.sm",
-        "clocks_throttle_reasons.active",
-        "utilization.gpu",
-    )
+    """Returns name, driver, clocks and use of each NVIDIA GPU before the first measurement; [] without nvidia-smi."""
     if not shutil.which("nvidia-smi"):
         return []
-    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
+    command = ["nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader"]
     lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-    return [dict(zip(fields, map(str.strip, line.split(",")), strict=False)) for line in lines]
+    return [dict(zip(GPU_FIELDS, map(str.strip, line.split(",")), strict=False)) for line in lines]
+
+
+def gpu_warnings(found: list[dict[str, str]]) -> list[str]:
+    """Returns a sentence for each GPU that others were using before the first measurement."""
+    used = {gpu["name"]: gpu.get("utilization.gpu", "").removesuffix(" %") for gpu in found}
+    return [
+        f"Busy GPU: {name} was in use ({share} %)."
+        for name, share in used.items()
+        if share.isdecimal() and int(share) > 5
+    ]
 
 
 def warnings(seen: list[dict[str, Any]]) -> list[str]:

@@ -64,9 +64,10 @@ def child(module: str, request: dict[str, Any], device: str) -> subprocess.Compl
 class Rounds:
     """Measures round after round and knows how long the rest will take."""
 
-    def __init__(self, folder: pathlib.Path, jobs: dict[int, dict[str, Any]], tasks: list[Task], rounds: int):
-        self.folder, self.jobs, self.tasks, self.rounds = folder, jobs, list(tasks), rounds
-        self.expected = {size: work.reference(work.load(folder, job)) for size, job in jobs.items()}
+    def __init__(self, folder: pathlib.Path, jobs: list[work.Job], tasks: list[Task], rounds: int):
+        self.folder, self.tasks, self.rounds = folder, list(tasks), rounds
+        self.jobs = {job.batch_size: job for job in jobs}
+        self.expected = {size: work.reference(work.load(folder, job)) for size, job in self.jobs.items()}
         self.seconds: dict[Task, float] = {}
 
     def seconds_left(self, pending: list[Task], rounds_after: int) -> float:
@@ -75,7 +76,7 @@ class Rounds:
         left = [*pending, *self.tasks * rounds_after]
         return sum(self.seconds.get(task, average) for task in left)
 
-    def measured(self, round_number: int, show: Callable[[str], None]) -> Iterator[Sample]:
+    def measured(self, round_number: int, show: Callable[[str, str, str], None]) -> Iterator[Sample]:
         """Yields the samples of a round; a contender that fails is left out of those that follow.
 
         Raises RunError if the baseline fails: there is nothing to compare with.
@@ -83,9 +84,8 @@ class Rounds:
         order = random.sample(self.tasks, len(self.tasks))
         for done, task in enumerate(order):
             left = self.seconds_left(order[done:], self.rounds - round_number)
-            show(
-                f"round {round_number} of {self.rounds}: {task}" + (f" · {duration(left)} left" if self.seconds else "")
-            )
+            left_text = f"{duration(left)} left" if self.seconds else ""
+            show(f"round {round_number} of {self.rounds}", str(task), left_text)
             began = time.perf_counter()
             sample = self.measure(task, round_number)
             self.seconds[task] = time.perf_counter() - began
@@ -99,7 +99,7 @@ class Rounds:
         """Returns one sample; it has a time only if the weights are those of the reference."""
         result, job = self.folder / "result.npz", self.jobs[task.batch_size]
         result.unlink(missing_ok=True)
-        request = {"folder": str(self.folder), "job": job, "result": str(result)}
+        request = {"folder": str(self.folder), "job": dataclasses.asdict(job), "result": str(result)}
         watch = machine.Watch()
         done = child("comparison.worker", request | {"contender": task.contender, "device": task.device}, task.device)
         common = dataclasses.asdict(task) | {"round": round_number, "quiet": dataclasses.asdict(watch.seen())}
@@ -107,7 +107,7 @@ class Rounds:
             lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             return Sample(**common, failed=lines[-1].removeprefix("error: "))
         with np.load(result) as arrays:
-            return judged(common, arrays, self.expected[task.batch_size], job["steps"])
+            return judged(common, arrays, self.expected[task.batch_size], job.steps)
 
 
 def judged(common: dict[str, Any], arrays: Any, expected: tuple[np.ndarray, np.ndarray], steps: int) -> Sample:

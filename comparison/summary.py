@@ -106,8 +106,9 @@ def notes(results: Results) -> list[str]:
         name = f"Machine {letter(index)}: " if len(results.runs) > 1 else ""
         floors = {job.batch_size: noise_floor(run, job.batch_size) for job in results.jobs}
         told = ", ".join(f"{floor - 1:.1%} at batch {size:,}" for size, floor in floors.items() if floor)
-        against_itself = f"{name}noise floor, {' on '.join(run.baseline)} against itself: {told or 'not known'}."
-        sentences.append(against_itself[0].upper() + against_itself[1:])
-        sentences += [f"{name}left out: {each}." for each in run.left_out]
-        sentences += [name + warning for warning in machine.warnings([sample.quiet for sample in run.samples])]
+        sentences.append(f"{name}Noise floor, {' on '.join(run.baseline)} against itself: {told or 'not known'}.")
+        sentences += [f"{name}Left out: {each}." for each in run.left_out]
+        seen = [sample.quiet for sample in run.samples]
+        warnings = machine.warnings(seen) + machine.gpu_warnings(run.environment.get("gpus", []))
+        sentences += [name + warning for warning in warnings]
     return sentences

@@ -36,6 +36,7 @@ def environment(device_names: list[str]) -> tuple[dict[str, str], dict[str, Any]
     common = devices.environment(next(iter(chosen.values()), devices.choose("cpu", tf32=False)), "xla", tf32=False)
     for key in ("device_kind", "device_name", "xla", "tf32"):
         del common[key]
+    common["load_average"] = os.getloadavg()[0]
     variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
     common |= versions() | {"variables": variables, "clocks": machine.clocks(), "gpus": machine.gpus()}
     return {name: devices.describe(device) for name, device in chosen.items()}, common
@@ -63,7 +64,7 @@ def save_examples(request: dict[str, Any], folder: pathlib.Path) -> dict[str, An
         "test_labels": dataset.test.labels,
     }
     order = np.stack([data.epoch_order(num_examples, request["seed"], epoch) for epoch in range(epochs)])
-    np.savez(folder / "data.npz", **arrays, order=order, class_names=dataset.class_names)
+    np.savez(folder / "data.npz", **arrays, order=order)
     digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays.values())).hexdigest()
     return {"data_sha256": digest, "num_features": dataset.num_features, "num_classes": len(dataset.class_names)}
 

@@ -48,7 +48,7 @@ def job_line(job: Job) -> str:
     """Returns the job in a line."""
     return (
         f"{job.dataset}, batch {job.batch_size:,}, {job.steps:,} steps of SGD, lr {job.lr:g}, {job.loss} loss, "
-        f"{job.dtype}, tf32 {'on' if job.tf32 else 'off'}, {job.order}"
+        f"{job.dtype}, tf32 {'on' if job.tf32 else 'off'}, {job.order}, seed {job.seed}"
     )
 
 
@@ -114,10 +114,10 @@ def sentences(results: Results) -> list[str]:
     return [*verdicts, *summary.notes(results), *machine_lines(results)]
 
 
-def markdown(results: Results, charts: list[str]) -> str:
-    """Returns tables, charts (their paths) and sentences as Markdown."""
+def markdown(results: Results, charts: list[str], brief: bool = False) -> str:
+    """Returns tables, charts (their paths) and sentences as Markdown; of a sweep, if brief, only its last table."""
     parts = []
-    for title, header, body in tables_of(results):
+    for title, header, body in tables_of(results)[-1 if brief and len(results.jobs) > 1 else 0 :]:
         rule = [":--" if not column or not name else "--:" for column, name in enumerate(header)]
         lines = [f"| {' | '.join(line)} |" for line in [header, rule, *body]]
         parts.append("\n".join([f"**{title}**", "", *lines]))

@@ -3,7 +3,6 @@
 import dataclasses
 import pathlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -25,19 +24,24 @@ class Job:
     batch_size: int
     steps: int
     lr: float
-    order: str
+    seed: int
+    order: str = "shuffled"
     loss: str = "sum"
     dtype: str = "float32"
     tf32: bool = False
 
 
-def steps_and_lr(batch_size: int, max_steps: int, lr: float) -> tuple[int, float]:
-    """Returns the steps of a measurement and their learning rate.
+def steps_of(batch_size: int, max_steps: int) -> int:
+    """Returns the steps of a measurement."""
+    return max(1, min(max_steps, MAX_IMAGES // batch_size))
 
-    The loss is a sum: beyond a batch of 10 the rate falls as the batch grows, or the weights would explode, and
-    rounding with them.
+
+def lr_of(batch_size: int, lr: float) -> float:
+    """Returns the learning rate, which falls as the batch grows beyond 10.
+
+    The loss is a sum over the batch: with the same rate the weights would explode, and rounding with them.
     """
-    return max(1, min(max_steps, MAX_IMAGES // batch_size)), lr * min(1, REFERENCE_BATCH / batch_size)
+    return lr * min(1, REFERENCE_BATCH / batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +85,14 @@ class Work:
 
 
 ARRAYS = ("images", "labels", "test_images", "test_labels", "order")
+TAKEN_FROM_JOB = ("num_classes", "batch_size", "steps", "lr", "seed")
 
 
-def load(folder: pathlib.Path, job: dict[str, Any]) -> Work:
-    """Returns the work of a job {batch_size, steps, lr, seed} on the examples that the survey left in `folder`."""
+def load(folder: pathlib.Path, job: Job) -> Work:
+    """Returns the work of a job on the examples that the survey left in `folder`."""
     with np.load(folder / "data.npz") as arrays:
         examples = {name: arrays[name] for name in ARRAYS}
-        return Work(**examples, num_classes=len(arrays["class_names"]), **job)
+    return Work(**examples, **{name: getattr(job, name) for name in TAKEN_FROM_JOB})
 
 
 def reference(work: Work) -> tuple[np.ndarray, np.ndarray]:

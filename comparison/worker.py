@@ -14,7 +14,7 @@ from errors import exit_with_one_line
 from ledger import Ledger
 
 
-def measure(folder: pathlib.Path, contender: str, device: str, job: dict, result: pathlib.Path) -> None:
+def measure(folder: pathlib.Path, contender: str, device: str, job: work.Job, result: pathlib.Path) -> None:
     """Lets a contender do the job on the examples in `folder`; leaves its weights and seconds in the file `result`."""
     ledger = Ledger()
     entry = CONTENDERS[contender]
@@ -35,7 +35,8 @@ def measure(folder: pathlib.Path, contender: str, device: str, job: dict, result
 def main() -> None:
     """Reads the request, measures."""
     request = json.loads(sys.argv[1])
-    measure(pathlib.Path(request["folder"]), request["contender"], request["device"], request["job"], request["result"])
+    job = work.Job(**request["job"])
+    measure(pathlib.Path(request["folder"]), request["contender"], request["device"], job, request["result"])
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def test_files_of_several_machines_in_one_table(tmp_path):
             for number, wobble in enumerate((1.0, 1.01, 0.99), 1)
             for again in (False, True)
         ]
-        job = results.Job("mnist", "0" * 64, 784, 10, 10, 2000, 0.01, "shuffled with seed 0")
+        job = results.Job("mnist", "0" * 64, 784, 10, 10, 2000, 0.01, seed=0)
         environment = {"python": "3.11.7", "tensorflow": "2.21.0", "cores": 2, "git_commit": None}
         run = results.Run({"cpu": f"CPU {name}"}, environment, {}, "2026-11-23", ["xla", "cpu"], [], samples, {})
         results.save(results.Results([job], [run]), tmp_path / name)

@@ -1,5 +1,6 @@
 """Every contender, in a process of its own as compare.py runs it, does the work of the float64 reference."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -11,7 +12,7 @@ from comparison import measure, work
 from comparison.contenders import CONTENDERS
 
 # 660 examples in batches of 25: seven epochs of 26 batches and a smaller one, then 11 steps.
-JOB = {"batch_size": 25, "steps": 200, "lr": 0.01, "seed": 0}
+JOB = work.Job("tiny", "", num_features=784, num_classes=10, batch_size=25, steps=200, lr=0.01, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +25,7 @@ def folder(tiny_dataset: data.Dataset, tmp_path_factory: pytest.TempPathFactory)
         labels=tiny_dataset.train.labels,
         test_images=tiny_dataset.test.images,
         test_labels=tiny_dataset.test.labels,
-        order=np.stack([data.epoch_order(660, JOB["seed"], epoch) for epoch in range(8)]),
-        class_names=tiny_dataset.class_names,
+        order=np.stack([data.epoch_order(660, JOB.seed, epoch) for epoch in range(8)]),
     )
     return path
 
@@ -35,7 +35,13 @@ def test_weights_after_200_steps_are_those_of_the_reference(name: str, folder: p
     if not CONTENDERS[name].installed():
         pytest.skip(f"{CONTENDERS[name].package} is not installed: see requirements-peers.txt")
     result = folder / f"{name}.npz"
-    request = {"folder": str(folder), "contender": name, "device": "cpu", "job": JOB, "result": str(result)}
+    request = {
+        "folder": str(folder),
+        "contender": name,
+        "device": "cpu",
+        "job": dataclasses.asdict(JOB),
+        "result": str(result),
+    }
     done = measure.child("comparison.worker", request, "cpu")
     assert done.returncode == 0, done.stderr
     given = work.load(folder, JOB)
