@@ -40,6 +40,7 @@ class List(absl_flags.ArgumentParser):
 
 NAMES = List(Choice(*CONTENDERS), f"some of {', '.join(CONTENDERS)}")
 DEVICES = List(Choice(*campaign.DEVICES), f"some of {', '.join(campaign.DEVICES)}")
+SIZES = List(COUNT, "whole numbers above 0")
 ROUNDS = Number(int, "a whole number of at least 2", lambda value: value >= 2)
 
 
@@ -50,9 +51,7 @@ class Config:
     contenders: tuple[str, ...] | None = flag(None, NAMES, "Who takes part; the first is the baseline. Default: all.")
     devices: tuple[str, ...] | None = flag(None, DEVICES, "Where to measure. Default: all that are there.")
     rounds: int = flag(5, ROUNDS, "How often each is measured.")
-    batch_sizes: tuple[int, ...] = flag(
-        "10", List(COUNT, "whole numbers above 0"), "Examples in a step; several: a sweep."
-    )
+    batch_sizes: tuple[int, ...] = flag("10", SIZES, "Examples in the batch of a step; several make a sweep.")
     # 2,000 steps are 25 ms for the fastest and 8 s for the slowest, which has to take them all: the same work.
     max_steps: int = flag(2000, COUNT, f"Steps of a measurement, of {work.MAX_IMAGES:,} images at most.")
     lr: float = flag(0.01, POSITIVE, "Learning rate of batches up to 10; larger ones take lr * 10 / batch.")

@@ -14,6 +14,7 @@ import psutil
 import devices
 
 BUSY = 0.1  # cores that others keep busy; a quiet desktop or server stays below
+BUSY_GPU = 5  # per cent
 STOLEN = 0.02  # share of the time that a hypervisor or a quota may take
 SLOW = 0.85  # share of the best pace seen in the run
 GPU_FIELDS = ("name", "driver_version", "clocks.sm", "clocks.max.sm", "temperature.gpu", "utilization.gpu")
@@ -91,12 +92,9 @@ def gpus() -> list[dict[str, str]]:
 
 def gpu_warnings(found: list[dict[str, str]]) -> list[str]:
     """Returns a sentence for each GPU that others were using before the first measurement."""
-    used = {gpu["name"]: gpu.get("utilization.gpu", "").removesuffix(" %") for gpu in found}
-    return [
-        f"Busy GPU: {name} was in use ({share} %)."
-        for name, share in used.items()
-        if share.isdecimal() and int(share) > 5
-    ]
+    shares = [(gpu["name"], gpu.get("utilization.gpu", "").removesuffix(" %")) for gpu in found]
+    busy = [(name, share) for name, share in shares if share.isdecimal() and int(share) > BUSY_GPU]
+    return [f"Busy GPU: {name} was in use, {share} %, before the first measurement." for name, share in busy]
 
 
 def warnings(seen: list[dict[str, Any]]) -> list[str]:

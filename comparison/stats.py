@@ -52,10 +52,9 @@ def _estimate(median: float, resampled: np.ndarray, n: int) -> Estimate:
     return Estimate(median, float(low), float(high), n)
 
 
-def noise_floor(again: list[float], baseline: list[float]) -> float:
-    """Returns the factor, 1 or more, by which the baseline differs from itself: the farther end of the A/A interval."""
-    ratio = paired_ratio(again, baseline)
-    ends = [ratio.median] if ratio.n < 2 else [ratio.low, ratio.high]
+def noise_floor(against_itself: Estimate) -> float:
+    """Returns the factor, 1 or more, by which the baseline differs from itself: the farther end of its interval."""
+    ends = [against_itself.median] if against_itself.n < 2 else [against_itself.low, against_itself.high]
     return max(max(end, 1 / end) for end in ends)
 
 

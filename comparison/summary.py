@@ -88,15 +88,25 @@ def _ratio(
         return stats.unpaired_ratio(own, base), ""
     if pair == first.baseline:
         return stats.paired_ratio(own, base), "baseline"
-    ratio = stats.paired_ratio(own, base)
-    return ratio, "within noise" if stats.within_noise(ratio, noise_floor(first, batch_size) or 1) else ""
+    ratio, floor = stats.paired_ratio(own, base), against_itself(first, batch_size)
+    return ratio, "within noise" if floor and stats.within_noise(ratio, stats.noise_floor(floor)) else ""
 
 
-def noise_floor(run: Run, batch_size: int) -> float | None:
-    """Returns the factor between the baseline and itself, None if it has no time."""
+def against_itself(run: Run, batch_size: int) -> stats.Estimate | None:
+    """Returns the ratio of the baseline to itself, None if it has no time."""
     again = times(samples_of(run, *run.baseline, batch_size, again=True))
     base = times(samples_of(run, *run.baseline, batch_size))
-    return stats.noise_floor(again, base) if again and base else None
+    return stats.paired_ratio(again, base) if again and base else None
+
+
+def _against_itself(run: Run, batch_size: int) -> str:
+    ratio = against_itself(run, batch_size)
+    if not ratio or ratio.n < 2:
+        return f"Noise floor at batch {batch_size:,}: not known."
+    return (
+        f"Noise floor at batch {batch_size:,}: {' on '.join(run.baseline)} took {ratio:.2f} times as long as itself; "
+        f"ratios up to {stats.noise_floor(ratio):.2f} either way are noise."
+    )
 
 
 def notes(results: Results) -> list[str]:
@@ -104,9 +114,7 @@ def notes(results: Results) -> list[str]:
     sentences = []
     for index, run in enumerate(results.runs):
         name = f"Machine {letter(index)}: " if len(results.runs) > 1 else ""
-        floors = {job.batch_size: noise_floor(run, job.batch_size) for job in results.jobs}
-        told = ", ".join(f"{floor - 1:.1%} at batch {size:,}" for size, floor in floors.items() if floor)
-        sentences.append(f"{name}Noise floor, {' on '.join(run.baseline)} against itself: {told or 'not known'}.")
+        sentences += [f"{name}{_against_itself(run, job.batch_size)}" for job in results.jobs]
         sentences += [f"{name}Left out: {each}." for each in run.left_out]
         seen = [sample.quiet for sample in run.samples]
         warnings = machine.warnings(seen) + machine.gpu_warnings(run.environment.get("gpus", []))

@@ -76,7 +76,8 @@ def test_pairing_cancels_what_slows_a_whole_round():
 
 def test_noise_floor_is_the_farther_end():
     base = [10.0, 10.0, 10.0, 10.0, 10.0]
-    assert stats.noise_floor([10.0, 10.2, 8.0, 10.1, 10.0], base) == pytest.approx(1 / 0.8)
+    against_itself = stats.paired_ratio([10.0, 10.2, 8.0, 10.1, 10.0], base)
+    assert stats.noise_floor(against_itself) == pytest.approx(1 / 0.8)
     assert stats.within_noise(stats.estimate([1.2, 1.2]), 1.25)
     assert stats.within_noise(stats.estimate([0.81, 0.81]), 1.25)
     assert not stats.within_noise(stats.estimate([1.26, 1.26]), 1.25)
@@ -88,6 +89,8 @@ def test_rows_are_paired_sorted_and_called_noise_where_they_are():
     assert rows[2].ratio.median == pytest.approx(30)
     assert rows[2].ratio.high == pytest.approx(30)
     assert rows[0].time.median == pytest.approx(12)
+    # Against itself between 0.99 and 1.02: farther from 1 is 1.02.
+    assert summary.notes(three_contenders())[0].endswith("ratios up to 1.02 either way are noise.")
     assert rows[0].images_per_second == pytest.approx(10 / 12e-6)
 
 
@@ -201,6 +204,12 @@ def test_a_busy_throttled_or_slowing_machine_is_told():
     assert "1.3 cores" in told[0]
     assert "25%" in told[1]
     assert "50%" in told[2]
+
+
+def test_a_gpu_in_use_is_told():
+    used = {"name": "A GPU", "driver_version": "570.1", "utilization.gpu": "37 %"}
+    assert machine.gpu_warnings([]) == machine.gpu_warnings([used | {"utilization.gpu": "0 %"}]) == []
+    assert machine.gpu_warnings([used]) == ["Busy GPU: A GPU was in use, 37 %, before the first measurement."]
 
 
 def test_the_watch_sees_another_process():

@@ -35,13 +35,8 @@ def test_weights_after_200_steps_are_those_of_the_reference(name: str, folder: p
     if not CONTENDERS[name].installed():
         pytest.skip(f"{CONTENDERS[name].package} is not installed: see requirements-peers.txt")
     result = folder / f"{name}.npz"
-    request = {
-        "folder": str(folder),
-        "contender": name,
-        "device": "cpu",
-        "job": dataclasses.asdict(JOB),
-        "result": str(result),
-    }
+    request = {"folder": str(folder), "contender": name, "device": "cpu", "result": str(result)}
+    request["job"] = dataclasses.asdict(JOB)
     done = measure.child("comparison.worker", request, "cpu")
     assert done.returncode == 0, done.stderr
     given = work.load(folder, JOB)

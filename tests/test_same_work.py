@@ -95,30 +95,48 @@ def test_the_gate_refuses_weights_that_are_not_numbers_or_of_another_shape():
     assert work.difference((np.ones((12, 4)), np.ones(4) * 1.5), expected) == pytest.approx(0.5)
 
 
-def test_who_fails_is_left_out_of_later_rounds_unless_it_is_the_baseline(tmp_path, monkeypatch):
+@pytest.fixture
+def rounds_of(tmp_path, monkeypatch):
+    """Makes Rounds whose measurements are NumPy's, and fail for those whose names are in the list `failing`."""
     job, tiny = work.Job("tiny", "", 12, 4, batch_size=25, steps=60, lr=0.01, seed=0), tiny_work()
     np.savez(tmp_path / "data.npz", **{name: getattr(tiny, name) for name in work.ARRAYS})
-    failing = "graph"
+    given = handed_back(tiny)
 
-    def child(module, request, device):
-        if request["contender"] == failing:
-            return subprocess.CompletedProcess([], 1, stderr="Traceback ...\nMemoryError: no memory\n")
-        np.savez(request["result"], **handed_back(tiny))
-        return subprocess.CompletedProcess([], 0, stderr="")
+    def make(contenders: list[str], failing: list[str]) -> measure.Rounds:
+        def child(module, request, device):
+            if request["contender"] in failing:
+                return subprocess.CompletedProcess([], 1, stderr="Traceback ...\nMemoryError: no memory\n")
+            np.savez(request["result"], **given)
+            return subprocess.CompletedProcess([], 0, stderr="")
 
-    monkeypatch.setattr(measure, "child", child)
-    rounds = measure.Rounds(tmp_path, [job], measure.tasks_of(["numpy", "graph"], ["cpu"], [25]), rounds=2)
-    shown = []
-    first, second = (list(rounds.measured(number, shown.append)) for number in (1, 2))
-    assert sorted((each.contender, each.failed) for each in first if each.failed) == [
-        ("graph", "MemoryError: no memory")
-    ]
+        monkeypatch.setattr(measure, "child", child)
+        return measure.Rounds(tmp_path, [job], measure.tasks_of(contenders, ["cpu"], [25]), rounds=2)
+
+    return make
+
+
+def test_who_fails_is_left_out_of_later_rounds(rounds_of):
+    rounds = rounds_of(["numpy", "graph"], failing=["graph"])
+    first, second = (list(rounds.measured(number, lambda *_: None)) for number in (1, 2))
+    assert [(each.contender, each.failed) for each in first if each.failed] == [("graph", "MemoryError: no memory")]
     assert sorted((each.contender, each.again) for each in second) == [("numpy", False), ("numpy", True)]
-    assert shown[-1].startswith("round 2 of 2: numpy on cpu, batch 25 · ")
-    assert shown[-1].endswith(" s left")
-    failing = "numpy"
+
+
+def test_a_baseline_that_fails_ends_the_run(rounds_of):
     with pytest.raises(RunError, match="the baseline, numpy on cpu, batch 25, failed: MemoryError"):
-        list(rounds.measured(3, shown.append))
+        list(rounds_of(["numpy", "graph"], failing=["numpy"]).measured(1, lambda *_: None))
+
+
+def test_rounds_are_interleaved_at_random_and_tell_the_time_left(rounds_of):
+    shown, rounds = [], rounds_of(["xla", "graph", "eager", "numpy", "keras"], failing=[])
+    orders = {
+        tuple(each.contender for each in rounds.measured(number, lambda *parts: shown.append(parts)))
+        for number in (1, 2, 2)
+    }
+    assert len(orders) > 1  # three equal orders of six: once in 100,000 times
+    assert shown[0][0::2] == ("round 1 of 2", "")  # nothing is known yet of the time
+    assert shown[-1][0] == "round 2 of 2"
+    assert shown[-1][2].endswith(" s left")
 
 
 def test_tasks_of_a_round():
