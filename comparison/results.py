@@ -34,8 +34,8 @@ class Sample:
 class Run:
     """What one machine gave: its devices by name, its environment, the flags, every sample of the finished rounds.
 
-    The first sample's contender is not the baseline: `baseline` is, as [contender, device]. `limits` has the operations
-    a second of each device's largest matmul, one a round; it is empty without a sweep.
+    `baseline` is [contender, device]; `limits` has the operations a second of each device's largest matmul, one a
+    round, and is empty without a sweep.
     """
 
     devices: dict[str, str]
@@ -59,6 +59,14 @@ class Results:
     jobs: list[Job]
     runs: list[Run]
 
+    def machine(self, index: int) -> str:
+        """Returns what the machine of a run is called, A, B, ...; nothing if it is the only one."""
+        return chr(ord("A") + index) if len(self.runs) > 1 else ""
+
+    def label(self, index: int, *names: str) -> str:
+        """Returns the names with the machine's behind them."""
+        return " ".join(filter(None, [*names, self.machine(index)]))
+
 
 def save(results: Results, path: pathlib.Path) -> None:
     """Writes the results to `path`, whole or not at all."""
@@ -71,7 +79,7 @@ def _benchmarks(results: Results) -> list[dict[str, Any]]:
     """Returns pyperf's view: for each contender its seconds a step, one run a round."""
     benchmarks: dict[str, list[dict[str, Any]]] = {}
     for index, run in enumerate(results.runs):
-        machine = f", machine {letter(index)}" if len(results.runs) > 1 else ""
+        machine = f", machine {results.machine(index)}" if results.machine(index) else ""
         for sample in run.samples:
             if sample.us_per_step and not sample.again:
                 name = f"{sample.contender} on {sample.device}, batch {sample.batch_size}{machine}"
@@ -79,11 +87,6 @@ def _benchmarks(results: Results) -> list[dict[str, Any]]:
                 one = {"metadata": metadata, "values": [sample.us_per_step / 1e6]}
                 benchmarks.setdefault(name, []).append(one)
     return [{"metadata": runs[0]["metadata"], "runs": runs} for runs in benchmarks.values()]
-
-
-def letter(index: int) -> str:
-    """Returns what the machine at `index` is called in tables: A, B, ..."""
-    return chr(ord("A") + index)
 
 
 def load(path: pathlib.Path) -> Results:

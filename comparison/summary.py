@@ -4,7 +4,7 @@ import dataclasses
 import statistics
 
 from comparison import machine, stats
-from comparison.results import Results, Run, Sample, letter
+from comparison.results import Results, Run, Sample
 
 NOT_THE_SAME = "not the same work"
 
@@ -13,9 +13,7 @@ NOT_THE_SAME = "not the same work"
 class Row:
     """What is shown of a contender. `time`, `ratio` are None, and `words` say why, if it has no time."""
 
-    contender: str
-    device: str
-    machine: str
+    label: str
     time: stats.Estimate | None  # us a step
     ratio: stats.Estimate | None  # to the baseline
     words: str
@@ -27,10 +25,6 @@ class Row:
     @property
     def images_per_second(self) -> float:
         return self.batch_size / self.time.median * 1e6
-
-    @property
-    def label(self) -> str:
-        return " ".join(filter(None, [self.contender, self.device, self.machine]))
 
 
 def samples_of(run: Run, contender: str, device: str, batch_size: int, again: bool = False) -> list[Sample]:
@@ -63,9 +57,7 @@ def _row(results: Results, index: int, contender: str, device: str, batch_size: 
     own = [] if failure else times(samples)
     ratio, words = _ratio(results, index, own, [contender, device], batch_size) if own else (None, NOT_THE_SAME)
     return Row(
-        contender,
-        device,
-        letter(index) if len(results.runs) > 1 else "",
+        results.label(index, contender, device),
         stats.estimate(own) if own else None,
         ratio,
         failure or words,
@@ -113,7 +105,7 @@ def notes(results: Results) -> list[str]:
     """Returns the sentences below the tables: noise floor, what was left out, a machine that was not quiet."""
     sentences = []
     for index, run in enumerate(results.runs):
-        name = f"Machine {letter(index)}: " if len(results.runs) > 1 else ""
+        name = f"Machine {results.machine(index)}: " if results.machine(index) else ""
         sentences += [f"{name}{_against_itself(run, job.batch_size)}" for job in results.jobs]
         sentences += [f"{name}Left out: {each}." for each in run.left_out]
         seen = [sample.quiet for sample in run.samples]

@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import signal
 import sys
 from typing import Any
 
@@ -71,6 +72,7 @@ def save_examples(request: dict[str, Any], folder: pathlib.Path) -> dict[str, An
 
 def main() -> None:
     """Reads the request, asks, writes."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is answered by compare.py
     request = json.loads(sys.argv[1])
     folder = pathlib.Path(request["folder"])
     with devices.quiet():

@@ -43,7 +43,7 @@ def verdicts(results: Results) -> list[str]:
         limits = [(limit_us(results.runs[index], device, job), curve[job.batch_size]) for job in results.jobs]
         share = max((limit / us for limit, us in limits if limit), default=None)
         of_limit = f"; at its best {share:.1%} of the limit" if share else ""
-        sentences.append(f"{contender} on {device}{_machine(results, index, ' ')}: {bound_by(curve)}{of_limit}.")
+        sentences.append(f"{contender} on {device}{_of(results, index)}: {bound_by(curve)}{of_limit}.")
     return sentences + overtaking(results, found)
 
 
@@ -71,11 +71,11 @@ def overtaking(results: Results, found: dict[tuple[int, str, str], Curve]) -> li
         slower = [size for size in gpu if gpu[size] >= found[rival][size]]
         ahead = [size for size in gpu if size > max(slower, default=0)]
         where = f"overtakes the CPU from batch {ahead[0]:,}" if ahead else "does not overtake the CPU"
-        sentences.append(f"{contender}: the GPU{_machine(results, index, ' ')} {where}.")
+        sentences.append(f"{contender}: the GPU{_of(results, index)} {where}.")
     if not any("gpu" in run.devices for run in results.runs):
         sentences.append("No GPU was there.")
     return sentences
 
 
-def _machine(results: Results, index: int, before: str = "") -> str:
-    return f"{before}({summary.letter(index)})" if len(results.runs) > 1 else ""
+def _of(results: Results, index: int) -> str:
+    return f" of {results.machine(index)}" if results.machine(index) else ""

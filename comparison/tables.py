@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from comparison import stats, summary, sweep
-from comparison.results import Results, letter
+from comparison.results import Results
 from comparison.work import Job
 
 SPEED = ("contender", "µs/step [95 %]", "images/s", "× baseline [95 %]", "", "W, b off by")
@@ -60,10 +60,10 @@ def machine_lines(results: Results) -> list[str]:
         packages = ("tensorflow", "numpy", "keras", "torch", "jax")
         versions = ", ".join(f"{name} {found[name]}" for name in packages if name in found)
         where = "; ".join(f"{device}: {name}" for device, name in run.devices.items())
+        name = f"Machine {results.machine(index)}: " if results.machine(index) else ""
         lines.append(
-            f"{f'Machine {letter(index)}: ' if len(results.runs) > 1 else ''}{where}; {found['cores']} cores; Python "
-            f"{found['python']}, {versions}; {run.date}; commit {(found['git_commit'] or 'none')[:10]}; "
-            f"{run.rounds} rounds, each measurement in a fresh process"
+            f"{name}{where}; {found['cores']} cores; Python {found['python']}, {versions}; {run.date}; commit "
+            f"{(found['git_commit'] or 'none')[:10]}; {run.rounds} rounds, each measurement in a fresh process"
         )
     return lines
 
@@ -73,13 +73,13 @@ def sweep_columns(results: Results) -> tuple[list[str], list[list[str]]]:
     header = ["images/s", *(f"batch {job.batch_size:,}" for job in results.jobs)]
     body = []
     for (index, contender, device), curve in sweep.curves(results).items():
-        name = " ".join(filter(None, [contender, device, letter(index) if len(results.runs) > 1 else ""]))
-        body.append([name, *(f"{size / us * 1e6:,.0f}" for size, us in curve.items())])
+        body.append(
+            [results.label(index, contender, device), *(f"{size / us * 1e6:,.0f}" for size, us in curve.items())]
+        )
     for index, run in enumerate(results.runs):
         for device in run.limits:
-            name = " ".join(filter(None, ["limit", device, letter(index) if len(results.runs) > 1 else ""]))
             limits = [(job.batch_size, sweep.limit_us(run, device, job)) for job in results.jobs]
-            body.append([name, *(f"{size / us * 1e6:,.0f}" for size, us in limits)])
+            body.append([results.label(index, "limit", device), *(f"{size / us * 1e6:,.0f}" for size, us in limits)])
     return header, body
 
 

@@ -85,7 +85,11 @@ def test_noise_floor_is_the_farther_end():
 
 def test_rows_are_paired_sorted_and_called_noise_where_they_are():
     rows = summary.rows(three_contenders(), 10)
-    assert [(row.contender, row.words) for row in rows] == [("xla", "baseline"), ("jax", "within noise"), ("graph", "")]
+    assert [(row.label, row.words) for row in rows] == [
+        ("xla cpu", "baseline"),
+        ("jax cpu", "within noise"),
+        ("graph cpu", ""),
+    ]
     assert rows[2].ratio.median == pytest.approx(30)
     assert rows[2].ratio.high == pytest.approx(30)
     assert rows[0].time.median == pytest.approx(12)
