@@ -54,7 +54,11 @@ class Config:
     run: bool = flag(False, SWITCH, "Make the records and the pictures anew before writing the figures.")
     seeds: int = flag(10, COUNT, "With --run: seeds 0, 1, ... of each job, this many.")
     records: str = flag(str(PROJECT / "benchmarks" / "records"), TEXT, "The folder of the record files.")
-    comparison: str | None = flag(None, TEXT, "The Markdown file that compare.py wrote; its first table is shown.")
+    comparison: str = flag(
+        str(PROJECT / "docs" / "comparison" / "batch10.md"),
+        TEXT,
+        "The Markdown file that compare.py wrote; its first table is shown.",
+    )
 
 
 def make_records(folder: pathlib.Path, seeds: int) -> None:
@@ -185,10 +189,9 @@ def main() -> None:
             "output": _quoted(folder / "main_job.txt"),
             "predict": _quoted(folder / "predict.txt"),
             "results": results_table(records, language),
+            "peers": f"{TEXTS[language]['peers']}\n\n{first_table(config.comparison)}",
             "flags": flags_table(),
         }
-        if config.comparison:
-            blocks["peers"] = f"{TEXTS[language]['peers']}\n\n{first_table(config.comparison)}"
         text = path.read_text()
         for name, content in blocks.items():
             text = rewrite(text, name, content)

@@ -1,4 +1,4 @@
-"""Fills README.md's tables from the result files that its markers name: python -m comparison.readme
+"""Fills the tables of the READMEs from the result files that its markers name: python -m comparison.readme
 
 A marker is <!-- comparison: FILE.json --> ... <!-- end -->; what stands between is written anew.
 """
@@ -11,7 +11,8 @@ from comparison.results import load
 from errors import exit_with_one_line
 from files import write_atomically
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
+PROJECT = pathlib.Path(__file__).parent.parent
+READMES = (PROJECT / "README.md", PROJECT / "README.es.md")
 MARKER = re.compile(r"(<!-- comparison: (\S+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -28,9 +29,10 @@ def filled(text: str, root: pathlib.Path) -> str:
 
 
 def main() -> None:
-    """Fills the README beside this package."""
-    text = filled(README.read_text(), README.parent)
-    write_atomically(README, lambda file: file.write(text.encode()))
+    """Fills the READMEs beside this package."""
+    for path in READMES:
+        text = filled(path.read_text(), PROJECT)
+        write_atomically(path, lambda file, text=text: file.write(text.encode()))
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ def test_written_blocks_are_what_the_script_writes(page: str, tmp_path: pathlib.
     text = READMES[page]
     table = results.results_table(results.read_records(folder), language)
     assert f"{table}\n<!-- /results -->" in text
+    assert f"{results.first_table(results.Config().comparison)}\n<!-- /peers -->" in text
     for name, file in (("output", "main_job.txt"), ("predict", "predict.txt")):
         assert f"```text\n{(folder / file).read_text()}```\n<!-- /{name} -->" in text
     for name in ("output", "results", "peers", "predict"):
