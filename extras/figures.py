@@ -46,7 +46,7 @@ class Extra(Observer):
             figures = {
                 "weights": weights(trainer.model.W.numpy(), dataset),
                 "confusion": confusion(labels, probabilities.argmax(axis=1), dataset.class_names),
-                "predictions": predictions(probabilities, dataset),
+                "predictions": predictions(probabilities, labels, dataset),
             }
             if self.losses:  # none where a resumed run had no step left to take
                 figures["accuracy"] = accuracy(trainer.accuracies, self.losses, trainer.config.eval_first)
@@ -187,7 +187,7 @@ def pick(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]
     return {name: first[:EXAMPLES] for name, first in firsts.items()}
 
 
-def predictions(probabilities: np.ndarray, dataset: "data.Dataset") -> "Figure":
+def predictions(probabilities: np.ndarray, labels: np.ndarray, dataset: "data.Dataset") -> "Figure":
     """Returns sure, unsure and wrong test images, each with its probabilities [n, classes] as bars."""
     figure = new_figure(6.6)
     says = {
@@ -195,7 +195,7 @@ def predictions(probabilities: np.ndarray, dataset: "data.Dataset") -> "Figure":
         "unsure": "Unsure: right by a hair",
         "wrong": "Wrong, and sure of it (orange: its answer, blue: the truth)",
     }
-    chosen = pick(probabilities, np.asarray(dataset.test.labels))
+    chosen = pick(probabilities, labels)
     for part, group in zip(figure.subfigures(len(GROUPS), 1), GROUPS, strict=True):
         part.suptitle(says[group], x=0.01, ha="left", fontsize=11)
         panels = part.subplots(2, EXAMPLES, height_ratios=(3, 2))
@@ -203,15 +203,15 @@ def predictions(probabilities: np.ndarray, dataset: "data.Dataset") -> "Figure":
             for axes in column:
                 axes.set_axis_off()
         for index, column in zip(chosen[group], panels.T, strict=False):
-            _one_prediction(column, index, probabilities[index], dataset)
+            image = np.asarray(dataset.test.images[index : index + 1]).reshape(dataset.image_shape)
+            _one_prediction(column, image, int(labels[index]), probabilities[index], dataset.class_names)
     return figure
 
 
-def _one_prediction(panels: "np.ndarray", index: int, shares: np.ndarray, dataset: "data.Dataset") -> None:
+def _one_prediction(panels: np.ndarray, image: np.ndarray, label: int, shares: np.ndarray, names: list[str]) -> None:
     """Draws a test image above the bars of its probabilities: blue for its true class, vermilion for a wrong answer."""
     picture, bars = panels
-    label, answer, names = int(dataset.test.labels[index]), int(shares.argmax()), dataset.class_names
-    image = np.asarray(dataset.test.images[index : index + 1]).reshape(dataset.image_shape)
+    answer = int(shares.argmax())
     picture.imshow(image.squeeze(), cmap="gray_r", vmin=0, vmax=255)
     verdict = f"{names[answer]}: {shares[answer]:.0%}"
     picture.set_title(verdict if label == answer else f"{verdict}, is {names[label]}", loc="center", fontsize=10)

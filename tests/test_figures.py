@@ -106,7 +106,7 @@ def test_colour_images_and_many_classes_are_drawn(tiny_dataset: data.Dataset) ->
     with plots.look("--figures"):
         assert len([axes for axes in figures.weights(np.ones((12, 100)), dataset).axes if axes.images]) == 30
         figures.confusion(split.labels, shares.argmax(axis=1), names)
-        figures.predictions(shares, dataset)
+        figures.predictions(shares, split.labels, dataset)
 
 
 def test_confusion_counts_every_image() -> None:
@@ -140,5 +140,5 @@ def test_a_model_without_mistakes_is_drawn(tiny_dataset: data.Dataset) -> None:
     shares = np.eye(10)[tiny_dataset.test.labels]
     assert len(figures.pick(shares, tiny_dataset.test.labels)["wrong"]) == 0
     with plots.look("--figures"):
-        figures.predictions(shares, tiny_dataset)
+        figures.predictions(shares, tiny_dataset.test.labels, tiny_dataset)
         figures.confusion(tiny_dataset.test.labels, shares.argmax(axis=1), tiny_dataset.class_names)

@@ -11,8 +11,10 @@ import pytest
 from conftest import PROJECT
 
 import flags
+import model
 import predict
 from benchmarks import results
+from extras import export
 
 READMES = {path.name: path.read_text() for path in (PROJECT / "README.md", PROJECT / "README.es.md")}
 PAGES = [*READMES, "docs/softmax.md"]
@@ -25,7 +27,13 @@ def section(page: str, heading: str) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_code_blocks_print_what_stands_below_them(page: str) -> None:
+def test_code_blocks_print_what_stands_below_them(
+    page: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    digits = [str(digit) for digit in range(10)]
+    export.write(model.SoftmaxRegression(784, 10), digits, 784, tmp_path / "run" / "model")  # a page's commands made it
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", (PROJECT / page).read_text(), re.S)
     assert len(blocks) >= 3
     names: dict[str, object] = {}
