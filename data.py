@@ -68,7 +68,7 @@ def load(name: str, data_dir: str | None = None, manual_dir: str | None = None) 
 def read_decoded(name: str, decoded: pathlib.Path) -> Dataset:
     """Returns the dataset kept in `decoded`; raises ValueError if the file is not whole (zip's CRC-32 tells)."""
     try:
-        with np.load(decoded) as arrays:
+        with open(decoded, "rb") as file, np.load(file) as arrays:
             images, labels = arrays["train_images"], arrays["train_labels"]
             test = Split(arrays["test_images"], arrays["test_labels"])
             class_names, image_shape = arrays["class_names"].tolist(), tuple(arrays["image_shape"].tolist())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps TensorFlow's start-up notices off the screen; shows them if the block fails.
+    """Keeps TensorFlow's start-up notices off the screen; shows them if the import fails.
 
     TF_CPP_MIN_LOG_LEVEL alone does not: some are written before the logger is set up.
     """
@@ -30,7 +30,7 @@ def quiet() -> Iterator[None]:
         os.dup2(notices.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except ImportError:
             notices.seek(0)
             os.write(saved, notices.read())
             raise
