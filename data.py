@@ -94,7 +94,7 @@ class InMemory:
         self.num_examples, self.batch_size = len(split), batch_size
         self.steps_per_epoch = -(-len(split) // batch_size)
         self._order = functools.lru_cache(maxsize=1)(
-            lambda epoch: tf.constant(epoch_order(len(split), seed, epoch, shuffle))
+            lambda epoch: tf.constant(epoch_order(self.num_examples, seed, epoch, shuffle))
         )
 
     def shape(self, start: int, stop: int) -> tuple[int, int]:
