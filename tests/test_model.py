@@ -96,6 +96,19 @@ def test_a_block_takes_the_oracles_steps_in_every_mode(mode, mean, tiny_dataset)
     np.testing.assert_allclose(made.b, b, atol=1e-6)
 
 
+@pytest.mark.parametrize("batch", [2_000, 2_137])
+def test_a_large_batch_taken_by_rows_is_one_true_step(batch):
+    rng = np.random.default_rng(7)
+    images, labels = rng.integers(256, size=(batch, 20), dtype=np.uint8), rng.integers(3, size=batch).astype(np.int32)
+    made = model.SoftmaxRegression(20, 3)
+    assert batch >= 4 * model.ROWS
+    loss = model.sgd_step(made, tf.constant(images), tf.constant(labels), tf.constant(0.1), divisor=batch)
+    W, b, losses = oracle.train(images, labels, [np.arange(batch)], batch, 0.1, mean=True)
+    np.testing.assert_allclose(loss, losses[0], rtol=1e-5)
+    np.testing.assert_allclose(made.W, W, atol=1e-6)
+    np.testing.assert_allclose(made.b, b, atol=1e-6)
+
+
 def test_a_learning_rate_of_zero_moves_nothing(softmax_regression, batch):
     before = softmax_regression.W.numpy(), softmax_regression.b.numpy()
     model.sgd_step(softmax_regression, *map(tf.constant, batch), tf.constant(0.0))
