@@ -56,7 +56,7 @@ def load(name: str, data_dir: str | None = None, manual_dir: str | None = None) 
       InputError: the dataset cannot be had, or a folder or archive is not as it must be.
     """
     root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-    for decoded in sorted(root.glob(f"{name}/{VERSIONS.get(name, '*')}/{DECODED}"), reverse=True):
+    for decoded in decoded_files(name, root):
         with contextlib.suppress(ValueError):
             return read_decoded(name, decoded)
         print(f"{decoded} is damaged: decoding {name} again", file=sys.stderr)
@@ -65,18 +65,31 @@ def load(name: str, data_dir: str | None = None, manual_dir: str | None = None) 
     return read_decoded(name, prepare.decoded_file(name, root, pathlib.Path(manual_dir or ARCHIVES / name)))
 
 
+def decoded_files(name: str, root: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the decoded files of a dataset below `root`, the newest version first."""
+    return sorted(root.glob(f"{name}/{VERSIONS.get(name, '*')}/{DECODED}"), reverse=True)
+
+
 def read_decoded(name: str, decoded: pathlib.Path) -> Dataset:
     """Returns the dataset kept in `decoded`; raises ValueError if the file is not whole (zip's CRC-32 tells)."""
     try:
-        with open(decoded, "rb") as file, np.load(file) as arrays:
-            images, labels = arrays["train_images"], arrays["train_labels"]
-            test = Split(arrays["test_images"], arrays["test_labels"])
-            class_names, image_shape = arrays["class_names"].tolist(), tuple(arrays["image_shape"].tolist())
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(decoded) as arrays:
+            images, labels = _array(arrays, "train_images"), _array(arrays, "train_labels")
+            test = Split(_array(arrays, "test_images"), _array(arrays, "test_labels"))
+            class_names, image_shape = _array(arrays, "class_names").tolist(), _array(arrays, "image_shape").tolist()
+    except Exception as error:  # a flipped bit can make zipfile and NumPy raise anything
         raise ValueError(f"{decoded}: {error}") from error
     cut = len(labels) // VALIDATION_SHARE
     train, validation = Split(images[cut:], labels[cut:]), Split(images[:cut], labels[:cut])
-    return Dataset(name, train, validation, test, class_names, image_shape)
+    return Dataset(name, train, validation, test, class_names, tuple(image_shape))
+
+
+def _array(arrays: zipfile.ZipFile, name: str) -> np.ndarray:
+    with arrays.open(f"{name}.npy") as file:
+        array = np.lib.format.read_array(file)
+        if file.read(1):  # zip compares CRC-32s at the end of a file only, and np.load may stop before it
+            raise ValueError(f"{name} goes on behind its end")
+    return array
 
 
 def epoch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:

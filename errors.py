@@ -17,6 +17,20 @@ class RunError(Exception):
     exit_code = 1
 
 
+class Stopped(Exception):  # noqa: N818 - no error
+    """A run that was told to stop: the message says what it reached."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def reason(error: BaseException) -> str:
+    """Returns why something failed, on one line, in the words of the system where it has some."""
+    words = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+    return " ".join(str(words).split()) or type(error).__name__
+
+
 def exit_with_one_line(main: Callable[[], int | None]) -> None:
     """Runs `main` and exits with its code; an expected error becomes one line on stderr."""
     try:
@@ -24,6 +38,9 @@ def exit_with_one_line(main: Callable[[], int | None]) -> None:
     except (InputError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        code = stopped.exit_code
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # taking TensorFlow down in an orderly way costs 0.7 s, for nothing

@@ -1,10 +1,13 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, folders that can be written, and locks on them."""
 
+import fcntl
 import os
 import pathlib
 import tempfile
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
+
+from errors import InputError, reason
 
 
 def write_atomically(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None:
@@ -19,3 +22,29 @@ def write_atomically(path: pathlib.Path, write: Callable[[BinaryIO], object]) ->
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
+    """Returns the folder that `flag` names, made if need be; raises InputError unless a file can be written to it."""
+    folder = pathlib.Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise InputError(f"--{flag}={path}: must be a folder that can be written ({reason(error)})") from None
+    return folder
+
+
+def locked(path: pathlib.Path, wait: bool) -> TextIO:
+    """Returns the file `path`, locked until it is closed; the system frees the lock of a process that was killed.
+
+    Raises BlockingIOError if another process has it and `wait` is false.
+    """
+    file = open(path, "w")  # noqa: SIM115 - the caller closes it
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BaseException:
+        file.close()
+        raise
+    return file

@@ -60,15 +60,17 @@ def header(config: Any, dataset: Any, device_name: str) -> str:
 def record_of(trainer: Any, test_accuracy: float, device: Any) -> dict[str, Any]:
     """Returns the record of a finished run: its flags, where it ran, its seconds, and what it reached."""
     config, seconds = trainer.config, trainer.ledger.seconds()
+    steps_now = trainer.step - trainer.resumed_at
     weights = trainer.model.W.numpy().tobytes() + trainer.model.b.numpy().tobytes()
     return {
         "config": dataclasses.asdict(config),
         "environment": devices.environment(device, config.mode, config.tf32),
         "seconds": seconds,
         "steps": trainer.step,
+        "resumed_at_step": trainer.resumed_at,
         "examples": trainer.examples,
-        "us_per_step": seconds["train"] / trainer.step * 1e6,
-        "examples_per_second": trainer.examples / seconds["train"],
+        "us_per_step": seconds["train"] / steps_now * 1e6 if steps_now else None,
+        "examples_per_second": trainer.images_per_second() if steps_now else None,
         "validation_accuracy": trainer.accuracies,
         "test_accuracy": test_accuracy,
         "test_examples": len(trainer.dataset.test),
@@ -80,12 +82,18 @@ def record_of(trainer: Any, test_accuracy: float, device: Any) -> dict[str, Any]
 def summary(record: dict[str, Any], reached_target: bool) -> str:
     """Returns the last lines: test accuracy, the ledger of seconds, and the speed of training alone."""
     parts = "  ".join(f"{part} {seconds:.3f}" for part, seconds in record["seconds"].items())
+    steps, resumed_at = record["steps"], record["resumed_at_step"]
     lines = [
         f"test accuracy {record['test_accuracy']:.4f} of {record['test_examples']:,} images",
         f"seconds: {parts}",
-        f"training alone: {record['steps']:,} steps, {record['us_per_step']:.1f} us/step, "
-        f"{record['examples_per_second']:,.0f} images/s",
     ]
+    if steps > resumed_at:
+        lines.append(
+            f"training alone: {steps - resumed_at:,} steps, {record['us_per_step']:.1f} us/step, "
+            f"{record['examples_per_second']:,.0f} images/s"
+        )
+    else:
+        lines.append(f"training alone: nothing left to do, the run had reached its last step, {steps:,}")
     if target := record["config"]["target_accuracy"]:
         outcome = f"reached at step {record['steps']:,}, after" if reached_target else "not reached in"
         lines.append(f"target accuracy {target:g}: {outcome} {record['seconds']['train']:.3f} s of training")

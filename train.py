@@ -4,6 +4,11 @@ import time
 
 START = time.perf_counter()
 
+import stopping
+
+if __name__ == "__main__":
+    stopping.install()  # before the other imports: Ctrl-C during them is no traceback
+
 import concurrent.futures
 import dataclasses
 import math
@@ -28,6 +33,7 @@ if TYPE_CHECKING:  # at run time TensorFlow, 2.5 s, comes once the flags are kno
 # to hide the call (500 steps take 5 ms) and short enough for Ctrl-C and for memory.
 BLOCK_SIZES = (500, 200, 50, 10, 1)
 BLOCK_BYTES = 64 * 2**20
+EAGER_BLOCK = 50  # an eager step takes 4 ms, and Ctrl-C waits for the end of a block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +45,21 @@ class Block:
     evaluate: bool
 
 
+def last_step(config: flags.Config, num_examples: int) -> int:
+    """Returns the step at which a run ends."""
+    return min(config.epochs * math.ceil(num_examples / config.batch_size), config.max_steps or sys.maxsize)
+
+
 def plan(config: flags.Config, num_examples: int, num_features: int, start: int = 0) -> Iterator[Block]:
-    """Yields the blocks of a run from step `start` on: cut at evaluations and at an epoch's smaller last batch."""
+    """Yields the blocks of a run from step `start` on: cut at evaluations, checkpoints and a smaller last batch."""
     steps_per_epoch = math.ceil(num_examples / config.batch_size)
-    total = min(config.epochs * steps_per_epoch, config.max_steps or math.inf)
+    total = last_step(config, num_examples)
     most = max(1, BLOCK_BYTES // (config.batch_size * num_features))
+    most = min(most, EAGER_BLOCK) if config.mode == "eager" else most
     while start < total:
         epoch_end = (start // steps_per_epoch + 1) * steps_per_epoch
         cuts = [total, epoch_end, epoch_end - 1 if num_examples % config.batch_size else epoch_end]
+        cuts.append((start // config.checkpoint_every + 1) * config.checkpoint_every)
         if config.eval_every:
             cuts.append(start + 1 if start < config.eval_first else total)
             cuts.append((start // config.eval_every + 1) * config.eval_every)
@@ -61,7 +74,8 @@ class Trainer:
     """One run: the model, the data on the device, and the programs compiled for them.
 
     While it trains, `examples` counts what was trained on, `step` the steps taken, `loss` is the mean loss of an
-    example in the newest block, and `accuracies` the [step, validation accuracy] of each evaluation.
+    example in the newest block, and `accuracies` the [step, validation accuracy] of each evaluation. An observer
+    that resumes a run sets them all when it is made.
     """
 
     def __init__(self, config: flags.Config, dataset: "data.Dataset", ledger: Ledger):
@@ -84,8 +98,11 @@ class Trainer:
         self.test = tf.constant(dataset.test.images), tf.constant(dataset.test.labels)
         self.lr, self.no_lr = tf.constant(config.lr), tf.constant(0.0)
         self.step, self.examples, self.loss, self.accuracies = 0, 0, math.nan, []
+        self.total_steps = last_step(config, len(dataset.train))
         self.observers = extras.observers(self)
-        self.blocks = list(plan(config, len(dataset.train), dataset.num_features, self.step))
+        self.resumed_at, self.resumed_examples = self.step, self.examples
+        blocks = plan(config, len(dataset.train), dataset.num_features, self.step)
+        self.blocks = [] if self.reached_target() else list(blocks)
 
     def compile(self) -> None:
         """Makes a program for each shape of block and calls it once; at a learning rate of 0 no weight moves."""
@@ -123,11 +140,21 @@ class Trainer:
             self._account_for(block, losses)
             if block.evaluate:
                 self.accuracies.append([block.stop, self.accuracy(self.validation)])
-                line.show(*self.accuracies[-1], self.loss, self.examples / self.ledger.parts["train"])
+                line.show(*self.accuracies[-1], self.loss, self.images_per_second())
+            stop = stopping.asked()  # asked once: a signal that comes after the observers waits for the next block
             for observer in self.observers:
                 observer.after_block(block, losses)
             if block.evaluate and self.reached_target():
                 return
+            if stop:
+                raise stopping.stopped(self._reached())
+
+    def _reached(self) -> str:
+        kept = (
+            "the same command goes on from there" if self.config.checkpoint_dir else "kept only with --checkpoint_dir"
+        )
+        accuracy = self.accuracy(self.validation)
+        return f"at step {self.step:,} of {self.total_steps:,}, validation accuracy {accuracy:.4f}: {kept}"
 
     def _account_for(self, block: Block, losses: "np.ndarray") -> None:
         for step, loss in enumerate(losses.tolist(), block.start + 1):
@@ -147,7 +174,11 @@ class Trainer:
 
     def reached_target(self) -> bool:
         """Says whether the newest validation accuracy is at least --target_accuracy."""
-        return self.accuracies[-1][1] >= (self.config.target_accuracy or math.inf)
+        return bool(self.accuracies) and self.accuracies[-1][1] >= (self.config.target_accuracy or math.inf)
+
+    def images_per_second(self) -> float:
+        """Returns the speed of training alone, in this process."""
+        return (self.examples - self.resumed_examples) / (self.ledger.parts["train"] or math.inf)
 
 
 def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
@@ -166,7 +197,7 @@ def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
         print(report.header(config, dataset, devices.describe(device)), flush=True)
         with ledger("compile"):
             trainer.compile()
-        with report.LiveLine(trainer.blocks[-1].stop) as line:
+        with report.LiveLine(trainer.total_steps) as line, stopping.at_block_ends():
             trainer.train(line)
         record = report.record_of(trainer, trainer.accuracy(trainer.test), device)
     print(report.summary(record, trainer.reached_target()))

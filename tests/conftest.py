@@ -59,3 +59,17 @@ def run_train(tiny_data_dir: pathlib.Path) -> Command:
         return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
     return run
+
+
+@pytest.fixture
+def run_here(tiny_data_dir: pathlib.Path) -> Callable[..., dict]:
+    """Runs what `python train.py` runs, on the tiny data but in this process, and returns the record."""
+    import flags
+    import train
+    from ledger import Ledger
+
+    def run(*arguments: str) -> dict:
+        argv = ["train.py", f"--data_dir={tiny_data_dir}", *arguments]
+        return train.run(flags.parse(flags.Config, argv, ""), Ledger())
+
+    return run

@@ -1,0 +1,133 @@
+"""The exported model, loaded by TensorFlow alone in another process and by saved_model_cli."""
+
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import data
+import errors
+import model
+from extras import export
+
+Run = Callable[..., dict]
+
+LOAD_ALONE = """
+import json, sys
+import numpy as np, tensorflow as tf
+loaded = tf.saved_model.load(sys.argv[1])
+images = np.load(sys.argv[2])
+shapes = [images, images.reshape(-1, 784), images[:0]]
+answers = [loaded.signatures["serving_default"](images=tf.constant(part)) for part in shapes]
+print(json.dumps([{name: value.numpy().tolist() for name, value in answer.items()} for answer in answers]))
+print(tf.io.gfile.GFile(loaded.class_names.asset_path.numpy()).read().split())
+"""
+
+
+@pytest.fixture
+def exported(run_here: Run, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A model exported by a short run that also kept a checkpoint of its weights."""
+    folder = tmp_path / "models" / "new"
+    run_here("--max_steps=40", "--eval_every=0", f"--export_dir={folder}", f"--checkpoint_dir={tmp_path / 'kept'}")
+    return folder
+
+
+@pytest.fixture
+def images(tiny_dataset: data.Dataset, tmp_path: pathlib.Path) -> pathlib.Path:
+    np.save(tmp_path / "images.npy", tiny_dataset.test.images[:9].reshape(9, 28, 28, 1))
+    return tmp_path / "images.npy"
+
+
+def oracle(kept: pathlib.Path, images: pathlib.Path) -> np.ndarray:
+    """Returns the probabilities [n, 10] as NumPy computes them from the weights of the checkpoint, in float64."""
+    reader = tf.train.load_checkpoint(str(kept))
+    W_transposed, b = (reader.get_tensor(f"{name}/.ATTRIBUTES/VARIABLE_VALUE") for name in ("W_transposed", "b"))
+    logits = np.load(images).reshape(9, 784) / 255.0 @ W_transposed.T.astype(np.float64) + b
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def test_it_loads_without_this_project_and_gives_numpys_probabilities(
+    exported: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    command = [sys.executable, "-I", "-c", LOAD_ALONE, str(exported), str(images)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    answers, names = done.stdout.splitlines()
+    as_images, as_rows, none = json.loads(answers)
+    expected = oracle(tmp_path / "kept", images)
+    for answer in (as_images, as_rows):
+        np.testing.assert_allclose(answer["probabilities"], expected, rtol=0, atol=1e-6)
+        assert answer["classes"] == expected.argmax(axis=1).tolist()
+    assert none == {"probabilities": [], "classes": []}
+    assert names == str([str(digit) for digit in range(10)])
+
+
+def test_saved_model_cli_runs_it(exported: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    command = ["run", f"--dir={exported}", "--tag_set=serve", "--signature_def=serving_default"]
+    command += [f"--inputs=images={images}", f"--outdir={tmp_path}"]
+    cli = pathlib.Path(sys.executable).with_name("saved_model_cli")
+    subprocess.run([cli, *command], capture_output=True, timeout=120, check=True)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "probabilities.npy"), oracle(tmp_path / "kept", images), rtol=0, atol=1e-6
+    )
+
+
+def test_it_takes_images_of_other_shapes(tmp_path: pathlib.Path) -> None:
+    softmax = model.SoftmaxRegression(32 * 32 * 3, 4)
+    export.write(softmax, ["frog", "a long name", "é", "car"], 32 * 32 * 3, tmp_path / "model")
+    loaded = tf.saved_model.load(str(tmp_path / "model"))
+    for shape in ([5, 32, 32, 3], [5, 3072]):
+        answer = loaded.signatures["serving_default"](images=tf.zeros(shape, tf.uint8))
+        np.testing.assert_allclose(answer["probabilities"], np.full([5, 4], 0.25))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        loaded.signatures["serving_default"](images=tf.zeros([5, 28, 28, 1], tf.uint8))
+    names = (tmp_path / "model" / "assets" / "class_names.txt").read_text(encoding="utf-8")
+    assert names.splitlines() == ["frog", "a long name", "é", "car"]
+
+
+def test_an_existing_model_is_refused_before_training_and_replaced_only_with_overwrite(
+    run_here: Run, exported: pathlib.Path
+) -> None:
+    before = {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()}
+    with pytest.raises(errors.InputError, match="is there already; give --overwrite"):
+        run_here("--max_steps=1", f"--export_dir={exported}")
+    assert {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()} == before
+    run_here("--max_steps=1", f"--export_dir={exported}", "--overwrite")
+    assert (exported / "variables" / "variables.data-00000-of-00001").read_bytes() not in before.values()
+    assert list(exported.parent.iterdir()) == [exported]
+
+
+def test_what_is_not_a_saved_model_is_never_replaced(run_here: Run, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("years of work")
+    with pytest.raises(errors.InputError, match="is not a SavedModel"):
+        run_here("--max_steps=1", f"--export_dir={tmp_path / 'home'}", "--overwrite")
+    assert (tmp_path / "home" / "thesis.txt").read_text() == "years of work"
+
+
+def test_what_a_killed_export_left_is_undone(run_here: Run, exported: pathlib.Path) -> None:
+    exported.rename(exported.with_name(".new.replaced"))
+    (exported.parent / ".new.new.1234").mkdir()
+    with pytest.raises(errors.InputError, match="is there already"):
+        run_here("--max_steps=1", f"--export_dir={exported}")
+    assert (exported / "saved_model.pb").exists()
+    assert list(exported.parent.iterdir()) == [exported]
+
+
+def test_a_failed_export_leaves_the_old_model(
+    run_here: Run, exported: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = (exported / "saved_model.pb").read_bytes()
+    monkeypatch.setattr(export, "write", full)
+    with pytest.raises(errors.RunError, match=f"--export_dir={exported}: cannot be written: No space left on device"):
+        run_here("--max_steps=1", f"--export_dir={exported}", "--overwrite")
+    assert (exported / "saved_model.pb").read_bytes() == before
+    assert list(exported.parent.iterdir()) == [exported]

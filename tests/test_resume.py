@@ -1,0 +1,164 @@
+"""A stopped run goes on from its newest whole checkpoint and ends bit for bit where the run never stopped ends."""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import errors
+import files
+from extras import checkpoints
+
+Run = Callable[..., dict]
+
+SHORT = ("--batch_size=7", "--epochs=2", "--eval_every=50", "--eval_first=3", "--seed=3")  # 95 steps, then 1 of 2
+
+
+@pytest.mark.parametrize("mode", ["xla", "graph", "eager"])
+def test_a_resumed_run_ends_with_the_same_record(run_here: Run, tmp_path: pathlib.Path, mode: str) -> None:
+    flags = (*SHORT, f"--mode={mode}")
+    unbroken = run_here(*flags)
+    kept = f"--checkpoint_dir={tmp_path / 'kept'}"
+    broken = run_here(*flags, kept, "--max_steps=61")
+    resumed = run_here(*flags, kept)
+    assert broken["weights_sha256"] != unbroken["weights_sha256"]
+    assert (resumed["resumed_at_step"], resumed["steps"], resumed["examples"]) == (61, 190, 1320)
+    assert resumed["weights_sha256"] == unbroken["weights_sha256"]
+    assert resumed["test_accuracy"] == unbroken["test_accuracy"]
+    assert [pair for pair in resumed["validation_accuracy"] if pair[0] != 61] == unbroken["validation_accuracy"]
+
+
+def test_more_epochs_go_on_and_the_newest_three_are_kept(
+    run_here: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    kept = f"--checkpoint_dir={tmp_path / 'kept'}"
+    run_here(*SHORT, kept, "--checkpoint_every=40")
+    names = sorted(path.name for path in (tmp_path / "kept").glob("*.index"))
+    assert names == ["step-120.index", "step-160.index", "step-190.index"]
+    more = run_here(*SHORT, "--epochs=3", kept)
+    assert more["weights_sha256"] == run_here(*SHORT, "--epochs=3")["weights_sha256"]
+    run_here(*SHORT, "--epochs=3", kept)
+    assert "nothing left to do, the run had reached its last step, 285" in capsys.readouterr().out
+    assert tf.train.latest_checkpoint(tmp_path / "kept").endswith("step-285")
+    with pytest.raises(errors.InputError, match="its run is at step 285, this one ends at step 95"):
+        run_here(*SHORT, "--epochs=1", kept)
+
+
+def test_a_reached_target_stays_reached(run_here: Run, tmp_path: pathlib.Path) -> None:
+    flags = (*SHORT, "--target_accuracy=0.5", "--epochs=9", f"--checkpoint_dir={tmp_path / 'kept'}")
+    first, second = (run_here(*flags) for _ in range(2))
+    assert second["steps"] == first["steps"] < 855
+    assert second["weights_sha256"] == first["weights_sha256"]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with the checkpoints of steps 10 and 20 of a model whose weights count."""
+    folder = tmp_path_factory.mktemp("kept")
+    state = tf.Variable(json.dumps({"figures": {"step": 0}}))
+    W_transposed, b = tf.Variable(tf.reshape(tf.range(7840.0), [10, 784])), tf.Variable(tf.range(10.0))
+    checkpoint = tf.train.Checkpoint(W_transposed=W_transposed, b=b, state=state)
+    manager = tf.train.CheckpointManager(checkpoint, folder, max_to_keep=None, checkpoint_name="step")
+    for step in (10, 20):
+        manager.save(checkpoint_number=step)
+    return folder
+
+
+def test_no_flipped_bit_and_no_lost_end_is_read_as_whole(kept: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    rng = np.random.default_rng(0)
+    found_damage = 0
+    for suffix in checkpoints.WHOLE:
+        whole = (kept / f"step-10{suffix}").read_bytes()
+        damaged = [whole[: len(whole) * part // 8] for part in range(8)]
+        for position in rng.integers(len(whole) * 8, size=100):
+            flipped = bytearray(whole)
+            flipped[position // 8] ^= 1 << position % 8
+            damaged.append(bytes(flipped))
+        shutil.copytree(kept, tmp_path / suffix)
+        for content in damaged:
+            (tmp_path / suffix / f"step-10{suffix}").write_bytes(content)
+            try:
+                _, W_transposed, b = checkpoints.read(tmp_path / suffix / "step-10")
+            except (tf.errors.OpError, ValueError, LookupError):
+                found_damage += 1
+            else:  # the flip is in what a resume does not read, such as the graph of the objects
+                np.testing.assert_array_equal(W_transposed, np.arange(7840.0).reshape(10, 784))
+                np.testing.assert_array_equal(b, np.arange(10.0))
+    assert found_damage > 150
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_and_said(
+    run_here: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "kept"
+    flags = (*SHORT, f"--checkpoint_dir={folder}", "--checkpoint_every=40")
+    whole = run_here(*flags)
+    newest = folder / "step-190.data-00000-of-00001"
+    newest.write_bytes(newest.read_bytes()[:-999])
+    (folder / "checkpoint").write_bytes(b"\xff\xfe nonsense")
+    (folder / "step-70.index").write_bytes(b"half a checkpoint")
+    (folder / "step-80_temp").mkdir()
+    (folder / "step-by-step.txt").write_text("not ours")
+    again, said = run_here(*flags), capsys.readouterr()
+    assert said.err.startswith(f"{folder / 'step-190'} is damaged and passed over") and len(said.err.splitlines()) == 1
+    assert f"goes on from {folder / 'step-160'}\n" in said.out
+    assert again["weights_sha256"] == whole["weights_sha256"]
+    assert checkpoints.read(folder / "step-190")
+    left = {path.name.split(".")[0] for path in folder.iterdir()} - {""}
+    assert left == {"checkpoint", "step-120", "step-160", "step-190", "step-by-step"}
+
+
+def test_a_resume_with_other_flags_is_refused_naming_both_values(
+    run_here: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    kept = f"--checkpoint_dir={tmp_path / 'kept'}"
+    run_here(*SHORT, kept, "--max_steps=20")
+    before = {path: path.read_bytes() for path in (tmp_path / "kept").glob("step-*")}
+    others = {
+        "--batch_size=8": "--batch_size=7",
+        "--lr=0.02": "--lr=0.01",
+        "--seed=4": "--seed=3",
+        "--shuffle=False": "--shuffle=True",
+        "--loss_reduction=mean": "--loss_reduction=sum",
+    }
+    for other, kept_flag in others.items():
+        with pytest.raises(errors.InputError, match=f"{other}.*{kept_flag}"):
+            run_here(*SHORT, kept, other)
+    assert {path: path.read_bytes() for path in (tmp_path / "kept").glob("step-*")} == before
+    run_here(*SHORT, kept, "--mode=graph")
+    assert "--mode=graph, before --mode=xla: the last bits may differ" in capsys.readouterr().err
+
+
+def test_other_images_under_the_same_name_are_refused(
+    run_here: Run, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    run_here(*SHORT, f"--checkpoint_dir={tmp_path / 'kept'}", "--max_steps=20")
+    decoded = next(tiny_data_dir.rglob("decoded.npz"))
+    arrays = dict(np.load(decoded))
+    arrays["train_images"][100, 100] ^= 1
+    np.savez(decoded, **arrays)
+    with pytest.raises(errors.InputError, match="has other images"):
+        run_here(*SHORT, f"--checkpoint_dir={tmp_path / 'kept'}")
+
+
+def test_two_runs_do_not_share_a_folder(run_here: Run, tmp_path: pathlib.Path) -> None:
+    flags = (*SHORT, f"--checkpoint_dir={tmp_path}", "--max_steps=5")
+    with files.locked(tmp_path / ".lock", wait=False), pytest.raises(errors.InputError, match="another run is using"):
+        run_here(*flags)
+    assert run_here(*flags)["steps"] == 5
+
+
+@pytest.mark.parametrize("flag", ["checkpoint_dir", "logdir", "export_dir"])
+def test_a_folder_that_cannot_be_written_is_refused(run_here: Run, tmp_path: pathlib.Path, flag: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(errors.InputError, match=f"^--{flag}={tmp_path}.*must be a folder that can be written"):
+        run_here(f"--{flag}={tmp_path / 'file' / 'folder' / 'deep'}")
+
+
+def test_reason_is_one_line() -> None:
+    assert errors.reason(OSError(28, "No space left on device")) == "No space left on device"
+    assert errors.reason(tf.errors.DataLossError(None, None, "two\nlines")) == "two lines"
