@@ -3,17 +3,23 @@
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import pathlib
+import re
 import sys
 import zipfile
 
 import numpy as np
 import tensorflow as tf
 
+import ondisk
+from errors import InputError
+
 ARCHIVES = pathlib.Path(__file__).parent / "archives"
 DECODED = "decoded.npz"
 VERSIONS = {"mnist": "3.*.*"}  # the version this project is written for; any other dataset: its newest
+NAME = r"\w+(/[\w.+-]+)?(:[\d.*]+)?"  # dataset/config:version
 VALIDATION_SHARE = 12  # one twelfth of the training split validates: the article's 5,000 of 60,000
 
 
@@ -44,34 +50,44 @@ class Dataset:
         return self.train.images.shape[1]
 
 
-def load(name: str, data_dir: str | None = None, manual_dir: str | None = None) -> Dataset:
+def load(
+    name: str, data_dir: str | None = None, manual_dir: str | None = None, most_bytes: float = math.inf
+) -> Dataset:
     """Returns the dataset, from its decoded file if that is whole, else through tfds.
 
     Args:
       name: a tfds name such as "mnist" or "emnist/letters".
       data_dir: where tfds keeps prepared datasets; None for its own default.
       manual_dir: the dataset's downloaded archives; None for archives/NAME of this project.
+      most_bytes: more bytes of training images than these stay on the disk, as `ondisk.ArrayOnDisk`.
 
     Raises:
       InputError: the dataset cannot be had, or a folder or archive is not as it must be.
     """
+    if not re.fullmatch(NAME, name):
+        raise InputError(f"--dataset={name}: must be a name of tfds such as mnist, emnist/letters or mnist:3.0.1")
     root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
     for decoded in sorted(root.glob(f"{name}/{VERSIONS.get(name, '*')}/{DECODED}"), reverse=True):
         with contextlib.suppress(ValueError):
-            return read_decoded(name, decoded)
+            return read_decoded(name, decoded, most_bytes)
         print(f"{decoded} is damaged: decoding {name} again", file=sys.stderr)
     import prepare
 
-    return read_decoded(name, prepare.decoded_file(name, root, pathlib.Path(manual_dir or ARCHIVES / name)))
+    archives = pathlib.Path(manual_dir or ARCHIVES / re.split("[/:]", name)[0])
+    return read_decoded(name, prepare.decoded_file(name, root, archives, most_bytes), most_bytes)
 
 
-def read_decoded(name: str, decoded: pathlib.Path) -> Dataset:
-    """Returns the dataset kept in `decoded`; raises ValueError if the file is not whole (zip's CRC-32 tells)."""
+def read_decoded(name: str, decoded: pathlib.Path, most_bytes: float = math.inf) -> Dataset:
+    """Returns the dataset kept in `decoded`; raises ValueError if the file is not whole.
+
+    zip's CRC-32 tells for what is read into memory, zip's directory, which ends the file, for what is not.
+    """
     try:
-        with np.load(decoded) as arrays:
+        with ondisk.load(decoded, most_bytes) as arrays:
             images, labels = arrays["train_images"], arrays["train_labels"]
             test = Split(arrays["test_images"], arrays["test_labels"])
-            class_names, image_shape = arrays["class_names"].tolist(), tuple(arrays["image_shape"].tolist())
+            class_names = np.asarray(arrays["class_names"]).tolist()
+            image_shape = tuple(np.asarray(arrays["image_shape"]).tolist())
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{decoded}: {error}") from error
     cut = len(labels) // VALIDATION_SHARE

@@ -2,42 +2,47 @@
 
 import contextlib
 import fcntl
+import functools
 import io
 import pathlib
 import shutil
 import sys
 from collections.abc import Iterator
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+import catalog
 import data
+import decoded
 from errors import InputError
 from files import write_atomically
 
 
-def decoded_file(name: str, root: pathlib.Path, archives: pathlib.Path) -> pathlib.Path:
+def decoded_file(name: str, root: pathlib.Path, archives: pathlib.Path, most_bytes: float) -> pathlib.Path:
     """Returns the decoded file of a dataset below `root`, made now unless another process has just made it.
 
-    Raises InputError when the archives cannot be had or are damaged, or the folder cannot be written.
+    Raises InputError when there is no such dataset of images and labels, the archives cannot be had or are damaged,
+    or the folder cannot be written.
     """
-    with _locked(root / name):
-        builder = _builder(name, root)
-        decoded = pathlib.Path(builder.data_dir) / data.DECODED
+    tfds.disable_progress_bar()
+    full_name = f"{name}:{data.VERSIONS[name]}" if name in data.VERSIONS else name
+    folder = pathlib.Path(catalog.builder(full_name, root).data_dir).parent
+    with _locked(folder):
+        builder = catalog.builder(full_name, root)  # again: another process may have prepared it meanwhile
+        path = pathlib.Path(builder.data_dir) / data.DECODED
         with contextlib.suppress(ValueError):
-            data.read_decoded(name, decoded)
-            return decoded
+            data.read_decoded(name, path, most_bytes)
+            return path
         _generate(builder, archives)
         try:
-            arrays = _decode(builder)
+            write_atomically(path, functools.partial(decoded.write, builder))
         except tf.errors.OpError:
             _say(f"{builder.data_dir} is damaged: preparing {name} again")
             shutil.rmtree(builder.data_dir)
             _generate(builder, archives)
-            arrays = _decode(builder)
-        write_atomically(decoded, lambda file: np.savez(file, **arrays))
-        return decoded
+            write_atomically(path, functools.partial(decoded.write, builder))
+        return path
 
 
 def _say(line: str) -> None:
@@ -58,11 +63,6 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
         raise InputError(f"--data_dir: cannot write {error.filename or folder}: {error.strerror or error}") from None
 
 
-def _builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
-    tfds.disable_progress_bar()
-    return tfds.builder(f"{name}:{data.VERSIONS[name]}" if name in data.VERSIONS else name, data_dir=root)
-
-
 def _generate(builder: tfds.core.DatasetBuilder, archives: pathlib.Path) -> None:
     """Runs tfds's preparation unless it is done; raises InputError naming what is missing or damaged."""
     if pathlib.Path(builder.data_dir).exists():
@@ -77,24 +77,9 @@ def _generate(builder: tfds.core.DatasetBuilder, archives: pathlib.Path) -> None
     except OSError:
         raise
     except Exception as error:
-        needed = ", ".join(sorted(info.filename for info in builder.url_infos.values() if info.filename))
+        filenames = sorted(info.filename for info in builder.url_infos.values() if info.filename)
+        needed = ", ".join(filenames) or f"what https://www.tensorflow.org/datasets/catalog/{builder.name} asks for"
         raise InputError(
             f"--manual_dir: {builder.name} cannot be downloaded ({type(error).__name__}) and {archives} lacks an "
             f"archive. Put {needed} into a folder and run: python train.py --manual_dir=FOLDER"
         ) from None
-
-
-def _decode(builder: tfds.core.DatasetBuilder) -> dict[str, np.ndarray]:
-    """Returns every example of train and test, in the order tfds keeps them; raises OpError on a damaged file."""
-    arrays: dict[str, np.ndarray] = {}
-    image_key, label_key = builder.info.supervised_keys
-    for split in ("train", "test"):
-        batches = list(builder.as_dataset(split=split, batch_size=1000).as_numpy_iterator())
-        images = np.concatenate([batch[image_key] for batch in batches])
-        if len(images) != builder.info.splits[split].num_examples:
-            raise tf.errors.DataLossError(None, None, f"{split} has {len(images)} examples")
-        arrays[f"{split}_images"] = images.reshape(len(images), -1)
-        arrays[f"{split}_labels"] = np.concatenate([batch[label_key] for batch in batches]).astype(np.int32)
-    arrays["class_names"] = np.array(builder.info.features[label_key].names)
-    arrays["image_shape"] = np.array(images.shape[1:])
-    return arrays
