@@ -3,6 +3,7 @@
 import difflib
 import pathlib
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from errors import InputError
@@ -35,8 +36,8 @@ def _fault(info: tfds.core.DatasetInfo) -> str | None:
         return f"not an image-classification dataset (it maps {type(image).__name__} to {type(label).__name__})"
     if None in image.shape:
         return f"its images vary in size ({image.shape}), and softmax regression needs one size"
-    if image.np_dtype != "uint8":
-        return f"its images are {image.np_dtype.__name__}; uint8 is what can be trained on"
+    if np.dtype(image.np_dtype) != np.uint8:
+        return f"its images are {np.dtype(image.np_dtype)}; uint8 is what can be trained on"
     if "train" not in info.splits and info.splits:
         return f"it has no train split, only {', '.join(info.splits)}"
     return None

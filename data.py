@@ -9,12 +9,17 @@ import pathlib
 import re
 import sys
 import zipfile
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 import ondisk
 from errors import InputError
+
+if TYPE_CHECKING:
+    from train import Block
 
 ARCHIVES = pathlib.Path(__file__).parent / "archives"
 DECODED = "decoded.npz"
@@ -48,6 +53,11 @@ class Dataset:
     @property
     def num_features(self) -> int:
         return self.train.images.shape[1]
+
+    @property
+    def on_disk(self) -> bool:
+        """Says whether the examples were left on the disk, for `stream.Streamed`."""
+        return isinstance(self.train.images, ondisk.ArrayOnDisk)
 
 
 def load(
@@ -95,33 +105,45 @@ def read_decoded(name: str, decoded: pathlib.Path, most_bytes: float = math.inf)
     return Dataset(name, train, validation, test, class_names, image_shape)
 
 
-def epoch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:
-    """Returns the order [num_examples] int32 of an epoch: a full permutation, a pure function of (seed, epoch)."""
+def epoch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True, part: int = 0) -> np.ndarray:
+    """Returns the order [num_examples] int32 of an epoch, or of a part of it: a full permutation, a pure function."""
     if not shuffle:
         return np.arange(num_examples, dtype=np.int32)
-    return np.random.default_rng((seed, epoch)).permutation(num_examples).astype(np.int32)
+    return np.random.default_rng((seed, epoch, part)).permutation(num_examples).astype(np.int32)
 
 
-class InMemory:
-    """The training examples, on the device, as blocks of batches."""
+class Source:
+    """Training examples as blocks of batches; each of its kinds also has `deliver` and `block`."""
 
-    def __init__(self, split: Split, batch_size: int, seed: int = 0, shuffle: bool = True):
-        self.images, self.labels = tf.constant(split.images), tf.constant(split.labels)
-        self.num_examples, self.batch_size = len(split), batch_size
-        self.steps_per_epoch = -(-len(split) // batch_size)
-        self._order = functools.lru_cache(maxsize=1)(
-            lambda epoch: tf.constant(epoch_order(len(split), seed, epoch, shuffle))
-        )
+    def __init__(self, num_examples: int, batch_size: int):
+        self.num_examples, self.batch_size = num_examples, batch_size
+        self.steps_per_epoch = -(-num_examples // batch_size)
 
     def shape(self, start: int, stop: int) -> tuple[int, int]:
         """Returns (steps, batch) of the block of steps [start, stop); only an epoch's last batch is smaller."""
         first = start % self.steps_per_epoch * self.batch_size
         return stop - start, min(self.batch_size, self.num_examples - first)
 
-    def inputs(self, start: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns what `block` needs for the steps from `start` on: its epoch's order and the place in it."""
-        epoch, first = divmod(start, self.steps_per_epoch)
-        return self._order(epoch), tf.constant(first * self.batch_size)
+    def example(self, block: "Block") -> tuple[tf.Tensor, ...]:
+        """Returns what is delivered for `block`, or something of the same shape: to compile with."""
+        return next(self.deliver([block]))
+
+
+class InMemory(Source):
+    """The training examples, on the device, as blocks of batches."""
+
+    def __init__(self, split: Split, batch_size: int, seed: int = 0, shuffle: bool = True):
+        super().__init__(len(split), batch_size)
+        self.images, self.labels = tf.constant(split.images), tf.constant(split.labels)
+        self._order = functools.lru_cache(maxsize=1)(
+            lambda epoch: tf.constant(epoch_order(len(split), seed, epoch, shuffle))
+        )
+
+    def deliver(self, blocks: "Iterable[Block]") -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+        """Yields what `block` needs for each of `blocks`: its epoch's order and the place in it."""
+        for block in blocks:
+            epoch, first = divmod(block.start, self.steps_per_epoch)
+            yield self._order(epoch), tf.constant(first * self.batch_size)
 
     def block(self, order: tf.Tensor, first: tf.Tensor, steps: int, batch: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns images [steps, batch, features] uint8 and labels [steps, batch] int32. May be compiled."""
