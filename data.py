@@ -140,7 +140,7 @@ class InMemory(Source):
         super().__init__(len(split), batch_size)
         self.images, self.labels = tf.constant(split.images), tf.constant(split.labels)
         self._order = functools.lru_cache(maxsize=1)(
-            lambda epoch: tf.constant(epoch_order(len(split), seed, epoch, shuffle))
+            lambda epoch: tf.constant(epoch_order(self.num_examples, seed, epoch, shuffle))
         )
 
     def deliver(self, blocks: "Iterable[Block]") -> Iterator[tuple[tf.Tensor, tf.Tensor]]:

@@ -29,15 +29,18 @@ def decoded_file(name: str, root: pathlib.Path, archives: pathlib.Path, most_byt
     """
     tfds.disable_progress_bar()
     full_name = f"{name}:{data.VERSIONS[name]}" if name in data.VERSIONS else name
-    catalog.builder(full_name, root / "nowhere")  # a name that is refused leaves no folder behind
-    with _scratch(name, root) as scratch:
-        for path in data.decoded_files(name, root):
-            with contextlib.suppress(ValueError):
-                data.read_decoded(name, path, most_bytes)
-                return path
-        fresh = catalog.builder(full_name, scratch)
-        folder = root / fresh.data_path.relative_to(scratch)
+    try:
+        folder = pathlib.Path(catalog.builder(full_name, root).data_dir)
+    except InputError:
+        raise
+    except Exception:  # what is prepared is damaged
+        folder = root / catalog.builder(full_name, root / "empty").data_path.relative_to(root / "empty")
+    with _scratch(name, folder.parent, root) as scratch:
+        with contextlib.suppress(ValueError):
+            data.read_decoded(name, folder / data.DECODED, most_bytes)
+            return folder / data.DECODED
         if not _decode_prepared(full_name, folder, root):
+            fresh = catalog.builder(full_name, scratch)
             _generate(fresh, archives, root, scratch)
             _decode(fresh)
             if folder.exists():
@@ -51,9 +54,9 @@ def _say(line: str) -> None:
 
 
 @contextlib.contextmanager
-def _scratch(name: str, root: pathlib.Path) -> Iterator[pathlib.Path]:
+def _scratch(name: str, folder: pathlib.Path, root: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields an empty folder to prepare in, to one process at a time, and removes it and what a killed one left."""
-    folder = writable_folder("data_dir", root / name.partition(":")[0])
+    writable_folder("data_dir", folder)
     try:
         lock = locked(folder / ".lock", wait=False)
     except BlockingIOError:

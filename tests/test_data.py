@@ -5,7 +5,13 @@ import pytest
 import tensorflow as tf
 
 import data
+import train
 from errors import InputError
+
+
+def steps_of(source: data.Source, start: int, stop: int) -> tuple[tf.Tensor, tf.Tensor]:
+    block = train.Block(start, stop, evaluate=False)
+    return source.block(*source.example(block), *source.shape(start, stop))
 
 
 def test_order_is_a_full_permutation_that_seed_and_epoch_decide():
@@ -19,12 +25,12 @@ def test_order_is_a_full_permutation_that_seed_and_epoch_decide():
 
 @pytest.mark.parametrize("batch_size", [1, 10, 64, 660])
 def test_an_epoch_has_each_example_once_the_last_smaller_batch_too(tiny_dataset, batch_size):
-    train = data.Split(tiny_dataset.train.images, np.arange(660, dtype=np.int32))
-    source = data.InMemory(train, batch_size, seed=1)
+    numbered = data.Split(tiny_dataset.train.images, np.arange(660, dtype=np.int32))
+    source = data.InMemory(numbered, batch_size, seed=1)
     seen: list[int] = []
     for epoch in range(2):
         for step in range(epoch * source.steps_per_epoch, (epoch + 1) * source.steps_per_epoch):
-            images, labels = source.block(*source.inputs(step), *source.shape(step, step + 1))
+            images, labels = steps_of(source, step, step + 1)
             np.testing.assert_array_equal(images[0], tiny_dataset.train.images[labels[0]])
             seen += labels.numpy().ravel().tolist()
     assert source.steps_per_epoch == -(-660 // batch_size)
@@ -34,17 +40,17 @@ def test_an_epoch_has_each_example_once_the_last_smaller_batch_too(tiny_dataset,
 
 def test_a_block_is_its_steps_stacked(tiny_dataset):
     source = data.InMemory(tiny_dataset.train, 10, seed=1)
-    images, labels = source.block(*source.inputs(3), *source.shape(3, 7))
+    images, labels = steps_of(source, 3, 7)
     assert images.shape == (4, 10, 784) and images.dtype == tf.uint8 and labels.dtype == tf.int32
     for i, step in enumerate(range(3, 7)):
-        one_image, one_label = source.block(*source.inputs(step), *source.shape(step, step + 1))
+        one_image, one_label = steps_of(source, step, step + 1)
         np.testing.assert_array_equal(images[i], one_image[0])
         np.testing.assert_array_equal(labels[i], one_label[0])
 
 
 def test_noshuffle_keeps_the_order_of_the_dataset(tiny_dataset):
     source = data.InMemory(tiny_dataset.train, 10, seed=1, shuffle=False)
-    images, _ = source.block(*source.inputs(66), *source.shape(66, 70))
+    images, _ = steps_of(source, 66, 70)
     np.testing.assert_array_equal(images.numpy().reshape(40, 784), tiny_dataset.train.images[:40])
 
 
@@ -69,5 +75,5 @@ def test_a_damaged_decoded_file_is_refused(tiny_data_dir, damage):
 
 def test_a_data_dir_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(InputError, match=r"--data_dir: cannot write .*file"):
+    with pytest.raises(InputError, match=r"--data_dir=.*file/below/mnist: must be a folder that can be written"):
         data.load("mnist", str(tmp_path / "file" / "below"))

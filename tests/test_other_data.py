@@ -129,7 +129,7 @@ def test_archives_of_a_dataset_are_used_when_they_are_there(
 ) -> None:
     asked = []
     monkeypatch.setattr(data, "ARCHIVES", tmp_path / "archives")
-    monkeypatch.setattr("prepare._generate", lambda builder, archives: asked.append(archives) or 1 / 0)
+    monkeypatch.setattr("prepare._generate", lambda builder, archives, *_: asked.append(archives) or 1 / 0)
     for name in ("kmnist", "emnist/letters"):
         with pytest.raises(ZeroDivisionError):
             data.load(name, str(tmp_path / "data"))
