@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import math
 import os
 import pathlib
 import platform
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps TensorFlow's start-up notices off the screen; shows them if the block fails.
+    """Keeps TensorFlow's start-up notices off the screen; shows them if the import fails.
 
     TF_CPP_MIN_LOG_LEVEL alone does not: some are written before the logger is set up.
     """
@@ -30,7 +31,7 @@ def quiet() -> Iterator[None]:
         os.dup2(notices.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except ImportError:
             notices.seek(0)
             os.write(saved, notices.read())
             raise
@@ -73,6 +74,23 @@ def cpu_model() -> str:
             if line.startswith("model name"):
                 return " ".join(line.split(":", 1)[1].split())
     return platform.processor() or platform.machine()
+
+
+def most_bytes(source: str, device: "tf.config.LogicalDevice") -> float:
+    """Returns how many bytes of training images --input=`source` keeps in memory: auto, a quarter of the device's."""
+    return {"memory": math.inf, "stream": -1, "auto": memory(device) / 4}[source]
+
+
+def memory(device: "tf.config.LogicalDevice") -> int:
+    """Returns the bytes of memory that a device has; for a CPU, that this process may use."""
+    if device.device_type == "GPU":
+        from tensorflow.python.client import device_lib
+
+        return next(each.memory_limit for each in device_lib.list_local_devices() if each.name == device.name)
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with contextlib.suppress(OSError, ValueError):  # a container's own limit; "max" if it has none
+        limits.append(int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(limits)
 
 
 def cores() -> int:

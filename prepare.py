@@ -1,46 +1,49 @@
 """The first run: tfds prepares a dataset from its archives, and the decoded examples are kept beside it."""
 
 import contextlib
+import functools
 import io
 import pathlib
 import shutil
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums, resource
 
+import catalog
 import data
+import decoded
 from errors import InputError, RunError, reason
 from files import locked, writable_folder, write_atomically
 
 
-def decoded_file(name: str, root: pathlib.Path, archives: pathlib.Path) -> pathlib.Path:
+def decoded_file(name: str, root: pathlib.Path, archives: pathlib.Path, most_bytes: float) -> pathlib.Path:
     """Returns the decoded file of a dataset below `root`, made now unless another process has just made it.
 
-    Raises InputError when the archives cannot be had or are damaged, or the folder cannot be written; RunError when
-    the disk is full. What was there before is replaced only by what is whole.
+    Raises InputError when there is no such dataset of images and labels, its archives cannot be had or are damaged,
+    or the folder cannot be written; RunError when the disk is full. What was there is replaced only by what is whole.
     """
+    tfds.disable_progress_bar()
+    full_name = f"{name}:{data.VERSIONS[name]}" if name in data.VERSIONS else name
+    catalog.builder(full_name, root / "nowhere")  # a name that is refused leaves no folder behind
     with _scratch(name, root) as scratch:
-        for decoded in data.decoded_files(name, root):
+        for path in data.decoded_files(name, root):
             with contextlib.suppress(ValueError):
-                data.read_decoded(name, decoded)
-                return decoded
-        fresh = _builder(name, scratch)
+                data.read_decoded(name, path, most_bytes)
+                return path
+        fresh = catalog.builder(full_name, scratch)
         folder = root / fresh.data_path.relative_to(scratch)
-        arrays = _prepared(name, folder, root)
-        if not arrays:
+        if not _decode_prepared(full_name, folder, root):
             _generate(fresh, archives, root, scratch)
-            arrays = _decode(fresh)
+            _decode(fresh)
             if folder.exists():
                 folder.rename(scratch / "damaged")
             pathlib.Path(fresh.data_dir).rename(folder)
-        decoded = folder / data.DECODED
-        write_atomically(decoded, lambda file: np.savez(file, **arrays))
-        return decoded
+        return folder / data.DECODED
 
 
 def _say(line: str) -> None:
@@ -50,7 +53,7 @@ def _say(line: str) -> None:
 @contextlib.contextmanager
 def _scratch(name: str, root: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields an empty folder to prepare in, to one process at a time, and removes it and what a killed one left."""
-    folder = writable_folder("data_dir", root / name)
+    folder = writable_folder("data_dir", root / name.partition(":")[0])
     try:
         lock = locked(folder / ".lock", wait=False)
     except BlockingIOError:
@@ -69,20 +72,23 @@ def _scratch(name: str, root: pathlib.Path) -> Iterator[pathlib.Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
-    tfds.disable_progress_bar()
-    return tfds.builder(f"{name}:{data.VERSIONS[name]}" if name in data.VERSIONS else name, data_dir=root)
-
-
-def _prepared(name: str, folder: pathlib.Path, root: pathlib.Path) -> dict[str, np.ndarray]:
-    """Returns the examples of what tfds has prepared in `folder`; none if it is not there or, said, damaged."""
+def _decode_prepared(full_name: str, folder: pathlib.Path, root: pathlib.Path) -> bool:
+    """Decodes what tfds has prepared in `folder`; returns False if there is nothing or, said, it is damaged."""
     if not folder.exists():
-        return {}
+        return False
     try:
-        return _decode(_builder(name, root))
+        _decode(catalog.builder(full_name, root))
+    except InputError:
+        raise
     except Exception as error:  # a flipped bit can make tfds raise anything
-        _say(f"{folder} is damaged ({type(error).__name__}): preparing {name} again")
-        return {}
+        _say(f"{folder} is damaged ({type(error).__name__}): preparing {full_name.partition(':')[0]} again")
+        return False
+    return True
+
+
+def _decode(builder: tfds.core.DatasetBuilder) -> None:
+    _say(f"decoding {builder.info.full_name}, once ...")
+    write_atomically(pathlib.Path(builder.data_dir) / data.DECODED, functools.partial(decoded.write, builder))
 
 
 def _generate(
@@ -128,23 +134,8 @@ def _unreachable(url: str) -> str | None:
     """Returns why the server of `url` gives no answer, asked once: tfds would try for minutes; None if it answers."""
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
+    except urllib.error.HTTPError:
+        return None
     except (OSError, ValueError) as error:
         return reason(getattr(error, "reason", None) or error)
     return None
-
-
-def _decode(builder: tfds.core.DatasetBuilder) -> dict[str, np.ndarray]:
-    """Returns every example of train and test, in the order tfds keeps them; raises OpError on a damaged file."""
-    _say(f"decoding {builder.info.full_name}, once ...")
-    arrays: dict[str, np.ndarray] = {}
-    image_key, label_key = builder.info.supervised_keys
-    for split in ("train", "test"):
-        batches = list(builder.as_dataset(split=split, batch_size=1000).as_numpy_iterator())
-        images = np.concatenate([batch[image_key] for batch in batches])
-        if len(images) != builder.info.splits[split].num_examples:
-            raise tf.errors.DataLossError(None, None, f"{split} has {len(images)} examples")
-        arrays[f"{split}_images"] = images.reshape(len(images), -1)
-        arrays[f"{split}_labels"] = np.concatenate([batch[label_key] for batch in batches]).astype(np.int32)
-    arrays["class_names"] = np.array(builder.info.features[label_key].names)
-    arrays["image_shape"] = np.array(images.shape[1:])
-    return arrays
