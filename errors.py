@@ -1,6 +1,7 @@
 """What a user can get wrong, and what can go wrong in a run: one line each, never a traceback."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -28,7 +29,8 @@ class Stopped(Exception):  # noqa: N818 - no error
 def reason(error: BaseException) -> str:
     """Returns why something failed, on one line, in the words of the system where it has some."""
     words = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-    return " ".join(str(words).split()) or type(error).__name__
+    words = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", str(words))  # TensorFlow's names of nodes
+    return " ".join(words.split()) or type(error).__name__
 
 
 def exit_with_one_line(main: Callable[[], int | None]) -> None:

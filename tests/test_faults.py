@@ -102,4 +102,4 @@ def test_a_data_dir_that_cannot_be_written_is_one_line(run_train: Command, tmp_p
     (tmp_path / "file").write_text("")
     done = run_train(f"--data_dir={tmp_path / 'file'}")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: --data_dir={tmp_path / 'file'}") and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"error: --data_dir: {tmp_path / 'file'}") and len(done.stderr.splitlines()) == 1
