@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,7 @@ def environment(device: "tf.config.LogicalDevice", mode: str, tf32: bool) -> dic
     """Returns what a reader of a record must know to compare its figures with others."""
     version = importlib.metadata.version
     return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "python": platform.python_version(),
         "tensorflow": version("tensorflow"),
         "tensorflow_datasets": version("tensorflow-datasets"),

@@ -67,6 +67,11 @@ def flag(default: Any, parser: absl_flags.ArgumentParser, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"parser": parser, "help": text})
 
 
+def arguments(text: str) -> Any:
+    """Returns a dataclass field that takes what stands on the command line without a flag, as a tuple of str."""
+    return dataclasses.field(default=(), metadata={"parser": None, "help": text})
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """The flags of one training run, frozen. A field is a flag; its default and help stand here only."""
@@ -102,6 +107,7 @@ class Config:
     overwrite: bool = flag(False, SWITCH, "Let --export_dir replace the SavedModel that is there.")
     logdir: str | None = flag(None, TEXT, "Write TensorBoard logs to this folder.")
     record: str | None = flag(None, TEXT, "Write the run to this file as one JSON object.")
+    figures: str | None = flag(None, TEXT, "Draw what was learned, as four pictures in this folder.")
 
 
 def parse(config_class: type[ConfigT], argv: list[str], summary: str) -> ConfigT:
@@ -110,7 +116,10 @@ def parse(config_class: type[ConfigT], argv: list[str], summary: str) -> ConfigT
     `--help` prints `summary` and every flag, then exits with 0.
     """
     values = absl_flags.FlagValues()
-    for field in dataclasses.fields(config_class):
+    values.set_gnu_getopt()
+    named = [field for field in dataclasses.fields(config_class) if field.metadata["parser"]]
+    unnamed = [field.name for field in dataclasses.fields(config_class) if not field.metadata["parser"]]
+    for field in named:
         name, parser, text = field.name, field.metadata["parser"], field.metadata["help"]
         if parser is SWITCH:
             absl_flags.DEFINE_boolean(name, field.default, text, values)
@@ -123,9 +132,11 @@ def parse(config_class: type[ConfigT], argv: list[str], summary: str) -> ConfigT
     except absl_flags.Error as error:
         message = " ".join(str(error).split()).replace("flag --", "--")
         raise InputError(f"{message}; see --help") from None
-    if stray:
+    if stray and not unnamed:
         raise InputError(f"stray argument {stray[0]!r}: a flag is written --name=value; see --help")
     if values.help:
         print(f"{summary}\n{values.get_help()}")
         sys.exit(0)
-    return config_class(**{field.name: values[field.name].value for field in dataclasses.fields(config_class)})
+    return config_class(
+        **{field.name: values[field.name].value for field in named}, **dict.fromkeys(unnamed, tuple(stray))
+    )

@@ -141,7 +141,9 @@ class Campaign:
             return
         record = json.loads(place.record.read_text())
         seconds, share = record["checkpoints"]["seconds"], record["checkpoints"]["seconds"] / record["seconds"]["train"]
-        shown = f"{share:.2%} of training: {seconds:.3f} s of {record['seconds']['train']:.3f} s, {record['steps']:,} steps"
+        shown = (
+            f"{share:.2%} of training: {seconds:.3f} s of {record['seconds']['train']:.3f} s, {record['steps']:,} steps"
+        )
         yield Outcome("checkpoints at the default interval take at most 2 %", share <= 0.02, shown)
 
     def disks(self) -> Iterator[Outcome]:
@@ -186,7 +188,12 @@ def main() -> int:
         campaign = Campaign(pathlib.Path(folder), config)
         others: list[Outcome] = []
         if not config.only_kills:
-            for outcomes in (campaign.checkpoint_cost(), campaign.first_runs_at_once(), campaign.damaged(), campaign.disks()):
+            for outcomes in (
+                campaign.checkpoint_cost(),
+                campaign.first_runs_at_once(),
+                campaign.damaged(),
+                campaign.disks(),
+            ):
                 for outcome in outcomes:
                     print(f"{'held' if outcome.held else 'FAILED'}: {outcome.fault}: {outcome.shown}", flush=True)
                     others.append(outcome)

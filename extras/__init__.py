@@ -9,7 +9,12 @@ if TYPE_CHECKING:
     from train import Block, Trainer
 
 # The flag that asks for an extra, and its module here, which has a class Extra(Observer).
-MODULES: dict[str, str] = {"checkpoint_dir": "checkpoints", "export_dir": "export", "logdir": "logs"}
+MODULES: dict[str, str] = {
+    "checkpoint_dir": "checkpoints",
+    "export_dir": "export",
+    "logdir": "logs",
+    "figures": "figures",
+}
 
 
 class Observer:

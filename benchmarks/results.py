@@ -1,0 +1,200 @@
+"""Writes the figures of the READMEs from record files: python benchmarks/results.py
+
+With --run it first makes the records anew: the main job, and 1 and 10 epochs for each of --seeds seeds.
+"""
+
+import dataclasses
+import json
+import pathlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+import flags
+from errors import InputError, RunError, exit_with_one_line
+from files import write_atomically
+from flags import COUNT, SWITCH, TEXT, flag
+
+READMES = {"en": PROJECT / "README.md", "es": PROJECT / "README.es.md"}
+MAIN_JOB = ("--batch_size=10", "--lr=0.01")
+JOBS = (("--epochs=1",), ("--epochs=10",), ("--epochs=10", "--eval_every=0"))
+TEXTS = {
+    "en": {
+        "head": "| `python train.py` with | steps | test accuracy, mean ± sd | training, s | µs/step | images/s |",
+        "defaults": "the defaults: `--epochs=1`",
+        "note": "Accuracy over {runs} seeds; speed: the median of these runs (smallest to largest), training alone.  \n"
+        "Measured on {date} on {device}, {cores} cores, {os}; Python {python}, TensorFlow {tensorflow}, "
+        "tensorflow-datasets {tfds}; commit {commit}.  \n"
+        "Once more: `python benchmarks/results.py --run --seeds={runs}`",
+        "peers": "The same work in other programs and frameworks, as `python compare.py` measured it:",
+    },
+    "es": {
+        "head": "| `python train.py` con | pasos | acierto en test, media ± de | entrenar, s | µs/paso | imágenes/s |",
+        "defaults": "lo que va por defecto: `--epochs=1`",
+        "note": "Acierto sobre {runs} semillas; velocidad: mediana de esas ejecuciones (de la menor a la mayor), solo "
+        "entrenar.  \nMedido el {date} en {device}, {cores} núcleos, {os}; Python {python}, TensorFlow {tensorflow}, "
+        "tensorflow-datasets {tfds}; commit {commit}.  \n"
+        "Otra vez: `python benchmarks/results.py --run --seeds={runs}`",
+        "peers": "El mismo trabajo en otros programas y bibliotecas, medido por `python compare.py`:",
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The flags of results.py."""
+
+    run: bool = flag(False, SWITCH, "Make the records and the pictures anew before writing the figures.")
+    seeds: int = flag(10, COUNT, "With --run: seeds 0, 1, ... of each job, this many.")
+    records: str = flag(str(PROJECT / "benchmarks" / "records"), TEXT, "The folder of the record files.")
+    comparison: str | None = flag(None, TEXT, "The Markdown file that compare.py wrote; its first table is shown.")
+
+
+def make_records(folder: pathlib.Path, seeds: int) -> None:
+    """Runs every job with every seed, and puts the records in place of those in `folder` once all are there.
+
+    Meanwhile no file of the project changes, so that each record names the commit without `-dirty`.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        records, pictures = pathlib.Path(place, "records"), pathlib.Path(place, "figures")
+        records.mkdir()
+        (records / "main_job.txt").write_text(_run("train.py", *MAIN_JOB))
+        for seed in range(seeds):
+            for job in JOBS:
+                name = "-".join(part.strip("-").replace("=", "-") for part in (*job, f"--seed={seed}"))
+                said = _run("train.py", *job, f"--seed={seed}", f"--record={records / name}.json")
+                print(f"{name}: {said.splitlines()[-3]}", flush=True)
+        exported = f"{place}/exported"
+        _run("train.py", *MAIN_JOB, f"--figures={pictures}", f"--export_dir={exported}")
+        (records / "predict.txt").write_text(_run("predict.py", f"--model={exported}", "docs/digit.png"))
+        for old in folder.glob("epochs-*-seed-*.json"):
+            old.unlink()
+        shutil.copytree(records, folder, dirs_exist_ok=True)
+        shutil.copytree(pictures, PROJECT / "docs" / "figures", dirs_exist_ok=True)
+
+
+def _run(program: str, *arguments: str) -> str:
+    """Returns what a program of this project prints; raises RunError with its complaint when it fails."""
+    done = subprocess.run([sys.executable, program, *arguments], cwd=PROJECT, capture_output=True, text=True)
+    if done.returncode:
+        raise RunError(f"{program} {' '.join(arguments)} failed: {done.stderr.strip()}")
+    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+
+
+def read_records(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns the records in `folder`; raises InputError when there are none or they come from unlike machines."""
+    try:
+        records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+        if not records:
+            raise ValueError("there is no record")
+        for record in records:
+            first = records[0]["environment"] | {"date": record["environment"]["date"]}
+            if unlike := [key for key, value in record["environment"].items() if value != first[key]]:
+                raise ValueError(f"records differ in {', '.join(unlike)}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"--records={folder}: {error}; make records with --run") from None
+    return records
+
+
+def job_of(record: dict[str, Any]) -> str:
+    """Returns the flags of a run that are not at their defaults, those aside that do not change the work."""
+    ignored = {"seed", "record", "data_dir", "manual_dir"}
+    defaults = dataclasses.asdict(flags.Config())
+    changed = {name: value for name, value in record["config"].items() if value != defaults[name]}
+    return " ".join(f"--{name}={value}" for name, value in changed.items() if name not in ignored)
+
+
+def results_table(records: list[dict[str, Any]], language: str) -> str:
+    """Returns the table of accuracy and speed, a row for each job, and where and when it was measured."""
+    text, jobs = TEXTS[language], {}
+    for record in records:
+        jobs.setdefault(job_of(record), {})[record["config"]["seed"]] = record
+    rows = [text["head"], "|---|--:|--:|--:|--:|--:|"]
+    for job, by_seed in sorted(jobs.items(), key=lambda item: (next(iter(item[1].values()))["steps"], item[0])):
+        rows.append(_row(f"`{job}`" if job else text["defaults"], list(by_seed.values())))
+    environment = records[-1]["environment"]
+    note = text["note"].format(
+        runs=max(map(len, jobs.values())),
+        device=environment["device_name"],
+        tfds=environment["tensorflow_datasets"],
+        commit=(environment["git_commit"] or "unknown")[:12],
+        **{key: environment[key] for key in ("date", "cores", "os", "python", "tensorflow")},
+    )
+    return "\n".join([*rows, "", note])
+
+
+def _row(job: str, records: list[dict[str, Any]]) -> str:
+    accuracies = [record["test_accuracy"] for record in records]
+    spread = f" ± {statistics.stdev(accuracies):.4f}" if len(accuracies) > 1 else ""
+    times = [record["us_per_step"] for record in records]
+    seconds = statistics.median(record["seconds"]["train"] for record in records)
+    rate = statistics.median(record["examples_per_second"] for record in records)
+    return (
+        f"| {job} | {records[0]['steps']:,} | {statistics.mean(accuracies):.4f}{spread} | {seconds:.2f} | "
+        f"{statistics.median(times):.1f} ({min(times):.1f} to {max(times):.1f}) | {rate:,.0f} |"
+    )
+
+
+def first_table(path: str) -> str:
+    """Returns the first table of a Markdown file; raises InputError when there is none."""
+    try:
+        found = re.search(r"(?:^\|.*\n?)+", pathlib.Path(path).read_text(), re.M)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--comparison={path}: {error}") from None
+    if not found:
+        raise InputError(f"--comparison={path}: has no table; give the .md file that `python compare.py` wrote")
+    return found[0].strip()
+
+
+def _quoted(path: pathlib.Path) -> str:
+    return f"```text\n{path.read_text()}```"
+
+
+def flags_table() -> str:
+    """Returns the table of train.py's flags: name, default and what it does."""
+    rows = ["| flag | default | what it does |", "|---|---|---|"]
+    for field in dataclasses.fields(flags.Config):
+        name = f"`--[no]{field.name}`" if field.metadata["parser"] is SWITCH else f"`--{field.name}`"
+        default = "" if field.default is None else f"`{str(field.default).lower()}`"
+        rows.append(f"| {name} | {default} | {field.metadata['help'].replace('|', chr(92) + '|')} |")
+    return "\n".join(rows)
+
+
+def rewrite(readme: str, name: str, content: str) -> str:
+    """Returns `readme` with `content` between the markers of block `name`; as it is if it has no such block."""
+    markers = rf"(<!-- {name}:[^>]*-->\n).*?(<!-- /{name} -->)"
+    return re.sub(markers, lambda match: f"{match[1]}{content}\n{match[2]}", readme, flags=re.S)
+
+
+def main() -> None:
+    """Makes the records if asked to, and writes every block of both READMEs."""
+    config = flags.parse(Config, sys.argv, __doc__)
+    folder = pathlib.Path(config.records)
+    if config.run:
+        make_records(folder, config.seeds)
+    records = read_records(folder)
+    for language, path in READMES.items():
+        blocks = {
+            "output": _quoted(folder / "main_job.txt"),
+            "predict": _quoted(folder / "predict.txt"),
+            "results": results_table(records, language),
+            "flags": flags_table(),
+        }
+        if config.comparison:
+            blocks["peers"] = f"{TEXTS[language]['peers']}\n\n{first_table(config.comparison)}"
+        text = path.read_text()
+        for name, content in blocks.items():
+            text = rewrite(text, name, content)
+        write_atomically(path, lambda file, text=text: file.write(text.encode()))
+        print(f"{path.name}: {', '.join(blocks)}")
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

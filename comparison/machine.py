@@ -1,0 +1,117 @@
+"""Whether the machine was left alone: what others took from it, and whether it kept its pace, during a measurement."""
+
+import dataclasses
+import hashlib
+import pathlib
+import resource
+import shutil
+import subprocess
+import time
+from typing import Any
+
+import psutil
+
+import devices
+
+BUSY = 0.1  # cores that others keep busy; a quiet desktop or server stays below
+BUSY_GPU = 5  # per cent
+STOLEN = 0.02  # share of the time that a hypervisor or a quota may take
+SLOW = 0.85  # share of the best pace seen in the run
+GPU_FIELDS = ("name", "driver_version", "clocks.sm", "clocks.max.sm", "temperature.gpu", "utilization.gpu")
+PACE_BYTES = bytes(4 * 2**20)
+THROTTLED_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
+
+
+@dataclasses.dataclass(frozen=True)
+class Quiet:
+    """What was seen during a measurement.
+
+    other_cores: cores kept busy by processes other than the measured one; stolen: share of the time taken by the
+    hypervisor or a quota; pace: MB/s of a fixed piece of work just before, which falls when the clock does.
+    """
+
+    other_cores: float
+    stolen: float
+    pace: float
+
+
+class Watch:
+    """Looks at the machine from its making to `seen`; the measured process must have ended in between."""
+
+    def __init__(self) -> None:
+        self.pace = _pace()
+        self.before = self._state()
+
+    def _state(self) -> tuple[float, float, float, float]:
+        times = psutil.cpu_times()
+        own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        busy = sum(getattr(times, kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq"))
+        used = sum(usage.ru_utime + usage.ru_stime for usage in own)
+        return time.perf_counter(), busy - used, getattr(times, "steal", 0.0), _throttled_seconds()
+
+    def seen(self) -> Quiet:
+        """Returns what happened since the watch was made."""
+        wall, others, stolen, throttled = (now - then for now, then in zip(self._state(), self.before, strict=True))
+        return Quiet(max(0.0, others / wall), (stolen / devices.cores() + throttled) / wall, self.pace)
+
+
+def _pace() -> float:
+    """Returns MB/s of SHA-256, the best of 3: 10 ms of work that nothing but the core's clock changes."""
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        hashlib.sha256(PACE_BYTES).digest()
+        seconds.append(time.perf_counter() - began)
+    return len(PACE_BYTES) / min(seconds) / 1e6
+
+
+def _throttled_seconds() -> float:
+    """Returns for how long this container's CPU quota has held it back; 0 where there is none."""
+    for path in map(pathlib.Path, THROTTLED_FILES):
+        if path.exists():
+            for key, value in (line.split() for line in path.read_text().splitlines()):
+                if key in ("throttled_usec", "throttled_time"):
+                    return int(value) / (1e6 if key == "throttled_usec" else 1e9)
+    return 0.0
+
+
+def clocks() -> dict[str, float]:
+    """Returns the CPU's clock in MHz now, and its bounds, where the system tells."""
+    frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
+    return {name: round(value) for name, value in frequency._asdict().items() if value} if frequency else {}
+
+
+def gpus() -> list[dict[str, str]]:
+    """Returns name, driver, clocks and use of each NVIDIA GPU before the first measurement; [] without nvidia-smi."""
+    if not shutil.which("nvidia-smi"):
+        return []
+    command = ["nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader"]
+    lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    return [dict(zip(GPU_FIELDS, map(str.strip, line.split(",")), strict=False)) for line in lines]
+
+
+def gpu_warnings(found: list[dict[str, str]]) -> list[str]:
+    """Returns a sentence for each GPU that others were using before the first measurement."""
+    shares = [(gpu["name"], gpu.get("utilization.gpu", "").removesuffix(" %")) for gpu in found]
+    busy = [(name, share) for name, share in shares if share.isdecimal() and int(share) > BUSY_GPU]
+    return [f"Busy GPU: {name} was in use, {share} %, before the first measurement." for name, share in busy]
+
+
+def warnings(seen: list[dict[str, Any]]) -> list[str]:
+    """Returns a sentence for each way in which the machine was not left alone, [] if it was."""
+    best, sentences = max((each["pace"] for each in seen), default=0.0), []
+    busy = [each["other_cores"] for each in seen if each["other_cores"] > BUSY]
+    stolen = [each["stolen"] for each in seen if each["stolen"] > STOLEN]
+    slow = [each["pace"] / best for each in seen if each["pace"] < SLOW * best]
+    if busy:
+        taken = f"other processes kept up to {max(busy):.1f} cores busy"
+        sentences.append(f"Busy machine: in {len(busy)} of {len(seen)} measurements {taken}. Repeat on a quiet one.")
+    if stolen:
+        taken = f"up to {max(stolen):.0%} of the time was taken by the host or a CPU quota"
+        sentences.append(f"Throttled machine: in {len(stolen)} of {len(seen)} measurements {taken}.")
+    if slow:
+        fell = f"its pace fell to {min(slow):.0%} of its best"
+        sentences.append(
+            f"Unsteady machine: before {len(slow)} of {len(seen)} measurements {fell} (clock or neighbours)."
+        )
+    return sentences

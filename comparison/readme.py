@@ -1,0 +1,37 @@
+"""Fills README.md's tables from the result files that its markers name: python -m comparison.readme
+
+A marker is <!-- comparison: FILE.json --> ... <!-- end -->; what stands between is written anew.
+"""
+
+import pathlib
+import re
+
+from comparison import tables
+from comparison.results import load
+from errors import exit_with_one_line
+from files import write_atomically
+
+README = pathlib.Path(__file__).parent.parent / "README.md"
+MARKER = re.compile(r"(<!-- comparison: (\S+) -->\n).*?(<!-- end -->)", re.S)
+
+
+def filled(text: str, root: pathlib.Path) -> str:
+    """Returns the README's text with each marker's table and charts; raises InputError if a file is not a result."""
+
+    def fill(marker: re.Match) -> str:
+        file = pathlib.Path(marker[2])
+        names = [file.with_name(f"{file.stem}-{kind}.png") for kind in ("bars", "sweep")]
+        drawn = [name.as_posix() for name in names if (root / name).exists()]
+        return f"{marker[1]}{tables.markdown(load(root / file), drawn, brief=True)}{marker[3]}"
+
+    return MARKER.sub(fill, text)
+
+
+def main() -> None:
+    """Fills the README beside this package."""
+    text = filled(README.read_text(), README.parent)
+    write_atomically(README, lambda file: file.write(text.encode()))
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

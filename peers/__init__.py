@@ -1,0 +1,44 @@
+"""The same training written in other frameworks, one short file each, and the interface they share.
+
+In the timed region of each: the rows of the batches are gathered from uint8 images and converted to float32, every
+step is taken, and the device has finished. Outside: imports, moving the data set to the device, compilation, warm-up
+and evaluation.
+"""
+
+import abc
+
+import numpy as np
+
+from comparison.work import Work
+
+
+class Peer(abc.ABC):
+    """One framework's way to do a `Work`. Each method is called once, in the order they stand here, and timed apart."""
+
+    def __init__(self, work: Work, device: str):
+        """Puts the data and W = b = 0 on the device, "cpu" or "gpu"."""
+        self.work, self.device = work, device
+
+    @abc.abstractmethod
+    def compile(self) -> None:
+        """Compiles and warms up all that `train` and `num_correct` call; W and b are 0 afterwards."""
+
+    @abc.abstractmethod
+    def train(self) -> None:
+        """Takes the steps. This is the time that counts."""
+
+    @abc.abstractmethod
+    def num_correct(self) -> int:
+        """Returns how many of the test images are given their label."""
+
+    @abc.abstractmethod
+    def weights(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns W [features, classes] and b [classes]."""
+
+    def barrier(self) -> None:  # noqa: B027 - right as it is where calls return when they are done
+        """Returns when the device has finished all it was given; called before each reading of the clock."""
+
+
+def scaled(images: np.ndarray) -> np.ndarray:
+    """Returns uint8 images as float32 in [0, 1]."""
+    return np.multiply(images, np.float32(1 / 255), dtype=np.float32)

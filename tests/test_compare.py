@@ -1,0 +1,153 @@
+"""The command compare.py, end to end on small data, and what it refuses."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import PROJECT
+
+from comparison import results
+
+NO_GPU = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+QUICK = ("--devices=cpu", "--max_steps=100", "--rounds=2")
+
+
+def compare(*arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(PROJECT / "compare.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, env=NO_GPU, capture_output=True, text=True, timeout=240)
+
+
+def test_two_contenders_from_flags_to_files(tiny_data_dir, tmp_path):
+    done = compare(f"--data_dir={tiny_data_dir}", *QUICK, "--contenders=numpy,xla", "--output=new.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "not the same work" not in done.stdout
+    found = results.load(tmp_path / "new.json")
+    job = found.jobs[0]
+    assert (job.batch_size, job.steps, job.lr, job.loss, job.tf32) == (10, 100, 0.01, "sum", False)
+    run = found.runs[0]
+    assert run.baseline == ["numpy", "cpu"]
+    assert run.rounds == 2
+    assert sorted((s.contender, s.round, s.again) for s in run.samples) == [
+        ("numpy", 1, False),
+        ("numpy", 1, True),
+        ("numpy", 2, False),
+        ("numpy", 2, True),
+        ("xla", 1, False),
+        ("xla", 2, False),
+    ]
+    assert all(sample.us_per_step > 0 and sample.difference < 1e-5 for sample in run.samples)
+    assert len({sample.num_correct for sample in run.samples}) == 1
+    assert run.flags["max_steps"] == 100
+    assert {"python", "tensorflow", "numpy", "cpu_model", "cores", "git_commit", "variables"} <= set(run.environment)
+    assert "| numpy cpu |" in (tmp_path / "new.md").read_text()
+    assert "![new-bars](new-bars.png)" in (tmp_path / "new.md").read_text()
+    assert (tmp_path / "new-bars.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (tmp_path / "new-bars.svg").read_bytes()
+    assert not list(tmp_path.glob(".new*"))
+
+
+def test_ctrl_c_keeps_the_finished_rounds(tiny_data_dir, tmp_path):
+    command = [sys.executable, str(PROJECT / "compare.py"), f"--data_dir={tiny_data_dir}", "--contenders=numpy"]
+    command += ["--devices=cpu", "--max_steps=100", "--rounds=1000", "--output=kept.json"]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, cwd=tmp_path, env=NO_GPU, **options) as process:
+        for line in process.stdout:
+            if line.startswith("round 3"):
+                break
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the command
+        shown, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors == ""
+    assert "numpy cpu" in shown
+    run = results.load(tmp_path / "kept.json").runs[0]
+    assert run.rounds >= 2
+    assert len(run.samples) == 2 * run.rounds
+
+
+def test_an_output_file_is_never_overwritten(tmp_path):
+    for name in ("old.json", "old.md", "old-bars.png", "old-sweep.svg"):
+        path = tmp_path / name
+        path.write_text("mine")
+        done = compare("--output=old.json", cwd=tmp_path)
+        assert done.returncode == 2
+        assert name in done.stderr
+        assert "never overwritten" in done.stderr
+        assert path.read_text() == "mine"
+        path.unlink()
+
+
+def test_files_of_several_machines_in_one_table(tmp_path):
+    saved = {"a.json": 10.0, "b.json": 5.0}
+    for name, us in saved.items():
+        quiet = {"other_cores": 0.0, "stolen": 0.0, "pace": 500.0}
+        seconds = {"start": 1.0, "compile": 0.5, "evaluate": 0.01}
+        samples = [
+            results.Sample("xla", "cpu", 10, again, number, quiet, us * wobble, 1e-6, 9000, seconds)
+            for number, wobble in enumerate((1.0, 1.01, 0.99), 1)
+            for again in (False, True)
+        ]
+        job = results.Job("mnist", "0" * 64, 784, 10, 10, 2000, 0.01, seed=0)
+        environment = {"python": "3.11.7", "tensorflow": "2.21.0", "cores": 2, "git_commit": None}
+        run = results.Run({"cpu": f"CPU {name}"}, environment, {}, "2026-11-23", ["xla", "cpu"], [], samples, {})
+        results.save(results.Results([job], [run]), tmp_path / name)
+    done = compare("--merge", "a.json", "b.json", "--output=c.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.index("xla cpu B") < done.stdout.index("xla cpu A")
+    assert "Machine B: cpu: CPU b.json" in done.stdout
+    assert [run.devices["cpu"] for run in results.load(tmp_path / "c.json").runs] == ["CPU a.json", "CPU b.json"]
+    assert (tmp_path / "c-bars.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--contenders=xla,julia"], "--contenders=xla,julia"),
+        (["--contenders="], "--contenders="),
+        (["--contenders=xla,xla"], "none twice"),
+        (["--contenders=xla,,numpy"], "none empty"),
+        (["--devices=tpu"], "--devices=tpu: must be some of cpu, gpu"),
+        (["--devices="], "--devices="),
+        (["--devices=gpu", "--contenders=numpy"], "--devices=gpu: TensorFlow sees none here"),
+        (["--rounds=1"], "--rounds=1: must be a whole number of at least 2"),
+        (["--batch_sizes=10,0"], "--batch_sizes=10,0"),
+        (["--batch_sizes=661"], "--batch_sizes=661: must be at most the 660 training images"),
+        (["--output=a.txt"], "must end in .json"),
+        (["--output=missing/a.json"], "cannot write to missing"),
+        (["--merge=missing.json"], "missing.json: No such file"),
+        (["--merge", "torn.json"], "torn.json: not whole"),
+        (["--merge"], "--merge="),
+        (["extra"], "stray argument 'extra'"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(arguments, told, tiny_data_dir, tmp_path):
+    (tmp_path / "torn.json").write_text('{"version": "1.0", "benchm')
+    done = compare(f"--data_dir={tiny_data_dir}", *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_survey_leaves_the_order_of_the_epochs(tiny_data_dir, tmp_path):
+    request = {
+        "folder": str(tmp_path),
+        "dataset": "mnist",
+        "data_dir": str(tiny_data_dir),
+        "manual_dir": None,
+        "seed": 3,
+        "devices": ["cpu", "gpu"],
+        "sizes": [[10, 2000], [100, 30]],
+    }
+    subprocess.run(
+        [sys.executable, "-m", "comparison.survey", json.dumps(request)], cwd=PROJECT, env=NO_GPU, check=True
+    )
+    with np.load(tmp_path / "data.npz") as arrays:
+        assert arrays["order"].shape == (31, 660)  # 2,000 steps of 66 an epoch
+        np.testing.assert_array_equal(np.sort(arrays["order"]), np.tile(np.arange(660), (31, 1)))
+    found = json.loads((tmp_path / "survey.json").read_text())
+    assert list(found["devices"]) == ["cpu"]

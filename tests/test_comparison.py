@@ -1,0 +1,259 @@
+"""The parts of a comparison: statistics on known samples, the work gate, result files, merging, verdicts."""
+
+import dataclasses
+import json
+import math
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from comparison import machine, readme, results, stats, summary, sweep, tables, work
+from comparison.results import Results, Run, Sample
+from errors import InputError
+
+QUIET = {"other_cores": 0.0, "stolen": 0.0, "pace": 500.0}
+JOB = work.Job("mnist", "0" * 64, 784, 10, 10, 2000, 0.01, seed=0)
+ENVIRONMENT = {"python": "3.11.7", "tensorflow": "2.21.0", "cores": 2, "git_commit": "0123456789ab"}
+
+
+def sample(contender: str, us: float | None, round_number: int, **more: object) -> Sample:
+    seconds = {"start": 1.0, "compile": 0.5, "evaluate": 0.01}
+    known = {"device": "cpu", "batch_size": 10, "again": False, "quiet": QUIET, "difference": 1e-6, "num_correct": 9000}
+    known |= {"contender": contender, "us_per_step": us, "round": round_number, "seconds": seconds}
+    return Sample(**known | more)
+
+
+def run_of(samples: list[Sample], **more: object) -> Run:
+    known = {"devices": {"cpu": "A CPU"}, "environment": ENVIRONMENT, "flags": {}, "date": "2026-11-23", "limits": {}}
+    return Run(**known | {"baseline": ["xla", "cpu"], "left_out": [], "samples": samples} | more)
+
+
+def three_contenders(factor: float = 1.0) -> Results:
+    """Five rounds in which the machine slows down by half, and all contenders with it."""
+    samples = []
+    for number, slowed in enumerate([1.0, 1.1, 1.2, 1.4, 1.5], 1):
+        samples.append(sample("xla", 10 * slowed * factor, number))
+        samples.append(sample("xla", 10 * slowed * factor * (1.02 if number % 2 else 0.99), number, again=True))
+        samples.append(sample("graph", 300 * slowed * factor, number))
+        samples.append(sample("jax", 10.1 * slowed * factor, number))
+    return Results([JOB], [run_of(samples)])
+
+
+def test_median_and_interval_of_known_samples():
+    found = stats.estimate([1.0, 2.0, 3.0, 4.0, 5.0])
+    # Of 5 samples, a resampled median is the least with probability 0.058: the 2.5 % point is the least sample.
+    assert (found.median, found.low, found.high, found.n) == (3.0, 1.0, 5.0, 5)
+    assert stats.estimate([7.0] * 6) == stats.Estimate(7.0, 7.0, 7.0, 6)
+
+
+def test_interval_covers_the_true_median_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(200):
+        found = stats.estimate(rng.lognormal(size=25).tolist())
+        inside += found.low <= 1.0 <= found.high  # the median of exp(N(0, 1))
+    assert 0.89 <= inside / 200 <= 0.99
+
+
+def test_one_sample_has_no_interval():
+    found = stats.estimate([4.0])
+    assert found.median == 4.0
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert tables.with_interval(found) == "4.00"
+
+
+def test_pairing_cancels_what_slows_a_whole_round():
+    base = [10.0, 20.0, 15.0, 12.0, 30.0]
+    ratio = stats.paired_ratio([3 * time for time in base], base)
+    assert (ratio.median, ratio.low, ratio.high) == pytest.approx((3.0, 3.0, 3.0))
+    unpaired = stats.unpaired_ratio([3 * time for time in base], base)
+    assert unpaired.low < 2 < 4 < unpaired.high
+
+
+def test_noise_floor_is_the_farther_end():
+    base = [10.0, 10.0, 10.0, 10.0, 10.0]
+    against_itself = stats.paired_ratio([10.0, 10.2, 8.0, 10.1, 10.0], base)
+    assert stats.noise_floor(against_itself) == pytest.approx(1 / 0.8)
+    assert stats.within_noise(stats.estimate([1.2, 1.2]), 1.25)
+    assert stats.within_noise(stats.estimate([0.81, 0.81]), 1.25)
+    assert not stats.within_noise(stats.estimate([1.26, 1.26]), 1.25)
+
+
+def test_rows_are_paired_sorted_and_called_noise_where_they_are():
+    rows = summary.rows(three_contenders(), 10)
+    assert [(row.label, row.words) for row in rows] == [
+        ("xla cpu", "baseline"),
+        ("jax cpu", "within noise"),
+        ("graph cpu", ""),
+    ]
+    assert rows[2].ratio.median == pytest.approx(30)
+    assert rows[2].ratio.high == pytest.approx(30)
+    assert rows[0].time.median == pytest.approx(12)
+    # Against itself between 0.99 and 1.02: farther from 1 is 1.02.
+    assert summary.notes(three_contenders())[0].endswith("ratios up to 1.02 either way are noise.")
+    assert rows[0].images_per_second == pytest.approx(10 / 12e-6)
+
+
+def test_not_the_same_work_shows_words_and_no_time(tmp_path):
+    found = three_contenders()
+    cheating = [sample("graph", None, number, difference=0.3) for number in range(1, 6)]
+    honest = [each for each in found.runs[0].samples if each.contender != "graph"]
+    found = Results([JOB], [run_of(honest + cheating)])
+    text = tables.markdown(found, [])
+    assert "| graph cpu |  |  |  | not the same work | 3e-01 |" in text
+    results.save(found, tmp_path / "a.json")
+    names = [each["metadata"]["name"] for each in json.loads((tmp_path / "a.json").read_text())["benchmarks"]]
+    assert names == ["xla on cpu, batch 10", "jax on cpu, batch 10"]
+
+
+def test_a_file_read_back_is_what_was_written(tmp_path):
+    found = three_contenders()
+    results.save(found, tmp_path / "a.json")
+    assert results.load(tmp_path / "a.json") == found
+
+
+def test_pyperf_reads_the_file(tmp_path):
+    results.save(three_contenders(), tmp_path / "a.json")
+    results.save(three_contenders(factor=2.0), tmp_path / "b.json")
+    command = [sys.executable, "-m", "pyperf", "compare_to", "a.json", "b.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "graph on cpu, batch 10" in done.stdout
+    assert "2.00x slower" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"batch_size": 20}, "batch_size"),
+        ({"steps": 1000}, "steps 2000 and 1000"),
+        ({"loss": "mean"}, "loss sum and mean"),
+        ({"dataset": "kmnist"}, "dataset mnist and kmnist"),
+        ({"data_sha256": "1" * 64}, "data_sha256"),
+        ({"dtype": "bfloat16"}, "dtype float32 and bfloat16"),
+        ({"tf32": True}, "tf32 False and True"),
+        ({"order": "as in the dataset"}, "order shuffled and as in the dataset"),
+        ({"seed": 1}, "seed 0 and 1"),
+        ({"lr": 0.1}, "lr 0.01 and 0.1"),
+    ],
+)
+def test_merge_refuses_another_job_and_names_what_differs(tmp_path, change, told):
+    found = three_contenders()
+    results.save(found, tmp_path / "a.json")
+    results.save(Results([dataclasses.replace(JOB, **change)], found.runs), tmp_path / "b.json")
+    with pytest.raises(InputError, match=told):
+        results.merge([tmp_path / "a.json", tmp_path / "b.json"])
+
+
+def test_merge_puts_machines_side_by_side_against_the_first_baseline(tmp_path):
+    results.save(three_contenders(), tmp_path / "a.json")
+    results.save(three_contenders(factor=0.5), tmp_path / "b.json")
+    merged = results.merge([tmp_path / "a.json", tmp_path / "b.json"])
+    rows = summary.rows(merged, 10)
+    assert [row.label for row in rows[:3]] == ["xla cpu B", "jax cpu B", "xla cpu A"]
+    assert rows[0].ratio.median == pytest.approx(0.5)
+    assert rows[2].words == "baseline"
+    results.save(merged, tmp_path / "c.json")
+    assert len(results.merge([tmp_path / "c.json", tmp_path / "a.json"]).runs) == 3
+
+
+def swept(curves: dict[tuple[str, str], list[float]]) -> Results:
+    sizes = (1, 10, 100, 1000)
+    samples = [
+        sample(contender, us * wobble, number, device=device, batch_size=size)
+        for (contender, device), times in curves.items()
+        for size, us in zip(sizes, times, strict=True)
+        for number, wobble in ((1, 0.99), (2, 1.01))
+    ]
+    devices = {device: f"A {device}" for _, device in curves}
+    run = run_of(samples, devices=devices, limits={device: [98e9, 102e9, 100e9] for device in devices})
+    return Results([dataclasses.replace(JOB, batch_size=size) for size in sizes], [run])
+
+
+def test_sweep_says_what_bounds_a_contender():
+    assert sweep.bound_by({1: 50, 10: 51, 100: 60, 1000: 150}) == (
+        "bound by launches up to batch 100, by arithmetic from 1,000"
+    )
+    assert sweep.bound_by({1: 2, 10: 19, 100: 210}) == "bound by arithmetic at every batch size"
+
+
+def test_sweep_measures_the_limit_by_the_largest_matmul():
+    found = swept({("xla", "cpu"): [2.0, 10.0, 90.0, 880.0]})
+    # 2 operations for each of 784 x 10 weights forward and as many backward, at 100 GFLOP/s.
+    assert sweep.limit_us(found.runs[0], "cpu", found.jobs[1]) == pytest.approx(10 * 4 * 7840 / 100e9 * 1e6)
+    header, body = tables.sweep_columns(found)
+    assert header[1:] == ["batch 1", "batch 10", "batch 100", "batch 1,000"]
+    assert body[-1][0] == "limit cpu"
+    assert set(body[-1][1:]) == {"3,188,776"}
+
+
+def test_sweep_says_from_where_the_gpu_overtakes():
+    curves = {("xla", "cpu"): [2.0, 10.0, 90.0, 880.0], ("xla", "gpu"): [40.0, 41.0, 42.0, 50.0]}
+    assert "xla: the GPU overtakes the CPU from batch 100." in sweep.verdicts(swept(curves))
+    curves["xla", "gpu"] = [900.0] * 4
+    assert "xla: the GPU does not overtake the CPU." in sweep.verdicts(swept(curves))
+    del curves["xla", "gpu"]
+    assert sweep.verdicts(swept(curves))[-1] == "No GPU was there."
+
+
+def test_a_busy_throttled_or_slowing_machine_is_told():
+    assert machine.warnings([QUIET] * 4) == []
+    busy, throttled, slow = QUIET | {"other_cores": 1.3}, QUIET | {"stolen": 0.25}, QUIET | {"pace": 250.0}
+    told = machine.warnings([QUIET, busy, throttled, slow])
+    assert [sentence.split(":")[0] for sentence in told] == ["Busy machine", "Throttled machine", "Unsteady machine"]
+    assert "1.3 cores" in told[0]
+    assert "25%" in told[1]
+    assert "50%" in told[2]
+
+
+def test_a_gpu_in_use_is_told():
+    used = {"name": "A GPU", "driver_version": "570.1", "utilization.gpu": "37 %"}
+    assert machine.gpu_warnings([]) == machine.gpu_warnings([used | {"utilization.gpu": "0 %"}]) == []
+    assert machine.gpu_warnings([used]) == ["Busy GPU: A GPU was in use, 37 %, before the first measurement."]
+
+
+def test_the_watch_sees_another_process():
+    spin = "import sys\nprint('on', flush=True)\nwhile True: pass"
+    other = subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE)
+    try:
+        other.stdout.readline()
+        watch = machine.Watch()
+        subprocess.run([sys.executable, "-c", "sum(range(20_000_000))"], check=True)
+        assert watch.seen().other_cores > machine.BUSY
+    finally:
+        other.kill()
+        other.communicate()
+
+
+def test_readme_is_filled_from_the_file_its_marker_names(tmp_path):
+    results.save(three_contenders(), tmp_path / "a.json")
+    (tmp_path / "a-bars.png").touch()
+    text = "before\n<!-- comparison: a.json -->\nold\n<!-- end -->\nafter\n"
+    found = readme.filled(text, tmp_path)
+    assert found.startswith("before\n<!-- comparison: a.json -->\n**mnist, batch 10")
+    assert found.endswith("<!-- end -->\nafter\n")
+    assert "old" not in found
+    assert "![a-bars](a-bars.png)" in found
+    assert readme.filled(found, tmp_path) == found
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"version": "1.0", "bench', "not whole"),
+        ('{"version": "1.0", "benchmarks": []}', "not a result file"),
+        ("[1]", "not a result file"),
+        ('{"softmax_regression_comparison": {"format": 2}}', "format 2"),
+        ('{"softmax_regression_comparison": {"format": 1, "jobs": [{}], "runs": []}}', "damaged"),
+        ('{"softmax_regression_comparison": {"format": 1, "jobs": [], "runs": [7]}}', "damaged"),
+    ],
+)
+def test_a_file_that_is_not_a_result_is_refused(tmp_path, content, told):
+    path = pathlib.Path(tmp_path / "a.json")
+    path.write_text(content)
+    with pytest.raises(InputError, match=told):
+        results.load(path)

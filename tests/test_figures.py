@@ -1,0 +1,144 @@
+"""--figures: what is drawn is what happened, in files another reader can open."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from conftest import Command
+from PIL import Image
+
+import data
+import plots
+from extras import figures
+
+NAMES = ("accuracy", "confusion", "predictions", "weights")
+
+
+def probabilities_of(rng: np.random.Generator, num_examples: int) -> np.ndarray:
+    shares = rng.random((num_examples, 10)) ** 4
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def test_command_writes_four_pictures_of_readme_width(run_train: Command, tmp_path: pathlib.Path) -> None:
+    record, folder = tmp_path / "record.json", tmp_path / "made" / "figures"
+    done = run_train(f"--figures={folder}", f"--record={record}")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == [f"{name}.png" for name in NAMES]
+    for name in NAMES:
+        with Image.open(folder / f"{name}.png") as image:
+            image.load()
+            assert image.format == "PNG"
+            assert image.width == int(plots.WIDTH * plots.DPI)
+            assert len(image.convert("RGB").getcolors(2**24)) > 50  # something is drawn
+    assert json.loads(record.read_text())["test_examples"] == 100
+
+
+def test_run_of_few_steps_without_cadence_is_drawn(run_train: Command, tmp_path: pathlib.Path) -> None:
+    done = run_train(f"--figures={tmp_path}", "--eval_every=0", "--eval_first=0", "--max_steps=7")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "accuracy.png").stat().st_size > 10_000
+
+
+def test_folder_that_cannot_be_is_refused_before_training(run_train: Command, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").touch()
+    done = run_train(f"--figures={tmp_path / 'file' / 'below'}")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --figures=") and done.stderr.count("\n") == 1
+    assert "test accuracy" not in done.stdout
+
+
+def test_without_matplotlib_one_line_names_the_requirements_file(run_train: Command, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('not installed')\n")
+    done = run_train(f"--figures={tmp_path / 'figures'}", env={"PYTHONPATH": str(tmp_path), "PATH": ""})
+    assert done.returncode == 2
+    assert "requirements-plots.txt" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_accuracy_draws_each_evaluation_and_the_mean_loss_between_them() -> None:
+    losses = {step: 3.0 / step for step in range(1, 301)}
+    with plots.look("--figures"):
+        above, below = figures.accuracy([[1, 0.1], [2, 0.3], [300, 0.9]], losses, first=50).axes
+    assert above.lines[0].get_xydata().tolist() == [[1, 0.1], [2, 0.3], [300, 0.9]]
+    assert below.lines[0].get_xydata().tolist() == [[step, loss] for step, loss in losses.items()]
+    expected = [3.0, 1.5, sum(3.0 / step for step in range(3, 301)) / 298]
+    np.testing.assert_allclose(below.lines[1].get_ydata(), expected)
+
+
+def test_first_steps_have_half_the_width_and_are_logarithmic() -> None:
+    with plots.look("--figures"):
+        axes = figures.accuracy([[300, 0.9]], dict.fromkeys(range(1, 301), 1.0), first=50).axes[0]
+    places = axes.transScale.transform([[step, 0] for step in (1, 5, 25, 50, 175, 300)])[:, 0]
+    assert places[2] - places[1] == pytest.approx(places[1] - places[0])  # equal ratios, equal distances
+    assert places[3] - places[0] == pytest.approx(places[5] - places[3])
+    assert places[4] - places[3] == pytest.approx(places[5] - places[4])
+    back = axes.transScale.inverted().transform(np.stack([places, np.zeros(6)], 1))[:, 0]
+    np.testing.assert_allclose(back, [1, 5, 25, 50, 175, 300])
+
+
+def test_resumed_run_draws_what_it_saw() -> None:
+    losses = dict.fromkeys(range(101, 201), 1.0)
+    with plots.look("--figures"):
+        above, _ = figures.accuracy([[50, 0.5], [150, 0.8], [200, 0.9]], losses, first=50).axes
+    assert above.lines[0].get_xdata().tolist() == [150, 200]
+
+
+def test_weights_share_one_scale_that_is_symmetric_about_zero(tiny_dataset: data.Dataset) -> None:
+    W = np.random.default_rng(0).normal(size=(784, 10)).astype(np.float32)
+    W[5, 3] = -9.0
+    with plots.look("--figures"):
+        panels = [axes for axes in figures.weights(W, tiny_dataset).axes if axes.images]
+    assert len(panels) == 10
+    for digit, axes in enumerate(panels):
+        assert axes.get_title() == str(digit)
+        assert axes.images[0].get_clim() == (-9.0, 9.0)
+        np.testing.assert_array_equal(axes.images[0].get_array(), W[:, digit].reshape(28, 28))
+
+
+def test_colour_images_and_many_classes_are_drawn(tiny_dataset: data.Dataset) -> None:
+    names = [f"class {number}" for number in range(100)]
+    images = np.zeros((4, 12), np.uint8)
+    split = data.Split(images, np.array([0, 1, 2, 99], np.int32))
+    dataset = dataclasses.replace(tiny_dataset, test=split, class_names=names, image_shape=(2, 2, 3))
+    shares = np.full((4, 100), 0.01)
+    shares[:, 0] = 0.02
+    with plots.look("--figures"):
+        assert len([axes for axes in figures.weights(np.ones((12, 100)), dataset).axes if axes.images]) == 30
+        figures.confusion(split.labels, shares.argmax(axis=1), names)
+        figures.predictions(shares, dataset)
+
+
+def test_confusion_counts_every_image() -> None:
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(3, size=500), rng.integers(3, size=500)
+    with plots.look("--figures"):
+        axes = figures.confusion(labels, predicted, ["a", "b", "c"]).axes[0]
+    drawn = {text.get_position(): int(text.get_text()) for text in axes.texts}
+    for truth in range(3):
+        for answer in range(3):
+            assert drawn[answer, truth] == sum((labels == truth) & (predicted == answer))
+    assert axes.images[0].get_array().mask.tolist() == np.eye(3, dtype=bool).tolist()  # the diagonal has no colour
+
+
+def test_pick_takes_the_surest_the_closest_and_the_worst() -> None:
+    rng = np.random.default_rng(0)
+    shares, labels = probabilities_of(rng, 400), rng.integers(10, size=400)
+    chosen = figures.pick(shares, labels)
+    answers, tops = shares.argmax(axis=1), shares.max(axis=1)
+    right, wrong = np.flatnonzero(answers == labels), np.flatnonzero(answers != labels)
+    assert chosen["sure"][0] == max(right, key=lambda index: tops[index])
+    assert chosen["wrong"][0] == max(wrong, key=lambda index: tops[index])
+    assert chosen["unsure"][0] == min(right, key=lambda index: tops[index] - np.sort(shares[index])[-2])
+    for group in figures.GROUPS:
+        assert len(set(labels[chosen[group]])) == len(chosen[group]) == figures.EXAMPLES
+    assert set(chosen["sure"]) <= set(right) and set(chosen["unsure"]) <= set(right)
+    assert set(chosen["wrong"]) <= set(wrong)
+
+
+def test_a_model_without_mistakes_is_drawn(tiny_dataset: data.Dataset) -> None:
+    shares = np.eye(10)[tiny_dataset.test.labels]
+    assert len(figures.pick(shares, tiny_dataset.test.labels)["wrong"]) == 0
+    with plots.look("--figures"):
+        figures.predictions(shares, tiny_dataset)
+        figures.confusion(tiny_dataset.test.labels, shares.argmax(axis=1), tiny_dataset.class_names)
