@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from errors import InputError
@@ -41,20 +41,32 @@ def quiet() -> Iterator[None]:
             os.close(saved)
 
 
-def choose(asked: str, tf32: bool) -> "tf.config.LogicalDevice":
-    """Returns the device to train on, made ready; raises InputError if `asked` is gpu and there is none."""
+def gpus(asked: str) -> list:
+    """Returns the GPUs to use, made ready: none for cpu; raises InputError if `asked` is gpu and there is none."""
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    if asked == "gpu" and not gpus:
+    found = tf.config.list_physical_devices("GPU")
+    if asked == "gpu" and not found:
         raise InputError(
             "--device=gpu: TensorFlow sees no GPU. Install its CUDA build with "
             "`python -m pip install -r requirements-gpu.txt` and check nvidia-smi, or use --device=cpu"
         )
-    for gpu in gpus:
+    for gpu in found:
         tf.config.experimental.set_memory_growth(gpu, True)
+    return found if asked != "cpu" else []
+
+
+def choose(asked: str, tf32: bool, among: Sequence[str] = ()) -> "tf.config.LogicalDevice":
+    """Returns the first device to train on, one of `among` if given, made ready.
+
+    Raises InputError if `asked` is gpu and there is none.
+    """
+    import tensorflow as tf
+
+    kind = "GPU" if gpus(asked) else "CPU"
     tf.config.experimental.enable_tensor_float_32_execution(tf32)
-    return tf.config.list_logical_devices("GPU" if gpus and asked != "cpu" else "CPU")[0]
+    found = tf.config.list_logical_devices(kind)
+    return next(device for device in found if not among or device.name in among)
 
 
 def describe(device: "tf.config.LogicalDevice") -> str:

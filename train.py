@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import devices
+import distribute
 import extras
 import flags
 import report
@@ -78,7 +79,9 @@ class Trainer:
     that resumes a run sets them all when it is made.
     """
 
-    def __init__(self, config: flags.Config, dataset: "data.Dataset", ledger: Ledger):
+    def __init__(
+        self, config: flags.Config, dataset: "data.Dataset", ledger: Ledger, engine: distribute.OneDevice | None = None
+    ):
         import tensorflow as tf
 
         import data
@@ -91,10 +94,12 @@ class Trainer:
                 f"of {dataset.name}"
             )
         self.config, self.dataset, self.ledger = config, dataset, ledger
-        self.model = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
+        self.engine = engine or distribute.OneDevice()
+        with self.engine.scope():
+            self.model = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
         source = stream.Streamed if dataset.on_disk else data.InMemory
         self.source = source(dataset.train, config.batch_size, config.seed, config.shuffle)
-        self.run_steps = model.block_runner(self.model, config.mode, mean=config.loss_reduction == "mean")
+        self.run_steps = self.engine.block_runner(self.model, config.mode, mean=config.loss_reduction == "mean")
         self.compiled, self.num_correct = model.compiled, model.num_correct
         if dataset.on_disk:
             self.validation, self.test = stream.chunks(dataset.validation), stream.chunks(dataset.test)
@@ -113,7 +118,7 @@ class Trainer:
         """Makes a program for each shape of block and calls it once; at a learning rate of 0 no weight moves."""
         self.inputs = self.source.deliver(self.blocks)  # a stream reads ahead from here on, while programs compile
         blocks = {self.source.shape(block.start, block.stop): block for block in self.blocks}
-        with concurrent.futures.ThreadPoolExecutor(devices.cores()) as pool:
+        with concurrent.futures.ThreadPoolExecutor(self.engine.compile_threads) as pool:
             self.programs = dict(zip(blocks, pool.map(self._program, blocks.values()), strict=True))
         for examples in (self.validation, self.test):
             for chunk in examples:
@@ -192,18 +197,20 @@ class Trainer:
 
 def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
     """Loads, compiles, trains, evaluates; shows it all, and returns the record."""
-    with ledger("import"), devices.quiet():
-        import tensorflow as tf
+    with ledger("import"):
+        with devices.quiet():
+            import tensorflow as tf
 
-        import data
-
-        device = devices.choose(config.device, config.tf32)
-        ledger.barrier = tf.test.experimental.sync_devices
+            import data
+        engine = distribute.start(config)
+        with devices.quiet():
+            device = devices.choose(config.device, config.tf32, engine.device_names)
+        ledger.barrier = engine.barrier
     with tf.device(device.name):
         with ledger("data"):
             most_bytes = devices.most_bytes(config.input, device)
             dataset = data.load(config.dataset, config.data_dir, config.manual_dir, most_bytes)
-            trainer = Trainer(config, dataset, ledger)
+            trainer = Trainer(config, dataset, ledger, engine)
         print(report.header(config, dataset, devices.describe(device)), flush=True)
         with ledger("compile"):
             trainer.compile()
@@ -219,7 +226,7 @@ def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
 def main() -> None:
     """Reads the flags, runs, writes the record."""
     ledger = Ledger(START)
-    config = flags.parse(flags.Config, sys.argv, __doc__)
+    config = distribute.settled(flags.parse(flags.Config, sys.argv, __doc__))
     report.check_writable(config.record)
     record = run(config, ledger)
     report.write_record(config.record, record)
