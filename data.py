@@ -3,17 +3,27 @@
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import pathlib
+import re
 import sys
-import zipfile
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
+import ondisk
+from errors import InputError
+
+if TYPE_CHECKING:
+    from train import Block
+
 ARCHIVES = pathlib.Path(__file__).parent / "archives"
 DECODED = "decoded.npz"
 VERSIONS = {"mnist": "3.*.*"}  # the version this project is written for; any other dataset: its newest
+NAME = r"\w+(/[\w.+-]+)?(:[\d.*]+)?"  # dataset/config:version
 VALIDATION_SHARE = 12  # one twelfth of the training split validates: the article's 5,000 of 60,000
 
 
@@ -43,69 +53,101 @@ class Dataset:
     def num_features(self) -> int:
         return self.train.images.shape[1]
 
+    @property
+    def on_disk(self) -> bool:
+        """Says whether the examples were left on the disk, for `stream.Streamed`."""
+        return isinstance(self.train.images, ondisk.ArrayOnDisk)
 
-def load(name: str, data_dir: str | None = None, manual_dir: str | None = None) -> Dataset:
+
+def load(
+    name: str, data_dir: str | None = None, manual_dir: str | None = None, most_bytes: float = math.inf
+) -> Dataset:
     """Returns the dataset, from its decoded file if that is whole, else through tfds.
 
     Args:
       name: a tfds name such as "mnist" or "emnist/letters".
       data_dir: where tfds keeps prepared datasets; None for its own default.
       manual_dir: the dataset's downloaded archives; None for archives/NAME of this project.
+      most_bytes: more bytes of training images than these stay on the disk, as `ondisk.ArrayOnDisk`.
 
     Raises:
       InputError: the dataset cannot be had, or a folder or archive is not as it must be.
     """
+    if not re.fullmatch(NAME, name):
+        raise InputError(f"--dataset={name}: must be a name of tfds such as mnist, emnist/letters or mnist:3.0.1")
     root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-    for decoded in sorted(root.glob(f"{name}/{VERSIONS.get(name, '*')}/{DECODED}"), reverse=True):
+    for decoded in decoded_files(name, root):
         with contextlib.suppress(ValueError):
-            return read_decoded(name, decoded)
+            return read_decoded(name, decoded, most_bytes)
         print(f"{decoded} is damaged: decoding {name} again", file=sys.stderr)
     import prepare
 
-    return read_decoded(name, prepare.decoded_file(name, root, pathlib.Path(manual_dir or ARCHIVES / name)))
+    archives = pathlib.Path(manual_dir or ARCHIVES / re.split("[/:]", name)[0])
+    return read_decoded(name, prepare.decoded_file(name, root, archives, most_bytes), most_bytes)
 
 
-def read_decoded(name: str, decoded: pathlib.Path) -> Dataset:
-    """Returns the dataset kept in `decoded`; raises ValueError if the file is not whole (zip's CRC-32 tells)."""
+def decoded_files(name: str, root: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the decoded files of a dataset below `root`, the newest version first."""
+    return sorted(root.glob(f"{name}/{VERSIONS.get(name, '*')}/{DECODED}"), reverse=True)
+
+
+def read_decoded(name: str, decoded: pathlib.Path, most_bytes: float = math.inf) -> Dataset:
+    """Returns the dataset kept in `decoded`; raises ValueError if the file is not whole.
+
+    zip's CRC-32 tells for what is read into memory, zip's directory, which ends the file, for what is not.
+    """
     try:
-        with np.load(decoded) as arrays:
+        with ondisk.load(decoded, most_bytes) as arrays:
             images, labels = arrays["train_images"], arrays["train_labels"]
             test = Split(arrays["test_images"], arrays["test_labels"])
-            class_names, image_shape = arrays["class_names"].tolist(), tuple(arrays["image_shape"].tolist())
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            class_names = np.asarray(arrays["class_names"]).tolist()
+            image_shape = tuple(np.asarray(arrays["image_shape"]).tolist())
+    except Exception as error:  # a flipped bit can make zipfile and NumPy raise anything
         raise ValueError(f"{decoded}: {error}") from error
     cut = len(labels) // VALIDATION_SHARE
     train, validation = Split(images[cut:], labels[cut:]), Split(images[:cut], labels[:cut])
-    return Dataset(name, train, validation, test, class_names, image_shape)
+    return Dataset(name, train, validation, test, class_names, tuple(image_shape))
 
 
-def epoch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:
-    """Returns the order [num_examples] int32 of an epoch: a full permutation, a pure function of (seed, epoch)."""
+def epoch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True, part: int = 0) -> np.ndarray:
+    """Returns the order [num_examples] int32 of an epoch, or of a part of it: a full permutation, a pure function."""
     if not shuffle:
         return np.arange(num_examples, dtype=np.int32)
-    return np.random.default_rng((seed, epoch)).permutation(num_examples).astype(np.int32)
+    return np.random.default_rng((seed, epoch, part)).permutation(num_examples).astype(np.int32)
 
 
-class InMemory:
-    """The training examples, on the device, as blocks of batches."""
+class Source:
+    """Training examples as blocks of batches; each of its kinds also has `deliver` and `block`."""
 
-    def __init__(self, split: Split, batch_size: int, seed: int = 0, shuffle: bool = True):
-        self.images, self.labels = tf.constant(split.images), tf.constant(split.labels)
-        self.num_examples, self.batch_size = len(split), batch_size
-        self.steps_per_epoch = -(-len(split) // batch_size)
-        self._order = functools.lru_cache(maxsize=1)(
-            lambda epoch: tf.constant(epoch_order(len(split), seed, epoch, shuffle))
-        )
+    def __init__(self, num_examples: int, batch_size: int):
+        self.num_examples, self.batch_size = num_examples, batch_size
+        self.steps_per_epoch = -(-num_examples // batch_size)
 
     def shape(self, start: int, stop: int) -> tuple[int, int]:
         """Returns (steps, batch) of the block of steps [start, stop); only an epoch's last batch is smaller."""
         first = start % self.steps_per_epoch * self.batch_size
         return stop - start, min(self.batch_size, self.num_examples - first)
 
-    def inputs(self, start: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns what `block` needs for the steps from `start` on: its epoch's order and the place in it."""
-        epoch, first = divmod(start, self.steps_per_epoch)
-        return self._order(epoch), tf.constant(first * self.batch_size)
+    def example(self, block: "Block") -> tuple[tf.Tensor, ...]:
+        """Returns what is delivered for `block`, or something of the same shape: to compile with."""
+        return next(self.deliver([block]))
+
+
+class InMemory(Source):
+    """The training examples, on the device, as blocks of batches."""
+
+    def __init__(self, split: Split, batch_size: int, seed: int = 0, shuffle: bool = True):
+        super().__init__(len(split), batch_size)
+        self.images, self.labels = tf.constant(split.images), tf.constant(split.labels)
+        self._order = functools.lru_cache(maxsize=1)(
+            lambda epoch: tf.constant(epoch_order(self.num_examples, seed, epoch, shuffle))
+        )
+
+    def deliver(self, blocks: "Iterable[Block]") -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+        """Yields what `block` needs for each of `blocks`: its epoch's order and the place in it."""
+        for block in blocks:
+            epoch, first = divmod(block.start, self.steps_per_epoch)
+            yield self._order(epoch), tf.constant(first * self.batch_size)
 
     def block(self, order: tf.Tensor, first: tf.Tensor, steps: int, batch: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns images [steps, batch, features] uint8 and labels [steps, batch] int32. May be compiled."""

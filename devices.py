@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import math
 import os
 import pathlib
 import platform
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from errors import InputError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps TensorFlow's start-up notices off the screen; shows them if the block fails.
+    """Keeps TensorFlow's start-up notices off the screen; shows them if the import fails.
 
     TF_CPP_MIN_LOG_LEVEL alone does not: some are written before the logger is set up.
     """
@@ -31,7 +32,7 @@ def quiet() -> Iterator[None]:
         os.dup2(notices.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except ImportError:
             notices.seek(0)
             os.write(saved, notices.read())
             raise
@@ -40,20 +41,32 @@ def quiet() -> Iterator[None]:
             os.close(saved)
 
 
-def choose(asked: str, tf32: bool) -> "tf.config.LogicalDevice":
-    """Returns the device to train on, made ready; raises InputError if `asked` is gpu and there is none."""
+def gpus(asked: str) -> list:
+    """Returns the GPUs to use, made ready: none for cpu; raises InputError if `asked` is gpu and there is none."""
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    if asked == "gpu" and not gpus:
+    found = tf.config.list_physical_devices("GPU")
+    if asked == "gpu" and not found:
         raise InputError(
             "--device=gpu: TensorFlow sees no GPU. Install its CUDA build with "
             "`python -m pip install -r requirements-gpu.txt` and check nvidia-smi, or use --device=cpu"
         )
-    for gpu in gpus:
+    for gpu in found:
         tf.config.experimental.set_memory_growth(gpu, True)
+    return found if asked != "cpu" else []
+
+
+def choose(asked: str, tf32: bool, among: Sequence[str] = ()) -> "tf.config.LogicalDevice":
+    """Returns the first device to train on, one of `among` if given, made ready.
+
+    Raises InputError if `asked` is gpu and there is none.
+    """
+    import tensorflow as tf
+
+    kind = "GPU" if gpus(asked) else "CPU"
     tf.config.experimental.enable_tensor_float_32_execution(tf32)
-    return tf.config.list_logical_devices("GPU" if gpus and asked != "cpu" else "CPU")[0]
+    found = tf.config.list_logical_devices(kind)
+    return next(device for device in found if not among or device.name in among)
 
 
 def describe(device: "tf.config.LogicalDevice") -> str:
@@ -74,6 +87,23 @@ def cpu_model() -> str:
             if line.startswith("model name"):
                 return " ".join(line.split(":", 1)[1].split())
     return platform.processor() or platform.machine()
+
+
+def most_bytes(source: str, device: "tf.config.LogicalDevice") -> float:
+    """Returns how many bytes of training images --input=`source` keeps in memory: auto, a quarter of the device's."""
+    return {"memory": math.inf, "stream": -1, "auto": memory(device) / 4}[source]
+
+
+def memory(device: "tf.config.LogicalDevice") -> int:
+    """Returns the bytes of memory that a device has; for a CPU, that this process may use."""
+    if device.device_type == "GPU":
+        from tensorflow.python.client import device_lib
+
+        return next(each.memory_limit for each in device_lib.list_local_devices() if each.name == device.name)
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with contextlib.suppress(OSError, ValueError):  # a container's own limit; "max" if it has none
+        limits.append(int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(limits)
 
 
 def cores() -> int:

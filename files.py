@@ -32,7 +32,7 @@ def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(4096))
     except OSError as error:
-        raise InputError(f"--{flag}={path}: must be a folder that can be written ({reason(error)})") from None
+        raise InputError(f"--{flag}: {path} must be a folder that can be written ({reason(error)})") from None
     return folder
 
 

@@ -89,6 +89,14 @@ class Config:
     tf32: bool = flag(False, SWITCH, "Allow TensorFloat-32 matmuls on GPUs that have them.")
     data_dir: str | None = flag(None, TEXT, "Prepared datasets; default: tfds's own, ~/tensorflow_datasets.")
     manual_dir: str | None = flag(None, TEXT, "The dataset's archives; default: archives/DATASET beside train.py.")
+    input: str = flag(
+        "auto",
+        Choice("auto", "memory", "stream"),
+        "Training data in memory, or streamed from disk; auto: in memory up to a quarter of the device's.",
+    )
+    strategy: str = flag("none", Choice("none", "mirrored", "multi_worker"), "How devices or machines train together.")
+    replicas: int = flag(0, COUNT_OR_0, "Devices of --strategy=mirrored, a CPU split into as many; 0: every GPU.")
+    timeout: int = flag(60, COUNT, "Seconds to wait for another worker of --strategy=multi_worker.")
     eval_first: int = flag(50, COUNT_OR_0, "Validate after each of the first steps, this many.")
     eval_every: int = flag(200, COUNT_OR_0, "Then validate every this many steps; 0: only at the end.")
     target_accuracy: float | None = flag(None, SHARE, "Stop at the first validation accuracy that reaches this.")

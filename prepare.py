@@ -1,43 +1,52 @@
 """The first run: tfds prepares a dataset from its archives, and the decoded examples are kept beside it."""
 
 import contextlib
-import fcntl
+import functools
 import io
 import pathlib
 import shutil
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import checksums, resource
 
+import catalog
 import data
-from errors import InputError
-from files import write_atomically
+import decoded
+from errors import InputError, RunError, reason
+from files import locked, writable_folder, write_atomically
 
 
-def decoded_file(name: str, root: pathlib.Path, archives: pathlib.Path) -> pathlib.Path:
+def decoded_file(name: str, root: pathlib.Path, archives: pathlib.Path, most_bytes: float) -> pathlib.Path:
     """Returns the decoded file of a dataset below `root`, made now unless another process has just made it.
 
-    Raises InputError when the archives cannot be had or are damaged, or the folder cannot be written.
+    Raises InputError when there is no such dataset of images and labels, its archives cannot be had or are damaged,
+    or the folder cannot be written; RunError when the disk is full. What was there is replaced only by what is whole.
     """
-    with _locked(root / name):
-        builder = _builder(name, root)
-        decoded = pathlib.Path(builder.data_dir) / data.DECODED
+    tfds.disable_progress_bar()
+    full_name = f"{name}:{data.VERSIONS[name]}" if name in data.VERSIONS else name
+    try:
+        folder = pathlib.Path(catalog.builder(full_name, root).data_dir)
+    except InputError:
+        raise
+    except Exception:  # what is prepared is damaged
+        folder = root / catalog.builder(full_name, root / "empty").data_path.relative_to(root / "empty")
+    with _scratch(name, folder.parent, root) as scratch:
         with contextlib.suppress(ValueError):
-            data.read_decoded(name, decoded)
-            return decoded
-        _generate(builder, archives)
-        try:
-            arrays = _decode(builder)
-        except tf.errors.OpError:
-            _say(f"{builder.data_dir} is damaged: preparing {name} again")
-            shutil.rmtree(builder.data_dir)
-            _generate(builder, archives)
-            arrays = _decode(builder)
-        write_atomically(decoded, lambda file: np.savez(file, **arrays))
-        return decoded
+            data.read_decoded(name, folder / data.DECODED, most_bytes)
+            return folder / data.DECODED
+        if not _decode_prepared(full_name, folder, root):
+            fresh = catalog.builder(full_name, scratch)
+            _generate(fresh, archives, root, scratch)
+            _decode(fresh)
+            if folder.exists():
+                folder.rename(scratch / "damaged")
+            pathlib.Path(fresh.data_dir).rename(folder)
+        return folder / data.DECODED
 
 
 def _say(line: str) -> None:
@@ -45,56 +54,91 @@ def _say(line: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
-    """Lets one process at a time prepare a dataset; the system frees the lock of one that was killed."""
+def _scratch(name: str, folder: pathlib.Path, root: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields an empty folder to prepare in, to one process at a time, and removes it and what a killed one left."""
+    writable_folder("data_dir", folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            for leftover in [*folder.glob("*incomplete*"), *folder.glob(f"*/.{data.DECODED}.*")]:
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-            yield
-    except OSError as error:
-        raise InputError(f"--data_dir: cannot write {error.filename or folder}: {error.strerror or error}") from None
+        lock = locked(folder / ".lock", wait=False)
+    except BlockingIOError:
+        _say(f"waiting for another run, which prepares {name}")
+        lock = locked(folder / ".lock", wait=True)
+    with lock:
+        for leftover in [*folder.glob("*incomplete*"), *folder.glob(f"*/.{data.DECODED}.*")]:
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        scratch = folder / "incomplete"
+        scratch.mkdir()
+        try:
+            yield scratch
+        except (OSError, tf.errors.OpError) as error:
+            raise RunError(f"--data_dir={root}: cannot write {name}: {reason(error)}") from None
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
-    tfds.disable_progress_bar()
-    return tfds.builder(f"{name}:{data.VERSIONS[name]}" if name in data.VERSIONS else name, data_dir=root)
+def _decode_prepared(full_name: str, folder: pathlib.Path, root: pathlib.Path) -> bool:
+    """Decodes what tfds has prepared in `folder`; returns False if there is nothing or, said, it is damaged."""
+    if not folder.exists():
+        return False
+    try:
+        _decode(catalog.builder(full_name, root))
+    except InputError:
+        raise
+    except Exception as error:  # a flipped bit can make tfds raise anything
+        _say(f"{folder} is damaged ({type(error).__name__}): preparing {full_name.partition(':')[0]} again")
+        return False
+    return True
 
 
-def _generate(builder: tfds.core.DatasetBuilder, archives: pathlib.Path) -> None:
-    """Runs tfds's preparation unless it is done; raises InputError naming what is missing or damaged."""
-    if pathlib.Path(builder.data_dir).exists():
-        return
-    _say(f"preparing {builder.info.full_name} in {builder.data_dir}, once ...")
-    config = tfds.download.DownloadConfig(manual_dir=archives)
+def _decode(builder: tfds.core.DatasetBuilder) -> None:
+    _say(f"decoding {builder.info.full_name}, once ...")
+    write_atomically(pathlib.Path(builder.data_dir) / data.DECODED, functools.partial(decoded.write, builder))
+
+
+def _generate(
+    builder: tfds.core.DatasetBuilder, archives: pathlib.Path, root: pathlib.Path, scratch: pathlib.Path
+) -> None:
+    """Runs tfds's preparation; raises InputError naming what is missing or damaged."""
+    downloads = root / "downloads"
+    _check(builder, archives, downloads)
+    _say(f"preparing {builder.info.full_name} in {root}, once ...")
+    # Extracted anew: what is kept extracted is not checked.
+    config = tfds.download.DownloadConfig(manual_dir=archives, extract_dir=scratch / "extracted")
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(download_config=config)
-    except tfds.download.download_manager.NonMatchingChecksumError as error:
-        raise InputError(f"--manual_dir: an archive is damaged: {' '.join(str(error).split())}") from None
-    except OSError:
+            builder.download_and_prepare(download_config=config, download_dir=downloads)
+    except (OSError, tf.errors.OpError):
         raise
     except Exception as error:
-        needed = ", ".join(sorted(info.filename for info in builder.url_infos.values() if info.filename))
+        raise InputError(f"--dataset={builder.name}: tfds cannot prepare it: {reason(error)}") from None
+
+
+def _check(builder: tfds.core.DatasetBuilder, archives: pathlib.Path, downloads: pathlib.Path) -> None:
+    """Raises InputError when an archive is damaged, or is neither there nor to be downloaded."""
+    missing = []
+    for url, info in builder.url_infos.items():
+        archive = archives / (info.filename or "")
+        if not archive.is_file():
+            cached = downloads / resource.get_dl_fname(url, info.checksum)
+            missing += [] if cached.exists() else [url]
+        elif (found := checksums.compute_url_info(archive)) != info:
+            raise InputError(
+                f"--manual_dir: {archive} is damaged: expected {int(info.size)} bytes with SHA-256 {info.checksum}, "
+                f"found {int(found.size)} with {found.checksum}; put a good copy there"
+            )
+    if missing and (why := _unreachable(missing[0])):
+        needed = ", ".join(sorted(info.filename or url for url, info in builder.url_infos.items()))
         raise InputError(
-            f"--manual_dir: {builder.name} cannot be downloaded ({type(error).__name__}) and {archives} lacks an "
-            f"archive. Put {needed} into a folder and run: python train.py --manual_dir=FOLDER"
-        ) from None
+            f"--manual_dir: {archives} lacks an archive, and {missing[0]} cannot be downloaded ({why}). "
+            f"Put {needed} into a folder and run: python train.py --manual_dir=FOLDER"
+        )
 
 
-def _decode(builder: tfds.core.DatasetBuilder) -> dict[str, np.ndarray]:
-    """Returns every example of train and test, in the order tfds keeps them; raises OpError on a damaged file."""
-    arrays: dict[str, np.ndarray] = {}
-    image_key, label_key = builder.info.supervised_keys
-    for split in ("train", "test"):
-        batches = list(builder.as_dataset(split=split, batch_size=1000).as_numpy_iterator())
-        images = np.concatenate([batch[image_key] for batch in batches])
-        if len(images) != builder.info.splits[split].num_examples:
-            raise tf.errors.DataLossError(None, None, f"{split} has {len(images)} examples")
-        arrays[f"{split}_images"] = images.reshape(len(images), -1)
-        arrays[f"{split}_labels"] = np.concatenate([batch[label_key] for batch in batches]).astype(np.int32)
-    arrays["class_names"] = np.array(builder.info.features[label_key].names)
-    arrays["image_shape"] = np.array(images.shape[1:])
-    return arrays
+def _unreachable(url: str) -> str | None:
+    """Returns why the server of `url` gives no answer, asked once: tfds would try for minutes; None if it answers."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
+    except urllib.error.HTTPError:
+        return None
+    except (OSError, ValueError) as error:
+        return reason(getattr(error, "reason", None) or error)
+    return None

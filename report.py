@@ -66,6 +66,8 @@ def record_of(trainer: Any, test_accuracy: float, device: Any) -> dict[str, Any]
         "config": dataclasses.asdict(config),
         "environment": devices.environment(device, config.mode, config.tf32),
         "seconds": seconds,
+        "class_names": trainer.dataset.class_names,
+        "streamed": trainer.dataset.on_disk,
         "steps": trainer.step,
         "resumed_at_step": trainer.resumed_at,
         "examples": trainer.examples,

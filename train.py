@@ -13,10 +13,11 @@ import concurrent.futures
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import devices
+import distribute
 import extras
 import flags
 import report
@@ -78,11 +79,14 @@ class Trainer:
     that resumes a run sets them all when it is made.
     """
 
-    def __init__(self, config: flags.Config, dataset: "data.Dataset", ledger: Ledger):
+    def __init__(
+        self, config: flags.Config, dataset: "data.Dataset", ledger: Ledger, engine: distribute.OneDevice | None = None
+    ):
         import tensorflow as tf
 
         import data
         import model
+        import stream
 
         if config.batch_size > len(dataset.train):
             raise InputError(
@@ -90,12 +94,18 @@ class Trainer:
                 f"of {dataset.name}"
             )
         self.config, self.dataset, self.ledger = config, dataset, ledger
-        self.model = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
-        self.source = data.InMemory(dataset.train, config.batch_size, config.seed, config.shuffle)
-        self.run_steps = model.block_runner(self.model, config.mode, mean=config.loss_reduction == "mean")
+        self.engine = engine or distribute.OneDevice()
+        with self.engine.scope():
+            self.model = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
+        source = stream.Streamed if dataset.on_disk else data.InMemory
+        self.source = source(dataset.train, config.batch_size, config.seed, config.shuffle)
+        self.run_steps = self.engine.block_runner(self.model, config.mode, mean=config.loss_reduction == "mean")
         self.compiled, self.num_correct = model.compiled, model.num_correct
-        self.validation = model.scale(dataset.validation.images), tf.constant(dataset.validation.labels)
-        self.test = tf.constant(dataset.test.images), tf.constant(dataset.test.labels)
+        if dataset.on_disk:
+            self.validation, self.test = stream.chunks(dataset.validation), stream.chunks(dataset.test)
+        else:
+            self.validation = [(model.scale(dataset.validation.images), tf.constant(dataset.validation.labels))]
+            self.test = [(tf.constant(dataset.test.images), tf.constant(dataset.test.labels))]
         self.lr, self.no_lr = tf.constant(config.lr), tf.constant(0.0)
         self.step, self.examples, self.loss, self.accuracies = 0, 0, math.nan, []
         self.total_steps = last_step(config, len(dataset.train))
@@ -106,16 +116,18 @@ class Trainer:
 
     def compile(self) -> None:
         """Makes a program for each shape of block and calls it once; at a learning rate of 0 no weight moves."""
+        self.inputs = self.source.deliver(self.blocks)  # a stream reads ahead from here on, while programs compile
         blocks = {self.source.shape(block.start, block.stop): block for block in self.blocks}
-        with concurrent.futures.ThreadPoolExecutor(devices.cores()) as pool:
+        with concurrent.futures.ThreadPoolExecutor(self.engine.compile_threads) as pool:
             self.programs = dict(zip(blocks, pool.map(self._program, blocks.values()), strict=True))
         for examples in (self.validation, self.test):
-            self.num_correct(self.model, *examples)
+            for chunk in examples:
+                self.num_correct(self.model, *chunk)
 
     def _program(self, block: Block) -> Callable[..., "tf.Tensor"]:
         """Returns the program of blocks like `block`, warm: (*source.inputs, learning_rate) -> losses [steps]."""
         steps, batch = self.source.shape(block.start, block.stop)
-        inputs = self.source.inputs(block.start)
+        inputs = self.source.example(block)
 
         def program(*inputs_and_lr: "tf.Tensor", steps: int = steps) -> "tf.Tensor":
             *inputs, learning_rate = inputs_and_lr
@@ -136,7 +148,7 @@ class Trainer:
         for block in self.blocks:
             with self.ledger("train"):
                 program = self.programs[self.source.shape(block.start, block.stop)]
-                losses = program(*self.source.inputs(block.start), self.lr).numpy()
+                losses = program(*next(self.inputs), self.lr).numpy()
             self._account_for(block, losses)
             if block.evaluate:
                 self.accuracies.append([block.stop, self.accuracy(self.validation)])
@@ -167,10 +179,12 @@ class Trainer:
         self.step, self.examples = block.stop, self.examples + steps * batch
         self.loss = float(losses.mean()) / (batch if self.config.loss_reduction == "sum" else 1)
 
-    def accuracy(self, examples: "tuple[tf.Tensor, tf.Tensor]") -> float:
-        """Returns the share of (images, labels) that are given their label: all counted, divided once."""
+    def accuracy(self, examples: "Iterable[tuple[tf.Tensor, tf.Tensor]]") -> float:
+        """Returns the share of chunks (images, labels) that are given their label: all counted, divided once."""
         with self.ledger("evaluate"):
-            return int(self.num_correct(self.model, *examples)) / len(examples[1])
+            counts = [(int(self.num_correct(self.model, *chunk)), len(chunk[1])) for chunk in examples]
+            correct, total = map(sum, zip(*counts, strict=True))
+            return correct / total
 
     def reached_target(self) -> bool:
         """Says whether the newest validation accuracy is at least --target_accuracy."""
@@ -183,17 +197,20 @@ class Trainer:
 
 def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
     """Loads, compiles, trains, evaluates; shows it all, and returns the record."""
-    with ledger("import"), devices.quiet():
-        import tensorflow as tf
+    with ledger("import"):
+        with devices.quiet():
+            import tensorflow as tf
 
-        import data
-
-        device = devices.choose(config.device, config.tf32)
-        ledger.barrier = tf.test.experimental.sync_devices
+            import data
+        engine = distribute.start(config)
+        with devices.quiet():
+            device = devices.choose(config.device, config.tf32, engine.device_names)
+        ledger.barrier = engine.barrier
     with tf.device(device.name):
         with ledger("data"):
-            dataset = data.load(config.dataset, config.data_dir, config.manual_dir)
-            trainer = Trainer(config, dataset, ledger)
+            most_bytes = devices.most_bytes(config.input, device)
+            dataset = data.load(config.dataset, config.data_dir, config.manual_dir, most_bytes)
+            trainer = Trainer(config, dataset, ledger, engine)
         print(report.header(config, dataset, devices.describe(device)), flush=True)
         with ledger("compile"):
             trainer.compile()
@@ -209,7 +226,7 @@ def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
 def main() -> None:
     """Reads the flags, runs, writes the record."""
     ledger = Ledger(START)
-    config = flags.parse(flags.Config, sys.argv, __doc__)
+    config = distribute.settled(flags.parse(flags.Config, sys.argv, __doc__))
     report.check_writable(config.record)
     record = run(config, ledger)
     report.write_record(config.record, record)

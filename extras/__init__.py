@@ -18,7 +18,12 @@ MODULES: dict[str, str] = {
 
 
 class Observer:
-    """Watches a run. It is made before anything is compiled, so that what it refuses is refused early."""
+    """Watches a run. It is made before anything is compiled, so that what it refuses is refused early.
+
+    With several workers only the chief has observers, except those that say `on_every_worker`: they must not write.
+    """
+
+    on_every_worker = False
 
     def __init__(self, trainer: "Trainer"):
         self.trainer = trainer
@@ -33,4 +38,5 @@ class Observer:
 def observers(trainer: "Trainer") -> list[Observer]:
     """Returns the extras that the run's flags ask for."""
     asked = [name for flag, name in MODULES.items() if getattr(trainer.config, flag)]
-    return [importlib.import_module(f"extras.{name}").Extra(trainer) for name in asked]
+    kinds = [importlib.import_module(f"extras.{name}").Extra for name in asked]
+    return [kind(trainer) for kind in kinds if trainer.engine.is_chief or kind.on_every_worker]

@@ -155,10 +155,11 @@ def test_two_runs_do_not_share_a_folder(run_here: Run, tmp_path: pathlib.Path) -
 @pytest.mark.parametrize("flag", ["checkpoint_dir", "logdir", "export_dir"])
 def test_a_folder_that_cannot_be_written_is_refused(run_here: Run, tmp_path: pathlib.Path, flag: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(errors.InputError, match=f"^--{flag}={tmp_path}.*must be a folder that can be written"):
+    with pytest.raises(errors.InputError, match=f"^--{flag}: {tmp_path}.*must be a folder that can be written"):
         run_here(f"--{flag}={tmp_path / 'file' / 'folder' / 'deep'}")
 
 
 def test_reason_is_one_line() -> None:
     assert errors.reason(OSError(28, "No space left on device")) == "No space left on device"
-    assert errors.reason(tf.errors.DataLossError(None, None, "two\nlines")) == "two lines"
+    words = "{{function_node __wrapped__SaveV2}} two\nlines [Op:SaveV2]"
+    assert errors.reason(tf.errors.DataLossError(None, None, words)) == "two lines"

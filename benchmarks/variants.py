@@ -1,0 +1,161 @@
+"""What was tried to make a step faster, each measured against the step as it is, in one run.
+
+python benchmarks/variants.py --rounds=20 --output=variants.json
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+
+PROJECT = pathlib.Path(__file__).parent.parent
+sys.path.insert(0, str(PROJECT))
+
+import devices
+import flags
+from errors import exit_with_one_line
+from files import write_atomically
+
+with devices.quiet():
+    import numpy as np
+    import tensorflow as tf
+
+    import data
+    import model
+
+STEPS, BATCH = 1_000, 10
+Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The flags of the benchmark."""
+
+    rounds: int = flags.flag(20, flags.COUNT, "Times each variant is measured, all in turn.")
+    output: str = flags.flag("variants.json", flags.TEXT, "Write every sample, in us/step, to this file.")
+
+
+class BatchMajor(model.SoftmaxRegression):
+    """Logits computed as x @ transpose(stored) + b, rows of 10."""
+
+    def logits(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(x, self.W_transposed, transpose_b=True) + self.b
+
+
+class Untransposed(model.SoftmaxRegression):
+    """W stored [features, classes]."""
+
+    def __init__(self, num_features: int, num_classes: int):
+        super().__init__(num_features, num_classes)
+        self.W_transposed = tf.Variable(tf.zeros([num_features, num_classes]))
+
+    def logits(self, x: tf.Tensor) -> tf.Tensor:
+        return x @ self.W_transposed + self.b
+
+
+def library_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """The summed cross-entropy as TensorFlow's own fused operation computes it."""
+    return tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+
+
+def tape_step(made: tf.Module, loss_of: Callable[..., tf.Tensor] = model.cross_entropy) -> Step:
+    """Returns the step with another model or loss, as model.sgd_step writes it."""
+
+    def step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss = loss_of(made.logits(model.scale(images)), labels)
+        variables = (made.W_transposed, made.b)
+        for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+            variable.assign_sub(0.01 * gradient)
+        return loss
+
+    return step
+
+
+def by_hand(made: model.SoftmaxRegression) -> Step:
+    """Returns the step with the gradient softmax - one_hot written out, and no loss computed."""
+
+    def step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        x = model.scale(images)
+        scores = tf.matmul(made.W_transposed, x, transpose_b=True) + made.b[:, tf.newaxis]
+        error = 0.01 * (tf.nn.softmax(scores, axis=0) - tf.one_hot(labels, 10, axis=0))
+        made.W_transposed.assign_sub(error @ x)
+        made.b.assign_sub(tf.reduce_sum(error, axis=1))
+        return tf.constant(0.0)
+
+    return step
+
+
+def loop(step: Step) -> Callable[..., tf.Tensor]:
+    """Returns the block's XLA loop over `step`."""
+
+    def run(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        def body(i: tf.Tensor, losses: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            return i + 1, losses.write(i, step(images[i], labels[i]))
+
+        _, losses = tf.while_loop(lambda i, _: i < STEPS, body, (0, tf.TensorArray(tf.float32, STEPS)))
+        return losses.stack()
+
+    return run
+
+
+def variants(images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor) -> dict[str, Callable[[], tf.Tensor]]:
+    """Returns each variant as a compiled call that takes STEPS steps."""
+
+    def new(kind: type[model.SoftmaxRegression] = model.SoftmaxRegression) -> model.SoftmaxRegression:
+        return kind(784, 10)
+
+    gathered = tf.gather(images, order), tf.gather(labels, order)
+    floats = model.scale(gathered[0]), gathered[1]
+    made = new()
+
+    def gather_each_step(rows: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+        return tape_step(made)(tf.gather(images, rows), tf.gather(labels, rows))
+
+    steps: dict[str, tuple[Step, tuple[tf.Tensor, tf.Tensor]]] = {
+        "as it is": (tape_step(new()), gathered),
+        "the loss along rows of 10 classes": (tape_step(new(BatchMajor)), gathered),
+        "TensorFlow's own sparse cross-entropy": (tape_step(new(BatchMajor), library_loss), gathered),
+        "W stored [features, classes]": (tape_step(new(Untransposed), library_loss), gathered),
+        "images kept as float32": (tape_step(new()), floats),
+        "the gradient by hand, no loss": (by_hand(new()), gathered),
+        "ten rows gathered inside each step": (gather_each_step, (order, order)),
+    }
+    compiled = {name: (model.compiled(loop(step), *inputs), inputs) for name, (step, inputs) in steps.items()}
+    return {
+        name: lambda program=program, inputs=inputs: program(*inputs) for name, (program, inputs) in compiled.items()
+    }
+
+
+def measure(calls: dict[str, Callable[[], tf.Tensor]], rounds: int) -> dict[str, list[float]]:
+    """Returns us/step of each call, all taken in turn in each round, after one round of warm-up."""
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    for round_number in range(rounds + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call().numpy()
+            if round_number:
+                samples[name].append((time.perf_counter() - start) / STEPS * 1e6)
+    return samples
+
+
+def main() -> None:
+    """Measures every variant on random images; a step's time does not depend on what they show."""
+    config = flags.parse(Config, sys.argv, __doc__)
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.integers(256, size=(55_000, 784), dtype=np.uint8))
+    labels = tf.constant(rng.integers(10, size=55_000).astype(np.int32))
+    order = tf.constant(data.epoch_order(55_000, 0, 0)[: STEPS * BATCH].reshape(STEPS, BATCH))
+    samples = measure(variants(images, labels, order), config.rounds)
+    base = np.array(samples["as it is"])
+    for name, values in samples.items():
+        ratios = np.array(values) / base
+        low, middle, high = np.percentile(ratios, [5, 50, 95])
+        print(f"{name}: {np.median(values):.1f} us/step, {middle:.2f} [{low:.2f} .. {high:.2f}] of it  n={len(values)}")
+    write_atomically(pathlib.Path(config.output), lambda file: file.write(json.dumps(samples, indent=2).encode()))
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

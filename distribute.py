@@ -1,0 +1,303 @@
+"""Training on several devices or machines, on tf.distribute: the same steps, each replica with its share of a batch."""
+
+import contextlib
+import dataclasses
+import faulthandler
+import functools
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import devices
+import flags
+from errors import InputError, RunError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    import model
+
+EXAMPLE = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """TF_CONFIG: the addresses of all workers, the chief first, and which of them this process is."""
+
+    addresses: tuple[str, ...]
+    index: int
+
+    @classmethod
+    def from_environment(cls) -> "Cluster":
+        """Reads TF_CONFIG; raises InputError naming what is wrong with it."""
+        text = os.environ.get("TF_CONFIG", "")
+        try:
+            config = json.loads(text)
+            jobs, task = config["cluster"], config["task"]
+            if unknown := set(jobs) - {"chief", "worker"}:
+                raise ValueError(f"job {min(unknown)!r} is neither chief nor worker")
+            addresses = tuple(address for job in ("chief", "worker") for address in jobs.get(job, []))
+            kind, index = task["type"], task["index"]
+            if type(index) is not int or not 0 <= index < len(jobs[kind]):
+                raise ValueError(f"there is no {kind} {index!r} in the cluster")
+            index += len(jobs.get("chief", [])) if kind == "worker" else 0
+            for address in addresses:
+                _host_and_port(address)
+            if len(set(addresses)) < len(addresses) or len(jobs.get("chief", [])) > 1:
+                raise ValueError("an address stands twice, or there are two chiefs")
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            found = f"{type(error).__name__}: {error}" if text else "it is not set"
+            raise InputError(f"--strategy=multi_worker: TF_CONFIG must be like {EXAMPLE}; {found}") from None
+        return cls(addresses, index)
+
+    def silent(self) -> list[str]:
+        """Returns the addresses of other workers at which nobody answers."""
+        return [address for i, address in enumerate(self.addresses) if i != self.index and not _answers(address)]
+
+    def gather(self, timeout: int) -> None:
+        """Returns once every worker answers at its address; raises RunError naming those that do not come in time."""
+        own = self.addresses[self.index]
+        deadline = time.monotonic() + timeout
+        try:
+            listener = socket.create_server(("", _host_and_port(own)[1]), backlog=2 * len(self.addresses))
+        except OSError as error:
+            raise InputError(f"TF_CONFIG: cannot listen at {own}: {error.strerror}; take another port") from None
+        with listener:
+            silent = self.silent()
+            while silent and time.monotonic() < deadline:
+                time.sleep(0.1)
+                silent = [address for address in silent if not _answers(address)]
+        if silent:
+            raise RunError(f"--timeout={timeout}: no worker came in {timeout} s at {', '.join(silent)}")
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not 0 < int(port) < 65536:
+        raise ValueError(f"{address!r} is not host:port")
+    return host, int(port)
+
+
+def _answers(address: str) -> bool:
+    try:
+        socket.create_connection(_host_and_port(address), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def settled(config: flags.Config) -> flags.Config:
+    """Returns the flags as this process must take them; raises InputError if they do not go together.
+
+    A strategy runs steps in a graph: TensorFlow's XLA cannot hold the exchange between CPUs. Only the chief writes.
+    """
+    if config.strategy == "none":
+        if config.replicas:
+            raise InputError(f"--replicas={config.replicas}: needs --strategy=mirrored")
+        return config
+    if config.strategy == "multi_worker":
+        if config.replicas:
+            raise InputError(
+                f"--replicas={config.replicas}: a worker takes all its GPUs or its CPU; start more workers"
+            )
+        if Cluster.from_environment().index:
+            config = dataclasses.replace(config, record=None)
+    return dataclasses.replace(config, mode="graph" if config.mode == "xla" else config.mode)
+
+
+class OneDevice:
+    """Training on one device: what the others are measured by."""
+
+    is_chief = True
+    device_names: tuple[str, ...] = ()  # the names of those of this process; none: whatever --device says
+    compile_threads = devices.cores()
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Returns the context in which the model is made."""
+        return contextlib.nullcontext()
+
+    def barrier(self) -> None:
+        """Waits until the devices have done their work."""
+        import tensorflow as tf
+
+        tf.test.experimental.sync_devices()
+
+    def block_runner(self, network: "model.SoftmaxRegression", mode: str, mean: bool) -> "model.RunBlock":
+        """Returns what takes one SGD step on each batch of a block."""
+        import model
+
+        return model.block_runner(network, mode, mean)
+
+
+class Replicas(OneDevice):
+    """Training on the replicas of a strategy. Replica r takes rows [r n / R, (r + 1) n / R) of a batch of n."""
+
+    compile_threads = 1  # workers meet in the same order of programs
+
+    def __init__(self, strategy: "tf.distribute.Strategy", timeout: int = 0, cluster: Cluster | None = None):
+        self.strategy, self.timeout, self.cluster = strategy, timeout, cluster
+        self.count, self.device_names = strategy.num_replicas_in_sync, strategy.extended.worker_devices
+        self.first = cluster.index * len(self.device_names) if cluster else 0
+        self.is_chief = self.first == 0
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Makes variables that are kept equal on all replicas; what replicas assign is summed."""
+        import tensorflow as tf
+
+        def summed(make: object, **options: object) -> "tf.Variable":
+            return make(**options | {"aggregation": tf.VariableAggregation.SUM})
+
+        with self.strategy.scope(), tf.variable_creator_scope(summed):
+            yield
+
+    def barrier(self) -> None:
+        """Waits for nothing where TensorFlow would ask other machines: each block ends with reading its losses."""
+        if not self.cluster:
+            super().barrier()
+
+    def block_runner(self, network: "model.SoftmaxRegression", mode: str, mean: bool) -> "model.RunBlock":
+        """Returns what takes one SGD step on each batch of a block, every replica on its share."""
+        import tensorflow as tf
+
+        @functools.cache
+        def loop(batch: int) -> "tf.types.experimental.GenericFunction":
+            return tf.function(
+                functools.partial(self._steps, network, batch if mean else 1), autograph=False, reduce_retracing=True
+            )
+
+        def run(images: "tf.Tensor", labels: "tf.Tensor", learning_rate: "tf.Tensor") -> "tf.Tensor":
+            batch = images.shape[1]
+            cuts = [batch * rank // self.count for rank in range(self.count + 1)]
+            shares = []
+            for device, first, last in zip(self.device_names, cuts[self.first :], cuts[self.first + 1 :], strict=False):
+                with tf.device(device):
+                    shares.append((tf.identity(images[:, first:last]), tf.identity(labels[:, first:last])))
+            with meeting(self.timeout, self.cluster):
+                losses = loop(batch)(shares, learning_rate)
+                losses.numpy()  # a worker that is lost is noticed here
+            return losses
+
+        return run
+
+    def _steps(
+        self, network: "model.SoftmaxRegression", divisor: int, shares: list, learning_rate: "tf.Tensor"
+    ) -> "tf.Tensor":  # losses [steps], of all replicas
+        import tensorflow as tf
+
+        import model
+
+        def local() -> int:
+            context = tf.distribute.get_replica_context()
+            return int(tf.get_static_value(context.replica_id_in_sync_group)) - self.first
+
+        def step(i: "tf.Tensor") -> "tf.Tensor":
+            images, labels = shares[local()]
+            return model.sgd_step(network, images[i], labels[i], learning_rate, divisor)
+
+        def body(i: "tf.Tensor", losses: "tf.TensorArray") -> tuple:
+            shared = self.strategy.experimental_local_results(self.strategy.run(step, (i,)))
+            return i + 1, losses.write(i, tf.add_n(shared))
+
+        steps = tf.shape(shares[0][1])[0]
+        _, losses = tf.while_loop(lambda i, _: i < steps, body, (0, tf.TensorArray(tf.float32, steps)))
+        here = losses.stack()  # this worker's; summed over workers once a block, not once a step
+        shared = self.strategy.run(lambda: here if local() == 0 else tf.zeros_like(here))
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, shared, axis=None)
+
+
+@contextlib.contextmanager
+def meeting(timeout: int, cluster: Cluster | None) -> Iterator[None]:
+    """Ends the process with one line if the workers do not get through the `with` block together within `timeout`."""
+    import tensorflow as tf
+
+    if not cluster:
+        yield
+        return
+
+    def give_up() -> None:  # nothing else ends a thread that waits inside TensorFlow
+        silent = ", ".join(cluster.silent()) or "nobody, but one does not go on"
+        print(f"error: --timeout={timeout}: waited {timeout} s for other workers; silent: {silent}", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(RunError.exit_code)
+
+    timer = threading.Timer(timeout, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except tf.errors.OpError as error:
+        silent = ", ".join(cluster.silent()) or "none by now"
+        raise RunError(
+            f"--strategy=multi_worker: lost a worker ({type(error).__name__}); silent: {silent}. Start all of them again"
+        ) from None
+    finally:
+        timer.cancel()
+
+
+def start(config: flags.Config) -> OneDevice:
+    """Returns what trains, by --strategy; call it before TensorFlow has touched a device.
+
+    Raises InputError if a batch is smaller than the number of replicas, or there are fewer devices than --replicas.
+    """
+    if config.strategy == "none":
+        return OneDevice()
+    replicas = _mirrored(config) if config.strategy == "mirrored" else _multi_worker(config)
+    if config.batch_size < replicas.count:
+        raise InputError(
+            f"--batch_size={config.batch_size}: {replicas.count} replicas cannot share it; at least one each"
+        )
+    return replicas
+
+
+def _mirrored(config: flags.Config) -> Replicas:
+    import tensorflow as tf
+
+    gpus = devices.gpus(config.device)
+    if gpus and config.replicas > len(gpus):
+        raise InputError(f"--replicas={config.replicas}: there are {len(gpus)} GPUs; or use --device=cpu")
+    if not gpus:
+        parts = [tf.config.LogicalDeviceConfiguration()] * (config.replicas or 1)
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
+    kind = "GPU" if gpus else "CPU"
+    names = [device.name for device in tf.config.list_logical_devices(kind)]
+    return Replicas(tf.distribute.MirroredStrategy(names[: config.replicas or None]))
+
+
+def _multi_worker(config: flags.Config) -> Replicas:
+    import tensorflow as tf
+
+    if not devices.gpus(config.device):
+        tf.config.set_visible_devices([], "GPU")
+    cluster = Cluster.from_environment()
+    _wait_no_longer_than(config.timeout, cluster)
+    cluster.gather(config.timeout)
+    # TensorFlow's leader stops Python while it waits for a worker that died since: only faulthandler gets through.
+    faulthandler.dump_traceback_later(config.timeout, exit=True)
+    with meeting(config.timeout, cluster):
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    faulthandler.cancel_dump_traceback_later()
+    return Replicas(strategy, config.timeout, cluster)
+
+
+def _wait_no_longer_than(timeout: int, cluster: Cluster) -> None:
+    """Sets how long TensorFlow waits for other workers: an hour by default, and deaf to signals while it does."""
+    from tensorflow.python.eager import context
+
+    jobs = json.loads(os.environ["TF_CONFIG"])["cluster"]
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=f"/job:{'chief' if 'chief' in jobs else 'worker'}/replica:0/task:0",
+        cluster_register_timeout_in_ms=timeout * 1000,
+        heartbeat_timeout_in_ms=timeout * 1000,
+        shutdown_barrier_timeout_in_ms=timeout * 1000,
+        coordinated_jobs=[
+            context.coordination_config_pb2.CoordinatedJob(name=name, num_tasks=len(addresses))
+            for name, addresses in jobs.items()
+        ],
+    )

@@ -1,0 +1,69 @@
+"""Datasets made for the tests, prepared by tfds itself."""
+
+import gzip
+import hashlib
+import pathlib
+import struct
+from collections.abc import Mapping
+from unittest import mock
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.image_classification import mnist
+
+from tests.conftest import learnable_split
+
+tfds.disable_progress_bar()
+
+
+def prepare(
+    root: pathlib.Path,
+    splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    image: tfds.features.FeatureConnector,
+    label: tfds.features.FeatureConnector,
+    keys: tuple[str, str] | None = ("image", "label"),
+) -> None:
+    """Has tfds prepare `made` below `root`: images [n, height, width, channels] uint8 and labels [n] of each split."""
+    with tfds.core.registered.skip_registration():
+
+        class Made(tfds.core.GeneratorBasedBuilder):
+            VERSION = tfds.core.Version("1.0.0")
+
+            def _info(self) -> tfds.core.DatasetInfo:
+                return self.dataset_info_from_configs(
+                    features=tfds.features.FeaturesDict({"image": image, "label": label}), supervised_keys=keys
+                )
+
+            def _split_generators(self, _: object) -> dict:
+                return {name: self._generate_examples(*examples) for name, examples in splits.items()}
+
+            def _generate_examples(self, images: np.ndarray, labels: np.ndarray):
+                for i, pair in enumerate(zip(images, labels, strict=True)):
+                    yield i, dict(zip(("image", "label"), pair, strict=True))
+
+    Made(data_dir=root).download_and_prepare()
+
+
+def prepare_fashion_mnist(root: pathlib.Path, archives: pathlib.Path, num_train: int, num_test: int) -> None:
+    """Has tfds's own fashion_mnist prepare four archives of learnable images, registered in place of the real ones."""
+    archives.mkdir()
+    url_infos = {}
+    for prefix, count in (("train", num_train), ("t10k", num_test)):
+        split = learnable_split(count, seed=count)
+        for kind, header, array in (
+            ("images-idx3", struct.pack(">4I", 2051, count, 28, 28), split.images),
+            ("labels-idx1", struct.pack(">2I", 2049, count), split.labels.astype(np.uint8)),
+        ):
+            name = f"{prefix}-{kind}-ubyte.gz"
+            content = gzip.compress(header + array.tobytes())
+            (archives / name).write_bytes(content)
+            url_infos[mnist.FashionMNIST.URL + name] = tfds.download.checksums.UrlInfo(
+                size=len(content), checksum=hashlib.sha256(content).hexdigest(), filename=name
+            )
+    with (
+        mock.patch.object(mnist, "_TRAIN_EXAMPLES", num_train),
+        mock.patch.object(mnist, "_TEST_EXAMPLES", num_test),
+        mock.patch.object(mnist.FashionMNIST, "url_infos", url_infos),
+    ):
+        config = tfds.download.DownloadConfig(manual_dir=archives)
+        tfds.builder("fashion_mnist", data_dir=root).download_and_prepare(download_config=config)

@@ -1,0 +1,136 @@
+"""Other datasets than mnist: prepared by tfds, trained on from --data_dir alone, or refused in one line."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+import data
+from errors import InputError
+from tests import made
+from tests.conftest import Command
+
+IMAGE = tfds.features.Image(shape=(4, 5, 3))
+LABEL = tfds.features.ClassLabel(num_classes=37)
+
+
+def examples(count: int, seed: int, classes: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns random images and labels that go round `classes`."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(256, size=(count, 4, 5, 3), dtype=np.uint8), np.resize(classes, count)
+
+
+def sorted_rows(*splits: data.Split) -> list[bytes]:
+    """Returns image and label of each example as bytes, sorted: tfds shuffles what it prepares."""
+    return sorted(
+        image.tobytes() + bytes([label]) for s in splits for image, label in zip(s.images, s.labels, strict=True)
+    )
+
+
+def test_fashion_mnist_prepared_by_tfds_trains_from_data_dir_alone(run_train: Command, tmp_path: pathlib.Path) -> None:
+    made.prepare_fashion_mnist(tmp_path / "tfds", tmp_path / "archives", num_train=720, num_test=100)
+    arguments = ["--dataset=fashion_mnist", f"--data_dir={tmp_path / 'tfds'}", "--epochs=3"]
+    records = []
+    for source in ("memory", "stream"):
+        done = run_train(*arguments, f"--input={source}", f"--record={tmp_path / source}")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("fashion_mnist: 660 training, 60 validation, 100 test images")
+        records.append(json.loads((tmp_path / source).read_text()))
+    memory, stream = records
+    assert (memory["streamed"], stream["streamed"]) == (False, True)
+    assert memory["class_names"][:2] == ["T-shirt/top", "Trouser"]
+    assert memory["test_accuracy"] > 0.9
+    assert memory["weights_sha256"] == stream["weights_sha256"]
+    assert memory["validation_accuracy"] == stream["validation_accuracy"]
+    assert memory["test_accuracy"] == stream["test_accuracy"]
+
+
+def test_labels_that_do_not_start_at_0_keep_their_names(tmp_path: pathlib.Path) -> None:
+    splits = {"train": examples(130, 0, list(range(1, 27))), "test": examples(26, 1, list(range(1, 27)))}
+    made.prepare(tmp_path, splits, IMAGE, LABEL)
+    found = data.load("made", str(tmp_path))
+    assert found.class_names == [str(label) for label in range(1, 27)]
+    assert (found.num_features, found.image_shape) == (60, (4, 5, 3))
+    for split, parts in {"train": (found.validation, found.train), "test": (found.test,)}.items():
+        images, labels = splits[split]
+        assert sorted_rows(*parts) == sorted_rows(data.Split(images.reshape(-1, 60), labels - 1))
+
+
+@pytest.mark.parametrize(("other", "sizes"), [("validation", (110, 10, 30)), ("extra", (94, 8, 18))])
+def test_without_a_test_split_validation_or_a_seventh_of_train_tests(
+    tmp_path: pathlib.Path, other: str, sizes: tuple[int, int, int]
+) -> None:
+    splits = {"train": examples(120, 0, [0, 1]), other: examples(30, 1, [0, 1])}
+    made.prepare(tmp_path, splits, IMAGE, LABEL)
+    found = data.load("made", str(tmp_path))
+    assert (len(found.train), len(found.validation), len(found.test)) == sizes
+    if other == "extra":
+        images, labels = splits["train"]
+        assert sorted_rows(found.train, found.validation, found.test) == sorted_rows(
+            data.Split(images.reshape(-1, 60), labels)
+        )
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "keys", "labels", "words"),
+    [
+        (tfds.features.Image(shape=(None, 5, 3)), LABEL, ("image", "label"), [0, 1], "vary in size"),
+        (tfds.features.Tensor(shape=(4, 5, 3), dtype=np.uint8), LABEL, ("image", "label"), [0], "maps Tensor to Class"),
+        (IMAGE, LABEL, None, [0], "has no pair of image and label"),
+        (IMAGE, LABEL, ("label", "image"), [0], "maps ClassLabel to Image"),
+        (IMAGE, LABEL, ("image", "label"), [-1, 3], "found 30 and 30, 30 of them unlabelled"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(
+    tmp_path: pathlib.Path,
+    image: tfds.features.FeatureConnector,
+    label: tfds.features.FeatureConnector,
+    keys: tuple[str, str] | None,
+    labels: list[int],
+    words: str,
+) -> None:
+    splits = {"train": examples(30, 0, labels), "test": examples(30, 1, labels)}
+    made.prepare(tmp_path, splits, image, label, keys)
+    with pytest.raises(InputError, match=words) as refused:
+        data.load("made", str(tmp_path))
+    assert "\n" not in str(refused.value)
+    assert not list(tmp_path.rglob("decoded.npz*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mnits", r"--dataset=mnits: .*Nearest: .*\bmnist\b"),
+        ("emnist/leters", r"--dataset=emnist/leters: .*leters not found.*Nearest: emnist/letters"),
+        ("mnist:9.0.0", r"--dataset=mnist:9.0.0: .*only: 3.0.1"),
+        ("coco", r"--dataset=coco: not an image-classification"),
+        ("cats_vs_dogs", r"--dataset=cats_vs_dogs: its images vary in size"),
+        ("../mnist", r"--dataset=../mnist: must be a name of tfds"),
+    ],
+)
+def test_a_name_that_will_not_do_is_one_line_with_the_nearest(tmp_path: pathlib.Path, name: str, words: str) -> None:
+    with pytest.raises(InputError, match=words) as refused:
+        data.load(name, str(tmp_path))
+    assert "\n" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_refuses_an_unknown_dataset_in_one_line(run_train: Command) -> None:
+    done = run_train("--dataset=fashon_mnist")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "fashion_mnist" in done.stderr
+
+
+def test_archives_of_a_dataset_are_used_when_they_are_there(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(data, "ARCHIVES", tmp_path / "archives")
+    monkeypatch.setattr("prepare._generate", lambda builder, archives, *_: asked.append(archives) or 1 / 0)
+    for name in ("kmnist", "emnist/letters"):
+        with pytest.raises(ZeroDivisionError):
+            data.load(name, str(tmp_path / "data"))
+    assert asked == [tmp_path / "archives" / "kmnist", tmp_path / "archives" / "emnist"]
