@@ -66,7 +66,7 @@ def choose(asked: str, tf32: bool, among: Sequence[str] = ()) -> "tf.config.Logi
     kind = "GPU" if gpus(asked) else "CPU"
     tf.config.experimental.enable_tensor_float_32_execution(tf32)
     found = tf.config.list_logical_devices(kind)
-    return next(device for device in found if not among or device.name in among)
+    return next(device for device in found if not among or any(name.endswith(device.name) for name in among))
 
 
 def describe(device: "tf.config.LogicalDevice") -> str:

@@ -1,0 +1,61 @@
+"""Time of a step over replicas and global batch: when several devices or workers pay.
+
+python -m benchmarks.replicas --runs=3
+"""
+
+import dataclasses
+import itertools
+import json
+import socket
+import sys
+
+import flags
+from benchmarks import runs
+from errors import exit_with_one_line
+
+BATCHES = (10, 100, 1000, 10000)
+KINDS = (("none", 1), ("mirrored", 2), ("mirrored", 3), ("multi_worker", 2), ("multi_worker", 3))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The flags of this benchmark."""
+
+    data_dir: str | None = flags.flag(None, flags.TEXT, "Prepared datasets; default: tfds's own.")
+    runs: int = flags.flag(3, flags.COUNT, "Runs of each.")
+    steps: int = flags.flag(100, flags.COUNT, "Steps of a run.")
+    write: bool = flags.flag(False, flags.SWITCH, "Write the table into README.md.")
+
+
+def measure(config: Config, strategy: str, replicas: int, batch: int) -> runs.Run:
+    """Trains once; workers are processes on loopback."""
+    job = [f"--batch_size={batch}", "--lr=1e-5", f"--max_steps={config.steps}", "--epochs=1000", "--eval_every=0"]
+    job += [f"--strategy={strategy}"] + ([f"--data_dir={config.data_dir}"] if config.data_dir else [])
+    if strategy != "multi_worker":
+        return runs.together([*job, f"--replicas={replicas if strategy == 'mirrored' else 0}"])
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(replicas)]
+    cluster = {"worker": [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]}
+    for each in sockets:
+        each.close()
+    tasks = [{"cluster": cluster, "task": {"type": "worker", "index": i}} for i in range(replicas)]
+    return runs.together(*[job] * replicas, environments=[{"TF_CONFIG": json.dumps(task)} for task in tasks])
+
+
+def main() -> None:
+    """Measures each kind at each batch, in turn; prints and writes the table."""
+    config = flags.parse(Config, sys.argv, __doc__)
+    found = {}
+    for _, (kind, batch) in itertools.product(range(config.runs), itertools.product(KINDS, BATCHES)):
+        run = measure(config, *kind, batch)
+        found.setdefault((kind, batch), []).append(run.record["us_per_step"])
+    heads = " | ".join(f"batch {batch:,}" for batch in BATCHES)
+    lines = [f"| us/step | {heads} |", "|---" * (len(BATCHES) + 1) + "|"]
+    for strategy, replicas in KINDS:
+        cells = " | ".join(runs.middle(found[(strategy, replicas), batch], 0) for batch in BATCHES)
+        lines.append(f"| {strategy}, {replicas} | {cells} |")
+    lines += ["", runs.conditions(run, config.runs)]
+    runs.publish("replicas", lines, runs.PROJECT / "README.md" if config.write else None)
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)
