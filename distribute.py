@@ -234,7 +234,7 @@ def meeting(timeout: int, cluster: Cluster | None) -> Iterator[None]:
     except tf.errors.OpError as error:
         silent = ", ".join(cluster.silent()) or "none by now"
         raise RunError(
-            f"--strategy=multi_worker: lost a worker ({type(error).__name__}); silent: {silent}. Start all of them again"
+            f"--strategy=multi_worker: lost a worker ({type(error).__name__}); silent: {silent}. Start all again"
         ) from None
     finally:
         timer.cancel()
