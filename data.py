@@ -1,6 +1,7 @@
 """The dataset: prepared by tfds once, kept decoded beside it, and handed out as blocks of batches."""
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import math
@@ -48,6 +49,7 @@ class Dataset:
     test: Split
     class_names: list[str]
     image_shape: tuple[int, ...]
+    images_crc32: int = 0  # of the decoded file's train_images.npy
 
     @property
     def num_features(self) -> int:
@@ -102,11 +104,13 @@ def read_decoded(name: str, decoded: pathlib.Path, most_bytes: float = math.inf)
             test = Split(arrays["test_images"], arrays["test_labels"])
             class_names = np.asarray(arrays["class_names"]).tolist()
             image_shape = tuple(np.asarray(arrays["image_shape"]).tolist())
+            crc32 = arrays.getinfo("train_images.npy").CRC
     except Exception as error:  # a flipped bit can make zipfile and NumPy raise anything
         raise ValueError(f"{decoded}: {error}") from error
     cut = len(labels) // VALIDATION_SHARE
-    train, validation = Split(images[cut:], labels[cut:]), Split(images[:cut], labels[:cut])
-    return Dataset(name, train, validation, test, class_names, tuple(image_shape))
+    # A copy, so that the training images are free to go once the device has them.
+    train, validation = Split(images[cut:], labels[cut:]), Split(copy.copy(images[:cut]), labels[:cut])
+    return Dataset(name, train, validation, test, class_names, image_shape, crc32)
 
 
 def epoch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True, part: int = 0) -> np.ndarray:
@@ -114,6 +118,12 @@ def epoch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True, 
     if not shuffle:
         return np.arange(num_examples, dtype=np.int32)
     return np.random.default_rng((seed, epoch, part)).permutation(num_examples).astype(np.int32)
+
+
+def chunks(split: Split, rows: int = 5_000) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """Returns a split as (images, labels) on the device, in order, some rows at a time, for evaluations."""
+    cuts = [slice(first, first + rows) for first in range(0, len(split), rows)]
+    return [(tf.constant(split.images[cut]), tf.constant(split.labels[cut])) for cut in cuts]
 
 
 class Source:

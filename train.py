@@ -93,19 +93,21 @@ class Trainer:
                 f"--batch_size={config.batch_size}: must be at most the {len(dataset.train)} training images "
                 f"of {dataset.name}"
             )
-        self.config, self.dataset, self.ledger = config, dataset, ledger
+        self.config, self.ledger = config, ledger
         self.engine = engine or distribute.OneDevice()
         with self.engine.scope():
             self.model = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
-        source = stream.Streamed if dataset.on_disk else data.InMemory
-        self.source = source(dataset.train, config.batch_size, config.seed, config.shuffle)
+        self.source = (stream.Streamed if dataset.on_disk else data.InMemory)(
+            dataset.train, config.batch_size, config.seed, config.shuffle
+        )
         self.run_steps = self.engine.block_runner(self.model, config.mode, mean=config.loss_reduction == "mean")
         self.compiled, self.num_correct = model.compiled, model.num_correct
-        if dataset.on_disk:
-            self.validation, self.test = stream.chunks(dataset.validation), stream.chunks(dataset.test)
-        else:
-            self.validation = [(model.scale(dataset.validation.images), tf.constant(dataset.validation.labels))]
-            self.test = [(tf.constant(dataset.test.images), tf.constant(dataset.test.labels))]
+        chunks = stream.chunks if dataset.on_disk else data.chunks
+        self.validation, self.test = chunks(dataset.validation), chunks(dataset.test)
+        if not dataset.on_disk:  # scaled once, not at each evaluation; and the training images are kept once
+            self.validation = [(model.scale(images), labels) for images, labels in self.validation]
+            dataset = dataclasses.replace(dataset, train=data.Split(self.source.images, self.source.labels))
+        self.dataset = dataset
         self.lr, self.no_lr = tf.constant(config.lr), tf.constant(0.0)
         self.step, self.examples, self.loss, self.accuracies = 0, 0, math.nan, []
         self.total_steps = last_step(config, len(dataset.train))
@@ -211,7 +213,8 @@ def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
             most_bytes = devices.most_bytes(config.input, device)
             dataset = data.load(config.dataset, config.data_dir, config.manual_dir, most_bytes)
             trainer = Trainer(config, dataset, ledger, engine)
-        print(report.header(config, dataset, devices.describe(device)), flush=True)
+            del dataset
+        print(report.header(config, trainer.dataset, devices.describe(device)), flush=True)
         with ledger("compile"):
             trainer.compile()
         with report.LiveLine(trainer.total_steps) as line, stopping.at_block_ends():

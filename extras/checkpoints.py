@@ -6,7 +6,6 @@ import re
 import shutil
 import sys
 import time
-import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +86,7 @@ class Extra(Observer):
     def _run(self) -> dict[str, Any]:
         """Returns what makes this run this run."""
         flags = {name: getattr(self.trainer.config, name) for name in SAME + ROUNDING}
-        return flags | {"images_crc32": zlib.crc32(self.trainer.dataset.train.images)}
+        return flags | {"images_crc32": self.trainer.dataset.images_crc32}
 
     def _resume(self) -> int | None:
         """Puts the newest whole checkpoint into the trainer and returns its step; None without one."""
