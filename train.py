@@ -83,15 +83,16 @@ class Trainer:
         self.engine = engine or distribute.OneDevice()
         with self.engine.scope():
             self.model = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
-        source = stream.Streamed if dataset.on_disk else data.InMemory
-        self.source = source(dataset.train, config.batch_size, config.seed, config.shuffle)
         self.run_steps = self.engine.block_runner(self.model, config.mode, mean=config.loss_reduction == "mean")
         self.compiled, self.num_correct = model.compiled, model.num_correct
         if dataset.on_disk:
+            source = stream.Streamed
             self.validation, self.test = stream.chunks(dataset.validation), stream.chunks(dataset.test)
         else:
+            source = data.InMemory
             self.validation = [(model.scale(dataset.validation.images), tf.constant(dataset.validation.labels))]
             self.test = [(tf.constant(dataset.test.images), tf.constant(dataset.test.labels))]
+        self.source = source(dataset.train, config.batch_size, config.seed, config.shuffle)
         self.lr, self.no_lr = tf.constant(config.lr), tf.constant(0.0)
         self.step, self.examples, self.loss, self.accuracies = 0, 0, math.nan, []
         self.observers = extras.observers(self)
@@ -108,7 +109,7 @@ class Trainer:
                 self.num_correct(self.model, *chunk)
 
     def _program(self, block: Block) -> Callable[..., "tf.Tensor"]:
-        """Returns the program of blocks like `block`, warm: (*source.inputs, learning_rate) -> losses [steps]."""
+        """Returns the program of blocks like `block`, warm: (*what is delivered, learning_rate) -> losses [steps]."""
         steps, batch = self.source.shape(block.start, block.stop)
         inputs = self.source.example(block)
 
