@@ -37,7 +37,7 @@ def settled(config: flags.Config) -> flags.Config:
             )
         if Cluster.from_environment().index:
             config = dataclasses.replace(config, record=None)
-    return dataclasses.replace(config, mode="graph" if config.mode == "xla" else config.mode)
+    return dataclasses.replace(config, mode="graph")
 
 
 class OneDevice:
