@@ -97,13 +97,11 @@ class Trainer:
         self.engine = engine or distribute.OneDevice()
         with self.engine.scope():
             self.model = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
-        self.source = (stream.Streamed if dataset.on_disk else data.InMemory)(
-            dataset.train, config.batch_size, config.seed, config.shuffle
-        )
         self.run_steps = self.engine.block_runner(self.model, config.mode, mean=config.loss_reduction == "mean")
         self.compiled, self.num_correct = model.compiled, model.num_correct
-        chunks = stream.chunks if dataset.on_disk else data.chunks
+        chunks, source = (stream.chunks, stream.Streamed) if dataset.on_disk else (data.chunks, data.InMemory)
         self.validation, self.test = chunks(dataset.validation), chunks(dataset.test)
+        self.source = source(dataset.train, config.batch_size, config.seed, config.shuffle)
         if not dataset.on_disk:  # scaled once, not at each evaluation; and the training images are kept once
             self.validation = [(model.scale(images), labels) for images, labels in self.validation]
             dataset = dataclasses.replace(dataset, train=data.Split(self.source.images, self.source.labels))
@@ -127,7 +125,7 @@ class Trainer:
                 self.num_correct(self.model, *chunk)
 
     def _program(self, block: Block) -> Callable[..., "tf.Tensor"]:
-        """Returns the program of blocks like `block`, warm: (*source.inputs, learning_rate) -> losses [steps]."""
+        """Returns the program of blocks like `block`, warm: (*what is delivered, learning_rate) -> losses [steps]."""
         steps, batch = self.source.shape(block.start, block.stop)
         inputs = self.source.example(block)
 

@@ -14,6 +14,7 @@ import pytest
 
 import distribute
 import flags
+from cluster import Cluster
 from errors import InputError
 from tests.conftest import PROJECT, Command
 
@@ -133,7 +134,7 @@ def test_a_worker_that_never_comes_is_named(tiny_data_dir: pathlib.Path, tmp_pat
     assert "Traceback" not in errors
 
 
-def cluster(workers: object, kind: str = "worker", index: object = 0) -> str:
+def tf_config(workers: object, kind: str = "worker", index: object = 0) -> str:
     return json.dumps({"cluster": {"worker": workers}, "task": {"type": kind, "index": index}})
 
 
@@ -144,13 +145,13 @@ def cluster(workers: object, kind: str = "worker", index: object = 0) -> str:
         ("{", "JSONDecodeError"),
         ("[]", "TypeError"),
         ("{}", "KeyError: 'cluster'"),
-        (cluster(["a:1", "b:1"], index=2), "there is no worker 2"),
-        (cluster(["a:1", "b:1"], index=-1), "there is no worker -1"),
-        (cluster(["a:1", "b:1"], index="0"), "there is no worker '0'"),
-        (cluster(["a:1"], kind="ps"), "KeyError: 'ps'"),
-        (cluster(["a:1", "b"]), "'b' is not host:port"),
-        (cluster(["a:1", "b:x"]), "invalid literal"),
-        (cluster(["a:1", "a:1"]), "stands twice"),
+        (tf_config(["a:1", "b:1"], index=2), "there is no worker 2"),
+        (tf_config(["a:1", "b:1"], index=-1), "there is no worker -1"),
+        (tf_config(["a:1", "b:1"], index="0"), "there is no worker '0'"),
+        (tf_config(["a:1"], kind="ps"), "KeyError: 'ps'"),
+        (tf_config(["a:1", "b"]), "'b' is not host:port"),
+        (tf_config(["a:1", "b:x"]), "invalid literal"),
+        (tf_config(["a:1", "a:1"]), "stands twice"),
     ],
 )
 def test_a_malformed_tf_config_is_one_line(monkeypatch: pytest.MonkeyPatch, text: str, words: str) -> None:
@@ -165,7 +166,7 @@ def test_a_chief_comes_before_the_workers(monkeypatch: pytest.MonkeyPatch) -> No
     jobs = {"chief": ["c:1"], "worker": ["a:1", "b:1"]}
     for kind, index, place in (("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2)):
         monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": jobs, "task": {"type": kind, "index": index}}))
-        assert distribute.Cluster.from_environment() == distribute.Cluster(("c:1", "a:1", "b:1"), place)
+        assert Cluster.from_environment() == Cluster(("c:1", "a:1", "b:1"), place, has_chief=True)
         asked = flags.Config(strategy="multi_worker", record="run.json")
         assert distribute.settled(asked).record == ("run.json" if place == 0 else None)
 
