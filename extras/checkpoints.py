@@ -41,6 +41,8 @@ class Extra(Observer):
         except BlockingIOError:
             raise InputError(f"--checkpoint_dir={self.folder}: another run is using it; take another folder") from None
         self._remove_parts()
+        train = trainer.dataset.train  # of its images the first only: they may be more than memory holds
+        self.data_crc32 = zlib.crc32(np.asarray(train.images[:1000]), zlib.crc32(np.asarray(train.labels)))
         self.state = tf.Variable("", dtype=tf.string)
         try:
             self.saved_step = self._resume()
@@ -87,7 +89,7 @@ class Extra(Observer):
     def _run(self) -> dict[str, Any]:
         """Returns what makes this run this run."""
         flags = {name: getattr(self.trainer.config, name) for name in SAME + ROUNDING}
-        return flags | {"images_crc32": zlib.crc32(self.trainer.dataset.train.images)}
+        return flags | {"data_crc32": self.data_crc32}
 
     def _resume(self) -> int | None:
         """Puts the newest whole checkpoint into the trainer and returns its step; None without one."""
