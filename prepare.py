@@ -70,7 +70,7 @@ def _scratch(name: str, folder: pathlib.Path, root: pathlib.Path) -> Iterator[pa
         try:
             yield scratch
         except (OSError, tf.errors.OpError) as error:
-            raise RunError(f"--data_dir={root}: cannot write {name}: {reason(error)}") from None
+            raise RunError(f"--data_dir={root}: cannot prepare {name}: {reason(error)}") from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -109,6 +109,8 @@ def _generate(
     except (OSError, tf.errors.OpError):
         raise
     except Exception as error:
+        if isinstance(error.__context__, (OSError, tf.errors.OpError)):  # tfds wraps a full disk while it extracts
+            raise error.__context__ from None
         raise InputError(f"--dataset={builder.name}: tfds cannot prepare it: {reason(error)}") from None
 
 
