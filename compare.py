@@ -52,7 +52,7 @@ class Config:
     devices: tuple[str, ...] | None = flag(None, DEVICES, "Where to measure. Default: all that are there.")
     rounds: int = flag(5, ROUNDS, "How often each is measured.")
     batch_sizes: tuple[int, ...] = flag("10", SIZES, "Examples in the batch of a step; several make a sweep.")
-    # 2,000 steps are 25 ms for the fastest and 8 s for the slowest, which has to take them all: the same work.
+    # 2,000 steps take the fastest 25 ms and the slowest, which has to take as many, 8 s.
     max_steps: int = flag(2000, COUNT, f"Steps of a measurement, of {work.MAX_IMAGES:,} images at most.")
     lr: float = flag(0.01, POSITIVE, "Learning rate of batches up to 10; larger ones take lr * 10 / batch.")
     seed: int = flag(0, COUNT_OR_0, "The order of an epoch is a pure function of (seed, epoch).")

@@ -64,6 +64,7 @@ def test_one_sample_has_no_interval():
     assert math.isnan(found.low)
     assert math.isnan(found.high)
     assert tables.with_interval(found) == "4.00"
+    assert not stats.within_noise(found, stats.noise_floor(found))
 
 
 def test_pairing_cancels_what_slows_a_whole_round():
@@ -177,6 +178,10 @@ def swept(curves: dict[tuple[str, str], list[float]]) -> Results:
 def test_sweep_says_what_bounds_a_contender():
     assert sweep.bound_by({1: 50, 10: 51, 100: 60, 1000: 150}) == (
         "bound by launches up to batch 100, by arithmetic from 1,000"
+    )
+    # The caches' limit at the largest size is not a launch.
+    assert sweep.bound_by({1: 50, 10: 51, 100: 60, 1000: 2000}) == (
+        "bound by launches up to batch 10, by arithmetic from 100"
     )
     assert sweep.bound_by({1: 2, 10: 19, 100: 210}) == "bound by arithmetic at every batch size"
 
