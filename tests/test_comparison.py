@@ -255,6 +255,7 @@ def test_readme_is_filled_from_the_file_its_marker_names(tmp_path):
         ('{"softmax_regression_comparison": {"format": 2}}', "format 2"),
         ('{"softmax_regression_comparison": {"format": 1, "jobs": [{}], "runs": []}}', "damaged"),
         ('{"softmax_regression_comparison": {"format": 1, "jobs": [], "runs": [7]}}', "damaged"),
+        ('{"softmax_regression_comparison": {"format": 1, "jobs": [], "runs": []}}', "no samples"),
     ],
 )
 def test_a_file_that_is_not_a_result_is_refused(tmp_path, content, told):
