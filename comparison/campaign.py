@@ -105,10 +105,13 @@ def _job(config: Config, batch_size: int, data: dict[str, Any]) -> work.Job:
 
 
 def _empty_run(config: Config, found: dict[str, Any], baseline: measure.Task, left_out: list[str]) -> Run:
+    flags = dataclasses.asdict(config)
+    for place in ("data_dir", "manual_dir", "output", "merge"):  # where, not what: nobody else's business
+        del flags[place]
     return Run(
         devices=found["devices"],
         environment=found["environment"],
-        flags=dataclasses.asdict(config),
+        flags=flags,
         date=datetime.date.today().isoformat(),
         baseline=[baseline.contender, baseline.device],
         left_out=left_out,
