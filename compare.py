@@ -4,72 +4,18 @@ python compare.py --rounds=5 --output=results.json
 python compare.py --merge a.json b.json --output=merged.json
 """
 
-import dataclasses
 import pathlib
 import sys
 import tempfile
 
-from absl import flags as absl_flags
 from rich.console import Console
 
 import flags
-from comparison import campaign, charts, tables, work
-from comparison.contenders import CONTENDERS
+from comparison import campaign, charts, tables
+from comparison.options import Config, joined_merge
 from comparison.results import Results, merge, save
 from errors import InputError, exit_with_one_line
 from files import write_atomically
-from flags import COUNT, COUNT_OR_0, POSITIVE, TEXT, Choice, Number, flag
-
-
-class List(absl_flags.ArgumentParser):
-    """Parses items with commas between them, each accepted by `item`, none twice, into a tuple."""
-
-    def __init__(self, item: absl_flags.ArgumentParser, syntactic_help: str):
-        self.item, self.syntactic_help = item, syntactic_help
-
-    def parse(self, argument: str | tuple) -> tuple:
-        items = argument.split(",") if isinstance(argument, str) else argument
-        try:
-            values = tuple(self.item.parse(item) for item in items if item != "")
-        except ValueError:
-            values = ()
-        if not values or len(set(values)) < len(items):
-            raise ValueError(f"must be {self.syntactic_help}, with commas between them, none empty, none twice")
-        return values
-
-
-NAMES = List(Choice(*CONTENDERS), f"some of {', '.join(CONTENDERS)}")
-DEVICES = List(Choice(*campaign.DEVICES), f"some of {', '.join(campaign.DEVICES)}")
-SIZES = List(COUNT, "whole numbers above 0")
-ROUNDS = Number(int, "a whole number of at least 2", lambda value: value >= 2)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """The flags of a comparison, frozen. A field is a flag; its default and help stand here only."""
-
-    contenders: tuple[str, ...] | None = flag(None, NAMES, "Who takes part; the first is the baseline. Default: all.")
-    devices: tuple[str, ...] | None = flag(None, DEVICES, "Where to measure. Default: all that are there.")
-    rounds: int = flag(5, ROUNDS, "How often each is measured.")
-    batch_sizes: tuple[int, ...] = flag("10", SIZES, "Examples in the batch of a step; several make a sweep.")
-    # 2,000 steps are 25 ms for the fastest and 8 s for the slowest, which has to take them all: the same work.
-    max_steps: int = flag(2000, COUNT, f"Steps of a measurement, of {work.MAX_IMAGES:,} images at most.")
-    lr: float = flag(0.01, POSITIVE, "Learning rate of batches up to 10; larger ones take lr * 10 / batch.")
-    seed: int = flag(0, COUNT_OR_0, "The order of an epoch is a pure function of (seed, epoch).")
-    dataset: str = flag("mnist", TEXT, "An image-classification dataset of tfds.")
-    data_dir: str | None = flag(None, TEXT, "Prepared datasets; default: tfds's own, ~/tensorflow_datasets.")
-    manual_dir: str | None = flag(None, TEXT, "The dataset's archives; default: archives/DATASET beside train.py.")
-    output: str | None = flag(None, TEXT, "A new FILE.json; FILE.md and the charts are put beside it.")
-    merge: tuple[str, ...] | None = flag(None, List(TEXT, "files"), "Show these result files as one; measure nothing.")
-
-
-def joined_merge(argv: list[str]) -> list[str]:
-    """Returns `... --merge a.json b.json ...` as `... --merge=a.json,b.json ...`."""
-    if "--merge" not in argv:
-        return argv
-    start = argv.index("--merge") + 1
-    stop = next((i for i in range(start, len(argv)) if argv[i].startswith("-")), len(argv))
-    return [*argv[: start - 1], f"--merge={','.join(argv[start:stop])}", *argv[stop:]]
 
 
 def check_output(config: Config) -> None:
@@ -101,6 +47,14 @@ def write(results: Results, path: pathlib.Path, console: Console) -> None:
     console.print(f"written: {', '.join(map(str, (path, path.with_suffix('.md'), *drawn)))}", soft_wrap=True)
 
 
+def keep(results: Results, config: Config) -> None:
+    """Writes the rounds so far to --output, so that a run that is killed leaves them."""
+    if config.output:
+        if results.runs[0].rounds == 1:
+            check_output(config)  # again: the file may have appeared since
+        save(results, pathlib.Path(config.output))
+
+
 def main() -> int:
     """Measures or merges, shows, writes; returns 1 if a contender failed or did other work, 130 after Ctrl-C."""
     config = flags.parse(Config, joined_merge(sys.argv), __doc__)
@@ -110,7 +64,7 @@ def main() -> int:
     if config.merge:
         results = merge([pathlib.Path(file) for file in config.merge])
     else:
-        results = campaign.run(config, console, keep=lambda so_far: save(so_far, path) if path else None)
+        results = campaign.run(config, console, keep=lambda so_far: keep(so_far, config))
     tables.show(results, console)
     if path:
         write(results, path, console)

@@ -14,11 +14,10 @@ from rich.console import Console
 from rich.status import Status
 
 from comparison import measure, work
-from comparison.contenders import CONTENDERS
+from comparison.contenders import CONTENDERS, DEVICE_NAMES
+from comparison.options import Config
 from comparison.results import Results, Run, Sample
 from errors import InputError, RunError
-
-DEVICES = ("cpu", "gpu")
 
 
 def those_here(
@@ -43,7 +42,7 @@ def installed(asked: tuple[str, ...] | None, left_out: list[str]) -> tuple[str, 
     return those_here("contenders", asked, reasons, left_out)
 
 
-def survey(config: Any, folder: pathlib.Path) -> dict[str, Any]:
+def survey(config: Config, folder: pathlib.Path) -> dict[str, Any]:
     """Returns what the survey found and leaves the examples in `folder`; if it fails, exits with its code and line."""
     request = {
         "folder": str(folder),
@@ -51,7 +50,7 @@ def survey(config: Any, folder: pathlib.Path) -> dict[str, Any]:
         "data_dir": _absolute(config.data_dir),
         "manual_dir": _absolute(config.manual_dir),
         "seed": config.seed,
-        "devices": config.devices or DEVICES,
+        "devices": config.devices or DEVICE_NAMES,
         "sizes": [(size, work.steps_of(size, config.max_steps)) for size in config.batch_sizes],
     }
     command = [sys.executable, "-m", "comparison.survey", json.dumps(request)]
@@ -64,7 +63,7 @@ def _absolute(path: str | None) -> str | None:
     return str(pathlib.Path(path).expanduser().absolute()) if path else None
 
 
-def run(config: Any, console: Console, keep: Callable[[Results], None]) -> Results:
+def run(config: Config, console: Console, keep: Callable[[Results], None]) -> Results:
     """Measures all rounds and returns the results, calling `keep` with those so far after each round.
 
     Ctrl-C ends it with the rounds that are finished; raises RunError if there is none.
@@ -80,14 +79,14 @@ def run(config: Any, console: Console, keep: Callable[[Results], None]) -> Resul
     return results
 
 
-def _rounds(config: Any, folder: pathlib.Path, console: Console) -> Iterator[Results]:
+def _rounds(config: Config, folder: pathlib.Path, console: Console) -> Iterator[Results]:
     """Yields the results so far after each round."""
     left_out: list[str] = []
     contenders = installed(config.contenders, left_out)
     with Progress(console) as show:
         show("looking at the machine and the data")
         found = survey(config, folder)
-        reasons = {name: None if name in found["devices"] else "TensorFlow sees none here" for name in DEVICES}
+        reasons = {name: None if name in found["devices"] else "TensorFlow sees none here" for name in DEVICE_NAMES}
         device_names = those_here("devices", config.devices, reasons, left_out)
         tasks = measure.tasks_of(contenders, device_names, config.batch_sizes)
         jobs = [_job(config, batch_size, found["data"]) for batch_size in config.batch_sizes]
@@ -100,16 +99,19 @@ def _rounds(config: Any, folder: pathlib.Path, console: Console) -> Iterator[Res
             yield Results(jobs, [run])
 
 
-def _job(config: Any, batch_size: int, data: dict[str, Any]) -> work.Job:
+def _job(config: Config, batch_size: int, data: dict[str, Any]) -> work.Job:
     steps, lr = work.steps_of(batch_size, config.max_steps), work.lr_of(batch_size, config.lr)
     return work.Job(dataset=config.dataset, batch_size=batch_size, steps=steps, lr=lr, seed=config.seed, **data)
 
 
-def _empty_run(config: Any, found: dict[str, Any], baseline: measure.Task, left_out: list[str]) -> Run:
+def _empty_run(config: Config, found: dict[str, Any], baseline: measure.Task, left_out: list[str]) -> Run:
+    flags = dataclasses.asdict(config)
+    for place in ("data_dir", "manual_dir", "output", "merge"):  # where, not what: nobody else's business
+        del flags[place]
     return Run(
         devices=found["devices"],
         environment=found["environment"],
-        flags=dataclasses.asdict(config),
+        flags=flags,
         date=datetime.date.today().isoformat(),
         baseline=[baseline.contender, baseline.device],
         left_out=left_out,

@@ -5,6 +5,8 @@ import importlib
 import importlib.util
 from typing import Any
 
+DEVICE_NAMES = ("cpu", "gpu")
+
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
@@ -13,7 +15,7 @@ class Contender:
     code: str
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     package: str | None = None
-    devices: tuple[str, ...] = ("cpu", "gpu")
+    devices: tuple[str, ...] = DEVICE_NAMES
 
     def load(self) -> type:
         """Imports and returns the class, a `peers.Peer`."""

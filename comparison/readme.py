@@ -22,7 +22,7 @@ def filled(text: str, root: pathlib.Path) -> str:
     def fill(marker: re.Match) -> str:
         file = pathlib.Path(marker[2])
         names = [file.with_name(f"{file.stem}-{kind}.png") for kind in ("bars", "sweep")]
-        drawn = [name.as_posix() for name in names if (root / name).exists()]
+        drawn = [name.as_posix() for name in names if (root / name).exists()][-1:]  # of a sweep, its curves
         return f"{marker[1]}{tables.markdown(load(root / file), drawn, brief=True)}{marker[3]}"
 
     return MARKER.sub(fill, text)

@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 from comparison.work import Job
-from errors import InputError
+from errors import InputError, RunError
 from files import write_atomically
 
 KEY, FORMAT = "softmax_regression_comparison", 1
@@ -69,10 +69,13 @@ class Results:
 
 
 def save(results: Results, path: pathlib.Path) -> None:
-    """Writes the results to `path`, whole or not at all."""
+    """Writes the results to `path`, whole or not at all; raises RunError if it cannot be written."""
     content = {"format": FORMAT, **dataclasses.asdict(results)}
     whole = {"version": PYPERF_VERSION, "benchmarks": _benchmarks(results), KEY: content}
-    write_atomically(path, lambda file: file.write((json.dumps(whole, indent=1) + "\n").encode()))
+    try:
+        write_atomically(path, lambda file: file.write((json.dumps(whole, indent=1) + "\n").encode()))
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _benchmarks(results: Results) -> list[dict[str, Any]]:
@@ -103,8 +106,11 @@ def load(path: pathlib.Path) -> Results:
     if content.get("format") != FORMAT:
         raise InputError(f"{path}: has format {content.get('format')!r}, this compare.py reads {FORMAT}: update it")
     try:
-        return Results([Job(**job) for job in content["jobs"]], [_run(run) for run in content["runs"]])
-    except (KeyError, TypeError, AttributeError) as error:
+        results = Results([Job(**job) for job in content["jobs"]], [_run(run) for run in content["runs"]])
+        if not (results.jobs and results.runs and all(run.samples for run in results.runs)):
+            raise ValueError("it has no samples")
+        return results
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{path}: damaged: {error}; must be a result file of compare.py") from None
 
 

@@ -53,9 +53,11 @@ def _estimate(median: float, resampled: np.ndarray, n: int) -> Estimate:
 
 
 def noise_floor(against_itself: Estimate) -> float:
-    """Returns the factor, 1 or more, by which the baseline differs from itself: the farther end of its interval."""
-    ends = [against_itself.median] if against_itself.n < 2 else [against_itself.low, against_itself.high]
-    return max(max(end, 1 / end) for end in ends)
+    """Returns the factor, 1 or more, by which the baseline differs from itself: the farther end of its interval.
+
+    nan if it has no interval: then no ratio is within noise.
+    """
+    return max(against_itself.high, 1 / against_itself.low)
 
 
 def within_noise(ratio: Estimate, floor: float) -> bool:

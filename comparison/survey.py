@@ -19,7 +19,8 @@ from comparison import machine
 from errors import InputError, exit_with_one_line
 
 PACKAGES = ("numpy", "keras", "torch", "jax", "jaxlib")
-VARIABLES = ("TF_", "XLA_", "JAX_", "KERAS_", "OMP_", "OPENBLAS_", "MKL_", "CUDA_", "NVIDIA_", "TORCH_")
+TENSORFLOW = ("TF_XLA_", "TF_ENABLE_", "TF_NUM_", "TF_GPU_", "TF_FORCE_", "TF_CUDNN_", "TF_DETERMINISTIC_")
+VARIABLES = (*TENSORFLOW, "XLA_", "JAX_", "KERAS_BACKEND", "OMP_", "OPENBLAS_", "MKL_", "CUDA_VISIBLE_", "NVIDIA_TF32_")
 
 
 def versions() -> dict[str, str]:

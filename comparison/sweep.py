@@ -50,14 +50,14 @@ def verdicts(results: Results) -> list[str]:
 def bound_by(curve: Curve) -> str:
     """Says up to which batch size launches, a step's fixed cost, are more than half of its time.
 
-    They are where an image takes more than twice as long as at the best batch size.
+    They are up to the first size at which an image takes at most twice as long as at the best size.
     """
     best = min(us / size for size, us in curve.items())
-    launches = [size for size, us in curve.items() if us / size > 2 * best]
-    arithmetic = [size for size in curve if size not in launches]
+    arithmetic = next(size for size in sorted(curve) if curve[size] / size <= 2 * best)
+    launches = [size for size in curve if size < arithmetic]
     if not launches:
         return "bound by arithmetic at every batch size"
-    return f"bound by launches up to batch {max(launches):,}, by arithmetic from {min(arithmetic):,}"
+    return f"bound by launches up to batch {max(launches):,}, by arithmetic from {arithmetic:,}"
 
 
 def overtaking(results: Results, found: dict[tuple[int, str, str], Curve]) -> list[str]:

@@ -63,7 +63,7 @@ def machine_lines(results: Results) -> list[str]:
         name = f"Machine {results.machine(index)}: " if results.machine(index) else ""
         lines.append(
             f"{name}{where}; {found['cores']} cores; Python {found['python']}, {versions}; {run.date}; commit "
-            f"{(found['git_commit'] or 'none')[:10]}; {run.rounds} rounds, each measurement in a fresh process"
+            f"{(found['git_commit'] or 'none')[:10]}; rounds: {run.rounds}, each measurement in a fresh process"
         )
     return lines
 

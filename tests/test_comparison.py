@@ -64,6 +64,7 @@ def test_one_sample_has_no_interval():
     assert math.isnan(found.low)
     assert math.isnan(found.high)
     assert tables.with_interval(found) == "4.00"
+    assert not stats.within_noise(found, stats.noise_floor(found))
 
 
 def test_pairing_cancels_what_slows_a_whole_round():
@@ -178,6 +179,10 @@ def test_sweep_says_what_bounds_a_contender():
     assert sweep.bound_by({1: 50, 10: 51, 100: 60, 1000: 150}) == (
         "bound by launches up to batch 100, by arithmetic from 1,000"
     )
+    # The caches' limit at the largest size is not a launch.
+    assert sweep.bound_by({1: 50, 10: 51, 100: 60, 1000: 2000}) == (
+        "bound by launches up to batch 10, by arithmetic from 100"
+    )
     assert sweep.bound_by({1: 2, 10: 19, 100: 210}) == "bound by arithmetic at every batch size"
 
 
@@ -250,6 +255,7 @@ def test_readme_is_filled_from_the_file_its_marker_names(tmp_path):
         ('{"softmax_regression_comparison": {"format": 2}}', "format 2"),
         ('{"softmax_regression_comparison": {"format": 1, "jobs": [{}], "runs": []}}', "damaged"),
         ('{"softmax_regression_comparison": {"format": 1, "jobs": [], "runs": [7]}}', "damaged"),
+        ('{"softmax_regression_comparison": {"format": 1, "jobs": [], "runs": []}}', "no samples"),
     ],
 )
 def test_a_file_that_is_not_a_result_is_refused(tmp_path, content, told):
