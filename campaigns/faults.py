@@ -86,7 +86,8 @@ class Campaign:
         else:
             wrong = "never caught running"
         shutil.rmtree(place.folder, ignore_errors=True)
-        return Outcome(phase.name, not wrong, wrong or f"killed after {seconds:.2f} s")
+        print(f"kill {number + 1}, {phase.name}, after {seconds:.2f} s: {wrong or 'held'}", flush=True)
+        return Outcome(phase.name, not wrong, wrong or "held")
 
     def kills(self) -> list[Outcome]:
         """Returns the outcome of each kill, --jobs at a time."""
@@ -194,9 +195,6 @@ def main() -> int:
                 print(f"{'held' if outcome.held else 'FAILED'}: {outcome.fault}: {outcome.shown}", flush=True)
                 others.append(outcome)
         kills = campaign.kills()
-    for outcome in kills:
-        if not outcome.held:
-            print(f"FAILED: {outcome.fault}: {outcome.shown}")
     print(f"{sum(kill.held for kill in kills)} of {len(kills)} kills held")
     if not config.only_kills:
         text = document(kills, others, config, time.perf_counter() - began)

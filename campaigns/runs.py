@@ -50,9 +50,9 @@ class Place:
         """Runs the command to its end."""
         return subprocess.run(self.command(*more), capture_output=True, text=True)
 
-    def killed_run(self, after: str | None, seconds: float) -> bool:
+    def killed_run(self, after: str | None, seconds: float, *more: str) -> bool:
         """Kills the command `seconds` after its line with `after`, or after its start; False if it ended before."""
-        process = subprocess.Popen(self.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(self.command(*more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:
             if after and not any(after in line for line in process.stdout):
                 return False

@@ -9,6 +9,7 @@ import pytest
 import data
 import errors
 import files
+from campaigns import runs
 from tests.conftest import Command
 
 Run = Callable[..., dict]
@@ -103,3 +104,16 @@ def test_a_data_dir_that_cannot_be_written_is_one_line(run_train: Command, tmp_p
     done = run_train(f"--data_dir={tmp_path / 'file'}")
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: --data_dir: {tmp_path / 'file'}") and len(done.stderr.splitlines()) == 1
+
+
+def test_a_run_killed_three_times_ends_with_the_weights_of_one_never_killed(
+    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    unbroken = runs.Place(tmp_path / "unbroken", tiny_data_dir)
+    assert unbroken.run("--epochs=30").returncode == 0
+    killed = runs.Place(tmp_path / "killed", tiny_data_dir)
+    # The first kill comes before anything is compiled, the others among compilation, training and 30 checkpoints.
+    assert killed.killed_run("training,", 0, "--epochs=30")
+    for seconds in (0.6, 0.9):
+        killed.killed_run("training,", seconds, "--epochs=30")
+    assert killed.whole_after(killed.run("--epochs=30"), unbroken.weights()) == ""
