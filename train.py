@@ -31,8 +31,8 @@ if TYPE_CHECKING:  # at run time TensorFlow, 2.5 s, comes once the flags are kno
     import data
 
 # A call has a fixed cost of 0.25 ms and each size one compilation of 0.25 s: few sizes, the largest long enough
-# to hide the call (500 steps take 5 ms) and short enough for Ctrl-C and for memory.
-BLOCK_SIZES = (500, 200, 50, 10, 1)
+# to hide the call (1000 steps take 10 ms) and short enough for Ctrl-C and for memory.
+BLOCK_SIZES = (1000, 500, 200, 50, 10, 1)
 BLOCK_BYTES = 64 * 2**20
 EAGER_BLOCK = 50  # an eager step takes 4 ms, and Ctrl-C waits for the end of a block
 

@@ -1,109 +1,113 @@
 """How fast the program is at its own job, each figure against what it must beat, in one run.
 
-python benchmarks/speed.py --rounds=5 --output=speed.json
+python -m benchmarks.speed --rounds=5 --write
 """
 
 import dataclasses
-import json
 import os
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from typing import Any
-
-PROJECT = pathlib.Path(__file__).parent.parent
-sys.path.insert(0, str(PROJECT))
+from collections.abc import Sequence
 
 import flags
-from errors import exit_with_one_line
-from files import write_atomically
+from benchmarks import runs
+from comparison import results, summary
+from comparison.contenders import CONTENDERS
+from errors import RunError, exit_with_one_line
+
+BATCHES = (10, 100, 1_000, 10_000, 55_000)
+RIVALS = ("numpy", "numpy_best", "jax", "jax_best")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """The flags of the benchmark."""
+    """The flags of this benchmark."""
 
-    rounds: int = flags.flag(5, flags.Number(int, "a whole number of at least 2", lambda n: n >= 2), "Rounds.")
-    data_dir: str | None = flags.flag(None, flags.TEXT, "Prepared datasets, as for train.py.")
-    output: str = flags.flag("speed.json", flags.TEXT, "Write every sample to this file.")
+    data_dir: str | None = flags.flag(None, flags.TEXT, "Prepared datasets; default: tfds's own.")
+    rounds: int = flags.flag(5, flags.Number(int, "a whole number of at least 2", lambda n: n >= 2), "Runs of each.")
+    write: bool = flags.flag(False, flags.SWITCH, "Write the table into docs/performance.md.")
 
-
-@dataclasses.dataclass(frozen=True)
-class Process:
-    """One finished process: wall-clock seconds, peak resident MB, and the record of train.py if it wrote one."""
-
-    seconds: float
-    peak_mb: float
-    record: dict[str, Any]
+    @property
+    def job(self) -> list[str]:
+        return [f"--data_dir={self.data_dir}"] if self.data_dir else []
 
 
-def run(*command: str) -> Process:
-    """Runs a Python command to its end; the operating system accounts for time and memory."""
+def seconds(*arguments: str) -> tuple[float, float]:
+    """Runs Python; returns the seconds and the peak of resident memory in MiB, as the operating system tells them."""
+    start = time.perf_counter()
+    null = subprocess.DEVNULL
+    process = subprocess.Popen([sys.executable, *arguments], stdout=null, stderr=null, cwd=runs.PROJECT)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def steps(config: Config) -> dict[str, list[float]]:
+    """Measures a step over those of other frameworks, paired round by round, as compare.py takes its samples."""
+    rivals = [name for name in RIVALS if CONTENDERS[name].installed()]
     with tempfile.TemporaryDirectory() as folder:
-        record = pathlib.Path(folder) / "record.json"
-        arguments = [argument.replace("RECORD", str(record)) for argument in command]
-        start = time.perf_counter()
-        child = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, _, usage = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - start
-        child.returncode = 0
-        written = json.loads(record.read_text()) if record.exists() else {}
-        return Process(seconds, usage.ru_maxrss / 1024, written)
-
-
-def summary(samples: list[float]) -> str:
-    """Returns median [least .. most] of the samples."""
-    return f"{statistics.median(samples):.3g} [{min(samples):.3g} .. {max(samples):.3g}]"
+        output = pathlib.Path(folder, "steps.json")
+        command = [sys.executable, str(runs.PROJECT / "compare.py"), *config.job, f"--rounds={config.rounds}"]
+        command += [f"--contenders={','.join(['xla', *rivals])}", "--devices=cpu", "--max_steps=5500", f"--output={output}"]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise RunError(f"compare.py failed: {done.stderr.strip()}")
+        run = results.load(output).runs[0]
+    found = {name: summary.times(summary.samples_of(run, name, "cpu", 10)) for name in ("xla", *rivals)}
+    table = {"a step, us": found["xla"]}
+    for name in rivals:
+        table[f"a step of {name}, us"] = found[name]
+        ratios = [ours / theirs for ours, theirs in zip(found["xla"], found[name], strict=True)]
+        table[f"a step over that of {name}"] = ratios
+    return table
 
 
 def start_up(config: Config) -> dict[str, list[float]]:
     """Measures what a warm run costs beyond `import tensorflow`, and what an answer without it costs."""
-    train = [str(PROJECT / "train.py"), *([f"--data_dir={config.data_dir}"] if config.data_dir else [])]
-    commands = {
-        "import": ["-c", "import tensorflow"],
-        "run": [*train, "--record=RECORD"],
-        "help": [*train, "--help"],
-        "bad flag": [*train, "--batch_size=0"],
-    }
-    run(*commands["run"])  # the first run may prepare the dataset
-    rounds = [{name: run(*command) for name, command in commands.items()} for _ in range(config.rounds)]
-    return {
-        "a warm run beyond `import tensorflow`, s": [r["run"].seconds - r["import"].seconds for r in rounds],
-        "`--help`, s": [r["help"].seconds for r in rounds],
-        "a bad flag, s": [r["bad flag"].seconds for r in rounds],
-        "data of a warm run, s": [r["run"].record["seconds"]["data"] for r in rounds],
-        "peak memory beyond `import tensorflow`, MB": [r["run"].peak_mb - r["import"].peak_mb for r in rounds],
-    }
+    runs.together(config.job)  # the first run may prepare the dataset
+    table: dict[str, list[float]] = {}
 
+    def add(name: str, value: float) -> None:
+        table.setdefault(name, []).append(value)
 
-def batch_sizes(config: Config) -> dict[str, list[float]]:
-    """Measures images/s of training alone over the batch size."""
-    train = [str(PROJECT / "train.py"), *([f"--data_dir={config.data_dir}"] if config.data_dir else [])]
-    samples: dict[str, list[float]] = {}
     for _ in range(config.rounds):
-        for batch in (10, 100, 1_000, 10_000, 55_000):
-            flags_of_run = [f"--batch_size={batch}", "--loss_reduction=mean", "--eval_every=0", "--epochs=4"]
-            done = run(*train, *flags_of_run, "--record=RECORD")
-            rate = done.record["examples_per_second"]
-            samples.setdefault(f"batch {batch:,}, images/s", []).append(rate)
-    return samples
+        imported, imported_mib = seconds("-c", "import tensorflow")
+        whole, whole_mib = seconds("train.py", *config.job)
+        add("a warm run beyond `import tensorflow`, s", whole - imported)
+        add("`--help`, s", seconds("train.py", "--help")[0])
+        add("a bad flag, s", seconds("train.py", "--batch_size=0")[0])
+        add("data of a warm run, s", runs.together(config.job).record["seconds"]["data"])
+        add("peak memory beyond `import tensorflow`, MiB", whole_mib - imported_mib)
+    return table
+
+
+def batches(config: Config) -> dict[str, list[float]]:
+    """Measures images/s of training alone over the batch size."""
+    table: dict[str, list[float]] = {}
+    for _ in range(config.rounds):
+        for batch in BATCHES:
+            job = [f"--batch_size={batch}", "--loss_reduction=mean", "--eval_every=0", "--epochs=4"]
+            rate = runs.together([*config.job, *job]).record["examples_per_second"]
+            table.setdefault(f"batch {batch:,}, thousand images/s", []).append(rate / 1000)
+    return table
+
+
+def rows(table: dict[str, Sequence[float]]) -> list[str]:
+    """Returns the rows of a Markdown table."""
+    return [f"| {name} | {runs.middle(values, 0 if min(values) >= 100 else 2)} |" for name, values in table.items()]
 
 
 def main() -> None:
-    """Runs every row, prints it, and writes the samples."""
+    """Measures every row; prints and writes the table."""
     config = flags.parse(Config, sys.argv, __doc__)
-    samples: dict[str, list[float]] = {}
-    rows: list[Callable[[Config], dict[str, list[float]]]] = [start_up, batch_sizes]
-    for row in rows:
-        for name, values in row(config).items():
-            samples[name] = values
-            print(f"{name}: {summary(values)}  n={len(values)}", flush=True)
-    text = json.dumps(samples, indent=2)
-    write_atomically(pathlib.Path(config.output), lambda file: file.write(text.encode()))
+    lines = ["| what | median (least-most) |", "|---|---|"]
+    for part in (steps, start_up, batches):
+        lines += rows(part(config))
+    lines += ["", runs.conditions(runs.together([*config.job, "--max_steps=1"]), config.rounds)]
+    runs.publish("speed", lines, runs.PROJECT / "docs" / "performance.md" if config.write else None)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,17 @@
 """What was tried to make a step faster, each measured against the step as it is, in one run.
 
-python benchmarks/variants.py --rounds=20 --output=variants.json
+python -m benchmarks.variants --rounds=20 --write
 """
 
 import dataclasses
-import json
-import pathlib
 import sys
 import time
 from collections.abc import Callable
 
-PROJECT = pathlib.Path(__file__).parent.parent
-sys.path.insert(0, str(PROJECT))
-
 import devices
 import flags
+from benchmarks import runs
 from errors import exit_with_one_line
-from files import write_atomically
 
 with devices.quiet():
     import numpy as np
@@ -34,7 +29,8 @@ class Config:
     """The flags of the benchmark."""
 
     rounds: int = flags.flag(20, flags.COUNT, "Times each variant is measured, all in turn.")
-    output: str = flags.flag("variants.json", flags.TEXT, "Write every sample, in us/step, to this file.")
+    data_dir: str | None = flags.flag(None, flags.TEXT, "Prepared datasets; default: tfds's own.")
+    write: bool = flags.flag(False, flags.SWITCH, "Write the table into docs/performance.md.")
 
 
 class BatchMajor(model.SoftmaxRegression):
@@ -149,12 +145,13 @@ def main() -> None:
     labels = tf.constant(rng.integers(10, size=55_000).astype(np.int32))
     order = tf.constant(data.epoch_order(55_000, 0, 0)[: STEPS * BATCH].reshape(STEPS, BATCH))
     samples = measure(variants(images, labels, order), config.rounds)
-    base = np.array(samples["as it is"])
+    lines = ["| the step | us | over the step as it is |", "|---|---|---|"]
     for name, values in samples.items():
-        ratios = np.array(values) / base
-        low, middle, high = np.percentile(ratios, [5, 50, 95])
-        print(f"{name}: {np.median(values):.1f} us/step, {middle:.2f} [{low:.2f} .. {high:.2f}] of it  n={len(values)}")
-    write_atomically(pathlib.Path(config.output), lambda file: file.write(json.dumps(samples, indent=2).encode()))
+        ratios = np.divide(values, samples["as it is"]).tolist()
+        lines.append(f"| {name} | {runs.middle(values)} | {runs.middle(ratios, 2)} |")
+    where = [f"--data_dir={config.data_dir}"] if config.data_dir else []
+    lines += ["", runs.conditions(runs.together([*where, "--max_steps=1"]), config.rounds)]
+    runs.publish("variants", lines, runs.PROJECT / "docs" / "performance.md" if config.write else None)
 
 
 if __name__ == "__main__":

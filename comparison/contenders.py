@@ -34,6 +34,7 @@ CONTENDERS = {
     "keras": Contender("peers.keras_fit:KerasFit"),
     "keras_best": Contender("peers.keras_fit:KerasFit", {"best": True}),
     "numpy": Contender("peers.numpy_sgd:NumpySGD", devices=("cpu",)),
+    "numpy_best": Contender("peers.numpy_sgd:NumpySGD", {"by_class": True}, devices=("cpu",)),
     "torch": Contender("peers.torch_autograd:TorchAutograd", package="torch"),
     "jax": Contender("peers.jax_scan:JaxScan", package="jax"),
     "jax_best": Contender("peers.jax_scan:JaxScan", {"by_class": True}, package="jax"),
