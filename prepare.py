@@ -35,7 +35,7 @@ def decoded_file(name: str, root: pathlib.Path, archives: pathlib.Path, most_byt
         raise
     except Exception:  # what is prepared is damaged
         folder = root / catalog.builder(full_name, root / "empty").data_path.relative_to(root / "empty")
-    with _scratch(name, folder.parent, root) as scratch:
+    with _scratch(folder.parent) as scratch:
         with contextlib.suppress(ValueError):
             data.read_decoded(name, folder / data.DECODED, most_bytes)
             return folder / data.DECODED
@@ -54,13 +54,13 @@ def _say(line: str) -> None:
 
 
 @contextlib.contextmanager
-def _scratch(name: str, folder: pathlib.Path, root: pathlib.Path) -> Iterator[pathlib.Path]:
+def _scratch(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields an empty folder to prepare in, to one process at a time, and removes it and what a killed one left."""
     writable_folder("data_dir", folder)
     try:
         lock = locked(folder / ".lock", wait=False)
     except BlockingIOError:
-        _say(f"waiting for another run, which prepares {name}")
+        _say(f"waiting for another run, which prepares {folder.name}")
         lock = locked(folder / ".lock", wait=True)
     with lock:
         for leftover in [*folder.glob("*incomplete*"), *folder.glob(f"*/.{data.DECODED}.*")]:

@@ -92,7 +92,7 @@ def test_what_a_killed_preparation_left_is_removed_by_the_next(tmp_path: pathlib
     (tmp_path / "empty").mkdir()
     import prepare
 
-    with prepare._scratch("mnist", tmp_path) as scratch:
+    with prepare._scratch(folder) as scratch:
         assert list(scratch.iterdir()) == []
         with pytest.raises(BlockingIOError):
             files.locked(folder / ".lock", wait=False)
