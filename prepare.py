@@ -70,7 +70,7 @@ def _scratch(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         try:
             yield scratch
         except (OSError, tf.errors.OpError) as error:
-            raise RunError(f"--data_dir={root}: cannot prepare {name}: {reason(error)}") from None
+            raise RunError(f"--data_dir: cannot prepare {folder}: {reason(error)}") from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 

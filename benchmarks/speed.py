@@ -51,7 +51,8 @@ def steps(config: Config) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as folder:
         output = pathlib.Path(folder, "steps.json")
         command = [sys.executable, str(runs.PROJECT / "compare.py"), *config.job, f"--rounds={config.rounds}"]
-        command += [f"--contenders={','.join(['xla', *rivals])}", "--devices=cpu", "--max_steps=5500", f"--output={output}"]
+        command += [f"--contenders={','.join(['xla', *rivals])}", "--devices=cpu"]
+        command += ["--max_steps=5500", f"--output={output}"]
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if done.returncode:
             raise RunError(f"compare.py failed: {done.stderr.strip()}")
