@@ -24,7 +24,7 @@ class Config:
     data_dir: str | None = flags.flag(None, flags.TEXT, "Prepared datasets; default: tfds's own.")
     runs: int = flags.flag(3, flags.COUNT, "Runs of each.")
     steps: int = flags.flag(100, flags.COUNT, "Steps of a run.")
-    write: bool = flags.flag(False, flags.SWITCH, "Write the table into README.md.")
+    write: bool = flags.flag(False, flags.SWITCH, "Write the table into the READMEs.")
 
 
 def measure(config: Config, strategy: str, replicas: int, batch: int) -> runs.Run:
@@ -54,7 +54,7 @@ def main() -> None:
         cells = " | ".join(runs.middle(found[(strategy, replicas), batch], 0) for batch in BATCHES)
         lines.append(f"| {strategy}, {replicas} | {cells} |")
     lines += ["", runs.conditions(run, config.runs)]
-    runs.publish("replicas", lines, runs.PROJECT / "README.md" if config.write else None)
+    runs.publish("replicas", lines, ("README.md", "README.es.md") if config.write else ())
 
 
 if __name__ == "__main__":

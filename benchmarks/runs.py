@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from errors import RunError
+from files import write_atomically
 
 PROJECT = pathlib.Path(__file__).parent.parent
 
@@ -59,13 +60,14 @@ def conditions(run: Run, count: int) -> str:
     )
 
 
-def publish(name: str, lines: Sequence[str], path: pathlib.Path | None) -> None:
-    """Prints a table, and with `path` puts it there between the comments `<!-- name -->` and `<!-- /name -->`."""
+def publish(name: str, lines: Sequence[str], pages: Sequence[str] = ()) -> None:
+    """Prints a table, and puts it into each page between the comments `<!-- name -->` and `<!-- /name -->`."""
     text = "\n".join(lines)
     print(text)
-    if path:
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+    for page in pages:
+        path, pattern = PROJECT / page, rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         old = path.read_text()
         if not re.search(pattern, old, re.S):
-            raise RunError(f"{path} has no place for the table: <!-- {name} -->")
-        path.write_text(re.sub(pattern, lambda match: f"{match[1]}{text}\n{match[2]}", old, flags=re.S))
+            raise RunError(f"{page} has no place for the table: <!-- {name} -->")
+        new = re.sub(pattern, lambda match: f"{match[1]}{text}\n{match[2]}", old, flags=re.S)
+        write_atomically(path, lambda file, new=new: file.write(new.encode()))

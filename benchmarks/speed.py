@@ -28,7 +28,7 @@ class Config:
 
     data_dir: str | None = flags.flag(None, flags.TEXT, "Prepared datasets; default: tfds's own.")
     rounds: int = flags.flag(5, flags.Number(int, "a whole number of at least 2", lambda n: n >= 2), "Runs of each.")
-    write: bool = flags.flag(False, flags.SWITCH, "Write the table into docs/performance.md.")
+    write: bool = flags.flag(False, flags.SWITCH, "Write the table into the READMEs.")
 
     @property
     def job(self) -> list[str]:
@@ -108,7 +108,7 @@ def main() -> None:
     for part in (steps, start_up, batches):
         lines += rows(part(config))
     lines += ["", runs.conditions(runs.together([*config.job, "--max_steps=1"]), config.rounds)]
-    runs.publish("speed", lines, runs.PROJECT / "docs" / "performance.md" if config.write else None)
+    runs.publish("speed", lines, ("README.md", "README.es.md") if config.write else ())
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def main() -> None:
             one = runs.together([*where, f"--input={source}", "--eval_every=0"])
             ten = runs.together(["--dataset=made", f"--data_dir={folder}", f"--input={source}", "--eval_every=0"])
             lines.append(f"| {source} | {one.peak_mib:,.0f} | {ten.peak_mib:,.0f} |")
-    runs.publish("stream", lines, runs.PROJECT / "docs" / "streaming.md" if config.write else None)
+    runs.publish("stream", lines, ("docs/streaming.md",) if config.write else ())
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def main() -> None:
         lines.append(f"| {name} | {runs.middle(values)} | {runs.middle(ratios, 2)} |")
     where = [f"--data_dir={config.data_dir}"] if config.data_dir else []
     lines += ["", runs.conditions(runs.together([*where, "--max_steps=1"]), config.rounds)]
-    runs.publish("variants", lines, runs.PROJECT / "docs" / "performance.md" if config.write else None)
+    runs.publish("variants", lines, ("docs/performance.md",) if config.write else ())
 
 
 if __name__ == "__main__":
