@@ -22,7 +22,9 @@ class LiveLine:
         if self.stream.isatty():
             from rich.console import Console
             from rich.live import Live
+            from rich.text import Text
 
+            self.text = Text
             self.live = Live(console=Console(file=self.stream, highlight=False), auto_refresh=False)
 
     def __enter__(self) -> "LiveLine":
@@ -37,11 +39,11 @@ class LiveLine:
     def show(self, step: int, accuracy: float, loss: float, images_per_second: float) -> None:
         """Shows the state after `step` steps; `loss` is that of an example in the newest batches."""
         line = (
-            f"step {step:,}/{self.total_steps:,} ({step / self.total_steps:.0%})  "
-            f"validation accuracy {accuracy:.4f}  loss {loss:.4f}  {images_per_second:,.0f} images/s"
+            f"step {step:,}/{self.total_steps:,} {step / self.total_steps:.0%}  "
+            f"validation {accuracy:.4f}  loss {loss:.4f}  {images_per_second:,.0f} images/s"
         )
         if self.live:
-            self.live.update(line, refresh=True)
+            self.live.update(self.text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif step >= self.next_plain_line or step == self.total_steps:
             print(line, file=self.stream, flush=True)
             self.next_plain_line = min(2 * step, step + self.total_steps // 10)

@@ -141,13 +141,13 @@ class Terminal(io.StringIO):
 
 def test_the_line_is_rewritten_on_a_terminal_and_plain_elsewhere(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")
     plain, terminal = io.StringIO(), Terminal()
     for stream in (plain, terminal):
         with report.LiveLine(5_500, stream) as line:
             for step in (*range(1, 51), *range(200, 5_500, 200), 5_500):
                 line.show(step, accuracy=step / 10_000, loss=0.25, images_per_second=812_345.6)
-    expected = "step 5,500/5,500 (100%)  validation accuracy 0.5500  loss 0.2500  812,346 images/s"
+    expected = "step 5,500/5,500 100%  validation 0.5500  loss 0.2500  812,346 images/s"
     lines = plain.getvalue().splitlines()
     assert lines[-1] == expected and 10 <= len(lines) <= 25 and "\x1b" not in plain.getvalue()
     assert expected in terminal.getvalue() and terminal.getvalue().count("\n") == 1
