@@ -51,9 +51,12 @@ def gpus(asked: str) -> list:
             "--device=gpu: TensorFlow sees no GPU. Install its CUDA build with "
             "`python -m pip install -r requirements-gpu.txt` and check nvidia-smi, or use --device=cpu"
         )
+    if asked == "cpu" and found:
+        tf.config.set_visible_devices([], "GPU")  # else their memory and start-up time would be taken
+        return []
     for gpu in found:
         tf.config.experimental.set_memory_growth(gpu, True)
-    return found if asked != "cpu" else []
+    return found
 
 
 def choose(asked: str, tf32: bool, among: Sequence[str] = ()) -> "tf.config.LogicalDevice":
