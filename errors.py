@@ -1,5 +1,6 @@
 """What a user can get wrong, and what can go wrong in a run: one line each, never a traceback."""
 
+import contextlib
 import os
 import re
 import sys

@@ -243,3 +243,15 @@ def test_later_errors_are_one_line_too(run_train, arguments, code, said):
 def test_device_gpu_without_a_gpu_names_the_requirements_file(run_train):
     done = run_train("--device=gpu", env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
     assert done.returncode == 2 and "requirements-gpu.txt" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_full_disk_under_the_output_is_one_line_and_a_reader_that_has_gone_is_none():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", "import errors; errors.exit_with_one_line(lambda: print('x' * 10_000))"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=PROJECT, timeout=60)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "No space left" in done.stderr
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    gone = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, cwd=PROJECT, timeout=60)
+    os.close(write_end)
+    assert gone.returncode == 141 and gone.stderr == ""
