@@ -12,11 +12,12 @@ from conftest import PROJECT
 
 import flags
 import model
+import pages
 import predict
 from benchmarks import results
 from extras import export
 
-READMES = {path.name: path.read_text() for path in (PROJECT / "README.md", PROJECT / "README.es.md")}
+READMES = {path.name: path.read_text() for path in pages.READMES.values()}
 PAGES = [*READMES, "docs/softmax.md"]
 
 
@@ -63,18 +64,11 @@ def test_both_languages_show_the_same_commands() -> None:
     assert english == spanish and len(english) >= 6
 
 
-@pytest.mark.parametrize("page", READMES)
-def test_written_blocks_are_what_the_script_writes(page: str, tmp_path: pathlib.Path) -> None:
-    language = {"README.md": "en", "README.es.md": "es"}[page]
-    folder = PROJECT / "benchmarks" / "records"
-    text = READMES[page]
-    table = results.results_table(results.read_records(folder), language)
-    assert f"{table}\n<!-- /results -->" in text
-    assert f"{results.first_table(results.Config().comparison)}\n<!-- /peers -->" in text
-    for name, file in (("output", "main_job.txt"), ("predict", "predict.txt")):
-        assert f"```text\n{(folder / file).read_text()}```\n<!-- /{name} -->" in text
-    for name in ("output", "results", "peers", "predict"):
-        assert len(re.findall(rf"^<!-- {name}: .* -->$", text, re.M)) == 1
+@pytest.mark.parametrize("language", results.TEXTS)
+def test_written_blocks_are_what_the_script_writes(language: str) -> None:
+    text, folder = pages.READMES[language].read_text(), PROJECT / "benchmarks" / "records"
+    for name, content in results.blocks(folder, results.read_records(folder), language).items():
+        assert pages.with_block(text, name, content) == text, "run python benchmarks/results.py"
 
 
 def test_flags_are_those_of_the_program() -> None:
