@@ -18,10 +18,12 @@ sys.path.insert(0, str(PROJECT))
 
 import flags
 from errors import InputError, RunError, exit_with_one_line
+from files import write_atomically
 from flags import COUNT, SWITCH, TEXT, flag
 from pages import READMES, rewrite_blocks
 
 MAIN_JOB = ("--batch_size=10", "--lr=0.01")
+PLACES = ("record", "data_dir", "manual_dir")  # flags that name paths of a machine, and do not change the work
 JOBS = (("--epochs=1",), ("--epochs=10",), ("--epochs=10", "--eval_every=0"))
 TEXTS = {
     "en": {
@@ -69,6 +71,8 @@ def make_records(folder: pathlib.Path, seeds: int) -> None:
         exported = f"{place}/exported"
         _run("train.py", *MAIN_JOB, f"--figures={pictures}", f"--export_dir={exported}")
         (records / "predict.txt").write_text(_run("predict.py", f"--model={exported}", "docs/digit.png"))
+        for record in records.glob("*.json"):
+            without_places(record)
         for old in folder.glob("epochs-*-seed-*.json"):
             old.unlink()
         shutil.copytree(records, folder, dirs_exist_ok=True)
@@ -98,12 +102,19 @@ def read_records(folder: pathlib.Path) -> list[dict[str, Any]]:
     return records
 
 
+def without_places(path: pathlib.Path) -> None:
+    """Takes out of the record file at `path` the flags that name paths of the machine."""
+    record = json.loads(path.read_text())
+    record["config"] = {name: value for name, value in record["config"].items() if name not in PLACES}
+    text = json.dumps(record, indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
 def job_of(record: dict[str, Any]) -> str:
     """Returns the flags of a run that are not at their defaults, those aside that do not change the work."""
-    ignored = {"seed", "record", "data_dir", "manual_dir"}
     defaults = dataclasses.asdict(flags.Config())
     changed = {name: value for name, value in record["config"].items() if value != defaults[name]}
-    return " ".join(f"--{name}={value}" for name, value in changed.items() if name not in ignored)
+    return " ".join(f"--{name}={value}" for name, value in changed.items() if name not in {"seed", *PLACES})
 
 
 def results_table(records: list[dict[str, Any]], language: str) -> str:

@@ -75,6 +75,23 @@ def test_records_of_unlike_machines_are_refused(tmp_path: pathlib.Path) -> None:
         results.read_records(tmp_path)
 
 
+def test_a_record_loses_the_paths_of_its_machine_and_nothing_else(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, RECORDS[0])
+    results.without_places(tmp_path / "0.json")
+    kept = json.loads((tmp_path / "0.json").read_text())
+    lost = {"record", "data_dir", "manual_dir"}
+    assert kept["config"] == {name: value for name, value in RECORDS[0]["config"].items() if name not in lost}
+    assert {**kept, "config": 0} == {**RECORDS[0], "config": 0}
+    assert results.results_table([kept], "en") == results.results_table([RECORDS[0]], "en")
+
+
+def test_no_committed_file_holds_a_path_of_a_machine() -> None:
+    for path in (pages.PROJECT / "benchmarks" / "records").iterdir():
+        assert not re.search(r"/(tmp|home|work)/", path.read_text()), path
+    for path in (pages.PROJECT / "docs").rglob("*.md"):
+        assert not re.search(r"/(tmp|home|work)/", path.read_text()), path
+
+
 @pytest.mark.parametrize("content", [None, "", "{}", "[1]"], ids=["none", "empty", "no record", "list"])
 def test_what_is_no_record_is_refused(content: str | None, tmp_path: pathlib.Path) -> None:
     if content is not None:
