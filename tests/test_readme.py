@@ -2,20 +2,23 @@
 
 import contextlib
 import dataclasses
+import importlib
 import io
 import pathlib
 import re
 import subprocess
 
 import pytest
-from conftest import PROJECT
 
+import campaigns.faults
 import flags
 import model
 import pages
 import predict
 from benchmarks import results
+from comparison import options
 from extras import export
+from tests.conftest import PROJECT
 
 READMES = {path.name: path.read_text() for path in pages.READMES.values()}
 PAGES = [*READMES, "docs/softmax.md"]
@@ -88,15 +91,25 @@ def test_spanish_table_has_every_flag_with_its_default() -> None:
     assert not english & {text for _, _, text in rows}
 
 
-@pytest.mark.parametrize("page", READMES)
-def test_commands_have_flags_that_exist(page: str) -> None:
-    programs = {"train": flags.Config, "predict": predict.Config, "benchmarks/results": results.Config}
-    commands = re.findall(r"python (train|predict|benchmarks/results)\.py([^`\n]*)", READMES[page])
-    assert len(commands) >= 6
-    for program, arguments in commands:
-        names = {field.name for field in dataclasses.fields(programs[program])}
-        for name in re.findall(r"--(\w+)", arguments):
-            assert name in names or name.removeprefix("no") in names, f"{program}.py has no --{name}"
+def config_of(program: str) -> type:
+    """Returns the class of the flags of a program, as a page writes it: a file, or -m and a module."""
+    if program.startswith("-m "):
+        return importlib.import_module(program.removeprefix("-m ")).Config
+    classes = {"train": flags.Config, "predict": predict.Config, "compare": options.Config}
+    classes |= {"benchmarks/results": results.Config, "campaigns/faults": campaigns.faults.Config}
+    return classes[program.removesuffix(".py")]
+
+
+def test_commands_have_flags_that_exist() -> None:
+    seen = set()
+    for page in (*READMES, *sorted(path.relative_to(PROJECT) for path in (PROJECT / "docs").glob("*.md"))):
+        text = (PROJECT / page).read_text().replace("\\\n", "")
+        for program, arguments in re.findall(r"python ([\w/]+\.py|-m benchmarks\.\w+)([^`\n]*)", text):
+            seen.add(program)
+            names = {field.name for field in dataclasses.fields(config_of(program))}
+            for name in re.findall(r"--(\w+)", arguments.split("&&")[0]):
+                assert name in names or name.removeprefix("no") in names, f"{page}: {program} has no --{name}"
+    assert {"train.py", "predict.py", "compare.py", "campaigns/faults.py", "-m benchmarks.speed"} <= seen
 
 
 @pytest.mark.parametrize("page, heading", [("README.md", "Files"), ("README.es.md", "Archivos")])

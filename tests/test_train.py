@@ -1,16 +1,16 @@
 """The program: its plan, its clock, what it shows and records, and its three modes."""
 
+import dataclasses
 import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
 import numpy as np
-import oracle
 import pytest
-from conftest import PROJECT
 
 import data
 import flags
@@ -18,6 +18,8 @@ import report
 import train
 from errors import RunError
 from ledger import Ledger
+from tests import oracle
+from tests.conftest import PROJECT
 
 
 def config(**changes: object) -> flags.Config:
@@ -223,8 +225,12 @@ def test_help_lists_every_flag_with_its_default(capsys):
         flags.parse(flags.Config, ["train.py", "--help"], "A summary.")
     shown = capsys.readouterr().out
     assert stop.value.code == 0 and "A summary." in shown
-    for name in flags.Config.__dataclass_fields__:
-        assert f"--{name}:" in shown or f"--[no]{name}:" in shown
+    told = dict(re.findall(r"^  --(?:\[no\])?(\w+):(.*?)(?=^  -|\Z)", shown, re.MULTILINE | re.DOTALL))
+    defaults = {field.name: field.default for field in dataclasses.fields(flags.Config)}
+    assert told.keys() == defaults.keys() | {"flagfile", "undefok"}  # these two are absl's
+    for name, default in defaults.items():
+        written = f"'{str(default).lower() if isinstance(default, bool) else default}'"
+        assert re.findall(r"\(default: (.*)\)", told[name]) == ([] if default is None else [written]), name
 
 
 @pytest.mark.parametrize(
