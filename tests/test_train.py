@@ -16,7 +16,7 @@ import data
 import flags
 import report
 import train
-from errors import RunError
+from errors import InputError, RunError
 from ledger import Ledger
 from tests import oracle
 from tests.conftest import PROJECT
@@ -231,6 +231,24 @@ def test_help_lists_every_flag_with_its_default(capsys):
     for name, default in defaults.items():
         written = f"'{str(default).lower() if isinstance(default, bool) else default}'"
         assert re.findall(r"\(default: (.*)\)", told[name]) == ([] if default is None else [written]), name
+
+
+def test_a_record_follows_links_and_the_umask_and_spares_what_is_no_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "real" / "run.json")
+    before = os.umask(0o027)
+    try:
+        report.check_writable("~/link.json")
+        report.write_record("~/link.json", {"steps": 7})
+    finally:
+        os.umask(before)
+    assert link.is_symlink() and json.loads((tmp_path / "real" / "run.json").read_text()) == {"steps": 7}
+    assert (tmp_path / "real" / "run.json").stat().st_mode & 0o777 == 0o640
+    for path in ("/dev/null", str(tmp_path)):
+        with pytest.raises(InputError, match=f"--record={path}: must be a file.*no regular file"):
+            report.check_writable(path)
 
 
 @pytest.mark.parametrize(
