@@ -37,11 +37,11 @@ def check_output(config: Config) -> None:
 def write(results: Results, path: pathlib.Path, console: Console) -> None:
     """Writes the JSON file, the charts if matplotlib is there, and the Markdown file that shows both."""
     save(results, path)
-    drawn, missing = [], charts.missing()
-    if missing:
-        console.print(f"no charts: {missing}", highlight=False, soft_wrap=True)
-    else:
+    drawn = []
+    try:
         drawn = charts.draw(results, path.with_suffix(""))
+    except InputError as error:
+        console.print(f"no charts: {error}", highlight=False, soft_wrap=True)
     text = tables.markdown(results, [chart.name for chart in drawn])
     write_atomically(path.with_suffix(".md"), lambda file: file.write(text.encode()))
     console.print(f"written: {', '.join(map(str, (path, path.with_suffix('.md'), *drawn)))}", soft_wrap=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours stay apart for every kind of colour blindness; what is right or wrong is told by more than
 # colour (a sign, a word). A README shows a picture about 830 pixels wide: 8.3 inches make 10 points there 14 pixels.
 BLUE, VERMILION, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#E69F00", "#9A9A9A", "#333333"
+GREEN, PINK, SKY = "#009E73", "#CC79A7", "#56B4E9"
 WIDTH, DPI = 8.3, 160
 LOOK = {
     "figure.facecolor": "white",

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import flags
-from errors import InputError, exit_with_one_line
+from errors import InputError, exit_with_one_line, reason
 from flags import SWITCH, TEXT, flag
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Model:
         try:
             self._load(folder)
         except Exception as error:  # TensorFlow has no one error for a file that is not a model
-            raise InputError(f"--model={folder}: cannot be served: {' '.join(str(error).split())[:200]}") from None
+            raise InputError(f"--model={folder}: cannot be served: {reason(error)[:200]}") from None
 
     def _load(self, folder: pathlib.Path) -> None:
         import tensorflow as tf

@@ -3,14 +3,19 @@
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import sys
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import devices
-from errors import InputError
-from files import write_atomically
+import flags
+from files import writable_file, write_atomically
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    import data
+    from train import Trainer
 
 
 class LiveLine:
@@ -49,7 +54,7 @@ class LiveLine:
             self.next_plain_line = min(2 * step, step + self.total_steps // 10)
 
 
-def header(config: Any, dataset: Any, device_name: str) -> str:
+def header(config: flags.Config, dataset: "data.Dataset", device_name: str) -> str:
     """Returns the first line: the data, the job and the device."""
     took = " (--device=auto)" if config.device == "auto" else ""
     return (
@@ -59,7 +64,7 @@ def header(config: Any, dataset: Any, device_name: str) -> str:
     )
 
 
-def record_of(trainer: Any, test_accuracy: float, device: Any) -> dict[str, Any]:
+def record_of(trainer: "Trainer", test_accuracy: float, device: "tf.config.LogicalDevice") -> dict[str, Any]:
     """Returns the record of a finished run: its flags, where it ran, its seconds, and what it reached."""
     config, seconds = trainer.config, trainer.ledger.seconds()
     steps_now = trainer.step - trainer.resumed_at
@@ -106,13 +111,12 @@ def summary(record: dict[str, Any], reached_target: bool) -> str:
 
 def check_writable(path: str | None) -> None:
     """Raises InputError unless the record can be written to `path`; asked before the run, so none is lost."""
-    folder = pathlib.Path(path or ".").parent
-    if path and (not os.access(folder, os.W_OK) or pathlib.Path(path).is_dir()):
-        raise InputError(f"--record={path}: must be a file in a folder that can be written")
+    if path:
+        writable_file("record", path)
 
 
 def write_record(path: str | None, record: dict[str, Any]) -> None:
     """Writes the record to `path` as one JSON object, whole or not at all; does nothing without a path."""
     if path:
         text = json.dumps(record, indent=2) + "\n"
-        write_atomically(pathlib.Path(path), lambda file: file.write(text.encode()))
+        write_atomically(pathlib.Path(path).expanduser(), lambda file: file.write(text.encode()))

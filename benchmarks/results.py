@@ -6,7 +6,6 @@ With --run it first makes the records anew: the main job, and 1 and 10 epochs fo
 import dataclasses
 import json
 import pathlib
-import re
 import shutil
 import statistics
 import subprocess
@@ -21,9 +20,10 @@ import flags
 from errors import InputError, RunError, exit_with_one_line
 from files import write_atomically
 from flags import COUNT, SWITCH, TEXT, flag
+from pages import READMES, rewrite_blocks
 
-READMES = {"en": PROJECT / "README.md", "es": PROJECT / "README.es.md"}
 MAIN_JOB = ("--batch_size=10", "--lr=0.01")
+PLACES = ("record", "data_dir", "manual_dir")  # flags that name paths of a machine, and do not change the work
 JOBS = (("--epochs=1",), ("--epochs=10",), ("--epochs=10", "--eval_every=0"))
 TEXTS = {
     "en": {
@@ -33,7 +33,6 @@ TEXTS = {
         "Measured on {date} on {device}, {cores} cores, {os}; Python {python}, TensorFlow {tensorflow}, "
         "tensorflow-datasets {tfds}; commit {commit}.  \n"
         "Once more: `python benchmarks/results.py --run --seeds={runs}`",
-        "peers": "The same work in other programs and frameworks, as `python compare.py` measured it:",
     },
     "es": {
         "head": "| `python train.py` con | pasos | acierto en test, media ± de | entrenar, s | µs/paso | imágenes/s |",
@@ -42,7 +41,6 @@ TEXTS = {
         "entrenar.  \nMedido el {date} en {device}, {cores} núcleos, {os}; Python {python}, TensorFlow {tensorflow}, "
         "tensorflow-datasets {tfds}; commit {commit}.  \n"
         "Otra vez: `python benchmarks/results.py --run --seeds={runs}`",
-        "peers": "El mismo trabajo en otros programas y bibliotecas, medido por `python compare.py`:",
     },
 }
 
@@ -54,11 +52,6 @@ class Config:
     run: bool = flag(False, SWITCH, "Make the records and the pictures anew before writing the figures.")
     seeds: int = flag(10, COUNT, "With --run: seeds 0, 1, ... of each job, this many.")
     records: str = flag(str(PROJECT / "benchmarks" / "records"), TEXT, "The folder of the record files.")
-    comparison: str = flag(
-        str(PROJECT / "docs" / "comparison" / "batch10.md"),
-        TEXT,
-        "The Markdown file that compare.py wrote; its first table is shown.",
-    )
 
 
 def make_records(folder: pathlib.Path, seeds: int) -> None:
@@ -78,6 +71,8 @@ def make_records(folder: pathlib.Path, seeds: int) -> None:
         exported = f"{place}/exported"
         _run("train.py", *MAIN_JOB, f"--figures={pictures}", f"--export_dir={exported}")
         (records / "predict.txt").write_text(_run("predict.py", f"--model={exported}", "docs/digit.png"))
+        for record in records.glob("*.json"):
+            without_places(record)
         for old in folder.glob("epochs-*-seed-*.json"):
             old.unlink()
         shutil.copytree(records, folder, dirs_exist_ok=True)
@@ -107,12 +102,19 @@ def read_records(folder: pathlib.Path) -> list[dict[str, Any]]:
     return records
 
 
+def without_places(path: pathlib.Path) -> None:
+    """Takes out of the record file at `path` the flags that name paths of the machine."""
+    record = json.loads(path.read_text())
+    record["config"] = {name: value for name, value in record["config"].items() if name not in PLACES}
+    text = json.dumps(record, indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
 def job_of(record: dict[str, Any]) -> str:
     """Returns the flags of a run that are not at their defaults, those aside that do not change the work."""
-    ignored = {"seed", "record", "data_dir", "manual_dir"}
     defaults = dataclasses.asdict(flags.Config())
     changed = {name: value for name, value in record["config"].items() if value != defaults[name]}
-    return " ".join(f"--{name}={value}" for name, value in changed.items() if name not in ignored)
+    return " ".join(f"--{name}={value}" for name, value in changed.items() if name not in {"seed", *PLACES})
 
 
 def results_table(records: list[dict[str, Any]], language: str) -> str:
@@ -146,17 +148,6 @@ def _row(job: str, records: list[dict[str, Any]]) -> str:
     )
 
 
-def first_table(path: str) -> str:
-    """Returns the first table of a Markdown file; raises InputError when there is none."""
-    try:
-        found = re.search(r"(?:^\|.*\n?)+", pathlib.Path(path).read_text(), re.M)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--comparison={path}: {error}") from None
-    if not found:
-        raise InputError(f"--comparison={path}: has no table; give the .md file that `python compare.py` wrote")
-    return found[0].strip()
-
-
 def _quoted(path: pathlib.Path) -> str:
     return f"```text\n{path.read_text()}```"
 
@@ -171,10 +162,14 @@ def flags_table() -> str:
     return "\n".join(rows)
 
 
-def rewrite(readme: str, name: str, content: str) -> str:
-    """Returns `readme` with `content` between the markers of block `name`; as it is if it has no such block."""
-    markers = rf"(<!-- {name}:[^>]*-->\n).*?(<!-- /{name} -->)"
-    return re.sub(markers, lambda match: f"{match[1]}{content}\n{match[2]}", readme, flags=re.S)
+def blocks(folder: pathlib.Path, records: list[dict[str, Any]], language: str) -> dict[str, str]:
+    """Returns the blocks of the README in a language; the table of flags is written in English alone."""
+    found = {
+        "output": _quoted(folder / "main_job.txt"),
+        "predict": _quoted(folder / "predict.txt"),
+        "results": results_table(records, language),
+    }
+    return found | ({"flags": flags_table()} if language == "en" else {})
 
 
 def main() -> None:
@@ -185,18 +180,9 @@ def main() -> None:
         make_records(folder, config.seeds)
     records = read_records(folder)
     for language, path in READMES.items():
-        blocks = {
-            "output": _quoted(folder / "main_job.txt"),
-            "predict": _quoted(folder / "predict.txt"),
-            "results": results_table(records, language),
-            "peers": f"{TEXTS[language]['peers']}\n\n{first_table(config.comparison)}",
-            "flags": flags_table(),
-        }
-        text = path.read_text()
-        for name, content in blocks.items():
-            text = rewrite(text, name, content)
-        write_atomically(path, lambda file, text=text: file.write(text.encode()))
-        print(f"{path.name}: {', '.join(blocks)}")
+        written = blocks(folder, records, language)
+        rewrite_blocks(path, written)
+        print(f"{path.name}: {', '.join(written)}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import datetime
 import json
 import os
 import pathlib
-import re
 import resource
 import statistics
 import subprocess
@@ -15,9 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from errors import RunError
-from files import write_atomically
-
-PROJECT = pathlib.Path(__file__).parent.parent
+from pages import PROJECT, rewrite_blocks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +58,8 @@ def conditions(run: Run, count: int) -> str:
 
 
 def publish(name: str, lines: Sequence[str], pages: Sequence[str] = ()) -> None:
-    """Prints a table, and puts it into each page between the comments `<!-- name -->` and `<!-- /name -->`."""
+    """Prints a table, and puts it into the block `name` of each page."""
     text = "\n".join(lines)
     print(text)
     for page in pages:
-        path, pattern = PROJECT / page, rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        old = path.read_text()
-        if not re.search(pattern, old, re.S):
-            raise RunError(f"{page} has no place for the table: <!-- {name} -->")
-        new = re.sub(pattern, lambda match: f"{match[1]}{text}\n{match[2]}", old, flags=re.S)
-        write_atomically(path, lambda file, new=new: file.write(new.encode()))
+        rewrite_blocks(PROJECT / page, {name: text})

@@ -197,7 +197,7 @@ def main() -> int:
         kills = campaign.kills()
     print(f"{sum(kill.held for kill in kills)} of {len(kills)} kills held")
     if not config.only_kills:
-        text = document(kills, others, config, time.perf_counter() - began)
+        text = document(kills, others, config, time.perf_counter() - began).replace(folder, "")
         files.write_atomically(DOCUMENT, lambda file: file.write(text.encode()))
     return int(not all(outcome.held for outcome in kills + others))
 

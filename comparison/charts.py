@@ -1,9 +1,9 @@
-"""The charts: bars of one batch size, curves of a sweep. Transparent, in colours for light pages and dark ones."""
+"""The charts: bars of one batch size, curves of a sweep, in the look of plots.py."""
 
-import importlib.util
 import pathlib
 from typing import TYPE_CHECKING
 
+import plots
 from comparison import summary, sweep
 from comparison.results import Results
 from comparison.tables import number
@@ -12,34 +12,20 @@ from comparison.work import REFERENCE_BATCH
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK = "#757a80"  # 4.3:1 on white and on GitHub's dark page
-BASELINE, OTHER = "#d55e00", "#3b8ec2"  # Okabe and Ito's: told apart by colour-blind readers too
-COLOURS = ("#d55e00", "#3b8ec2", "#009e73", "#cc79a7", "#b8860b", "#757a80", "#8a63d2", "#1f9696", "#c0504d", "#6b8e23")
-MARKERS = "osD^vPX*hp"
-
-
-def missing() -> str | None:
-    """Returns None if matplotlib is installed, else what to do."""
-    if importlib.util.find_spec("matplotlib"):
-        return None
-    return "matplotlib is not installed: python -m pip install -r requirements-plots.txt"
+COLOURS = (plots.VERMILION, plots.BLUE, plots.GREEN, plots.ORANGE, plots.PINK, plots.SKY, plots.GREY)
+MARKERS = "osD^vPX*hp"  # ten of them: with seven colours, no two of 70 curves look alike
 
 
 def draw(results: Results, stem: pathlib.Path) -> list[pathlib.Path]:
-    """Writes STEM-bars, and for more than one batch size STEM-sweep, as PNG and SVG; returns the PNGs' paths."""
-    import matplotlib
+    """Writes STEM-bars, and for more than one batch size STEM-sweep, as PNG and SVG; returns the PNGs' paths.
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    style = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
-    style |= {"savefig.transparent": True, "font.size": 11, "axes.spines.top": False, "axes.spines.right": False}
-    with pyplot.rc_context(style):
+    Raises InputError without matplotlib.
+    """
+    with plots.look("a chart"):
         figures = {"bars": _bars(results)} | ({"sweep": _sweep(results)} if len(results.jobs) > 1 else {})
         for name, figure in figures.items():
             for suffix in ("png", "svg"):
-                figure.savefig(f"{stem}-{name}.{suffix}", dpi=150, bbox_inches="tight")
-            pyplot.close(figure)
+                plots.save(figure, pathlib.Path(f"{stem}-{name}.{suffix}"))
     return [pathlib.Path(f"{stem}-{name}.png") for name in figures]
 
 
@@ -50,19 +36,22 @@ def files(stem: pathlib.Path) -> list[pathlib.Path]:
 
 def _bars(results: Results) -> "Figure":
     """Returns us a step of each contender at batch 10, or the first size there is, fastest on top, with intervals."""
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     sizes = [job.batch_size for job in results.jobs]
     batch_size = REFERENCE_BATCH if REFERENCE_BATCH in sizes else sizes[0]
     rows = [row for row in summary.rows(results, batch_size) if row.time][::-1]
-    figure, axes = pyplot.subplots(figsize=(8, 1 + 0.42 * len(rows)))
+    figure = Figure(figsize=(plots.WIDTH, 1 + 0.42 * len(rows)))
+    axes = figure.subplots()
     medians = [row.time.median for row in rows]
     errors = [
         [max(0, row.time.median - row.time.low) for row in rows],
         [max(0, row.time.high - row.time.median) for row in rows],
     ]
-    colours = [BASELINE if row.words == "baseline" else OTHER for row in rows]
-    axes.barh([row.label for row in rows], medians, xerr=errors, color=colours, ecolor=INK, capsize=3, height=0.65)
+    colours = [plots.VERMILION if row.words == "baseline" else plots.BLUE for row in rows]
+    axes.barh(
+        [row.label for row in rows], medians, xerr=errors, color=colours, ecolor=plots.INK, capsize=3, height=0.65
+    )
     for place, row in enumerate(rows):
         ratio = f"  ({number(row.ratio.median)}×)" if row.ratio and row.words != "baseline" else ""
         end = row.time.high if row.time.n > 1 else row.time.median
@@ -77,20 +66,21 @@ def _bars(results: Results) -> "Figure":
 
 def _sweep(results: Results) -> "Figure":
     """Returns images/s over batch size for each contender and device, with each device's limit dashed."""
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
-    figure, axes = pyplot.subplots(figsize=(8, 5))
+    figure = Figure(figsize=(plots.WIDTH, 5))
+    axes = figure.subplots()
     for place, ((index, contender, device), curve) in enumerate(sweep.curves(results).items()):
         label = results.label(index, contender, device)
         speeds = [size / us * 1e6 for size, us in curve.items()]
         colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-        axes.plot(list(curve), speeds, color=colour, marker=marker, label=label, linewidth=2)
+        axes.plot(list(curve), speeds, color=colour, marker=marker, label=label)
     for index, run in enumerate(results.runs):
         for device in run.limits:
             speeds = [job.batch_size / sweep.limit_us(run, device, job) * 1e6 for job in results.jobs]
             sizes = [job.batch_size for job in results.jobs]
-            axes.plot(sizes, speeds, "--", color=INK, label=results.label(index, "limit", device))
+            axes.plot(sizes, speeds, "--", color=plots.INK, label=results.label(index, "limit", device))
     axes.set(xscale="log", yscale="log", xlabel="batch size", ylabel="images/s")
-    axes.grid(color=INK, alpha=0.25)
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.grid()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

@@ -47,13 +47,15 @@ def verdicts(results: Results) -> list[str]:
     return sentences + overtaking(results, found)
 
 
-def bound_by(curve: Curve) -> str:
-    """Says up to which batch size launches, a step's fixed cost, are more than half of its time.
-
-    They are up to the first size at which an image takes at most twice as long as at the best size.
-    """
+def arithmetic_from(curve: Curve) -> int:
+    """Returns the first batch size at which an image takes at most twice as long as at the best size."""
     best = min(us / size for size, us in curve.items())
-    arithmetic = next(size for size in sorted(curve) if curve[size] / size <= 2 * best)
+    return next(size for size in sorted(curve) if curve[size] / size <= 2 * best)
+
+
+def bound_by(curve: Curve) -> str:
+    """Says up to which batch size launches, a step's fixed cost, are more than half of its time."""
+    arithmetic = arithmetic_from(curve)
     launches = [size for size in curve if size < arithmetic]
     if not launches:
         return "bound by arithmetic at every batch size"

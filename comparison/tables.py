@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -98,12 +99,12 @@ def tables_of(results: Results) -> list[tuple[str, list[str], list[list[str]]]]:
 def show(results: Results, console: Console) -> None:
     """Prints the tables and the sentences."""
     for title, header, body in tables_of(results):
-        table = Table(box=None, header_style="bold", pad_edge=False)
+        shown = Table(box=None, header_style="bold", pad_edge=False)
         for column, name in enumerate(header):
-            table.add_column(name, justify="right" if column and name else "left")
+            shown.add_column(name, justify="right" if column and name else "left")
         for line in body:
-            table.add_row(*line, style="bold green" if "baseline" in line else None)
-        console.print(f"[bold]{title}[/bold]", table, "", sep="\n", highlight=False)
+            shown.add_row(*line, style="bold green" if "baseline" in line else None)
+        console.print(f"[bold]{title}[/bold]", shown, "", sep="\n", highlight=False)
     for line in sentences(results):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -114,13 +115,15 @@ def sentences(results: Results) -> list[str]:
     return [*verdicts, *summary.notes(results), *machine_lines(results)]
 
 
-def markdown(results: Results, charts: list[str], brief: bool = False) -> str:
-    """Returns tables, charts (their paths) and sentences as Markdown; of a sweep, if brief, only its last table."""
-    parts = []
-    for title, header, body in tables_of(results)[-1 if brief and len(results.jobs) > 1 else 0 :]:
-        rule = [":--" if not column or not name else "--:" for column, name in enumerate(header)]
-        lines = [f"| {' | '.join(line)} |" for line in [header, rule, *body]]
-        parts.append("\n".join([f"**{title}**", "", *lines]))
+def table(header: Sequence[str], body: list[list[str]]) -> str:
+    """Returns a table as Markdown, its numbers to the right."""
+    rule = [":--" if not column or not name else "--:" for column, name in enumerate(header)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [header, rule, *body])
+
+
+def markdown(results: Results, charts: list[str]) -> str:
+    """Returns tables, charts (their paths) and sentences as Markdown."""
+    parts = [f"**{title}**\n\n{table(header, body)}" for title, header, body in tables_of(results)]
     parts += [f"![{pathlib.Path(chart).stem}]({chart})" for chart in charts]
     parts.append("\n".join(f"- {line}" for line in sentences(results)))
     return "\n\n".join(parts) + "\n"

@@ -9,9 +9,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import PROJECT
 
 from comparison import results
+from tests.conftest import PROJECT
 
 NO_GPU = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
 QUICK = ("--devices=cpu", "--max_steps=100", "--rounds=2")

@@ -10,7 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from comparison import machine, readme, results, stats, summary, sweep, tables, work
+import flags
+import pages
+from comparison import machine, options, readme, results, stats, summary, sweep, tables, work
 from comparison.results import Results, Run, Sample
 from errors import InputError
 
@@ -234,16 +236,38 @@ def test_the_watch_sees_another_process():
         other.communicate()
 
 
-def test_readme_is_filled_from_the_file_its_marker_names(tmp_path):
-    results.save(three_contenders(), tmp_path / "a.json")
-    (tmp_path / "a-bars.png").touch()
-    text = "before\n<!-- comparison: a.json -->\nold\n<!-- end -->\nafter\n"
-    found = readme.filled(text, tmp_path)
-    assert found.startswith("before\n<!-- comparison: a.json -->\n**mnist, batch 10")
-    assert found.endswith("<!-- end -->\nafter\n")
-    assert "old" not in found
-    assert "![a-bars](a-bars.png)" in found
-    assert readme.filled(found, tmp_path) == found
+@pytest.mark.parametrize("language", readme.TEXTS)
+def test_readmes_have_the_figures_of_the_result_files(tmp_path, language):
+    folder = tmp_path / readme.FOLDER
+    folder.mkdir(parents=True)
+    other_work = [sample("torch", None, number) for number in range(1, 6)]
+    three = three_contenders()
+    three.runs[0].samples.extend(other_work)
+    for name in ("batch10", "sweep"):
+        results.save(three, folder / f"{name}.json")
+    found = readme.blocks(language, tmp_path)
+    for row in summary.rows(three, 10):
+        line = next(line for line in found["peers"].splitlines() if line.startswith(f"| {row.label} |"))
+        assert not row.time or f" {tables.number(row.time.median)} " in line
+    words = {"en": "not the same work", "es": "no es el mismo trabajo"}
+    assert [each for each, said in words.items() if said in found["peers"]] == [language]
+    assert set(readme.TEXTS[language]) == set(readme.TEXTS["en"])
+
+
+@pytest.mark.parametrize("language", readme.TEXTS)
+def test_readmes_hold_what_the_script_writes(language):
+    text = pages.READMES[language].read_text()
+    for name, content in readme.blocks(language).items():
+        assert pages.with_block(text, name, content) == text, "run python -m comparison.readme"
+
+
+def test_command_of_a_result_file_gives_its_flags():
+    given = ["compare.py", "--rounds=3", "--batch_sizes=1,10", "--contenders=xla,numpy", "--lr=0.02"]
+    kept = json.loads(json.dumps(dataclasses.asdict(flags.parse(options.Config, given, ""))))
+    said = readme.command(kept).split()
+    again = flags.parse(options.Config, said[1:], "")
+    assert again == dataclasses.replace(flags.parse(options.Config, given, ""), output="results.json")
+    assert sorted(said[2:-1]) == sorted(given[1:])
 
 
 @pytest.mark.parametrize(

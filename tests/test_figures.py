@@ -6,12 +6,12 @@ import pathlib
 
 import numpy as np
 import pytest
-from conftest import Command
 from PIL import Image
 
 import data
 import plots
 from extras import figures
+from tests.conftest import Command
 
 NAMES = ("accuracy", "confusion", "predictions", "weights")
 

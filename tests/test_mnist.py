@@ -9,15 +9,15 @@ import subprocess
 import sys
 
 import numpy as np
-import oracle
 import pytest
 import tensorflow as tf
-from conftest import PROJECT
-from test_train import trainer
 
 import data
 import model
 import train
+from tests import oracle
+from tests.conftest import PROJECT
+from tests.test_train import trainer
 
 ARCHIVES = PROJECT / "archives" / "mnist"
 NO_NETWORK = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": ""}

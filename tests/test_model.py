@@ -4,11 +4,11 @@ import math
 import re
 
 import numpy as np
-import oracle
 import pytest
 import tensorflow as tf
 
 import model
+from tests import oracle
 
 
 @pytest.fixture

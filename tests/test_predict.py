@@ -13,12 +13,12 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import PROJECT, Command, learnable_split
 from PIL import Image
 
 import data
 import predict
 from errors import InputError
+from tests.conftest import PROJECT, Command, learnable_split
 
 W = np.zeros((784, 10), np.float32)
 for digit in range(10):

@@ -2,21 +2,25 @@
 
 import contextlib
 import dataclasses
+import importlib
 import io
 import pathlib
 import re
 import subprocess
 
 import pytest
-from conftest import PROJECT
 
+import campaigns.faults
 import flags
 import model
+import pages
 import predict
 from benchmarks import results
+from comparison import options
 from extras import export
+from tests.conftest import PROJECT
 
-READMES = {path.name: path.read_text() for path in (PROJECT / "README.md", PROJECT / "README.es.md")}
+READMES = {path.name: path.read_text() for path in pages.READMES.values()}
 PAGES = [*READMES, "docs/softmax.md"]
 
 
@@ -63,18 +67,11 @@ def test_both_languages_show_the_same_commands() -> None:
     assert english == spanish and len(english) >= 6
 
 
-@pytest.mark.parametrize("page", READMES)
-def test_written_blocks_are_what_the_script_writes(page: str, tmp_path: pathlib.Path) -> None:
-    language = {"README.md": "en", "README.es.md": "es"}[page]
-    folder = PROJECT / "benchmarks" / "records"
-    text = READMES[page]
-    table = results.results_table(results.read_records(folder), language)
-    assert f"{table}\n<!-- /results -->" in text
-    assert f"{results.first_table(results.Config().comparison)}\n<!-- /peers -->" in text
-    for name, file in (("output", "main_job.txt"), ("predict", "predict.txt")):
-        assert f"```text\n{(folder / file).read_text()}```\n<!-- /{name} -->" in text
-    for name in ("output", "results", "peers", "predict"):
-        assert len(re.findall(rf"^<!-- {name}: .* -->$", text, re.M)) == 1
+@pytest.mark.parametrize("language", results.TEXTS)
+def test_written_blocks_are_what_the_script_writes(language: str) -> None:
+    text, folder = pages.READMES[language].read_text(), PROJECT / "benchmarks" / "records"
+    for name, content in results.blocks(folder, results.read_records(folder), language).items():
+        assert pages.with_block(text, name, content) == text, "run python benchmarks/results.py"
 
 
 def test_flags_are_those_of_the_program() -> None:
@@ -94,15 +91,25 @@ def test_spanish_table_has_every_flag_with_its_default() -> None:
     assert not english & {text for _, _, text in rows}
 
 
-@pytest.mark.parametrize("page", READMES)
-def test_commands_have_flags_that_exist(page: str) -> None:
-    programs = {"train": flags.Config, "predict": predict.Config, "benchmarks/results": results.Config}
-    commands = re.findall(r"python (train|predict|benchmarks/results)\.py([^`\n]*)", READMES[page])
-    assert len(commands) >= 6
-    for program, arguments in commands:
-        names = {field.name for field in dataclasses.fields(programs[program])}
-        for name in re.findall(r"--(\w+)", arguments):
-            assert name in names or name.removeprefix("no") in names, f"{program}.py has no --{name}"
+def config_of(program: str) -> type:
+    """Returns the class of the flags of a program, as a page writes it: a file, or -m and a module."""
+    if program.startswith("-m "):
+        return importlib.import_module(program.removeprefix("-m ")).Config
+    classes = {"train": flags.Config, "predict": predict.Config, "compare": options.Config}
+    classes |= {"benchmarks/results": results.Config, "campaigns/faults": campaigns.faults.Config}
+    return classes[program.removesuffix(".py")]
+
+
+def test_commands_have_flags_that_exist() -> None:
+    seen = set()
+    for page in (*READMES, *sorted(path.relative_to(PROJECT) for path in (PROJECT / "docs").glob("*.md"))):
+        text = (PROJECT / page).read_text().replace("\\\n", "")
+        for program, arguments in re.findall(r"python ([\w/]+\.py|-m benchmarks\.\w+)([^`\n]*)", text):
+            seen.add(program)
+            names = {field.name for field in dataclasses.fields(config_of(program))}
+            for name in re.findall(r"--(\w+)", arguments.split("&&")[0]):
+                assert name in names or name.removeprefix("no") in names, f"{page}: {program} has no --{name}"
+    assert {"train.py", "predict.py", "compare.py", "campaigns/faults.py", "-m benchmarks.speed"} <= seen
 
 
 @pytest.mark.parametrize("page, heading", [("README.md", "Files"), ("README.es.md", "Archivos")])

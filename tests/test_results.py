@@ -8,8 +8,9 @@ import statistics
 import pytest
 
 import flags
+import pages
 from benchmarks import results
-from errors import InputError
+from errors import InputError, RunError
 
 
 def record_of(seed: int, accuracy: float, us_per_step: float, **changes: object) -> dict:
@@ -46,12 +47,17 @@ def test_table_has_mean_deviation_and_median_of_each_job(language: str) -> None:
         assert fact in note
 
 
-def test_rewrite_changes_its_block_and_nothing_else() -> None:
-    page = "before\n<!-- results: a script -->\nold\nlines\n<!-- /results -->\n<!-- flags: x -->\n<!-- /flags -->\n"
-    once = results.rewrite(page, "results", r"new \1 | line")
+def test_a_written_block_changes_and_nothing_else(tmp_path: pathlib.Path) -> None:
+    page = "before\n<!-- results -->\nold\nlines\n<!-- /results -->\n<!-- flags -->\n<!-- /flags -->\n"
+    path = tmp_path / "page.md"
+    path.write_text(page)
+    pages.rewrite_blocks(path, {"results": r"new \1 | line"})
+    once = path.read_text()
     assert once == page.replace("old\nlines", r"new \1 | line")
-    assert results.rewrite(once, "results", "new") == results.rewrite(page, "results", "new")
-    assert results.rewrite(page, "absent", "new") == page
+    assert pages.with_block(once, "results", "new\n") == pages.with_block(page, "results", "new")
+    with pytest.raises(RunError, match="absent"):
+        pages.rewrite_blocks(path, {"results": "newer", "absent": "new"})
+    assert path.read_text() == once
 
 
 def write(folder: pathlib.Path, *records: dict) -> None:
@@ -69,22 +75,29 @@ def test_records_of_unlike_machines_are_refused(tmp_path: pathlib.Path) -> None:
         results.read_records(tmp_path)
 
 
+def test_a_record_loses_the_paths_of_its_machine_and_nothing_else(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, RECORDS[0])
+    results.without_places(tmp_path / "0.json")
+    kept = json.loads((tmp_path / "0.json").read_text())
+    lost = {"record", "data_dir", "manual_dir"}
+    assert kept["config"] == {name: value for name, value in RECORDS[0]["config"].items() if name not in lost}
+    assert {**kept, "config": 0} == {**RECORDS[0], "config": 0}
+    assert results.results_table([kept], "en") == results.results_table([RECORDS[0]], "en")
+
+
+def test_no_committed_file_holds_a_path_of_a_machine() -> None:
+    for path in (pages.PROJECT / "benchmarks" / "records").iterdir():
+        assert not re.search(r"/(tmp|home|work)/", path.read_text()), path
+    for path in (pages.PROJECT / "docs").rglob("*.md"):
+        assert not re.search(r"/(tmp|home|work)/", path.read_text()), path
+
+
 @pytest.mark.parametrize("content", [None, "", "{}", "[1]"], ids=["none", "empty", "no record", "list"])
 def test_what_is_no_record_is_refused(content: str | None, tmp_path: pathlib.Path) -> None:
     if content is not None:
         (tmp_path / "a.json").write_text(content)
     with pytest.raises(InputError, match="--records="):
         results.read_records(tmp_path)
-
-
-def test_first_table_of_a_comparison(tmp_path: pathlib.Path) -> None:
-    page = tmp_path / "comparison.md"
-    page.write_text("# Title\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\ntext\n\n| c |\n|---|\n")
-    assert results.first_table(str(page)) == "| a | b |\n|---|---|\n| 1 | 2 |"
-    page.write_text("no table")
-    for path in (page, tmp_path / "gone.md", tmp_path):
-        with pytest.raises(InputError, match="--comparison="):
-            results.first_table(str(path))
 
 
 def test_flags_table_has_every_flag_once() -> None:

@@ -1,23 +1,25 @@
 """The program: its plan, its clock, what it shows and records, and its three modes."""
 
+import dataclasses
 import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
 import numpy as np
-import oracle
 import pytest
-from conftest import PROJECT
 
 import data
 import flags
 import report
 import train
-from errors import RunError
+from errors import InputError, RunError
 from ledger import Ledger
+from tests import oracle
+from tests.conftest import PROJECT
 
 
 def config(**changes: object) -> flags.Config:
@@ -223,8 +225,30 @@ def test_help_lists_every_flag_with_its_default(capsys):
         flags.parse(flags.Config, ["train.py", "--help"], "A summary.")
     shown = capsys.readouterr().out
     assert stop.value.code == 0 and "A summary." in shown
-    for name in flags.Config.__dataclass_fields__:
-        assert f"--{name}:" in shown or f"--[no]{name}:" in shown
+    told = dict(re.findall(r"^  --(?:\[no\])?(\w+):(.*?)(?=^  -|\Z)", shown, re.MULTILINE | re.DOTALL))
+    defaults = {field.name: field.default for field in dataclasses.fields(flags.Config)}
+    assert told.keys() == defaults.keys() | {"flagfile", "undefok"}  # these two are absl's
+    for name, default in defaults.items():
+        written = f"'{str(default).lower() if isinstance(default, bool) else default}'"
+        assert re.findall(r"\(default: (.*)\)", told[name]) == ([] if default is None else [written]), name
+
+
+def test_a_record_follows_links_and_the_umask_and_spares_what_is_no_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "real" / "run.json")
+    before = os.umask(0o027)
+    try:
+        report.check_writable("~/link.json")
+        report.write_record("~/link.json", {"steps": 7})
+    finally:
+        os.umask(before)
+    assert link.is_symlink() and json.loads((tmp_path / "real" / "run.json").read_text()) == {"steps": 7}
+    assert (tmp_path / "real" / "run.json").stat().st_mode & 0o777 == 0o640
+    for path in ("/dev/null", str(tmp_path)):
+        with pytest.raises(InputError, match=f"--record={path}: must be a file.*no regular file"):
+            report.check_writable(path)
 
 
 @pytest.mark.parametrize(
