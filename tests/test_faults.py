@@ -1,10 +1,12 @@
 """Damaged, missing and read-only data: found, said in one line, and repaired where that can be."""
 
+import errno
 import pathlib
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import data
 import errors
@@ -97,6 +99,29 @@ def test_what_a_killed_preparation_left_is_removed_by_the_next(tmp_path: pathlib
         with pytest.raises(BlockingIOError):
             files.locked(folder / ".lock", wait=False)
     assert sorted(path.name for path in folder.rglob("*")) == [".lock", "3.0.1"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space"), MemoryError(), tf.errors.ResourceExhaustedError(None, None, "No space")],
+    ids=["disk", "memory", "tensorflow"],
+)
+def test_a_full_disk_while_decoding_is_not_called_damage(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, error: Exception
+) -> None:
+    import prepare
+
+    def full(*_: object) -> None:
+        raise error
+
+    kept = tmp_path / "mnist" / "3.0.1"
+    kept.mkdir(parents=True)
+    (kept / "prepared").write_text("by tfds")
+    monkeypatch.setattr(prepare, "_decode", full)
+    with pytest.raises(errors.RunError, match="--data_dir: cannot prepare"):
+        prepare.decoded_file("mnist", tmp_path, data.ARCHIVES / "mnist", 0)
+    assert "damaged" not in capsys.readouterr().err
+    assert (kept / "prepared").read_text() == "by tfds"
 
 
 def test_a_data_dir_that_cannot_be_written_is_one_line(run_train: Command, tmp_path: pathlib.Path) -> None:
