@@ -43,6 +43,36 @@ def test_no_flipped_bit_of_a_decoded_file_is_read_as_other_data(tmp_path: pathli
     assert found_damage > len(damaged_bytes) / 2
 
 
+@pytest.mark.parametrize(
+    ("error", "words"), [(MemoryError(), "--input=stream needs less"), (OSError(errno.EACCES, "denied"), "denied")]
+)
+def test_no_memory_and_no_rights_are_not_called_damage(
+    tiny_data_dir: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    error: Exception,
+    words: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(data.ondisk, "load", fail)
+    with pytest.raises(errors.RunError, match=words):
+        data.load("mnist", str(tiny_data_dir))
+    assert "damaged" not in capsys.readouterr().err
+
+
+def test_a_new_file_that_cannot_be_read_back_is_one_line(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import prepare
+
+    (tmp_path / data.DECODED).write_text("not an archive")
+    monkeypatch.setattr(prepare, "decoded_file", lambda *_: tmp_path / data.DECODED)
+    with pytest.raises(errors.RunError, match="cannot read what was just written: .*decoded.npz"):
+        data.load("mnist", str(tmp_path))
+
+
 @pytest.fixture
 def archives(tmp_path: pathlib.Path) -> pathlib.Path:
     """Copies of the project's archives of MNIST."""
