@@ -69,7 +69,7 @@ def test_a_new_file_that_cannot_be_read_back_is_one_line(
 
     (tmp_path / data.DECODED).write_text("not an archive")
     monkeypatch.setattr(prepare, "decoded_file", lambda *_: tmp_path / data.DECODED)
-    with pytest.raises(errors.RunError, match="cannot read what was just written: .*decoded.npz"):
+    with pytest.raises(errors.RunError, match=r"cannot read what was just written: .*decoded\.npz"):
         data.load("mnist", str(tmp_path))
 
 
