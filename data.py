@@ -138,6 +138,8 @@ def chunks(split: Split, rows: int = 5_000) -> list[tuple[tf.Tensor, tf.Tensor]]
 class Source:
     """Training examples as blocks of batches; each of its kinds also has `deliver` and `block`."""
 
+    order = "whole"  # an epoch is shuffled as a whole, not in buffers
+
     def __init__(self, num_examples: int, batch_size: int):
         self.num_examples, self.batch_size = num_examples, batch_size
         self.steps_per_epoch = -(-num_examples // batch_size)

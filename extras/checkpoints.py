@@ -26,7 +26,7 @@ SAME = ("dataset", "batch_size", "lr", "seed", "shuffle", "loss_reduction")  # f
 NAME, WHOLE = "step", (".index", ".data-00000-of-00001")
 PART = re.compile(NAME + r"-(\d+)(_temp.*|\.index.*|\.data.*|\.tmp.*)|checkpoint\.tmp.*|\.checkpoint\..*")
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # what tf.train.Checkpoint appends to a name
-ROUNDING = ("mode", "device", "tf32")  # flags: another value may end with other last bits
+ROUNDING = ("mode", "device", "tf32", "strategy", "replicas")  # flags: another value may end with other last bits
 
 
 class Extra(Observer):
@@ -86,7 +86,7 @@ class Extra(Observer):
     def _run(self) -> dict[str, Any]:
         """Returns what makes this run this run."""
         flags = {name: getattr(self.trainer.config, name) for name in SAME + ROUNDING}
-        return flags | {"images_crc32": self.trainer.dataset.images_crc32}
+        return flags | {"images_crc32": self.trainer.dataset.images_crc32, "order": self.trainer.source.order}
 
     def _resume(self) -> int | None:
         """Puts the newest whole checkpoint into the trainer and returns its step; None without one."""
@@ -108,12 +108,17 @@ class Extra(Observer):
     def _check(self, kept: Mapping[str, Any], step: int) -> None:
         """Raises InputError unless the checkpoint is of this run, and says what may change its last bits."""
         for name, value in self._run().items():
-            if value == kept[name]:
+            if value == kept.get(name, value):
                 continue
             if name in ROUNDING:
                 print(f"--{name}={value}, before --{name}={kept[name]}: the last bits may differ", file=sys.stderr)
                 continue
-            flag, was = (f"--{name}={value}", f"--{name}={kept[name]}") if name in SAME else ("data", "other images")
+            flag, was = f"--{name}={value}", f"--{name}={kept[name]}"
+            if name == "images_crc32":
+                flag, was = "data", "other images"
+            if name == "order":
+                other = "memory" if value == "buffers" else "stream"
+                flag, was = f"--input={self.trainer.config.input}", f"another order of the examples, --input={other}"
             raise InputError(
                 f"{flag}: the run kept in --checkpoint_dir={self.folder} has {was}; "
                 "go on with that, or give another folder"
