@@ -25,7 +25,8 @@ def decoded_file(name: str, root: pathlib.Path, archives: pathlib.Path, most_byt
     """Returns the decoded file of a dataset below `root`, made now unless another process has just made it.
 
     Raises InputError when there is no such dataset of images and labels, its archives cannot be had or are damaged,
-    or the folder cannot be written; RunError when the disk or memory is full. What was there is replaced only by what is whole.
+    or the folder cannot be written; RunError when the disk or memory is full. What was there is replaced only by what
+    is whole.
     """
     tfds.disable_progress_bar()
     full_name = f"{name}:{data.VERSIONS[name]}" if name in data.VERSIONS else name
