@@ -145,9 +145,11 @@ class Campaign:
         if done.returncode:
             raise RunError(f"the run for the cost of checkpoints failed: {done.stderr.strip()}")
         record = json.loads(place.record.read_text())
-        spent, training = record["checkpoints"]["seconds"], record["seconds"]["train"]
-        shown = f"{record['checkpoints']['written']} took {spent:.3f} s, {record['steps']:,} steps {training:.3f} s"
-        yield Outcome("checkpoints at the default interval take at most 2 %", spent <= 0.02 * training, shown)
+        cost, training = record["checkpoints"], record["seconds"]["train"]
+        spent, first = cost["seconds"] - cost["seconds_at_start"], cost["seconds_at_start"]
+        shown = f"{cost['written'] - 1} took {spent:.3f} s and the first, at the start, {first:.3f} s"
+        shown += f"; {record['steps']:,} steps took {training:.3f} s"
+        yield Outcome("checkpoints at the default interval take at most 2 %, but for the first", spent <= 0.02 * training, shown)
 
     def disks(self) -> Iterator[Outcome]:
         """Full and read-only disks, where this user may make some."""

@@ -15,7 +15,7 @@ import tensorflow as tf
 import stopping
 from errors import InputError, RunError, reason
 from extras import Observer
-from files import locked, writable_folder, write_atomically
+from files import locked, synced, writable_folder, write_atomically
 
 if TYPE_CHECKING:
     from train import Block, Trainer
@@ -52,18 +52,16 @@ class Extra(Observer):
         self.manager = tf.train.CheckpointManager(checkpoint, self.folder, KEEP, checkpoint_name=NAME)
         self.cost = {"written": 0, "seconds": 0.0}
         self._save()  # a new run's first: it takes 40 ms more than the others, and a full disk is better found now
+        self.cost["seconds_at_start"] = self.cost["seconds"]
 
     def after_block(self, block: "Block", losses: np.ndarray) -> None:
         if block.stop % self.trainer.config.checkpoint_every == 0 or stopping.asked():
-            began = time.perf_counter()
             self._save()
-            self.cost["seconds"] += time.perf_counter() - began
-            self.cost["written"] += 1
 
     def after_run(self, record: dict[str, Any]) -> None:
-        """Keeps the end, and puts into the record what the checkpoints before it took."""
-        record["checkpoints"] = self.cost
+        """Keeps the end, and puts into the record what all checkpoints took, and what the first of a new run did."""
         self._save()
+        record["checkpoints"] = self.cost
         self.lock.close()
 
     def _save(self) -> None:
@@ -71,10 +69,12 @@ class Extra(Observer):
         step = self.trainer.step
         if step == self.saved_step:
             return
+        began = time.perf_counter()
         figures = {name: getattr(self.trainer, name) for name in FIGURES}
         self.state.assign(json.dumps({"figures": figures, "run": self._run()}))
         try:
             self.manager.save(checkpoint_number=step)
+            synced(*(f"{self._path(step)}{suffix}" for suffix in WHOLE), self.folder)  # TensorFlow leaves it to the system
         except (tf.errors.OpError, OSError) as error:
             self._remove_parts()
             raise RunError(
@@ -82,6 +82,8 @@ class Extra(Observer):
                 "The checkpoints before it are kept: make room and start again"
             ) from None
         self.saved_step = step
+        self.cost["seconds"] += time.perf_counter() - began
+        self.cost["written"] += 1
 
     def _run(self) -> dict[str, Any]:
         """Returns what makes this run this run."""

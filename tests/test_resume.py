@@ -37,7 +37,8 @@ def test_more_epochs_go_on_and_the_newest_three_are_kept(
     run_here: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
 ) -> None:
     kept = f"--checkpoint_dir={tmp_path / 'kept'}"
-    run_here(*SHORT, kept, "--checkpoint_every=40")
+    cost = run_here(*SHORT, kept, "--checkpoint_every=40")["checkpoints"]
+    assert cost["written"] == 6 and 0 < cost["seconds_at_start"] < cost["seconds"]  # 0, 40, 80, 120, 160, 190
     names = sorted(path.name for path in (tmp_path / "kept").glob("*.index"))
     assert names == ["step-120.index", "step-160.index", "step-190.index"]
     more = run_here(*SHORT, "--epochs=3", kept)
