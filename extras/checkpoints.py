@@ -74,7 +74,7 @@ class Extra(Observer):
         self.state.assign(json.dumps({"figures": figures, "run": self._run()}))
         try:
             self.manager.save(checkpoint_number=step)
-            synced(*(f"{self._path(step)}{suffix}" for suffix in WHOLE), self.folder)  # TensorFlow leaves it to the system
+            synced(*(f"{self._path(step)}{suffix}" for suffix in WHOLE), self.folder)  # TensorFlow does not wait
         except (tf.errors.OpError, OSError) as error:
             self._remove_parts()
             raise RunError(

@@ -2,6 +2,7 @@
 
 import errno
 import pathlib
+import subprocess
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow as tf
 import data
 import errors
 import files
-from campaigns import runs
+from campaigns import faults, runs
 from tests.conftest import Command
 
 Run = Callable[..., dict]
@@ -172,3 +173,16 @@ def test_a_run_killed_three_times_ends_with_the_weights_of_one_never_killed(
     for seconds in (0.6, 0.9):
         killed.killed_run("training,", seconds, "--epochs=30")
     assert killed.whole_after(killed.run("--epochs=30"), unbroken.weights()) == ""
+
+
+def test_a_skipped_fault_is_not_counted_as_held() -> None:
+    outcomes = [runs.Outcome("one", held, "") for held in (True, True, False, None)]
+    assert faults.counted(outcomes) == "2 of 3 held, 1 skipped"
+    text = faults.document([], outcomes[2:], faults.Config(), 1.0)
+    assert "| one | NO |" in text and "| one | skipped |" in text
+
+
+def test_no_folder_of_the_machine_gets_into_the_document(tmp_path: pathlib.Path) -> None:
+    place = runs.Place(tmp_path / "kill_1")
+    done = subprocess.CompletedProcess([], 1, "", f"{tmp_path}/other: {place.folder}/data in {runs.PROJECT}/x")
+    assert place.whole_after(done, "") == "exit 1: /other: /kill_1/data in /x"
