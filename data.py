@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 import ondisk
-from errors import InputError
+from errors import InputError, RunError, of_the_system, reason
 
 if TYPE_CHECKING:
     from train import Block
@@ -74,6 +74,7 @@ def load(
 
     Raises:
       InputError: the dataset cannot be had, or a folder or archive is not as it must be.
+      RunError: its file cannot be read, for want of memory or of rights, or right after it was written.
     """
     if not re.fullmatch(NAME, name):
         raise InputError(f"--dataset={name}: must be a name of tfds such as mnist, emnist/letters or mnist:3.0.1")
@@ -85,7 +86,11 @@ def load(
     import prepare
 
     archives = pathlib.Path(manual_dir or ARCHIVES / re.split("[/:]", name)[0])
-    return read_decoded(name, prepare.decoded_file(name, root, archives, most_bytes), most_bytes)
+    decoded = prepare.decoded_file(name, root, archives, most_bytes)
+    try:
+        return read_decoded(name, decoded, most_bytes)
+    except ValueError as error:
+        raise RunError(f"--data_dir: cannot read what was just written: {error}; check the disk") from None
 
 
 def decoded_files(name: str, root: pathlib.Path) -> list[pathlib.Path]:
@@ -94,7 +99,7 @@ def decoded_files(name: str, root: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read_decoded(name: str, decoded: pathlib.Path, most_bytes: float = math.inf) -> Dataset:
-    """Returns the dataset kept in `decoded`; raises ValueError if the file is not whole.
+    """Returns the dataset kept in `decoded`; raises ValueError if the file is not whole, RunError if it may be.
 
     zip's CRC-32 tells for what is read into memory, zip's directory, which ends the file, for what is not.
     """
@@ -105,7 +110,11 @@ def read_decoded(name: str, decoded: pathlib.Path, most_bytes: float = math.inf)
             class_names = np.asarray(arrays["class_names"]).tolist()
             image_shape = tuple(np.asarray(arrays["image_shape"]).tolist())
             crc32 = arrays.getinfo("train_images.npy").CRC
+    except MemoryError:
+        raise RunError(f"{decoded}: does not fit into memory; --input=stream needs less memory") from None
     except Exception as error:  # a flipped bit can make zipfile and NumPy raise anything
+        if of_the_system(error):
+            raise RunError(f"{decoded}: cannot be read: {reason(error)}") from None
         raise ValueError(f"{decoded}: {error}") from error
     cut = len(labels) // VALIDATION_SHARE
     # A copy, so that the training images are free to go once the device has them.
@@ -128,6 +137,8 @@ def chunks(split: Split, rows: int = 5_000) -> list[tuple[tf.Tensor, tf.Tensor]]
 
 class Source:
     """Training examples as blocks of batches; each of its kinds also has `deliver` and `block`."""
+
+    order = "whole"  # an epoch is shuffled as a whole, not in buffers
 
     def __init__(self, num_examples: int, batch_size: int):
         self.num_examples, self.batch_size = num_examples, batch_size

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import stopping
 from errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def quiet() -> Iterator[None]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     saved = os.dup(2)
+    stopping.speak_on(saved)
     with tempfile.TemporaryFile() as notices:
         os.dup2(notices.fileno(), 2)
         try:
@@ -38,6 +40,7 @@ def quiet() -> Iterator[None]:
             raise
         finally:
             os.dup2(saved, 2)
+            stopping.speak_on(2)
             os.close(saved)
 
 

@@ -1,10 +1,14 @@
 """What a user can get wrong, and what can go wrong in a run: one line each, never a traceback."""
 
 import contextlib
+import errno
 import os
 import re
 import sys
 from collections.abc import Callable
+
+# What a damaged file cannot raise: a full disk, and rights.
+OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class InputError(Exception):
@@ -32,6 +36,12 @@ def reason(error: BaseException) -> str:
     words = getattr(error, "strerror", None) or getattr(error, "message", None) or error
     words = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", str(words))  # TensorFlow's names of nodes
     return " ".join(words.split()) or type(error).__name__
+
+
+def of_the_system(error: BaseException) -> bool:
+    """Says whether memory, a disk or rights are to blame for an error, not the content of a file."""
+    tensorflows = type(error).__name__ in ("ResourceExhaustedError", "PermissionDeniedError")
+    return isinstance(error, MemoryError) or tensorflows or getattr(error, "errno", None) in OF_THE_SYSTEM
 
 
 def exit_with_one_line(main: Callable[[], int | None]) -> None:

@@ -30,6 +30,16 @@ def write_atomically(path: pathlib.Path, write: Callable[[BinaryIO], object]) ->
             raise
 
 
+def synced(*paths: str | pathlib.Path) -> None:
+    """Returns once files and folders are on the disk, so that a power cut does not take them."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
     """Returns the folder that `flag` names, made if need be; raises InputError unless a file can be written to it."""
     folder = pathlib.Path(path).expanduser()

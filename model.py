@@ -34,6 +34,12 @@ class SoftmaxRegression(tf.Module):
         self.W_transposed.assign(tf.transpose(W))
         self.b.assign(b)
 
+    def is_finite(self) -> bool:
+        """Says whether no image can make a logit overflow."""
+        with np.errstate(over="ignore"):  # pixels are at most 1, so that this bounds a class's logit
+            bounds = np.abs(self.W_transposed.numpy()).sum(axis=1) + np.abs(self.b.numpy())
+        return bool(np.isfinite(bounds).all())
+
     def logits(self, x: tf.Tensor) -> tf.Tensor:
         """Returns x @ W + b [batch, classes] for x [batch, features] float32."""
         # Computed as (Wᵀxᵀ + b)ᵀ: `cross_entropy` undoes the outer transpose, and XLA then drops both.

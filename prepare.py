@@ -17,7 +17,7 @@ from tensorflow_datasets.core.download import checksums, resource
 import catalog
 import data
 import decoded
-from errors import InputError, RunError, reason
+from errors import InputError, RunError, of_the_system, reason
 from files import locked, writable_folder, write_atomically
 
 
@@ -25,7 +25,8 @@ def decoded_file(name: str, root: pathlib.Path, archives: pathlib.Path, most_byt
     """Returns the decoded file of a dataset below `root`, made now unless another process has just made it.
 
     Raises InputError when there is no such dataset of images and labels, its archives cannot be had or are damaged,
-    or the folder cannot be written; RunError when the disk is full. What was there is replaced only by what is whole.
+    or the folder cannot be written; RunError when the disk or memory is full. What was there is replaced only by what
+    is whole.
     """
     tfds.disable_progress_bar()
     full_name = f"{name}:{data.VERSIONS[name]}" if name in data.VERSIONS else name
@@ -33,7 +34,9 @@ def decoded_file(name: str, root: pathlib.Path, archives: pathlib.Path, most_byt
         folder = pathlib.Path(catalog.builder(full_name, root).data_dir)
     except InputError:
         raise
-    except Exception:  # what is prepared is damaged
+    except Exception as error:  # what is prepared is damaged
+        if of_the_system(error):
+            raise RunError(f"--data_dir: cannot read what is prepared in {root}: {reason(error)}") from None
         folder = root / catalog.builder(full_name, root / "empty").data_path.relative_to(root / "empty")
     with _scratch(folder.parent) as scratch:
         with contextlib.suppress(ValueError):
@@ -69,7 +72,7 @@ def _scratch(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         scratch.mkdir()
         try:
             yield scratch
-        except (OSError, tf.errors.OpError) as error:
+        except (OSError, MemoryError, tf.errors.OpError) as error:
             raise RunError(f"--data_dir: cannot prepare {folder}: {reason(error)}") from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -84,6 +87,8 @@ def _decode_prepared(full_name: str, folder: pathlib.Path, root: pathlib.Path) -
     except InputError:
         raise
     except Exception as error:  # a flipped bit can make tfds raise anything
+        if of_the_system(error):
+            raise
         _say(f"{folder} is damaged ({type(error).__name__}): preparing {full_name.partition(':')[0]} again")
         return False
     return True

@@ -12,10 +12,11 @@ SHOW_CURSOR = b"\x1b[?25h"  # the live line hides it
 
 
 class _State:
-    """Whether a signal may wait for the end of a block, and the one that waits."""
+    """Whether a signal may wait for the end of a block, the one that waits, and the descriptor of stderr."""
 
     deferring = False
     waiting: int | None = None
+    stderr = 2
 
 
 def install() -> None:
@@ -35,18 +36,25 @@ def _leave(number: int) -> NoReturn:
     """Ends the process as SIGKILL would, so that no library can turn it into a traceback or wait for threads."""
     if os.isatty(1):
         os.write(1, SHOW_CURSOR)
-    os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())
+    os.write(_State.stderr, f"stopped by {signal.Signals(number).name}\n".encode())
     os._exit(128 + number)
 
 
 @contextlib.contextmanager
 def at_block_ends() -> Iterator[None]:
-    """Inside, a first signal only makes `asked` true."""
+    """Inside, a first signal only makes `asked` true; one that nobody asked about ends the process at the end."""
     _State.deferring = True
     try:
         yield
     finally:
         _State.deferring = False
+    if _State.waiting is not None:
+        _leave(_State.waiting)
+
+
+def speak_on(descriptor: int) -> None:
+    """Says where stderr is, for while something else has its place."""
+    _State.stderr = descriptor
 
 
 def asked() -> bool:

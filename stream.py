@@ -39,6 +39,8 @@ class Streamed(data.Source):
         self.split, self.seed, self.shuffle = split, seed, shuffle
         self.shard_rows = max(1, shard_bytes // split.images.row_bytes)
         self.buffer_shards = max(1, buffer_bytes // shard_bytes)
+        self.num_shards = -(-self.num_examples // self.shard_rows)
+        self.order = "buffers" if shuffle and self.num_shards > self.buffer_shards else "whole"
 
     def deliver(self, blocks: "Sequence[Block]") -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
         """Yields what `block` needs for each of `blocks`, which follow one another, made while the last one trains."""
@@ -73,11 +75,10 @@ class Streamed(data.Source):
         """Yields (shards, order of their rows) of each buffer from step `start` on, without end."""
         first_epoch, step = divmod(start, self.steps_per_epoch)
         skip = step * self.batch_size
-        num_shards = -(-self.num_examples // self.shard_rows)
-        cuts = range(0, num_shards, self.buffer_shards)
+        cuts = range(0, self.num_shards, self.buffer_shards)
         for epoch in itertools.count(first_epoch):
             # Shards are shuffled with a key that no buffer has. One buffer has them all, whatever their order.
-            order = data.epoch_order(num_shards, self.seed, epoch, self.shuffle and len(cuts) > 1, part=len(cuts))
+            order = data.epoch_order(self.num_shards, self.seed, epoch, self.shuffle and len(cuts) > 1, part=len(cuts))
             for part, cut in enumerate(cuts):
                 shards = np.sort(order[cut : cut + self.buffer_shards])
                 num_rows = sum(len(self._rows(shard)) for shard in shards)

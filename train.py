@@ -143,7 +143,7 @@ class Trainer:
     def train(self, line: report.LiveLine) -> None:
         """Takes the steps, block by block, and evaluates where the plan says so; stops at --target_accuracy.
 
-        Raises RunError when a loss is not finite.
+        Raises RunError when a loss is not finite or the weights overflow.
         """
         for block in self.blocks:
             with self.ledger("train"):
@@ -171,13 +171,15 @@ class Trainer:
     def _account_for(self, block: Block, losses: "np.ndarray") -> None:
         for step, loss in enumerate(losses.tolist(), block.start + 1):
             if not math.isfinite(loss):
-                raise RunError(
-                    f"the loss is {loss} at step {step:,} with --lr={self.config.lr:g}: "
-                    "try a smaller --lr, or --loss_reduction=mean"
-                )
+                raise self._diverged(f"the loss is {loss} at step {step:,}")
+        if not self.model.is_finite():  # a loss is taken before its step: that of the last step shows in the weights
+            raise self._diverged(f"the weights overflow after step {block.stop:,}")
         steps, batch = self.source.shape(block.start, block.stop)
         self.step, self.examples = block.stop, self.examples + steps * batch
         self.loss = float(losses.mean()) / (batch if self.config.loss_reduction == "sum" else 1)
+
+    def _diverged(self, found: str) -> RunError:
+        return RunError(f"{found} with --lr={self.config.lr:g}: try a smaller --lr, or --loss_reduction=mean")
 
     def accuracy(self, examples: "Iterable[tuple[tf.Tensor, tf.Tensor]]") -> float:
         """Returns the share of chunks (images, labels) that are given their label: all counted, divided once."""

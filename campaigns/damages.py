@@ -34,20 +34,14 @@ def repaired(
     done = place.run()
     said = next((line for line in done.stderr.splitlines() if "damaged" in line), "")
     wrong = place.whole_after(done, expected) or ("" if said else "nothing said")
-    return Outcome(f"{damage.__name__} {path.name}", not wrong, wrong or shortened(said, place))
+    return Outcome(f"{damage.__name__} {path.name}", not wrong, wrong or place.shortened(said))
 
 
 def refused(fault: str, done: subprocess.CompletedProcess, place: Place, code: int, words: str) -> Outcome:
     """Judges a run that must end with `code` and one line on stderr that has `words` and no traceback."""
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     held = done.returncode == code and len(lines) == 1 and words in lines[0] and "Traceback" not in done.stderr
-    wrong = f"exit {done.returncode}: {done.stderr.strip()[-300:]}"
-    return Outcome(fault, held, shortened(lines[0], place) if held else wrong)
-
-
-def shortened(line: str, place: Place) -> str:
-    """Returns `line` without the temporary folder's name."""
-    return line.replace(str(place.folder.parent), "").replace(str(PROJECT), "")
+    return Outcome(fault, held, place.shortened(lines[0]) if held else place.failure(done))
 
 
 def damaged_archive(place: Place, damage: Callable[[pathlib.Path], None]) -> Outcome:

@@ -21,6 +21,7 @@ from campaigns import damages
 from campaigns.runs import FLAGS, PROJECT, Outcome, Place, linked
 from errors import RunError, exit_with_one_line
 
+HELD = {True: "yes", False: "NO", None: "skipped"}
 DOCUMENT = PROJECT / "docs" / "reliability.md"
 
 
@@ -145,17 +146,27 @@ class Campaign:
         if done.returncode:
             raise RunError(f"the run for the cost of checkpoints failed: {done.stderr.strip()}")
         record = json.loads(place.record.read_text())
-        spent, training = record["checkpoints"]["seconds"], record["seconds"]["train"]
-        shown = f"{record['checkpoints']['written']} took {spent:.3f} s, {record['steps']:,} steps {training:.3f} s"
-        yield Outcome("checkpoints at the default interval take at most 2 %", spent <= 0.02 * training, shown)
+        cost, training = record["checkpoints"], record["seconds"]["train"]
+        spent, first = cost["seconds"] - cost["seconds_at_start"], cost["seconds_at_start"]
+        shown = f"{cost['written'] - 1} took {spent:.3f} s and the first, at the start, {first:.3f} s"
+        shown += f"; {record['steps']:,} steps took {training:.3f} s"
+        fault = "checkpoints at the default interval, but for the first, take at most 2 %"
+        yield Outcome(fault, spent <= 0.02 * training, shown)
 
     def disks(self) -> Iterator[Outcome]:
         """Full and read-only disks, where this user may make some."""
         try:
             yield from damages.full_disks(self.folder, self.decoded, self.expected)
             yield from damages.read_only_folders(self.folder, self.decoded, self.expected)
-        except (OSError, subprocess.CalledProcessError) as error:
-            yield Outcome("full and read-only disks", True, f"skipped: mounting one needs root ({error})")
+        except (OSError, subprocess.CalledProcessError):
+            yield Outcome("full and read-only disks", None, "skipped: mounting one failed, which needs root")
+
+
+def counted(outcomes: list[Outcome]) -> str:
+    """Returns how many of those that were tried held, and how many were not tried."""
+    tried = [outcome for outcome in outcomes if outcome.held is not None]
+    skipped = len(outcomes) - len(tried)
+    return f"{sum(o.held for o in tried)} of {len(tried)} held" + (f", {skipped} skipped" if skipped else "")
 
 
 def document(kills: list[Outcome], others: list[Outcome], config: Config, seconds: float) -> str:
@@ -177,9 +188,9 @@ def document(kills: list[Outcome], others: list[Outcome], config: Config, second
     for name in [phase.name for phase in PHASES] + ["all"]:
         of_phase = [kill for kill in kills if name in (kill.fault, "all")]
         lines.append(f"| {name} | {len(of_phase)} | {sum(kill.held for kill in of_phase)} |")
-    lines += ["", "## Other faults", "", f"{sum(o.held for o in others)} of {len(others)} held.", ""]
+    lines += ["", "## Other faults", "", f"{counted(others)}.", ""]
     lines += ["| fault | held | what was shown |", "|---|---|---|"]
-    lines += [f"| {o.fault} | {'yes' if o.held else 'NO'} | {o.shown.replace('|', '/')} |" for o in others]
+    lines += [f"| {o.fault} | {HELD[o.held]} | {o.shown.replace('|', '/')} |" for o in others]
     return "\n".join(lines) + "\n"
 
 
@@ -192,14 +203,14 @@ def main() -> int:
         others: list[Outcome] = []
         if not config.only_kills:
             for outcome in campaign.others():
-                print(f"{'held' if outcome.held else 'FAILED'}: {outcome.fault}: {outcome.shown}", flush=True)
+                print(f"{outcome.fault}: held: {HELD[outcome.held]}: {outcome.shown}", flush=True)
                 others.append(outcome)
         kills = campaign.kills()
     print(f"{sum(kill.held for kill in kills)} of {len(kills)} kills held")
     if not config.only_kills:
         text = document(kills, others, config, time.perf_counter() - began).replace(folder, "")
         files.write_atomically(DOCUMENT, lambda file: file.write(text.encode()))
-    return int(not all(outcome.held for outcome in kills + others))
+    return int(any(outcome.held is False for outcome in kills + others))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -20,7 +22,7 @@ class Outcome:
     """One fault: what was done, whether all that was promised held, and the line or state that shows it."""
 
     fault: str
-    held: bool
+    held: bool | None  # None: skipped
     shown: str
 
 
@@ -70,14 +72,26 @@ class Place:
         """Returns weights_sha256 of the record."""
         return json.loads(self.record.read_text())["weights_sha256"]
 
+    def shortened(self, text: str) -> str:
+        """Returns `text` without the names of this machine's folders."""
+        for folder in (self.folder.parent, PROJECT, tempfile.gettempdir()):
+            text = text.replace(str(folder), "")
+        return re.sub(r"/faults\.\w+", "", text)
+
+    def failure(self, done: subprocess.CompletedProcess) -> str:
+        """Returns the code and the end of stderr of a run."""
+        return f"exit {done.returncode}: {self.shortened(done.stderr.strip())[-300:]}"
+
     def leftovers(self) -> list[str]:
         """Returns the names of half-written files and folders."""
-        return sorted(str(path) for pattern in LEFTOVERS for path in self.folder.rglob(pattern))
+        return sorted(
+            str(path.relative_to(self.folder)) for pattern in LEFTOVERS for path in self.folder.rglob(pattern)
+        )
 
     def whole_after(self, done: subprocess.CompletedProcess, expected: str) -> str:
         """Returns what is wrong after a run that should have ended like the reference; an empty string if nothing."""
         if done.returncode:
-            return f"exit {done.returncode}: {done.stderr.strip()[-300:]}"
+            return self.failure(done)
         if self.weights() != expected:
             return "other weights"
         if not (self.export / "saved_model.pb").exists():

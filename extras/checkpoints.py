@@ -15,7 +15,7 @@ import tensorflow as tf
 import stopping
 from errors import InputError, RunError, reason
 from extras import Observer
-from files import locked, writable_folder, write_atomically
+from files import locked, synced, writable_folder, write_atomically
 
 if TYPE_CHECKING:
     from train import Block, Trainer
@@ -26,7 +26,7 @@ SAME = ("dataset", "batch_size", "lr", "seed", "shuffle", "loss_reduction")  # f
 NAME, WHOLE = "step", (".index", ".data-00000-of-00001")
 PART = re.compile(NAME + r"-(\d+)(_temp.*|\.index.*|\.data.*|\.tmp.*)|checkpoint\.tmp.*|\.checkpoint\..*")
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # what tf.train.Checkpoint appends to a name
-ROUNDING = ("mode", "device", "tf32")  # flags: another value may end with other last bits
+ROUNDING = ("mode", "device", "tf32", "strategy", "replicas")  # flags: another value may end with other last bits
 
 
 class Extra(Observer):
@@ -52,18 +52,16 @@ class Extra(Observer):
         self.manager = tf.train.CheckpointManager(checkpoint, self.folder, KEEP, checkpoint_name=NAME)
         self.cost = {"written": 0, "seconds": 0.0}
         self._save()  # a new run's first: it takes 40 ms more than the others, and a full disk is better found now
+        self.cost["seconds_at_start"] = self.cost["seconds"]
 
     def after_block(self, block: "Block", losses: np.ndarray) -> None:
         if block.stop % self.trainer.config.checkpoint_every == 0 or stopping.asked():
-            began = time.perf_counter()
             self._save()
-            self.cost["seconds"] += time.perf_counter() - began
-            self.cost["written"] += 1
 
     def after_run(self, record: dict[str, Any]) -> None:
-        """Keeps the end, and puts into the record what the checkpoints before it took."""
-        record["checkpoints"] = self.cost
+        """Keeps the end, and puts into the record what all checkpoints took, and what the first of a new run did."""
         self._save()
+        record["checkpoints"] = self.cost
         self.lock.close()
 
     def _save(self) -> None:
@@ -71,10 +69,12 @@ class Extra(Observer):
         step = self.trainer.step
         if step == self.saved_step:
             return
+        began = time.perf_counter()
         figures = {name: getattr(self.trainer, name) for name in FIGURES}
         self.state.assign(json.dumps({"figures": figures, "run": self._run()}))
         try:
             self.manager.save(checkpoint_number=step)
+            synced(*(f"{self._path(step)}{suffix}" for suffix in WHOLE), self.folder)  # TensorFlow does not wait
         except (tf.errors.OpError, OSError) as error:
             self._remove_parts()
             raise RunError(
@@ -82,11 +82,13 @@ class Extra(Observer):
                 "The checkpoints before it are kept: make room and start again"
             ) from None
         self.saved_step = step
+        self.cost["seconds"] += time.perf_counter() - began
+        self.cost["written"] += 1
 
     def _run(self) -> dict[str, Any]:
         """Returns what makes this run this run."""
         flags = {name: getattr(self.trainer.config, name) for name in SAME + ROUNDING}
-        return flags | {"images_crc32": self.trainer.dataset.images_crc32}
+        return flags | {"images_crc32": self.trainer.dataset.images_crc32, "order": self.trainer.source.order}
 
     def _resume(self) -> int | None:
         """Puts the newest whole checkpoint into the trainer and returns its step; None without one."""
@@ -108,12 +110,17 @@ class Extra(Observer):
     def _check(self, kept: Mapping[str, Any], step: int) -> None:
         """Raises InputError unless the checkpoint is of this run, and says what may change its last bits."""
         for name, value in self._run().items():
-            if value == kept[name]:
+            if value == kept.get(name, value):
                 continue
             if name in ROUNDING:
                 print(f"--{name}={value}, before --{name}={kept[name]}: the last bits may differ", file=sys.stderr)
                 continue
-            flag, was = (f"--{name}={value}", f"--{name}={kept[name]}") if name in SAME else ("data", "other images")
+            flag, was = f"--{name}={value}", f"--{name}={kept[name]}"
+            if name == "images_crc32":
+                flag, was = "data", "other images"
+            if name == "order":
+                other = "memory" if value == "buffers" else "stream"
+                flag, was = f"--input={self.trainer.config.input}", f"another order of the examples, --input={other}"
             raise InputError(
                 f"{flag}: the run kept in --checkpoint_dir={self.folder} has {was}; "
                 "go on with that, or give another folder"

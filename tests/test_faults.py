@@ -1,15 +1,18 @@
 """Damaged, missing and read-only data: found, said in one line, and repaired where that can be."""
 
+import errno
 import pathlib
+import subprocess
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import data
 import errors
 import files
-from campaigns import runs
+from campaigns import faults, runs
 from tests.conftest import Command
 
 Run = Callable[..., dict]
@@ -39,6 +42,36 @@ def test_no_flipped_bit_of_a_decoded_file_is_read_as_other_data(tmp_path: pathli
                 np.testing.assert_array_equal(getattr(read, split).labels, getattr(original, split).labels)
             assert (read.class_names, read.image_shape) == (original.class_names, original.image_shape)
     assert found_damage > len(damaged_bytes) / 2
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(MemoryError(), "--input=stream needs less"), (OSError(errno.EACCES, "denied"), "denied")]
+)
+def test_no_memory_and_no_rights_are_not_called_damage(
+    tiny_data_dir: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    error: Exception,
+    words: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(data.ondisk, "load", fail)
+    with pytest.raises(errors.RunError, match=words):
+        data.load("mnist", str(tiny_data_dir))
+    assert "damaged" not in capsys.readouterr().err
+
+
+def test_a_new_file_that_cannot_be_read_back_is_one_line(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import prepare
+
+    (tmp_path / data.DECODED).write_text("not an archive")
+    monkeypatch.setattr(prepare, "decoded_file", lambda *_: tmp_path / data.DECODED)
+    with pytest.raises(errors.RunError, match=r"cannot read what was just written: .*decoded\.npz"):
+        data.load("mnist", str(tmp_path))
 
 
 @pytest.fixture
@@ -99,6 +132,29 @@ def test_what_a_killed_preparation_left_is_removed_by_the_next(tmp_path: pathlib
     assert sorted(path.name for path in folder.rglob("*")) == [".lock", "3.0.1"]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space"), MemoryError(), tf.errors.ResourceExhaustedError(None, None, "No space")],
+    ids=["disk", "memory", "tensorflow"],
+)
+def test_a_full_disk_while_decoding_is_not_called_damage(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, error: Exception
+) -> None:
+    import prepare
+
+    def full(*_: object) -> None:
+        raise error
+
+    kept = tmp_path / "mnist" / "3.0.1"
+    kept.mkdir(parents=True)
+    (kept / "prepared").write_text("by tfds")
+    monkeypatch.setattr(prepare, "_decode", full)
+    with pytest.raises(errors.RunError, match="--data_dir: cannot prepare"):
+        prepare.decoded_file("mnist", tmp_path, data.ARCHIVES / "mnist", 0)
+    assert "damaged" not in capsys.readouterr().err
+    assert (kept / "prepared").read_text() == "by tfds"
+
+
 def test_a_data_dir_that_cannot_be_written_is_one_line(run_train: Command, tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_text("")
     done = run_train(f"--data_dir={tmp_path / 'file'}")
@@ -117,3 +173,16 @@ def test_a_run_killed_three_times_ends_with_the_weights_of_one_never_killed(
     for seconds in (0.6, 0.9):
         killed.killed_run("training,", seconds, "--epochs=30")
     assert killed.whole_after(killed.run("--epochs=30"), unbroken.weights()) == ""
+
+
+def test_a_skipped_fault_is_not_counted_as_held() -> None:
+    outcomes = [runs.Outcome("one", held, "") for held in (True, True, False, None)]
+    assert faults.counted(outcomes) == "2 of 3 held, 1 skipped"
+    text = faults.document([], outcomes[2:], faults.Config(), 1.0)
+    assert "| one | NO |" in text and "| one | skipped |" in text
+
+
+def test_no_folder_of_the_machine_gets_into_the_document(tmp_path: pathlib.Path) -> None:
+    place = runs.Place(tmp_path / "kill_1")
+    done = subprocess.CompletedProcess([], 1, "", f"{tmp_path}/other: {place.folder}/data in {runs.PROJECT}/x")
+    assert place.whole_after(done, "") == "exit 1: /other: /kill_1/data in /x"

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import errors
 import files
+import stream
 from extras import checkpoints
 
 Run = Callable[..., dict]
@@ -36,7 +37,8 @@ def test_more_epochs_go_on_and_the_newest_three_are_kept(
     run_here: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
 ) -> None:
     kept = f"--checkpoint_dir={tmp_path / 'kept'}"
-    run_here(*SHORT, kept, "--checkpoint_every=40")
+    cost = run_here(*SHORT, kept, "--checkpoint_every=40")["checkpoints"]
+    assert cost["written"] == 6 and 0 < cost["seconds_at_start"] < cost["seconds"]  # 0, 40, 80, 120, 160, 190
     names = sorted(path.name for path in (tmp_path / "kept").glob("*.index"))
     assert names == ["step-120.index", "step-160.index", "step-190.index"]
     more = run_here(*SHORT, "--epochs=3", kept)
@@ -46,6 +48,20 @@ def test_more_epochs_go_on_and_the_newest_three_are_kept(
     assert tf.train.latest_checkpoint(tmp_path / "kept").endswith("step-285")
     with pytest.raises(errors.InputError, match="its run is at step 285, this one ends at step 95"):
         run_here(*SHORT, "--epochs=1", kept)
+
+
+@pytest.mark.parametrize(("first", "second"), [("memory", "stream"), ("stream", "memory")])
+def test_another_order_of_the_examples_is_refused(
+    run_here: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    flags = (*SHORT, f"--checkpoint_dir={tmp_path / 'kept'}")
+    run_here(*flags, "--epochs=1", f"--input={first}", "--noshuffle", "--lr=0.02")
+    run_here(*flags, f"--input={second}", "--noshuffle", "--lr=0.02")  # the order of the dataset is one and the same
+    monkeypatch.setattr(stream.Streamed.__init__, "__defaults__", (0, True, 2**14, 2**16))
+    flags = (*SHORT, f"--checkpoint_dir={tmp_path / 'shuffled'}")
+    run_here(*flags, "--epochs=1", f"--input={first}")
+    with pytest.raises(errors.InputError, match=f"--input={second}: .* another order of the examples, --input={first}"):
+        run_here(*flags, f"--input={second}")
 
 
 def test_a_reached_target_stays_reached(run_here: Run, tmp_path: pathlib.Path) -> None:

@@ -77,15 +77,23 @@ def test_ctrl_c_during_the_imports_is_no_traceback(tiny_data_dir: pathlib.Path, 
     assert done.returncode == 130 and "Traceback" not in done.stderr
 
 
-def test_a_second_signal_leaves_at_once() -> None:
-    program = (
-        "import os, signal, stopping\n"
-        "stopping.install()\n"
-        "with stopping.at_block_ends():\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    assert stopping.asked()\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "    while True: pass\n"
-    )
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            "with stopping.at_block_ends():\n"
+            "    os.kill(os.getpid(), signal.SIGTERM)\n"
+            "    assert stopping.asked()\n"
+            "    os.kill(os.getpid(), signal.SIGINT)\n"
+            "    while True: pass\n",
+            "SIGINT",
+        ),
+        ("with stopping.at_block_ends():\n    os.kill(os.getpid(), signal.SIGTERM)\n", "SIGTERM"),
+        ("with devices.quiet():\n    os.kill(os.getpid(), signal.SIGTERM)\n    while True: pass\n", "SIGTERM"),
+    ],
+    ids=["a second signal", "after the last block", "while stderr is kept off the screen"],
+)
+def test_leaves_at_once_and_says_so(lines: str, said: str) -> None:
+    program = f"import os, signal, stopping, devices\nstopping.install()\n{lines}"
     done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (130, "stopped by SIGINT\n")
+    assert (done.returncode, done.stderr) == (128 + signal.Signals[said], f"stopped by {said}\n")
