@@ -105,11 +105,24 @@ def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes(
     assert json.loads((tmp_path / "0.json").read_text())["examples"] == 2 * 660
 
 
-def test_a_killed_worker_ends_the_others_with_one_line_and_all_can_start_again(
+def test_workers_go_on_together_from_the_checkpoint_of_the_chief(
     single: dict, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    endless = ["--batch_size=32", "--epochs=100000", "--timeout=20", "--eval_every=15"]
-    chief, killed = start_workers(tiny_data_dir, tmp_path, 2, *endless)
+    kept = [*JOB, f"--checkpoint_dir={tmp_path / 'kept'}"]
+    for part in ("--max_steps=17", "--max_steps=42", "--target_accuracy=0.01"):  # the last finds nothing left to do
+        for worker in start_workers(tiny_data_dir, tmp_path, 2, *kept, part):
+            finish(worker)
+        resumed = json.loads((tmp_path / "0.json").read_text())["resumed_at_step"]
+        assert resumed == {"--max_steps=17": 0, "--max_steps=42": 17}.get(part, 42)
+    assert_same_weights([tmp_path / f"{i}.npz" for i in range(2)], expected(single, tiny_data_dir, tmp_path, "sum"))
+
+
+def test_a_killed_worker_ends_the_others_with_one_line_and_all_go_on_from_the_checkpoint(
+    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    endless = ["--batch_size=32", "--lr=0.002", "--epochs=100000", "--eval_every=15", "--eval_first=0", "--timeout=20"]
+    kept = [f"--checkpoint_dir={tmp_path / 'kept'}", "--checkpoint_every=10"]
+    chief, killed = start_workers(tiny_data_dir, tmp_path, 2, *endless, *kept)
     while not killed.stdout.readline().startswith("step "):
         assert killed.poll() is None, killed.communicate()
     killed.kill()
@@ -119,9 +132,14 @@ def test_a_killed_worker_ends_the_others_with_one_line_and_all_can_start_again(
     assert errors.count("error: ") == 1
     assert "Traceback" not in errors
     assert not list(tmp_path.glob("*.json"))
-    for worker in start_workers(tiny_data_dir, tmp_path, 2, *JOB):
+    newest = max(int(path.stem.split("-")[1]) for path in (tmp_path / "kept").glob("step-*.index"))
+    assert newest > 0
+    endless.append(f"--max_steps={newest + 25}")
+    for worker in start_workers(tiny_data_dir, tmp_path, 2, *endless, *kept):
         finish(worker)
-    assert_same_weights([tmp_path / "0.npz"], expected(single, tiny_data_dir, tmp_path, "sum"))
+    assert json.loads((tmp_path / "0.json").read_text())["resumed_at_step"] == newest
+    finish(start(tiny_data_dir, tmp_path / "single.npz", *endless))
+    assert_same_weights([tmp_path / "0.npz", tmp_path / "1.npz"], np.load(tmp_path / "single.npz"))
 
 
 def test_a_worker_that_never_comes_is_named(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
