@@ -101,23 +101,30 @@ class Replicas(OneDevice):
 
         @functools.cache
         def loop(batch: int) -> "tf.types.experimental.GenericFunction":
-            return tf.function(
-                functools.partial(self._steps, network, batch if mean else 1), autograph=False, reduce_retracing=True
-            )
+            features, shares = network.W_transposed.shape[1], []
+            for rows in self._rows(batch):  # the number of steps is left open: traced once, whatever the block
+                size = rows.stop - rows.start
+                images = tf.TensorSpec([None, size, features], tf.uint8)
+                shares.append((images, tf.TensorSpec([None, size], tf.int32)))
+            steps = functools.partial(self._steps, network, batch if mean else 1)
+            return tf.function(steps, autograph=False, input_signature=(shares, tf.TensorSpec([], tf.float32)))
 
         def run(images: "tf.Tensor", labels: "tf.Tensor", learning_rate: "tf.Tensor") -> "tf.Tensor":
-            batch = images.shape[1]
-            cuts = [batch * rank // self.count for rank in range(self.count + 1)]
-            shares = []
-            for device, first, last in zip(self.device_names, cuts[self.first :], cuts[self.first + 1 :], strict=False):
+            batch, shares = images.shape[1], []
+            for device, rows in zip(self.device_names, self._rows(batch), strict=True):
                 with tf.device(device):
-                    shares.append((tf.identity(images[:, first:last]), tf.identity(labels[:, first:last])))
+                    shares.append((tf.identity(images[:, rows]), tf.identity(labels[:, rows])))
             with meeting(self.timeout, self.cluster):
                 losses = loop(batch)(shares, learning_rate)
                 losses.numpy()  # a worker that is lost is noticed here
             return losses
 
         return run
+
+    def _rows(self, batch: int) -> list[slice]:
+        """Returns the rows of a batch that each replica of this worker takes."""
+        ranks = range(self.first, self.first + len(self.device_names))
+        return [slice(batch * rank // self.count, batch * (rank + 1) // self.count) for rank in ranks]
 
     def from_chief(self, value: "tf.types.experimental.TensorLike") -> "tf.types.experimental.TensorLike":
         """Returns, on every worker, the `value` that the chief gives; those of the others only have its shape."""

@@ -11,11 +11,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+import data
 import distribute
 import flags
+import model
+import report
+import train
 from cluster import Cluster
 from errors import InputError
+from ledger import Ledger
 from tests.conftest import PROJECT, Command
 
 # 660 examples in batches of 32: 20 are left for the last batch, and neither number divides by 3.
@@ -91,6 +97,20 @@ def test_mirrored_devices_reach_the_weights_of_one(
     arguments = [*JOB, "--strategy=mirrored", f"--replicas={replicas}", f"--input={source}"]
     finish(start(tiny_data_dir, tmp_path / "w.npz", *arguments, f"--loss_reduction={reduction}"))
     assert_same_weights([tmp_path / "w.npz"], expected(single, tiny_data_dir, tmp_path, reduction))
+
+
+def test_the_steps_of_a_strategy_are_traced_once_for_each_batch_and_not_while_it_trains(
+    tiny_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, traced = model.sgd_step, []
+    monkeypatch.setattr(model, "sgd_step", lambda *given: traced.append(given[1].shape[0]) or step(*given))
+    config = distribute.settled(flags.Config(strategy="mirrored", batch_size=64, epochs=4, eval_every=0))
+    engine = distribute.Replicas(tf.distribute.MirroredStrategy(["CPU:0"]))
+    trainer = train.Trainer(config, tiny_dataset, Ledger(), engine)
+    trainer.compile()
+    assert sorted(traced) == [20, 64]
+    trainer.train(report.LiveLine(trainer.total_steps))
+    assert sorted(traced) == [20, 64]
 
 
 @pytest.mark.parametrize(("count", "source"), [(2, "stream"), (3, "memory")])
