@@ -210,15 +210,14 @@ class Trainer:
 
 def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
     """Loads, compiles, trains, evaluates; shows it all, and returns the record."""
-    with ledger("import"):
-        with devices.quiet():
-            import tensorflow as tf
+    with ledger("import"), devices.quiet():
+        import tensorflow as tf
 
-            import data
-        engine = distribute.start(config)
-        with devices.quiet():
-            device = devices.choose(config.device, config.tf32, engine.device_names)
-        ledger.barrier = engine.barrier
+        import data
+    engine = distribute.start(config)  # waits for the other workers, which is no import
+    with ledger("import"), devices.quiet():
+        device = devices.choose(config.device, config.tf32, engine.device_names)
+    ledger.barrier = engine.barrier
     with tf.device(device.name):
         with ledger("data"):
             most_bytes = devices.most_bytes(config.input, device)

@@ -7,6 +7,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -170,6 +171,17 @@ def test_a_worker_that_never_comes_is_named(tiny_data_dir: pathlib.Path, tmp_pat
     absent = json.loads(config)["cluster"]["worker"][1]
     assert f"error: --timeout=1: no worker came in 1 s at {absent}\n" in errors
     assert "Traceback" not in errors
+
+
+def test_waiting_for_workers_is_charged_to_no_part(
+    tiny_data_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = []
+    monkeypatch.setattr(distribute, "start", lambda config: waited.append(1000.0) or distribute.OneDevice())
+    ledger = Ledger(clock=lambda: time.perf_counter() + sum(waited))
+    config = flags.Config(data_dir=str(tiny_data_dir), epochs=1, eval_every=0)
+    seconds = train.run(config, ledger)["seconds"]
+    assert seconds["import"] < 1000 <= seconds["other"]
 
 
 def tf_config(workers: object, kind: str = "worker", index: object = 0) -> str:
