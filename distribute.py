@@ -63,6 +63,10 @@ class OneDevice:
 
         return model.block_runner(network, mode, mean)
 
+    def from_chief(self, value: "tf.types.experimental.TensorLike") -> "tf.types.experimental.TensorLike":
+        """Returns, on every worker, the `value` that the chief gives; those of the others only have its shape."""
+        return value
+
 
 class Replicas(OneDevice):
     """Training on the replicas of a strategy. Replica r takes rows [r n / R, (r + 1) n / R) of a batch of n."""
@@ -97,23 +101,53 @@ class Replicas(OneDevice):
 
         @functools.cache
         def loop(batch: int) -> "tf.types.experimental.GenericFunction":
-            return tf.function(
-                functools.partial(self._steps, network, batch if mean else 1), autograph=False, reduce_retracing=True
-            )
+            features, shares = network.W_transposed.shape[1], []
+            for rows in self._rows(batch):  # the number of steps is left open: traced once, whatever the block
+                size = rows.stop - rows.start
+                images = tf.TensorSpec([None, size, features], tf.uint8)
+                shares.append((images, tf.TensorSpec([None, size], tf.int32)))
+            steps = functools.partial(self._steps, network, batch if mean else 1)
+            return tf.function(steps, autograph=False, input_signature=(shares, tf.TensorSpec([], tf.float32)))
 
         def run(images: "tf.Tensor", labels: "tf.Tensor", learning_rate: "tf.Tensor") -> "tf.Tensor":
-            batch = images.shape[1]
-            cuts = [batch * rank // self.count for rank in range(self.count + 1)]
-            shares = []
-            for device, first, last in zip(self.device_names, cuts[self.first :], cuts[self.first + 1 :], strict=False):
+            batch, shares = images.shape[1], []
+            for device, rows in zip(self.device_names, self._rows(batch), strict=True):
                 with tf.device(device):
-                    shares.append((tf.identity(images[:, first:last]), tf.identity(labels[:, first:last])))
+                    shares.append((tf.identity(images[:, rows]), tf.identity(labels[:, rows])))
             with meeting(self.timeout, self.cluster):
                 losses = loop(batch)(shares, learning_rate)
                 losses.numpy()  # a worker that is lost is noticed here
             return losses
 
         return run
+
+    def _rows(self, batch: int) -> list[slice]:
+        """Returns the rows of a batch that each replica of this worker takes."""
+        ranks = range(self.first, self.first + len(self.device_names))
+        return [slice(batch * rank // self.count, batch * (rank + 1) // self.count) for rank in ranks]
+
+    def from_chief(self, value: "tf.types.experimental.TensorLike") -> "tf.types.experimental.TensorLike":
+        """Returns, on every worker, the `value` that the chief gives; those of the others only have its shape."""
+        import tensorflow as tf
+
+        if not self.cluster:
+            return value
+        mine = tf.convert_to_tensor(value)
+
+        @tf.function(autograph=False)
+        def summed() -> tf.Tensor:
+            shared = self.strategy.run(lambda: mine if self.is_chief and self._local() == 0 else tf.zeros_like(mine))
+            return self.strategy.reduce(tf.distribute.ReduceOp.SUM, shared, axis=None)
+
+        with meeting(self.timeout, self.cluster):
+            return tf.constant(summed().numpy())  # a worker that is lost is noticed here
+
+    def _local(self) -> int:
+        """Returns the place among this worker's replicas of the one that runs."""
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        return int(tf.get_static_value(context.replica_id_in_sync_group)) - self.first
 
     def _steps(
         self, network: "model.SoftmaxRegression", divisor: int, shares: list, learning_rate: "tf.Tensor"
@@ -122,12 +156,8 @@ class Replicas(OneDevice):
 
         import model
 
-        def local() -> int:
-            context = tf.distribute.get_replica_context()
-            return int(tf.get_static_value(context.replica_id_in_sync_group)) - self.first
-
         def step(i: "tf.Tensor") -> "tf.Tensor":
-            images, labels = shares[local()]
+            images, labels = shares[self._local()]
             return model.sgd_step(network, images[i], labels[i], learning_rate, divisor)
 
         def body(i: "tf.Tensor", losses: "tf.TensorArray") -> tuple:
@@ -137,7 +167,7 @@ class Replicas(OneDevice):
         steps = tf.shape(shares[0][1])[0]
         _, losses = tf.while_loop(lambda i, _: i < steps, body, (0, tf.TensorArray(tf.float32, steps)))
         here = losses.stack()  # this worker's; summed over workers once a block, not once a step
-        shared = self.strategy.run(lambda: here if local() == 0 else tf.zeros_like(here))
+        shared = self.strategy.run(lambda: here if self._local() == 0 else tf.zeros_like(here))
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, shared, axis=None)
 
 

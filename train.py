@@ -110,9 +110,22 @@ class Trainer:
         self.step, self.examples, self.loss, self.accuracies = 0, 0, math.nan, []
         self.total_steps = last_step(config, len(dataset.train))
         self.observers = extras.observers(self)
+        self._follow_chief()
         self.resumed_at, self.resumed_examples = self.step, self.examples
         blocks = plan(config, len(dataset.train), dataset.num_features, self.step)
         self.blocks = [] if self.reached_target() else list(blocks)
+
+    def _follow_chief(self) -> None:
+        """Lets all workers start where the chief's observers have put the run."""
+        import numpy as np
+
+        at, accuracy = self.accuracies[-1] if self.accuracies else (0, 0.0)
+        figures = np.array(self.engine.from_chief(np.array([self.step, self.examples, at, accuracy])))
+        for variable in (self.model.W_transposed, self.model.b):
+            variable.assign(self.engine.from_chief(variable.numpy()))
+        if not self.engine.is_chief:
+            self.step, self.examples, at = map(int, figures[:3])
+            self.accuracies = [[at, float(figures[3])]] if at else []
 
     def compile(self) -> None:
         """Makes a program for each shape of block and calls it once; at a learning rate of 0 no weight moves."""
@@ -199,15 +212,14 @@ class Trainer:
 
 def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
     """Loads, compiles, trains, evaluates; shows it all, and returns the record."""
-    with ledger("import"):
-        with devices.quiet():
-            import tensorflow as tf
+    with ledger("import"), devices.quiet():
+        import tensorflow as tf
 
-            import data
-        engine = distribute.start(config)
-        with devices.quiet():
-            device = devices.choose(config.device, config.tf32, engine.device_names)
-        ledger.barrier = engine.barrier
+        import data
+    engine = distribute.start(config)  # waits for the other workers, which is no import
+    with ledger("import"), devices.quiet():
+        device = devices.choose(config.device, config.tf32, engine.device_names)
+    ledger.barrier = engine.barrier
     with tf.device(device.name):
         with ledger("data"):
             most_bytes = devices.most_bytes(config.input, device)

@@ -23,7 +23,7 @@ class Config:
 
     data_dir: str | None = flags.flag(None, flags.TEXT, "Prepared datasets; default: tfds's own.")
     runs: int = flags.flag(3, flags.COUNT, "Runs of each.")
-    steps: int = flags.flag(100, flags.COUNT, "Steps of a run.")
+    steps: int = flags.flag(500, flags.COUNT, "Steps of a run.")
     write: bool = flags.flag(False, flags.SWITCH, "Write the table into the READMEs.")
 
 

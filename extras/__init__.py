@@ -20,10 +20,8 @@ MODULES: dict[str, str] = {
 class Observer:
     """Watches a run. It is made before anything is compiled, so that what it refuses is refused early.
 
-    With several workers only the chief has observers, except those that say `on_every_worker`: they must not write.
+    With several workers only the chief has observers.
     """
-
-    on_every_worker = False
 
     def __init__(self, trainer: "Trainer"):
         self.trainer = trainer
@@ -36,7 +34,8 @@ class Observer:
 
 
 def observers(trainer: "Trainer") -> list[Observer]:
-    """Returns the extras that the run's flags ask for."""
+    """Returns the extras that the run's flags ask for; none on a worker that is not the chief."""
+    if not trainer.engine.is_chief:
+        return []
     asked = [name for flag, name in MODULES.items() if getattr(trainer.config, flag)]
-    kinds = [importlib.import_module(f"extras.{name}").Extra for name in asked]
-    return [kind(trainer) for kind in kinds if trainer.engine.is_chief or kind.on_every_worker]
+    return [importlib.import_module(f"extras.{name}").Extra(trainer) for name in asked]

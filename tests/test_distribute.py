@@ -7,15 +7,22 @@ import pathlib
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+import data
 import distribute
 import flags
+import model
+import report
+import train
 from cluster import Cluster
 from errors import InputError
+from ledger import Ledger
 from tests.conftest import PROJECT, Command
 
 # 660 examples in batches of 32: 20 are left for the last batch, and neither number divides by 3.
@@ -93,6 +100,20 @@ def test_mirrored_devices_reach_the_weights_of_one(
     assert_same_weights([tmp_path / "w.npz"], expected(single, tiny_data_dir, tmp_path, reduction))
 
 
+def test_the_steps_of_a_strategy_are_traced_once_for_each_batch_and_not_while_it_trains(
+    tiny_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, traced = model.sgd_step, []
+    monkeypatch.setattr(model, "sgd_step", lambda *given: traced.append(given[1].shape[0]) or step(*given))
+    config = distribute.settled(flags.Config(strategy="mirrored", batch_size=64, epochs=4, eval_every=0))
+    engine = distribute.Replicas(tf.distribute.MirroredStrategy(["CPU:0"]))
+    trainer = train.Trainer(config, tiny_dataset, Ledger(), engine)
+    trainer.compile()
+    assert sorted(traced) == [20, 64]
+    trainer.train(report.LiveLine(trainer.total_steps))
+    assert sorted(traced) == [20, 64]
+
+
 @pytest.mark.parametrize(("count", "source"), [(2, "stream"), (3, "memory")])
 def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes(
     single: dict, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path, count: int, source: str
@@ -105,11 +126,24 @@ def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes(
     assert json.loads((tmp_path / "0.json").read_text())["examples"] == 2 * 660
 
 
-def test_a_killed_worker_ends_the_others_with_one_line_and_all_can_start_again(
+def test_workers_go_on_together_from_the_checkpoint_of_the_chief(
     single: dict, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    endless = ["--batch_size=32", "--epochs=100000", "--timeout=20", "--eval_every=15"]
-    chief, killed = start_workers(tiny_data_dir, tmp_path, 2, *endless)
+    kept = [*JOB, f"--checkpoint_dir={tmp_path / 'kept'}"]
+    for part in ("--max_steps=17", "--max_steps=42", "--target_accuracy=0.01"):  # the last finds nothing left to do
+        for worker in start_workers(tiny_data_dir, tmp_path, 2, *kept, part):
+            finish(worker)
+        resumed = json.loads((tmp_path / "0.json").read_text())["resumed_at_step"]
+        assert resumed == {"--max_steps=17": 0, "--max_steps=42": 17}.get(part, 42)
+    assert_same_weights([tmp_path / f"{i}.npz" for i in range(2)], expected(single, tiny_data_dir, tmp_path, "sum"))
+
+
+def test_a_killed_worker_ends_the_others_with_one_line_and_all_go_on_from_the_checkpoint(
+    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    endless = ["--batch_size=32", "--lr=0.002", "--epochs=100000", "--eval_every=15", "--eval_first=0", "--timeout=20"]
+    kept = [f"--checkpoint_dir={tmp_path / 'kept'}", "--checkpoint_every=10"]
+    chief, killed = start_workers(tiny_data_dir, tmp_path, 2, *endless, *kept)
     while not killed.stdout.readline().startswith("step "):
         assert killed.poll() is None, killed.communicate()
     killed.kill()
@@ -119,9 +153,14 @@ def test_a_killed_worker_ends_the_others_with_one_line_and_all_can_start_again(
     assert errors.count("error: ") == 1
     assert "Traceback" not in errors
     assert not list(tmp_path.glob("*.json"))
-    for worker in start_workers(tiny_data_dir, tmp_path, 2, *JOB):
+    newest = max(int(path.stem.split("-")[1]) for path in (tmp_path / "kept").glob("step-*.index"))
+    assert newest > 0
+    endless.append(f"--max_steps={newest + 25}")
+    for worker in start_workers(tiny_data_dir, tmp_path, 2, *endless, *kept):
         finish(worker)
-    assert_same_weights([tmp_path / "0.npz"], expected(single, tiny_data_dir, tmp_path, "sum"))
+    assert json.loads((tmp_path / "0.json").read_text())["resumed_at_step"] == newest
+    finish(start(tiny_data_dir, tmp_path / "single.npz", *endless))
+    assert_same_weights([tmp_path / "0.npz", tmp_path / "1.npz"], np.load(tmp_path / "single.npz"))
 
 
 def test_a_worker_that_never_comes_is_named(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -132,6 +171,17 @@ def test_a_worker_that_never_comes_is_named(tiny_data_dir: pathlib.Path, tmp_pat
     absent = json.loads(config)["cluster"]["worker"][1]
     assert f"error: --timeout=1: no worker came in 1 s at {absent}\n" in errors
     assert "Traceback" not in errors
+
+
+def test_waiting_for_workers_is_charged_to_no_part(
+    tiny_data_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = []
+    monkeypatch.setattr(distribute, "start", lambda config: waited.append(1000.0) or distribute.OneDevice())
+    ledger = Ledger(clock=lambda: time.perf_counter() + sum(waited))
+    config = flags.Config(data_dir=str(tiny_data_dir), epochs=1, eval_every=0)
+    seconds = train.run(config, ledger)["seconds"]
+    assert seconds["import"] < 1000 <= seconds["other"]
 
 
 def tf_config(workers: object, kind: str = "worker", index: object = 0) -> str:
