@@ -78,7 +78,7 @@ class Campaign:
     def kill(self, number: int, phase: Phase) -> Outcome:
         """Kills a run in `phase`, then runs the same command to its end."""
         rng = random.Random(self.config.seed * 1000 + number)
-        for attempt in range(9):
+        for attempt in range(40):
             place, seconds = self.place(f"kill_{number}_{attempt}", phase), rng.uniform(0, phase.window)
             if place.killed_run(phase.after, seconds):
                 wrong = place.whole_after(place.run(), self.expected)
