@@ -16,9 +16,11 @@ from cluster import Cluster
 from errors import InputError, RunError
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
 
     import model
+    from train import Trainer
 
 
 def settled(config: flags.Config) -> flags.Config:
@@ -63,9 +65,8 @@ class OneDevice:
 
         return model.block_runner(network, mode, mean)
 
-    def from_chief(self, value: "tf.types.experimental.TensorLike") -> "tf.types.experimental.TensorLike":
-        """Returns, on every worker, the `value` that the chief gives; those of the others only have its shape."""
-        return value
+    def follow_chief(self, trainer: "Trainer") -> None:
+        """Lets the trainers of all workers start where the chief's observers have put its own."""
 
 
 class Replicas(OneDevice):
@@ -126,12 +127,24 @@ class Replicas(OneDevice):
         ranks = range(self.first, self.first + len(self.device_names))
         return [slice(batch * rank // self.count, batch * (rank + 1) // self.count) for rank in ranks]
 
-    def from_chief(self, value: "tf.types.experimental.TensorLike") -> "tf.types.experimental.TensorLike":
+    def follow_chief(self, trainer: "Trainer") -> None:
+        """Lets the trainers of all workers start where the chief's observers have put its own."""
+        import numpy as np
+
+        if not self.cluster:
+            return
+        at, accuracy = trainer.accuracies[-1] if trainer.accuracies else (0, 0.0)
+        figures = self._from_chief(np.array([trainer.step, trainer.examples, at, accuracy])).numpy()
+        for variable in (trainer.model.W_transposed, trainer.model.b):
+            variable.assign(self._from_chief(variable.numpy()))
+        if not self.is_chief:
+            trainer.step, trainer.examples, at = map(int, figures[:3])
+            trainer.accuracies = [[at, float(figures[3])]] if at else []
+
+    def _from_chief(self, value: "np.ndarray") -> "tf.Tensor":
         """Returns, on every worker, the `value` that the chief gives; those of the others only have its shape."""
         import tensorflow as tf
 
-        if not self.cluster:
-            return value
         mine = tf.convert_to_tensor(value)
 
         @tf.function(autograph=False)

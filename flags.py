@@ -84,7 +84,9 @@ class Config:
     seed: int = flag(0, COUNT_OR_0, "The order of an epoch is a pure function of (seed, epoch).")
     shuffle: bool = flag(True, SWITCH, "Shuffle each epoch; --noshuffle keeps the dataset's order.")
     loss_reduction: str = flag("sum", Choice("sum", "mean"), "The cross-entropy of a batch: sum or mean over it.")
-    mode: str = flag("xla", Choice("eager", "graph", "xla"), "Step as plain Python, as a tf.function, in an XLA loop.")
+    mode: str = flag(
+        "xla", Choice("eager", "graph", "xla"), "A step as plain Python, as a tf.function, in an XLA loop."
+    )
     device: str = flag("auto", Choice("auto", "cpu", "gpu"), "Where to train; auto takes a GPU if there is one.")
     tf32: bool = flag(False, SWITCH, "Allow TensorFloat-32 matmuls on GPUs that have them.")
     data_dir: str | None = flag(None, TEXT, "Prepared datasets; default: tfds's own, ~/tensorflow_datasets.")
@@ -104,7 +106,7 @@ class Config:
         None, TEXT, "Keep checkpoints here; the same command then goes on from the newest."
     )
     checkpoint_every: int = flag(
-        50_000, COUNT, "Steps between checkpoints, at most; one more at the end and at Ctrl-C."
+        100_000, COUNT, "Steps between checkpoints, at most; one more at the end and at Ctrl-C."
     )
     export_dir: str | None = flag(None, TEXT, "Write the trained model to this folder as a SavedModel.")
     overwrite: bool = flag(False, SWITCH, "Let --export_dir replace the SavedModel that is there.")

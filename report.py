@@ -57,10 +57,11 @@ class LiveLine:
 def header(config: flags.Config, dataset: "data.Dataset", device_name: str) -> str:
     """Returns the first line: the data, the job and the device."""
     took = " (--device=auto)" if config.device == "auto" else ""
+    streamed = " · streamed from disk" if dataset.on_disk else ""
     return (
         f"{dataset.name}: {len(dataset.train):,} training, {len(dataset.validation):,} validation, "
         f"{len(dataset.test):,} test images · batch {config.batch_size}, lr {config.lr:g}, {config.loss_reduction} "
-        f"loss · mode {config.mode} on {device_name}{took}"
+        f"loss · mode {config.mode} on {device_name}{took}{streamed}"
     )
 
 

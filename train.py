@@ -110,22 +110,10 @@ class Trainer:
         self.step, self.examples, self.loss, self.accuracies = 0, 0, math.nan, []
         self.total_steps = last_step(config, len(dataset.train))
         self.observers = extras.observers(self)
-        self._follow_chief()
+        self.engine.follow_chief(self)
         self.resumed_at, self.resumed_examples = self.step, self.examples
         blocks = plan(config, len(dataset.train), dataset.num_features, self.step)
         self.blocks = [] if self.reached_target() else list(blocks)
-
-    def _follow_chief(self) -> None:
-        """Lets all workers start where the chief's observers have put the run."""
-        import numpy as np
-
-        at, accuracy = self.accuracies[-1] if self.accuracies else (0, 0.0)
-        figures = np.array(self.engine.from_chief(np.array([self.step, self.examples, at, accuracy])))
-        for variable in (self.model.W_transposed, self.model.b):
-            variable.assign(self.engine.from_chief(variable.numpy()))
-        if not self.engine.is_chief:
-            self.step, self.examples, at = map(int, figures[:3])
-            self.accuracies = [[at, float(figures[3])]] if at else []
 
     def compile(self) -> None:
         """Makes a program for each shape of block and calls it once; at a learning rate of 0 no weight moves."""

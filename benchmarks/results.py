@@ -158,7 +158,9 @@ def flags_table() -> str:
     for field in dataclasses.fields(flags.Config):
         name = f"`--[no]{field.name}`" if field.metadata["parser"] is SWITCH else f"`--{field.name}`"
         default = "" if field.default is None else f"`{str(field.default).lower()}`"
-        rows.append(f"| {name} | {default} | {field.metadata['help'].replace('|', chr(92) + '|')} |")
+        choices = getattr(field.metadata["parser"], "values", ())
+        allowed = f" One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""
+        rows.append(f"| {name} | {default} | {field.metadata['help'].replace('|', chr(92) + '|')}{allowed} |")
     return "\n".join(rows)
 
 
