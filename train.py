@@ -173,7 +173,8 @@ class Trainer:
         for step, loss in enumerate(losses.tolist(), block.start + 1):
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss} at step {step:,}")
-        if not self.model.is_finite():  # a loss is taken before its step: that of the last step shows in the weights
+        # A loss is taken before its step, so that what the last step did shows in the weights alone.
+        if (block.evaluate or self.observers) and not self.model.is_finite():
             raise self._diverged(f"the weights overflow after step {block.stop:,}")
         steps, batch = self.source.shape(block.start, block.stop)
         self.step, self.examples = block.stop, self.examples + steps * batch
