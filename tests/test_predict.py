@@ -75,7 +75,7 @@ def save(path: pathlib.Path, image: Image.Image, **options: object) -> str:
 
 def test_command_serves_good_images_and_names_bad_ones(model_dir: str, tmp_path: pathlib.Path) -> None:
     """Also: neither the training code nor tfds is there to be imported."""
-    for name in ("predict.py", "flags.py", "errors.py", "devices.py"):
+    for name in ("predict.py", "flags.py", "errors.py", "devices.py", "stopping.py"):
         shutil.copy(PROJECT / name, tmp_path)
     (tmp_path / "tensorflow_datasets.py").write_text("raise SystemExit('tfds was imported')")
     good = [save(tmp_path / f"[b]{digit}.png", Image.fromarray(digit_image(digit))) for digit in (3, 7)]
