@@ -142,7 +142,8 @@ class Campaign:
     def checkpoint_cost(self) -> Iterator[Outcome]:
         """Measures what checkpoints at the default interval take of the time of training."""
         place = Place(self.folder / "cost", self.decoded)
-        done = place.run("--max_steps=0", "--epochs=50", "--checkpoint_every=50000", "--eval_every=0")
+        interval = f"--checkpoint_every={flags.Config().checkpoint_every}"
+        done = place.run("--max_steps=0", "--epochs=50", interval, "--eval_every=0")
         if done.returncode:
             raise RunError(f"the run for the cost of checkpoints failed: {done.stderr.strip()}")
         record = json.loads(place.record.read_text())
