@@ -30,7 +30,7 @@ class Config:
 def measure(config: Config, strategy: str, replicas: int, batch: int) -> runs.Run:
     """Trains once; workers are processes on loopback."""
     job = [f"--batch_size={batch}", "--lr=1e-5", f"--max_steps={config.steps}", "--epochs=1000", "--eval_every=0"]
-    job += [f"--strategy={strategy}"] + ([f"--data_dir={config.data_dir}"] if config.data_dir else [])
+    job += [f"--strategy={strategy}", *runs.where(config.data_dir)]
     if strategy != "multi_worker":
         return runs.together([*job, f"--replicas={replicas if strategy == 'mirrored' else 0}"])
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(replicas)]

@@ -42,6 +42,11 @@ def together(*argument_lists: Sequence[str], environments: Sequence[dict[str, st
         return Run(json.loads(pathlib.Path(folder, "0.json").read_text()), usage.ru_maxrss / 1024)
 
 
+def where(data_dir: str | None) -> list[str]:
+    """Returns the argument of train.py that says where prepared datasets are; none for its own default."""
+    return [f"--data_dir={data_dir}"] if data_dir else []
+
+
 def middle(values: Sequence[float], digits: int = 1) -> str:
     """Returns median, least and most of `values`."""
     return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"

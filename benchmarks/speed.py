@@ -32,7 +32,7 @@ class Config:
 
     @property
     def job(self) -> list[str]:
-        return [f"--data_dir={self.data_dir}"] if self.data_dir else []
+        return runs.where(self.data_dir)
 
 
 def seconds(*arguments: str) -> tuple[float, float]:

@@ -42,7 +42,7 @@ def make(root: pathlib.Path, data_dir: str | None) -> None:
 def main() -> None:
     """Runs in turn, so that a busy moment hits both; prints and writes the tables."""
     config = flags.parse(Config, sys.argv, __doc__)
-    where = [f"--data_dir={config.data_dir}"] if config.data_dir else []
+    where = runs.where(config.data_dir)
     job = [*where, f"--epochs={config.epochs}", "--eval_every=0"]
     speeds = {"memory": [], "stream": []}
     for _ in range(config.runs):

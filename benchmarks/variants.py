@@ -149,7 +149,7 @@ def main() -> None:
     for name, values in samples.items():
         ratios = np.divide(values, samples["as it is"]).tolist()
         lines.append(f"| {name} | {runs.middle(values)} | {runs.middle(ratios, 2)} |")
-    where = [f"--data_dir={config.data_dir}"] if config.data_dir else []
+    where = runs.where(config.data_dir)
     lines += ["", runs.conditions(runs.together([*where, "--max_steps=1"]), config.rounds)]
     runs.publish("variants", lines, ("docs/performance.md",) if config.write else ())
 
