@@ -169,17 +169,15 @@ class Replicas(OneDevice):
 
         import model
 
-        def step(i: "tf.Tensor") -> "tf.Tensor":
+        def share(i: "tf.Tensor") -> "tf.Tensor":
             images, labels = shares[self._local()]
             return model.sgd_step(network, images[i], labels[i], learning_rate, divisor)
 
-        def body(i: "tf.Tensor", losses: "tf.TensorArray") -> tuple:
-            shared = self.strategy.experimental_local_results(self.strategy.run(step, (i,)))
-            return i + 1, losses.write(i, tf.add_n(shared))
+        def step(i: "tf.Tensor") -> "tf.Tensor":
+            return tf.add_n(self.strategy.experimental_local_results(self.strategy.run(share, (i,))))
 
-        steps = tf.shape(shares[0][1])[0]
-        _, losses = tf.while_loop(lambda i, _: i < steps, body, (0, tf.TensorArray(tf.float32, steps)))
-        here = losses.stack()  # this worker's; summed over workers once a block, not once a step
+        # This worker's losses; summed over workers once a block, not once a step.
+        here = model.stacked(step, tf.shape(shares[0][1])[0])
         shared = self.strategy.run(lambda: here if self._local() == 0 else tf.zeros_like(here))
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, shared, axis=None)
 

@@ -43,7 +43,7 @@ class Streamed(data.Source):
         self.order = "buffers" if shuffle and self.num_shards > self.buffer_shards else "whole"
 
     def deliver(self, blocks: "Sequence[Block]") -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        """Yields what `block` needs for each of `blocks`, which follow one another, made while the last one trains."""
+        """Yields what `batches` needs for each of `blocks`, which follow one another, made while the last trains."""
         device = tf.zeros([]).device
         with tf.device("CPU"):
             buffers = tf.data.Dataset.from_generator(
@@ -61,15 +61,16 @@ class Streamed(data.Source):
             return iter(in_blocks.prefetch(2))
 
     def example(self, block: "Block") -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns zeros in the shape of what `block` needs; the stream stays where it is."""
+        """Returns zeros in the shape of what `batches` needs; the stream stays where it is."""
         rows = math.prod(self.shape(block.start, block.stop))
         return tf.zeros([rows, self.split.images.shape[1]], tf.uint8), tf.zeros([rows], tf.int32)
 
-    def block(self, images: tf.Tensor, labels: tf.Tensor, steps: int, batch: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns images [steps, batch, features] uint8 and labels [steps, batch] int32. May be compiled."""
-        return tf.reshape(images[: steps * batch], [steps, batch, -1]), tf.reshape(
-            labels[: steps * batch], [steps, batch]
-        )
+    def batches(
+        self, images: tf.Tensor, labels: tf.Tensor, batch: int, first: tf.Tensor | int, steps: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns images [steps, batch, features] uint8 and labels [steps, batch] int32: a block's first steps."""
+        rows = steps * batch
+        return tf.reshape(images[:rows], [steps, batch, -1]), tf.reshape(labels[:rows], [steps, batch])
 
     def _buffers(self, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields (shards, order of their rows) of each buffer from step `start` on, without end."""

@@ -21,7 +21,7 @@ class Ours(Peer):
 
     def __init__(self, work: Work, device: str, mode: str):
         super().__init__(work, device)
-        self.place = devices.choose(device, tf32=False).name
+        self.place = devices.choose(device, tf32=False, batch_size=work.batch_size).name
         train, test = data.Split(work.images, work.labels), data.Split(work.test_images, work.test_labels)
         names = [str(label) for label in range(work.num_classes)]
         dataset = data.Dataset("compared", train, test, test, names, (work.num_features,))

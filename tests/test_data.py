@@ -11,7 +11,8 @@ from errors import InputError
 
 def steps_of(source: data.Source, start: int, stop: int) -> tuple[tf.Tensor, tf.Tensor]:
     block = train.Block(start, stop, evaluate=False)
-    return source.block(*source.example(block), *source.shape(start, stop))
+    steps, batch = source.shape(start, stop)
+    return source.batches(*source.example(block), batch, 0, steps)
 
 
 def test_order_is_a_full_permutation_that_seed_and_epoch_decide():
@@ -46,6 +47,17 @@ def test_a_block_is_its_steps_stacked(tiny_dataset):
         one_image, one_label = steps_of(source, step, step + 1)
         np.testing.assert_array_equal(images[i], one_image[0])
         np.testing.assert_array_equal(labels[i], one_label[0])
+
+
+def test_the_batches_of_a_block_can_be_asked_for_some_at_a_time(tiny_dataset):
+    source = data.InMemory(tiny_dataset.train, 10, seed=1)
+    some = source.at_once(60)
+    assert 60 % some == 0 and some > 1
+    delivered = source.example(train.Block(3, 63, evaluate=False))
+    images, labels = zip(*(source.batches(*delivered, 10, first, some) for first in range(0, 60, some)), strict=True)
+    whole_images, whole_labels = steps_of(source, 3, 63)
+    np.testing.assert_array_equal(np.concatenate(images), whole_images)
+    np.testing.assert_array_equal(np.concatenate(labels), whole_labels)
 
 
 def test_noshuffle_keeps_the_order_of_the_dataset(tiny_dataset):

@@ -123,19 +123,28 @@ def test_num_correct_counts_every_example(softmax_regression, batch):
     assert int(model.num_correct(softmax_regression, *map(tf.constant, (batch[0], predictions.astype(np.int32))))) == 7
 
 
-def test_xla_loop_compares_one_counter_with_a_constant(tiny_dataset):
-    """With the trip count known, a GPU runs the loop without asking the host at each step."""
+@pytest.mark.parametrize("a_round", [1, 2])
+def test_xla_loops_compare_one_counter_with_a_constant(a_round):
+    """With the trip count known, a GPU runs a loop without asking the host in each round."""
     run = model.block_runner(model.SoftmaxRegression(784, 10), "xla")
-    block = tf.zeros([20, 8, 784], tf.uint8), tf.zeros([20, 8], tf.int32), tf.constant(0.1)
-    jitted = tf.function(run, autograph=False, jit_compile=True)
-    hlo = jitted.experimental_get_compiler_ir(*block)(stage="optimized_hlo")
-    assert hlo.count(" while(") == 1
-    condition = _computation(hlo, hlo.split("condition=%", 1)[1].split(",", 1)[0])
-    for called in re.findall(r"calls=%([\w.]+)", condition):
-        condition += _computation(hlo, called)
-    assert len(re.findall(r"compare\(.*direction=LT", condition)) == 1
-    assert re.findall(r"s32\[\] constant\((\d+)\)", condition) == ["20"]
-    assert len(re.findall(r"s32\[\] get-tuple-element", condition)) == 1
+
+    def program(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        return model.stacked(lambda i: run(images[i], labels[i], tf.constant(0.1), a_round), 5)
+
+    inputs = tf.zeros([5, 20, 8, 784], tf.uint8), tf.zeros([5, 20, 8], tf.int32)
+    hlo = tf.function(program, autograph=False, jit_compile=True).experimental_get_compiler_ir(*inputs)(
+        stage="optimized_hlo"
+    )
+    limits = []
+    for name in re.findall(r" while\(.*condition=%([\w.]+),", hlo):
+        condition = _computation(hlo, name)
+        for called in re.findall(r"calls=%([\w.]+)", condition):
+            condition += _computation(hlo, called)
+        assert len(re.findall(r"compare\(.*direction=LT", condition)) == 1
+        assert len(re.findall(r"s32\[\] get-tuple-element", condition)) == 1
+        limits += re.findall(r"s32\[\] constant\((\d+)\)", condition)
+    assert sorted(limits) == ["20", "5"]
+    assert sorted(re.findall(r'known_trip_count":{"n":"(\d+)"', hlo)) == sorted([str(20 // a_round), "5"])
 
 
 def _computation(hlo: str, name: str) -> str:

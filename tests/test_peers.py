@@ -42,7 +42,9 @@ def test_weights_after_200_steps_are_those_of_the_reference(name: str, folder: p
     given = work.load(folder, JOB)
     W, b = work.reference(given)
     with np.load(result) as found:
-        assert work.difference((found["W"], found["b"]), (W, b)) < 1e-5
+        # After 200 steps b is at most 0.003, so that float32's own rounding is up to 3e-5 of it.
+        assert work.difference((found["W"], found["b"]), (W, b)) < work.TOLERANCE
+        np.testing.assert_allclose(found["W"], W, atol=1e-5 * np.abs(W).max())
         assert found["W"].shape == (784, 10)
         predictions = (given.test_images / 255 @ W + b).argmax(axis=1)
         assert found["num_correct"] == (predictions == given.test_labels).sum() > 80

@@ -38,7 +38,8 @@ def labels_of(source: data.Source, blocks: list[Block]) -> np.ndarray:
     found = []
     for block, inputs in zip(blocks, source.deliver(blocks), strict=True):
         steps, batch = source.shape(block.start, block.stop)
-        images, labels = source.block(*inputs, steps, batch)
+        assert isinstance(source, data.InMemory) or source.at_once(steps) == steps
+        images, labels = source.batches(*inputs, batch, 0, steps)
         assert images.shape == (steps, batch, FEATURES)
         counts = images.numpy()[..., :4].copy().view(np.uint32)[..., 0]
         np.testing.assert_array_equal(counts, labels)

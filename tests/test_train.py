@@ -86,21 +86,33 @@ def test_blocks_of_any_length_end_at_the_same_bits(tiny_dataset):
     assert weights[0] == weights[1] == weights[2]
 
 
+def test_gathering_and_rounds_do_not_change_a_bit(tiny_dataset, monkeypatch):
+    plain = trainer(tiny_dataset, epochs=2, eval_every=0)
+    assert {plain.source.at_once(steps) for steps in (50, 10)} == {50, 10}
+    monkeypatch.setattr(data, "GATHERED", 100)  # ten batches at a time, in five rounds of two
+    monkeypatch.setattr(train, "LONG_BLOCK", 50)
+    by_parts = trainer(tiny_dataset, epochs=2, eval_every=0)
+    assert {by_parts.source.at_once(steps) for steps in (50, 10)} == {10}
+    assert by_parts.model.W.numpy().tobytes() == plain.model.W.numpy().tobytes()
+    assert by_parts.loss == plain.loss
+
+
 @pytest.mark.parametrize("mode", ["graph", "xla"])
 def test_a_program_is_traced_once_for_each_shape_whatever_the_epochs(tiny_dataset, mode, monkeypatch):
     traced: list[tuple[int, int]] = []
 
-    def count(block: object) -> object:
-        def counting(source: data.InMemory, *inputs: object) -> object:
-            traced.append(inputs[-2:])
-            return block(source, *inputs)
+    def count(batches: object) -> object:
+        def counting(source: data.InMemory, order: object, place: object, batch: int, *which: object) -> object:
+            traced.append((which[-1], batch))
+            return batches(source, order, place, batch, *which)
 
         return counting
 
     if mode == "xla":
-        monkeypatch.setattr(data.InMemory, "block", count(data.InMemory.block))
+        monkeypatch.setattr(data.InMemory, "batches", count(data.InMemory.batches))
         ran = trainer(tiny_dataset, mode=mode, batch_size=64, epochs=4)
-        assert sorted(traced) == sorted({ran.source.shape(block.start, block.stop) for block in ran.blocks})
+        shapes = {ran.source.shape(block.start, block.stop) for block in ran.blocks}
+        assert sorted(traced) == sorted((ran.source.at_once(steps), batch) for steps, batch in shapes)
     else:
         import model
 
