@@ -19,7 +19,7 @@ import ondisk
 from errors import InputError, RunError, of_the_system, reason
 
 if TYPE_CHECKING:
-    from train import Block
+    from plan import Block
 
 ARCHIVES = pathlib.Path(__file__).parent / "archives"
 DECODED = "decoded.npz"

@@ -12,7 +12,7 @@ import data
 import ondisk
 
 if TYPE_CHECKING:
-    from train import Block
+    from plan import Block
 
 SHARD_BYTES = 2**20  # read in one piece: long enough for any disk
 BUFFER_BYTES = 64 * 2**20  # shuffled together; three of these exist at most: read, being read, and cut into blocks

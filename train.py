@@ -13,13 +13,14 @@ import concurrent.futures
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import devices
 import distribute
 import extras
 import flags
+import plan
 import report
 from errors import InputError, RunError, exit_with_one_line
 from ledger import Ledger
@@ -29,49 +30,6 @@ if TYPE_CHECKING:  # at run time TensorFlow, 2.5 s, comes once the flags are kno
     import tensorflow as tf
 
     import data
-
-# A call has a fixed cost of 0.3 ms and each size one compilation of 0.3 s: few sizes, the largest long enough
-# to hide the call (2000 steps take 20 ms) and short enough for Ctrl-C and for a stream's memory.
-BLOCK_SIZES = (2000, 500, 200, 50, 10, 1)
-# From here on a round of the loop takes two steps: 9.9 us a step instead of 10.4 (batch 10), for 0.13 s and 15 MB
-# more to compile, which the article's blocks of 200 are not worth.
-LONG_BLOCK = 500
-BLOCK_BYTES = 64 * 2**20
-EAGER_BLOCK = 50  # an eager step takes 4 ms, and Ctrl-C waits for the end of a block
-
-
-@dataclasses.dataclass(frozen=True)
-class Block:
-    """Steps [start, stop) of a run, taken in one call; `evaluate` says whether an evaluation follows."""
-
-    start: int
-    stop: int
-    evaluate: bool
-
-
-def last_step(config: flags.Config, num_examples: int) -> int:
-    """Returns the step at which a run ends."""
-    return min(config.epochs * math.ceil(num_examples / config.batch_size), config.max_steps or sys.maxsize)
-
-
-def plan(config: flags.Config, num_examples: int, num_features: int, start: int = 0) -> Iterator[Block]:
-    """Yields the blocks of a run from step `start` on: cut at evaluations, checkpoints and a smaller last batch."""
-    steps_per_epoch = math.ceil(num_examples / config.batch_size)
-    total = last_step(config, num_examples)
-    most = max(1, BLOCK_BYTES // (config.batch_size * num_features))
-    most = min(most, EAGER_BLOCK) if config.mode == "eager" else most
-    while start < total:
-        epoch_end = (start // steps_per_epoch + 1) * steps_per_epoch
-        cuts = [total, epoch_end, epoch_end - 1 if num_examples % config.batch_size else epoch_end]
-        cuts.append((start // config.checkpoint_every + 1) * config.checkpoint_every)
-        if config.eval_every:
-            cuts.append(start + 1 if start < config.eval_first else total)
-            cuts.append((start // config.eval_every + 1) * config.eval_every)
-        room = min(cut for cut in cuts if cut > start) - start
-        stop = start + max(size for size in BLOCK_SIZES if size <= max(1, min(room, most)))
-        on_cadence = config.eval_every and (stop <= config.eval_first or stop % config.eval_every == 0)
-        yield Block(start, stop, evaluate=stop == total or bool(on_cadence))
-        start = stop
 
 
 class Trainer:
@@ -87,9 +45,7 @@ class Trainer:
     ):
         import tensorflow as tf
 
-        import data
         import model
-        import stream
 
         if config.batch_size > len(dataset.train):
             raise InputError(
@@ -102,21 +58,29 @@ class Trainer:
             self.model = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
         self.run_steps = self.engine.block_runner(self.model, config.mode, mean=config.loss_reduction == "mean")
         self.num_correct = model.num_correct
-        chunks, source = (stream.chunks, stream.Streamed) if dataset.on_disk else (data.chunks, data.InMemory)
-        self.validation, self.test = chunks(dataset.validation), chunks(dataset.test)
-        self.source = source(dataset.train, config.batch_size, config.seed, config.shuffle)
-        if not dataset.on_disk:  # scaled once, not at each evaluation; and the training images are kept once
-            self.validation = [(model.scale(images), labels) for images, labels in self.validation]
-            dataset = dataclasses.replace(dataset, train=data.Split(self.source.images, self.source.labels))
-        self.dataset = dataset
+        self.dataset = self._place(dataset)
         self.lr, self.no_lr = tf.constant(config.lr), tf.constant(0.0)
         self.step, self.examples, self.loss, self.accuracies = 0, 0, math.nan, []
-        self.total_steps = last_step(config, len(dataset.train))
+        self.total_steps = plan.last_step(config, len(dataset.train))
         self.observers = extras.observers(self)
         self.engine.follow_chief(self)
         self.resumed_at, self.resumed_examples = self.step, self.examples
-        blocks = plan(config, len(dataset.train), dataset.num_features, self.step)
+        blocks = plan.blocks(config, len(dataset.train), dataset.num_features, self.step)
         self.blocks = [] if self.reached_target() else list(blocks)
+
+    def _place(self, dataset: "data.Dataset") -> "data.Dataset":
+        """Puts the examples where steps and evaluations take them from; returns the dataset, each image kept once."""
+        import data
+        import model
+        import stream
+
+        chunks, source = (stream.chunks, stream.Streamed) if dataset.on_disk else (data.chunks, data.InMemory)
+        self.validation, self.test = chunks(dataset.validation), chunks(dataset.test)
+        self.source = source(dataset.train, self.config.batch_size, self.config.seed, self.config.shuffle)
+        if dataset.on_disk:
+            return dataset
+        self.validation = [(model.scale(images), labels) for images, labels in self.validation]  # once, not each time
+        return dataclasses.replace(dataset, train=data.Split(self.source.images, self.source.labels))
 
     def compile(self) -> None:
         """Makes a program for each shape of block and calls it once; at a learning rate of 0 no weight moves."""
@@ -128,7 +92,7 @@ class Trainer:
             for chunk in examples:
                 self.num_correct(self.model, *chunk)
 
-    def _program(self, block: Block) -> Callable[..., "tf.Tensor"]:
+    def _program(self, block: plan.Block) -> Callable[..., "tf.Tensor"]:
         """Returns the program of blocks like `block`, warm: (*what is delivered, learning_rate) -> losses [steps]."""
         import tensorflow as tf
 
@@ -143,7 +107,7 @@ class Trainer:
 
         def program_in_xla(*inputs: "tf.Tensor") -> "tf.Tensor":
             *delivered, learning_rate = inputs
-            some, a_round = self.source.at_once(steps), 2 if steps >= LONG_BLOCK else 1
+            some, a_round = self.source.at_once(steps), 2 if steps >= plan.LONG_BLOCK else 1
 
             def take_some(i: "tf.Tensor") -> "tf.Tensor":
                 batches = self.source.batches(*delivered, batch, i * some, some)
@@ -186,7 +150,7 @@ class Trainer:
         accuracy = self.accuracy(self.validation)
         return f"at step {self.step:,} of {self.total_steps:,}, validation accuracy {accuracy:.4f}: {kept}"
 
-    def _account_for(self, block: Block, losses: "np.ndarray") -> None:
+    def _account_for(self, block: plan.Block, losses: "np.ndarray") -> None:
         mean = float(losses.mean())
         if not math.isfinite(mean):
             for step, loss in enumerate(losses.tolist(), block.start + 1):

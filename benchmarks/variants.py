@@ -20,8 +20,10 @@ with devices.quiet():
     import data
     import model
 
-STEPS, BATCH = 1_000, 10
-Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+STEPS, BATCH = 2_000, 10
+SOME = data.GATHERED // BATCH
+Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # images, labels -> loss
+Gather = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]  # row numbers -> images, labels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,18 @@ class Untransposed(model.SoftmaxRegression):
 
     def logits(self, x: tf.Tensor) -> tf.Tensor:
         return x @ self.W_transposed + self.b
+
+
+def log_softmax_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """The summed cross-entropy from the logarithm of the softmax."""
+    log_probabilities = tf.nn.log_softmax(tf.transpose(logits), axis=0)
+    return -tf.reduce_sum(tf.one_hot(labels, log_probabilities.shape[0], axis=0) * log_probabilities)
+
+
+def loss_by_rows_of_classes(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """The summed cross-entropy as model.cross_entropy computes it, but along rows of 10 classes."""
+    y = tf.one_hot(labels, logits.shape[1])
+    return tf.reduce_sum(tf.reduce_logsumexp(logits, axis=1) - tf.reduce_sum(y * logits, axis=1))
 
 
 def library_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -84,45 +98,47 @@ def by_hand(made: model.SoftmaxRegression) -> Step:
     return step
 
 
-def loop(step: Step) -> Callable[..., tf.Tensor]:
-    """Returns the block's XLA loop over `step`."""
+def program(step: Step, gather: Gather, some: int = SOME, a_round: int = 2) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns the block's XLA program over `step`: `some` steps' batches gathered at a time, `a_round` in a round."""
 
-    def run(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        def body(i: tf.Tensor, losses: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            return i + 1, losses.write(i, step(images[i], labels[i]))
+    def run(order: tf.Tensor) -> tf.Tensor:
+        def take_some(i: tf.Tensor) -> tf.Tensor:
+            images, labels = gather(tf.gather(order, i * some + tf.range(some)))
+            return model.stacked(lambda j: step(images[j], labels[j]), some, a_round)
 
-        _, losses = tf.while_loop(lambda i, _: i < STEPS, body, (0, tf.TensorArray(tf.float32, STEPS)))
-        return losses.stack()
+        return tf.reshape(model.stacked(take_some, STEPS // some), [STEPS])
 
     return run
 
 
 def variants(images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor) -> dict[str, Callable[[], tf.Tensor]]:
-    """Returns each variant as a compiled call that takes STEPS steps."""
+    """Returns each variant as a compiled call that takes STEPS steps on the rows of `order` [STEPS, BATCH]."""
 
     def new(kind: type[model.SoftmaxRegression] = model.SoftmaxRegression) -> model.SoftmaxRegression:
         return kind(784, 10)
 
-    gathered = tf.gather(images, order), tf.gather(labels, order)
-    floats = model.scale(gathered[0]), gathered[1]
-    made = new()
+    def rows(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.gather(images, indices), tf.gather(labels, indices)
 
-    def gather_each_step(rows: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-        return tape_step(made)(tf.gather(images, rows), tf.gather(labels, rows))
+    floats = model.scale(images)
 
-    steps: dict[str, tuple[Step, tuple[tf.Tensor, tf.Tensor]]] = {
-        "as it is": (tape_step(new()), gathered),
-        "the loss along rows of 10 classes": (tape_step(new(BatchMajor)), gathered),
-        "TensorFlow's own sparse cross-entropy": (tape_step(new(BatchMajor), library_loss), gathered),
-        "W stored [features, classes]": (tape_step(new(Untransposed), library_loss), gathered),
-        "images kept as float32": (tape_step(new()), floats),
-        "the gradient by hand, no loss": (by_hand(new()), gathered),
-        "ten rows gathered inside each step": (gather_each_step, (order, order)),
+    def float_rows(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.gather(floats, indices), tf.gather(labels, indices)
+
+    programs = {
+        "as it is": program(tape_step(new()), rows),
+        "one step a round of the loop": program(tape_step(new()), rows, a_round=1),
+        "the rows of the whole block gathered at once": program(tape_step(new()), rows, some=STEPS),
+        "ten rows gathered for each step": program(tape_step(new()), rows, some=1, a_round=1),
+        "the logarithm of the softmax": program(tape_step(new(), log_softmax_loss), rows),
+        "the loss along rows of 10 classes": program(tape_step(new(BatchMajor), loss_by_rows_of_classes), rows),
+        "TensorFlow's own sparse cross-entropy": program(tape_step(new(BatchMajor), library_loss), rows),
+        "W stored [features, classes]": program(tape_step(new(Untransposed), library_loss), rows),
+        "images kept as float32": program(tape_step(new()), float_rows),
+        "the gradient by hand, no loss": program(by_hand(new()), rows),
     }
-    compiled = {name: (model.compiled(loop(step), *inputs), inputs) for name, (step, inputs) in steps.items()}
-    return {
-        name: lambda program=program, inputs=inputs: program(*inputs) for name, (program, inputs) in compiled.items()
-    }
+    compiled = {name: model.compiled(run, order) for name, run in programs.items()}
+    return {name: lambda run=run: run(order) for name, run in compiled.items()}
 
 
 def measure(calls: dict[str, Callable[[], tf.Tensor]], rounds: int) -> dict[str, list[float]]:
@@ -140,6 +156,7 @@ def measure(calls: dict[str, Callable[[], tf.Tensor]], rounds: int) -> dict[str,
 def main() -> None:
     """Measures every variant on random images; a step's time does not depend on what they show."""
     config = flags.parse(Config, sys.argv, __doc__)
+    devices.choose("cpu", tf32=False, batch_size=BATCH)
     rng = np.random.default_rng(0)
     images = tf.constant(rng.integers(256, size=(55_000, 784), dtype=np.uint8))
     labels = tf.constant(rng.integers(10, size=55_000).astype(np.int32))

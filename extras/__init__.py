@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from train import Block, Trainer
+    from plan import Block
+    from train import Trainer
 
 # The flag that asks for an extra, and its module here, which has a class Extra(Observer).
 MODULES: dict[str, str] = {

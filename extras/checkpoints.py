@@ -18,7 +18,8 @@ from extras import Observer
 from files import locked, synced, writable_folder, write_atomically
 
 if TYPE_CHECKING:
-    from train import Block, Trainer
+    from plan import Block
+    from train import Trainer
 
 KEEP = 3
 FIGURES = ("step", "examples", "loss", "accuracies")  # of the trainer, kept beside its weights

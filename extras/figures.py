@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     import data
-    from train import Block, Trainer
+    from plan import Block
+    from train import Trainer
 
 MOST_CLASSES = 30  # more templates, or more rows and columns of confusion, cannot be read in one picture
 GROUPS = ("sure", "unsure", "wrong")

@@ -14,7 +14,8 @@ from extras import Observer
 from files import writable_folder
 
 if TYPE_CHECKING:
-    from train import Block, Trainer
+    from plan import Block
+    from train import Trainer
 
 
 class Extra(Observer):

@@ -5,12 +5,12 @@ import pytest
 import tensorflow as tf
 
 import data
-import train
+import plan
 from errors import InputError
 
 
 def steps_of(source: data.Source, start: int, stop: int) -> tuple[tf.Tensor, tf.Tensor]:
-    block = train.Block(start, stop, evaluate=False)
+    block = plan.Block(start, stop, evaluate=False)
     steps, batch = source.shape(start, stop)
     return source.batches(*source.example(block), batch, 0, steps)
 
@@ -53,7 +53,7 @@ def test_the_batches_of_a_block_can_be_asked_for_some_at_a_time(tiny_dataset):
     source = data.InMemory(tiny_dataset.train, 10, seed=1)
     some = source.at_once(60)
     assert 60 % some == 0 and some > 1
-    delivered = source.example(train.Block(3, 63, evaluate=False))
+    delivered = source.example(plan.Block(3, 63, evaluate=False))
     images, labels = zip(*(source.batches(*delivered, 10, first, some) for first in range(0, 60, some)), strict=True)
     whole_images, whole_labels = steps_of(source, 3, 63)
     np.testing.assert_array_equal(np.concatenate(images), whole_images)

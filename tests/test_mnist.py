@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import data
 import model
-import train
+import plan
 from tests import oracle
 from tests.conftest import PROJECT
 from tests.test_train import trainer
@@ -85,7 +85,7 @@ def test_the_first_ten_losses_are_the_oracles(first_run):
     loaded = data.load("mnist", str(first_run[0]))
     source = data.InMemory(loaded.train, 10)
     run_steps = model.block_runner(model.SoftmaxRegression(784, 10), "eager")
-    losses = run_steps(*source.batches(*source.example(train.Block(0, 10, False)), 10, 0, 10), tf.constant(0.01))
+    losses = run_steps(*source.batches(*source.example(plan.Block(0, 10, False)), 10, 0, 10), tf.constant(0.01))
     _, _, expected = oracle.train(
         loaded.train.images, loaded.train.labels, [data.epoch_order(55_000, 0, 0)[:100]], batch=10, lr=0.01
     )

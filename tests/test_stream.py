@@ -9,7 +9,7 @@ import pytest
 import data
 import ondisk
 import stream
-from train import Block
+from plan import Block
 
 NUM, FEATURES, BATCH = 1003, 7, 10
 SHARD_ROWS, BUFFER_SHARDS = 16, 5

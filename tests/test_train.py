@@ -14,6 +14,7 @@ import pytest
 
 import data
 import flags
+import plan
 import report
 import train
 from errors import InputError, RunError
@@ -33,7 +34,7 @@ def config(**changes: object) -> flags.Config:
 )
 def test_the_plan_takes_every_step_once_and_evaluates_where_the_article_does(num_examples, changes):
     run = config(**changes)
-    blocks = list(train.plan(run, num_examples, 784))
+    blocks = list(plan.blocks(run, num_examples, 784))
     steps_per_epoch = math.ceil(num_examples / run.batch_size)
     total = min(run.epochs * steps_per_epoch, run.max_steps or math.inf)
     assert [block.start for block in blocks] == [0, *(block.stop for block in blocks[:-1])]
@@ -43,21 +44,21 @@ def test_the_plan_takes_every_step_once_and_evaluates_where_the_article_does(num
     assert {block.stop for block in blocks if block.evaluate} == marks | {total}
     for block in blocks:
         assert block.start // steps_per_epoch == (block.stop - 1) // steps_per_epoch
-        assert block.stop - block.start in train.BLOCK_SIZES
+        assert block.stop - block.start in plan.BLOCK_SIZES
         if num_examples % run.batch_size and block.stop % steps_per_epoch == 0:
             assert block.stop - block.start == 1
 
 
 def test_the_plan_from_a_later_step_is_the_rest_of_the_plan():
-    whole = list(train.plan(config(), 55_000, 784))
+    whole = list(plan.blocks(config(), 55_000, 784))
     for start in (7, 50, 400):
-        rest = list(train.plan(config(), 55_000, 784, start))
+        rest = list(plan.blocks(config(), 55_000, 784, start))
         assert rest == [block for block in whole if block.start >= start]
 
 
 def test_large_batches_come_in_blocks_that_fit_memory():
-    for block in train.plan(config(batch_size=10_000, eval_every=0), 55_000, 784):
-        assert block.stop - block.start == 1 or (block.stop - block.start) * 10_000 * 784 <= train.BLOCK_BYTES
+    for block in plan.blocks(config(batch_size=10_000, eval_every=0), 55_000, 784):
+        assert block.stop - block.start == 1 or (block.stop - block.start) * 10_000 * 784 <= plan.BLOCK_BYTES
 
 
 def trainer(dataset: data.Dataset, **changes: object) -> train.Trainer:
@@ -90,7 +91,7 @@ def test_gathering_and_rounds_do_not_change_a_bit(tiny_dataset, monkeypatch):
     plain = trainer(tiny_dataset, epochs=2, eval_every=0)
     assert {plain.source.at_once(steps) for steps in (50, 10)} == {50, 10}
     monkeypatch.setattr(data, "GATHERED", 100)  # ten batches at a time, in five rounds of two
-    monkeypatch.setattr(train, "LONG_BLOCK", 50)
+    monkeypatch.setattr(plan, "LONG_BLOCK", 50)
     by_parts = trainer(tiny_dataset, epochs=2, eval_every=0)
     assert {by_parts.source.at_once(steps) for steps in (50, 10)} == {10}
     assert by_parts.model.W.numpy().tobytes() == plain.model.W.numpy().tobytes()
