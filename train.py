@@ -74,12 +74,15 @@ class Trainer:
         import model
         import stream
 
-        chunks, source = (stream.chunks, stream.Streamed) if dataset.on_disk else (data.chunks, data.InMemory)
-        self.validation, self.test = chunks(dataset.validation), chunks(dataset.test)
-        self.source = source(dataset.train, self.config.batch_size, self.config.seed, self.config.shuffle)
+        job = self.config.batch_size, self.config.seed, self.config.shuffle
         if dataset.on_disk:
+            self.source = stream.Streamed(dataset.train, *job)
+            self.validation, self.test = stream.chunks(dataset.validation), stream.chunks(dataset.test)
             return dataset
-        self.validation = [(model.scale(images), labels) for images, labels in self.validation]  # once, not each time
+        self.source = data.InMemory(dataset.train, *job)
+        # Scaled once, not at each evaluation.
+        self.validation = [(model.scale(images), labels) for images, labels in data.Chunks(dataset.validation)]
+        self.test = data.Chunks(dataset.test)
         return dataclasses.replace(dataset, train=data.Split(self.source.images, self.source.labels))
 
     def compile(self) -> None:
