@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-# The batch from which on all cores of a CPU share a step; a smaller one is trained on sooner by a single core:
-# 10.6 us instead of 12.4 at batch 10, 65 instead of 90 at 100 (2 cores; see docs/performance.md).
+# The batch from which on all cores of a CPU share a step; a smaller one is trained on sooner by a single core: 65 us
+# instead of 89 at batch 100 (2 cores, see docs/performance.md; unmeasured on more).
 SHARED_BATCH = 2_000
+THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own variable
 
 
 @contextlib.contextmanager
@@ -72,13 +73,15 @@ def choose(
 ) -> "tf.config.LogicalDevice":
     """Returns the first device to train on, one of `among` if given, made ready for steps on batches of this size.
 
+    Where TensorFlow runs already, as with --strategy, and where the user has set its threads, they stay as they are.
     Raises InputError if `asked` is gpu and there is none.
     """
     import tensorflow as tf
 
     kind = "GPU" if gpus(asked) else "CPU"
-    if kind == "CPU" and batch_size and batch_size < SHARED_BATCH:
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # read when TensorFlow first touches a device
+    if kind == "CPU" and batch_size and batch_size < SHARED_BATCH and THREADS not in os.environ:
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.experimental.enable_tensor_float_32_execution(tf32)
     found = tf.config.list_logical_devices(kind)
     return next(device for device in found if not among or any(name.endswith(device.name) for name in among))
@@ -128,6 +131,8 @@ def cores() -> int:
 
 def environment(device: "tf.config.LogicalDevice", mode: str, tf32: bool) -> dict[str, Any]:
     """Returns what a reader of a record must know to compare its figures with others."""
+    import tensorflow as tf
+
     version = importlib.metadata.version
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -138,11 +143,18 @@ def environment(device: "tf.config.LogicalDevice", mode: str, tf32: bool) -> dic
         "device_name": describe(device),
         "cpu_model": cpu_model(),
         "cores": cores(),
+        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads() or _threads_asked() or cores(),
         "os": platform.platform(),
         "git_commit": _git_commit(),
         "xla": mode == "xla",
         "tf32": tf32,
     }
+
+
+def _threads_asked() -> int:
+    """Returns the user's own number of threads; 0 if there is none that TensorFlow takes."""
+    asked = os.environ.get(THREADS, "")
+    return int(asked) if asked.isdigit() else 0
 
 
 def _git_commit() -> str | None:

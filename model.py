@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from devices import SHARED_BATCH
 
-# (images [steps, batch, features] uint8, labels [steps, batch] int32, learning_rate) -> losses [steps] float32
-RunBlock = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+# (images [steps, batch, features] uint8, labels [steps, batch] int32, learning_rate) -> losses [steps] float32; in mode
+# xla a fourth argument says how many steps a round of the loop takes
+RunBlock = Callable[..., tf.Tensor]
 
 # Rows of a large batch that one core of a CPU takes at a time: their floats, 314 kB, stay in its cache.
 ROWS = 100
@@ -19,7 +20,7 @@ class SoftmaxRegression(tf.Module):
     """y = softmax(x @ W + b), with W [features, classes] and b [classes] float32, zeros at the start.
 
     W is stored as its transpose: a step reads and writes along rows of 784 instead of 10, and takes
-    9.5 us instead of 23 (batch 10, XLA, one core; see docs/performance.md).
+    9.9 us instead of 26 (batch 10, XLA, one core; see docs/performance.md).
     """
 
     def __init__(self, num_features: int, num_classes: int):
@@ -63,7 +64,7 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
     Computed as log(softmax(z)) = z - log(sum(exp(z))), which is finite where the softmax is 0.
     """
-    # Classes first: along rows of `batch`, not of 10, XLA fills its vectors; 9.9 us a step instead of 11.5 (batch 10).
+    # Classes first: along rows of `batch`, not of 10, XLA fills its vectors; 9.9 us a step instead of 12.8 (batch 10).
     z = tf.transpose(logits)
     y = tf.one_hot(labels, z.shape[0], axis=0)
     return tf.reduce_sum(tf.reduce_logsumexp(z, axis=0) - tf.reduce_sum(y * z, axis=0))
@@ -107,7 +108,7 @@ def sgd_step(
       divisor: what the summed cross-entropy is divided by: 1 for the sum, the batch size for the mean.
     """
     rows = SHARED_BATCH if images.shape[0] >= SHARED_BATCH else ROWS
-    if images.shape[0] >= 2 * rows and "CPU" in model.b.device:
+    if images.shape[0] >= 2 * rows and "CPU" in model.b.device and not tf.executing_eagerly():
         loss, *gradients = loss_and_gradients_by_rows(model, images, labels, divisor, rows)
     else:
         loss, *gradients = loss_and_gradients(model, images, labels, divisor)
@@ -135,18 +136,18 @@ def block_runner(model: SoftmaxRegression, mode: str, mean: bool = False) -> Run
 
     def loop_in_xla(images: tf.Tensor, labels: tf.Tensor, learning_rate: tf.Tensor, a_round: int = 1) -> tf.Tensor:
         steps, divisor = images.shape[0], images.shape[1] if mean else 1
-        return stacked(
-            lambda i: sgd_step(model, images[i], labels[i], learning_rate, divisor), steps, math.gcd(steps, a_round)
-        )
+        return stacked(lambda i: sgd_step(model, images[i], labels[i], learning_rate, divisor), steps, a_round)
 
     return loop_in_xla if mode == "xla" else loop_in_python
 
 
 def stacked(take: Callable[[tf.Tensor], tf.Tensor], count: int | tf.Tensor, a_round: int = 1) -> tf.Tensor:
-    """Returns the float32 tensors take(0) to take(count - 1), stacked: taken in their order, some in each round of a
-    loop."""
-    if isinstance(count, int) and count == 1:  # compiled in 0.1 s less than a loop
-        return take(0)[tf.newaxis]
+    """Returns the float32 tensors take(0) to take(count - 1), stacked: taken in their order, `a_round` in each round
+    of a loop if that divides `count`."""
+    if isinstance(count, int):
+        a_round = math.gcd(count, a_round)
+        if count == 1:  # compiled in 0.1 s less than a loop
+            return take(0)[tf.newaxis]
 
     def body(i: tf.Tensor, taken: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
         for j in range(a_round):

@@ -68,9 +68,10 @@ class Streamed(data.Source):
     def batches(
         self, images: tf.Tensor, labels: tf.Tensor, batch: int, first: tf.Tensor | int, steps: int
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns images [steps, batch, features] uint8 and labels [steps, batch] int32: a block's first steps."""
-        rows = steps * batch
-        return tf.reshape(images[:rows], [steps, batch, -1]), tf.reshape(labels[:rows], [steps, batch])
+        """Returns images [steps, batch, features] uint8 and labels [steps, batch] int32 of a block, from its step
+        `first` on. May be compiled."""
+        rows = slice(first * batch, (first + steps) * batch)
+        return tf.reshape(images[rows], [steps, batch, -1]), tf.reshape(labels[rows], [steps, batch])
 
     def _buffers(self, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields (shards, order of their rows) of each buffer from step `start` on, without end."""

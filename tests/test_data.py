@@ -60,6 +60,25 @@ def test_the_batches_of_a_block_can_be_asked_for_some_at_a_time(tiny_dataset):
     np.testing.assert_array_equal(np.concatenate(labels), whole_labels)
 
 
+@pytest.mark.parametrize("batch_size", [1, 7, 10, 16, 64, 128, 600])
+def test_as_many_batches_are_gathered_at_once_as_divide_the_block(tiny_dataset, batch_size):
+    source = data.InMemory(tiny_dataset.train, batch_size)
+    for steps in (2000, 500, 200, 50, 10, 1):
+        some = source.at_once(steps)
+        larger = [n for n in range(some + 1, steps + 1) if steps % n == 0]
+        assert steps % some == 0 and (some == 1 or some * batch_size <= data.GATHERED)
+        assert not larger or larger[0] * batch_size > data.GATHERED
+
+
+def test_chunks_are_the_split_in_order_as_often_as_asked(tiny_dataset):
+    chunks = data.Chunks(tiny_dataset.test, rows=7)
+    for _ in range(2):
+        images, labels = zip(*chunks, strict=True)
+        assert len(images) > 1
+        np.testing.assert_array_equal(np.concatenate(images), tiny_dataset.test.images)
+        np.testing.assert_array_equal(np.concatenate(labels), tiny_dataset.test.labels)
+
+
 def test_noshuffle_keeps_the_order_of_the_dataset(tiny_dataset):
     source = data.InMemory(tiny_dataset.train, 10, seed=1, shuffle=False)
     images, _ = steps_of(source, 66, 70)

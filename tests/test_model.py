@@ -96,13 +96,17 @@ def test_a_block_takes_the_oracles_steps_in_every_mode(mode, mean, tiny_dataset)
     np.testing.assert_allclose(made.b, b, atol=1e-6)
 
 
-@pytest.mark.parametrize("batch", [2_000, 2_137])
-def test_a_large_batch_taken_by_rows_is_one_true_step(batch):
+@pytest.mark.parametrize(("batch", "rows"), [(199, []), (200, [100]), (237, [100]), (4_000, [2_000]), (4_137, [2_000])])
+def test_a_large_batch_taken_by_rows_is_one_true_step(batch, rows, monkeypatch):
+    taken: list[int] = []
+    by_rows = model.loss_and_gradients_by_rows
+    monkeypatch.setattr(model, "loss_and_gradients_by_rows", lambda *args: taken.append(args[-1]) or by_rows(*args))
     rng = np.random.default_rng(7)
     images, labels = rng.integers(256, size=(batch, 20), dtype=np.uint8), rng.integers(3, size=batch).astype(np.int32)
     made = model.SoftmaxRegression(20, 3)
-    assert batch >= 4 * model.ROWS
-    loss = model.sgd_step(made, tf.constant(images), tf.constant(labels), tf.constant(0.1), divisor=batch)
+    inputs = tf.constant(images), tf.constant(labels), tf.constant(0.1)
+    loss = model.compiled(lambda *inputs: model.sgd_step(made, *inputs, divisor=batch), *inputs)(*inputs)
+    assert taken == rows
     W, b, losses = oracle.train(images, labels, [np.arange(batch)], batch, 0.1, mean=True)
     np.testing.assert_allclose(loss, losses[0], rtol=1e-5)
     np.testing.assert_allclose(made.W, W, atol=1e-6)

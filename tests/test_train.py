@@ -189,6 +189,14 @@ def test_the_command_shows_and_records_what_it_did(run_train, tmp_path):
     assert set(record["environment"]) >= {"cpu_model", "cores", "os", "git_commit", "xla", "tf32"}
 
 
+def test_a_small_batch_has_one_core_unless_the_user_says_otherwise(run_train, tmp_path):
+    for mine, threads in (({}, 1), ({"TF_NUM_INTRAOP_THREADS": "3"}, 3)):
+        others = {name: value for name, value in os.environ.items() if name != "TF_NUM_INTRAOP_THREADS"}
+        done = run_train("--max_steps=1", f"--record={tmp_path / 'run.json'}", env=others | mine)
+        assert done.returncode == 0, done.stderr
+        assert json.loads((tmp_path / "run.json").read_text())["environment"]["intra_op_threads"] == threads
+
+
 def test_the_record_holds_the_same_weights_for_the_same_seed_and_others_for_another(run_train, tmp_path):
     def weights(*arguments: str) -> str:
         assert run_train(*arguments, f"--record={tmp_path / 'run.json'}").returncode == 0
