@@ -27,8 +27,8 @@ def us_per_step(config: Config, batch_size: int, cores: int) -> float:
     """Returns the microseconds of a step in a run of train.py that is given so many cores."""
     job = [f"--batch_size={batch_size}", "--loss_reduction=mean", "--eval_every=0", "--epochs=4", "--device=cpu"]
     environment = {devices.THREADS: str(cores)}
-    record = runs.together([*runs.where(config.data_dir), *job], environments=[environment]).record
-    return record["seconds"]["train"] / record["steps"] * 1e6
+    run = runs.together([*runs.where(config.data_dir), *job], environments=[environment])
+    return run.record["us_per_step"]
 
 
 def main() -> None:
