@@ -10,12 +10,12 @@ import tempfile
 
 from rich.console import Console
 
-import flags
+from common import flagging
 from comparison import campaign, charts, tables
 from comparison.options import Config, joined_merge
 from comparison.results import Results, merge, save
-from errors import InputError, exit_with_one_line
-from files import write_atomically
+from common.errors import InputError, exit_with_one_line
+from common.files import write_atomically
 
 
 def check_output(config: Config) -> None:
@@ -57,7 +57,7 @@ def keep(results: Results, config: Config) -> None:
 
 def main() -> int:
     """Measures or merges, shows, writes; returns 1 if a contender failed or did other work, 130 after Ctrl-C."""
-    config = flags.parse(Config, joined_merge(sys.argv), __doc__)
+    config = flagging.parse(Config, joined_merge(sys.argv), __doc__)
     check_output(config)
     console = Console(width=None if sys.stdout.isatty() else 120)
     path = pathlib.Path(config.output) if config.output else None

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import flags
-from errors import InputError, exit_with_one_line, reason
-from flags import SWITCH, TEXT, flag
+from common import flagging
+from common.errors import InputError, exit_with_one_line, reason
+from common.flagging import SWITCH, TEXT, flag
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,7 @@ class Config:
     invert: bool = flag(False, SWITCH, "For dark on light: the model has seen light on dark.")
     center: bool = flag(False, SWITCH, "Crop to the digit and centre it as MNIST's are; for drawings and photographs.")
     json: bool = flag(False, SWITCH, "Print one JSON object, for machines, in place of bars.")
-    images: tuple[str, ...] = flags.arguments("PNG or JPEG files of any size.")
+    images: tuple[str, ...] = flagging.arguments("PNG or JPEG files of any size.")
 
 
 class Model:
@@ -43,7 +43,7 @@ class Model:
                 f"--model={folder}: must be a folder that `python train.py --export_dir=FOLDER` wrote; "
                 "it has no saved_model.pb"
             )
-        import devices
+        from runtime import devices
 
         with devices.quiet():
             import tensorflow as tf
@@ -213,7 +213,7 @@ def answer(model: Model, config: Config) -> dict[str, Any]:
 
 def main() -> int:
     """Answers every image that can be read; returns 2 if one could not."""
-    config = flags.parse(Config, sys.argv, __doc__)
+    config = flagging.parse(Config, sys.argv, __doc__)
     if not config.model:
         raise InputError("--model: name the folder that `python train.py --export_dir=FOLDER` wrote; see --help")
     if not config.images:

@@ -6,10 +6,10 @@ python -m benchmarks.cores --rounds=5 --write
 import dataclasses
 import sys
 
-import devices
-import flags
+from runtime import devices
+from common import flagging
 from benchmarks import runs
-from errors import exit_with_one_line
+from common.errors import exit_with_one_line
 
 BATCHES = (10, 100, 500, 1_000, 2_000, 10_000, 55_000)
 
@@ -18,9 +18,9 @@ BATCHES = (10, 100, 500, 1_000, 2_000, 10_000, 55_000)
 class Config:
     """The flags of the benchmark."""
 
-    rounds: int = flags.flag(5, flags.COUNT, "Runs of each batch size, on one core and on all in turn.")
-    data_dir: str | None = flags.flag(None, flags.TEXT, "Prepared datasets; default: tfds's own.")
-    write: bool = flags.flag(False, flags.SWITCH, "Write the table into docs/performance.md.")
+    rounds: int = flagging.flag(5, flagging.COUNT, "Runs of each batch size, on one core and on all in turn.")
+    data_dir: str | None = flagging.flag(None, flagging.TEXT, "Prepared datasets; default: tfds's own.")
+    write: bool = flagging.flag(False, flagging.SWITCH, "Write the table into docs/performance.md.")
 
 
 def us_per_step(config: Config, batch_size: int, cores: int) -> float:
@@ -33,7 +33,7 @@ def us_per_step(config: Config, batch_size: int, cores: int) -> float:
 
 def main() -> None:
     """Measures every batch size; prints and writes the table."""
-    config = flags.parse(Config, sys.argv, __doc__)
+    config = flagging.parse(Config, sys.argv, __doc__)
     cores = devices.cores()
     lines = [f"| batch | one core, us/step | {cores} cores, us/step | one over {cores} |", "|---|---|---|---|"]
     for batch_size in BATCHES:

@@ -9,9 +9,9 @@ import json
 import socket
 import sys
 
-import flags
+from common import flagging
 from benchmarks import runs
-from errors import exit_with_one_line
+from common.errors import exit_with_one_line
 
 BATCHES = (10, 100, 1000, 10000)
 KINDS = (("none", 1), ("mirrored", 2), ("mirrored", 3), ("multi_worker", 2), ("multi_worker", 3))
@@ -21,10 +21,10 @@ KINDS = (("none", 1), ("mirrored", 2), ("mirrored", 3), ("multi_worker", 2), ("m
 class Config:
     """The flags of this benchmark."""
 
-    data_dir: str | None = flags.flag(None, flags.TEXT, "Prepared datasets; default: tfds's own.")
-    runs: int = flags.flag(3, flags.COUNT, "Runs of each.")
-    steps: int = flags.flag(500, flags.COUNT, "Steps of a run.")
-    write: bool = flags.flag(False, flags.SWITCH, "Write the table into the READMEs.")
+    data_dir: str | None = flagging.flag(None, flagging.TEXT, "Prepared datasets; default: tfds's own.")
+    runs: int = flagging.flag(3, flagging.COUNT, "Runs of each.")
+    steps: int = flagging.flag(500, flagging.COUNT, "Steps of a run.")
+    write: bool = flagging.flag(False, flagging.SWITCH, "Write the table into the READMEs.")
 
 
 def measure(config: Config, strategy: str, replicas: int, batch: int) -> runs.Run:
@@ -43,7 +43,7 @@ def measure(config: Config, strategy: str, replicas: int, batch: int) -> runs.Ru
 
 def main() -> None:
     """Measures each kind at each batch, in turn; prints and writes the table."""
-    config = flags.parse(Config, sys.argv, __doc__)
+    config = flagging.parse(Config, sys.argv, __doc__)
     found = {}
     for _, (kind, batch) in itertools.product(range(config.runs), itertools.product(KINDS, BATCHES)):
         run = measure(config, *kind, batch)

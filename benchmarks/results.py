@@ -17,10 +17,12 @@ PROJECT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
 import flags
-from errors import InputError, RunError, exit_with_one_line
-from files import write_atomically
-from flags import COUNT, SWITCH, TEXT, flag
-from pages import READMES, rewrite_blocks
+
+from common import flagging
+from common.errors import InputError, RunError, exit_with_one_line
+from common.files import write_atomically
+from common.flagging import COUNT, SWITCH, TEXT, flag
+from benchmarks.pages import READMES, rewrite_blocks
 
 MAIN_JOB = ("--batch_size=10", "--lr=0.01")
 PLACES = ("record", "data_dir", "manual_dir")  # flags that name paths of a machine, and do not change the work
@@ -176,7 +178,7 @@ def blocks(folder: pathlib.Path, records: list[dict[str, Any]], language: str) -
 
 def main() -> None:
     """Makes the records if asked to, and writes every block of both READMEs."""
-    config = flags.parse(Config, sys.argv, __doc__)
+    config = flagging.parse(Config, sys.argv, __doc__)
     folder = pathlib.Path(config.records)
     if config.run:
         make_records(folder, config.seeds)

@@ -13,10 +13,12 @@ import time
 from collections.abc import Sequence
 
 import flags
+
+from common import flagging
 from benchmarks import runs
 from comparison import results, summary
 from comparison.contenders import CONTENDERS
-from errors import RunError, exit_with_one_line
+from common.errors import RunError, exit_with_one_line
 
 BATCHES = (10, 100, 1_000, 10_000, 55_000)
 RIVALS = ("numpy", "numpy_best", "jax", "jax_best")
@@ -26,9 +28,9 @@ RIVALS = ("numpy", "numpy_best", "jax", "jax_best")
 class Config:
     """The flags of this benchmark."""
 
-    data_dir: str | None = flags.flag(None, flags.TEXT, "Prepared datasets; default: tfds's own.")
-    rounds: int = flags.flag(5, flags.Number(int, "a whole number of at least 2", lambda n: n >= 2), "Runs of each.")
-    write: bool = flags.flag(False, flags.SWITCH, "Write the table into the READMEs.")
+    data_dir: str | None = flagging.flag(None, flagging.TEXT, "Prepared datasets; default: tfds's own.")
+    rounds: int = flagging.flag(5, flags.Number(int, "a whole number of at least 2", lambda n: n >= 2), "Runs of each.")
+    write: bool = flagging.flag(False, flagging.SWITCH, "Write the table into the READMEs.")
 
     @property
     def job(self) -> list[str]:
@@ -103,7 +105,7 @@ def rows(table: dict[str, Sequence[float]]) -> list[str]:
 
 def main() -> None:
     """Measures every row; prints and writes the table."""
-    config = flags.parse(Config, sys.argv, __doc__)
+    config = flagging.parse(Config, sys.argv, __doc__)
     lines = ["| what | median (least-most) |", "|---|---|"]
     for part in (steps, start_up, batches):
         lines += rows(part(config))

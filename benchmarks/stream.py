@@ -11,9 +11,9 @@ import tempfile
 import numpy as np
 
 import data
-import flags
+from common import flagging
 from benchmarks import runs
-from errors import exit_with_one_line
+from common.errors import exit_with_one_line
 
 TIMES = 10
 
@@ -22,10 +22,10 @@ TIMES = 10
 class Config:
     """The flags of this benchmark."""
 
-    data_dir: str | None = flags.flag(None, flags.TEXT, "Prepared datasets; default: tfds's own.")
-    runs: int = flags.flag(5, flags.COUNT, "Pairs of runs, in memory and streamed.")
-    epochs: int = flags.flag(10, flags.COUNT, "Epochs of a run.")
-    write: bool = flags.flag(False, flags.SWITCH, "Write the tables into docs/streaming.md.")
+    data_dir: str | None = flagging.flag(None, flagging.TEXT, "Prepared datasets; default: tfds's own.")
+    runs: int = flagging.flag(5, flagging.COUNT, "Pairs of runs, in memory and streamed.")
+    epochs: int = flagging.flag(10, flagging.COUNT, "Epochs of a run.")
+    write: bool = flagging.flag(False, flagging.SWITCH, "Write the tables into docs/streaming.md.")
 
 
 def make(root: pathlib.Path, data_dir: str | None) -> None:
@@ -41,7 +41,7 @@ def make(root: pathlib.Path, data_dir: str | None) -> None:
 
 def main() -> None:
     """Runs in turn, so that a busy moment hits both; prints and writes the tables."""
-    config = flags.parse(Config, sys.argv, __doc__)
+    config = flagging.parse(Config, sys.argv, __doc__)
     where = runs.where(config.data_dir)
     job = [*where, f"--epochs={config.epochs}", "--eval_every=0"]
     speeds = {"memory": [], "stream": []}

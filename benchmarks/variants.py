@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Callable
 
-import devices
-import flags
+from runtime import devices
+from common import flagging
 from benchmarks import runs
-from errors import exit_with_one_line
+from common.errors import exit_with_one_line
 
 with devices.quiet():
     import numpy as np
@@ -30,9 +30,9 @@ Gather = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]  # row numbers -> im
 class Config:
     """The flags of the benchmark."""
 
-    rounds: int = flags.flag(20, flags.COUNT, "Times each variant is measured, all in turn.")
-    data_dir: str | None = flags.flag(None, flags.TEXT, "Prepared datasets; default: tfds's own.")
-    write: bool = flags.flag(False, flags.SWITCH, "Write the table into docs/performance.md.")
+    rounds: int = flagging.flag(20, flagging.COUNT, "Times each variant is measured, all in turn.")
+    data_dir: str | None = flagging.flag(None, flagging.TEXT, "Prepared datasets; default: tfds's own.")
+    write: bool = flagging.flag(False, flagging.SWITCH, "Write the table into docs/performance.md.")
 
 
 class BatchMajor(model.SoftmaxRegression):
@@ -155,7 +155,7 @@ def measure(calls: dict[str, Callable[[], tf.Tensor]], rounds: int) -> dict[str,
 
 def main() -> None:
     """Measures every variant on random images; a step's time does not depend on what they show."""
-    config = flags.parse(Config, sys.argv, __doc__)
+    config = flagging.parse(Config, sys.argv, __doc__)
     devices.choose("cpu", tf32=False, batch_size=BATCH)
     rng = np.random.default_rng(0)
     images = tf.constant(rng.integers(256, size=(55_000, 784), dtype=np.uint8))

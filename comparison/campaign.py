@@ -17,7 +17,7 @@ from comparison import measure, work
 from comparison.contenders import CONTENDERS, DEVICE_NAMES
 from comparison.options import Config
 from comparison.results import Results, Run, Sample
-from errors import InputError, RunError
+from common.errors import InputError, RunError
 
 
 def those_here(
@@ -37,7 +37,7 @@ def those_here(
 
 def installed(asked: tuple[str, ...] | None, left_out: list[str]) -> tuple[str, ...]:
     """Returns the contenders whose packages are there."""
-    reason = "{} is not installed: python -m pip install -r requirements-peers.txt"
+    reason = "{} is not installed: python -m pip install -r requirements/peers.txt"
     reasons = {name: None if one.installed() else reason.format(one.package) for name, one in CONTENDERS.items()}
     return those_here("contenders", asked, reasons, left_out)
 

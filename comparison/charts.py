@@ -3,7 +3,7 @@
 import pathlib
 from typing import TYPE_CHECKING
 
-import plots
+from common import plots
 from comparison import summary, sweep
 from comparison.results import Results
 from comparison.tables import number

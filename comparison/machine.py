@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-import devices
+from runtime import devices
 
 BUSY = 0.1  # cores that others keep busy; a quiet desktop or server stays below
 BUSY_GPU = 5  # per cent

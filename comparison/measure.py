@@ -16,7 +16,7 @@ import numpy as np
 from comparison import machine, work
 from comparison.contenders import CONTENDERS
 from comparison.results import Sample
-from errors import InputError, RunError
+from common.errors import InputError, RunError
 
 PROJECT = pathlib.Path(__file__).parent.parent
 

@@ -2,34 +2,17 @@
 
 import dataclasses
 
-from absl import flags as absl_flags
-
 from comparison import work
 from comparison.contenders import CONTENDERS, DEVICE_NAMES
-from flags import COUNT, COUNT_OR_0, POSITIVE, TEXT, Choice, Number, flag
+from absl import flags as absl_flags
+
+from common.flagging import COUNT, COUNT_OR_0, POSITIVE, TEXT, List, choice, flag
 
 
-class List(absl_flags.ArgumentParser):
-    """Parses items with commas between them, each accepted by `item`, none twice, into a tuple."""
-
-    def __init__(self, item: absl_flags.ArgumentParser, syntactic_help: str):
-        self.item, self.syntactic_help = item, syntactic_help
-
-    def parse(self, argument: str | tuple) -> tuple:
-        items = argument.split(",") if isinstance(argument, str) else argument
-        try:
-            values = tuple(self.item.parse(item) for item in items if item != "")
-        except ValueError:
-            values = ()
-        if not values or len(set(values)) < len(items):
-            raise ValueError(f"must be {self.syntactic_help}, with commas between them, none empty, none twice")
-        return values
-
-
-NAMES = List(Choice(*CONTENDERS), f"some of {', '.join(CONTENDERS)}")
-DEVICES = List(Choice(*DEVICE_NAMES), f"some of {', '.join(DEVICE_NAMES)}")
+NAMES = List(choice(*CONTENDERS), f"some of {', '.join(CONTENDERS)}")
+DEVICES = List(choice(*DEVICE_NAMES), f"some of {', '.join(DEVICE_NAMES)}")
 SIZES = List(COUNT, "whole numbers above 0")
-ROUNDS = Number(int, "a whole number of at least 2", lambda value: value >= 2)
+ROUNDS = absl_flags.IntegerParser(lower_bound=2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

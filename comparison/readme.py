@@ -7,8 +7,8 @@ from typing import Any
 from comparison import machine, stats, summary, sweep, tables
 from comparison.options import Config
 from comparison.results import Results, load
-from errors import exit_with_one_line
-from pages import PROJECT, READMES, rewrite_blocks
+from common.errors import exit_with_one_line
+from benchmarks.pages import PROJECT, READMES, rewrite_blocks
 
 FOLDER = pathlib.Path("docs", "comparison")
 TEXTS: dict[str, dict[str, Any]] = {

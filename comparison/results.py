@@ -6,8 +6,8 @@ import pathlib
 from typing import Any
 
 from comparison.work import Job
-from errors import InputError, RunError
-from files import write_atomically
+from common.errors import InputError, RunError
+from common.files import write_atomically
 
 KEY, FORMAT = "softmax_regression_comparison", 1
 PYPERF_VERSION = "1.0"  # of pyperf's own format: https://pyperf.readthedocs.io

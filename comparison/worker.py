@@ -10,8 +10,8 @@ import psutil
 
 from comparison import work
 from comparison.contenders import CONTENDERS
-from errors import exit_with_one_line
-from ledger import Ledger
+from common.errors import exit_with_one_line
+from runtime.clock import Ledger
 
 
 def measure(folder: pathlib.Path, contender: str, device: str, job: work.Job, result: pathlib.Path) -> None:

@@ -69,11 +69,12 @@ def run_train(tiny_data_dir: pathlib.Path) -> Command:
 def run_here(tiny_data_dir: pathlib.Path) -> Callable[..., dict]:
     """Runs what `python train.py` runs, on the tiny data but in this process, and returns the record."""
     import flags
+    from common import flagging
     import train
-    from ledger import Ledger
+    from runtime.clock import Ledger
 
     def run(*arguments: str) -> dict:
         argv = ["train.py", f"--data_dir={tiny_data_dir}", *arguments]
-        return train.run(flags.parse(flags.Config, argv, ""), Ledger())
+        return train.run(flagging.parse(flags.Config, argv, ""), Ledger())
 
     return run

@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-import flags
-import pages
+from common import flagging
+from benchmarks import pages
 from comparison import machine, options, readme, results, stats, summary, sweep, tables, work
 from comparison.results import Results, Run, Sample
-from errors import InputError
+from common.errors import InputError
 
 QUIET = {"other_cores": 0.0, "stolen": 0.0, "pace": 500.0}
 JOB = work.Job("mnist", "0" * 64, 784, 10, 10, 2000, 0.01, seed=0)
@@ -263,10 +263,10 @@ def test_readmes_hold_what_the_script_writes(language):
 
 def test_command_of_a_result_file_gives_its_flags():
     given = ["compare.py", "--rounds=3", "--batch_sizes=1,10", "--contenders=xla,numpy", "--lr=0.02"]
-    kept = json.loads(json.dumps(dataclasses.asdict(flags.parse(options.Config, given, ""))))
+    kept = json.loads(json.dumps(dataclasses.asdict(flagging.parse(options.Config, given, ""))))
     said = readme.command(kept).split()
-    again = flags.parse(options.Config, said[1:], "")
-    assert again == dataclasses.replace(flags.parse(options.Config, given, ""), output="results.json")
+    again = flagging.parse(options.Config, said[1:], "")
+    assert again == dataclasses.replace(flagging.parse(options.Config, given, ""), output="results.json")
     assert sorted(said[2:-1]) == sorted(given[1:])
 
 

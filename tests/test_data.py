@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 import data
-import plan
-from errors import InputError
+from runtime import plan
+from common.errors import InputError
 
 
 def steps_of(source: data.Source, start: int, stop: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 import data
-import errors
+from common import errors
 import model
-from extras import export
+from outputs import export
 
 Run = Callable[..., dict]
 

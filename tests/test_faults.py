@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 
 import data
-import errors
-import files
-from campaigns import faults, runs
+from common import errors
+from common import files
+from benchmarks import faults, places
 from tests.conftest import Command
 
 Run = Callable[..., dict]
@@ -66,7 +66,7 @@ def test_no_memory_and_no_rights_are_not_called_damage(
 def test_a_new_file_that_cannot_be_read_back_is_one_line(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import prepare
+    from storage import prepare
 
     (tmp_path / data.DECODED).write_text("not an archive")
     monkeypatch.setattr(prepare, "decoded_file", lambda *_: tmp_path / data.DECODED)
@@ -101,7 +101,7 @@ def test_a_damaged_archive_is_named_with_both_checksums(
 def test_a_missing_archive_without_a_network_is_one_line_with_all_four_names(
     tmp_path: pathlib.Path, archives: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import prepare
+    from storage import prepare
 
     def no_network(request: object, timeout: float) -> None:
         raise OSError("no network")
@@ -123,7 +123,7 @@ def test_what_a_killed_preparation_left_is_removed_by_the_next(tmp_path: pathlib
         (folder / leftover).mkdir(parents=True)
     (folder / "3.0.1" / f".{data.DECODED}.abc").write_text("half")
     (tmp_path / "empty").mkdir()
-    import prepare
+    from storage import prepare
 
     with prepare._scratch(folder) as scratch:
         assert list(scratch.iterdir()) == []
@@ -140,7 +140,7 @@ def test_what_a_killed_preparation_left_is_removed_by_the_next(tmp_path: pathlib
 def test_a_full_disk_while_decoding_is_not_called_damage(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, error: Exception
 ) -> None:
-    import prepare
+    from storage import prepare
 
     def full(*_: object) -> None:
         raise error

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 import data
-import plots
-from extras import figures
+from common import plots
+from outputs import figures
 from tests.conftest import Command
 
 NAMES = ("accuracy", "confusion", "predictions", "weights")
@@ -53,7 +53,7 @@ def test_without_matplotlib_one_line_names_the_requirements_file(run_train: Comm
     (tmp_path / "matplotlib.py").write_text("raise ImportError('not installed')\n")
     done = run_train(f"--figures={tmp_path / 'figures'}", env={"PYTHONPATH": str(tmp_path), "PATH": ""})
     assert done.returncode == 2
-    assert "requirements-plots.txt" in done.stderr and done.stderr.count("\n") == 1
+    assert "requirements/plots.txt" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_accuracy_draws_each_evaluation_and_the_mean_loss_between_them() -> None:

@@ -11,7 +11,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
 import model
-from extras import logs
+from outputs import logs
 
 Run = Callable[..., dict]
 
@@ -70,5 +70,5 @@ def test_without_tensorboard_one_line_says_what_to_install(run_train: Callable, 
     (tmp_path / "tensorboard.py").write_text("raise ImportError")
     done = run_train(f"--logdir={tmp_path / 'logs'}", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 2
-    expected = "error: --logdir needs TensorBoard: python -m pip install -r requirements-tensorboard.txt\n"
+    expected = "error: --logdir needs TensorBoard: python -m pip install -r requirements/tensorboard.txt\n"
     assert done.stderr == expected

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import data
 import model
-import plan
+from runtime import plan
 from tests import oracle
 from tests.conftest import PROJECT
 from tests.test_train import trainer

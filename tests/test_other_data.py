@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 import data
-from errors import InputError
+from common.errors import InputError
 from tests import made
 from tests.conftest import Command
 

@@ -33,7 +33,7 @@ def folder(tiny_dataset: data.Dataset, tmp_path_factory: pytest.TempPathFactory)
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_weights_after_200_steps_are_those_of_the_reference(name: str, folder: pathlib.Path):
     if not CONTENDERS[name].installed():
-        pytest.skip(f"{CONTENDERS[name].package} is not installed: see requirements-peers.txt")
+        pytest.skip(f"{CONTENDERS[name].package} is not installed: see requirements/peers.txt")
     result = folder / f"{name}.npz"
     request = {"folder": str(folder), "contender": name, "device": "cpu", "result": str(result)}
     request["job"] = dataclasses.asdict(JOB)

@@ -17,7 +17,7 @@ from PIL import Image
 
 import data
 import predict
-from errors import InputError
+from common.errors import InputError
 from tests.conftest import PROJECT, Command, learnable_split
 
 W = np.zeros((784, 10), np.float32)

@@ -10,14 +10,14 @@ import subprocess
 
 import pytest
 
-import campaigns.faults
+import benchmarks.faults
 import flags
 import model
-import pages
+from benchmarks import pages
 import predict
 from benchmarks import results
 from comparison import options
-from extras import export
+from outputs import export
 from tests.conftest import PROJECT
 
 READMES = {path.name: path.read_text() for path in pages.READMES.values()}
@@ -96,7 +96,7 @@ def config_of(program: str) -> type:
     if program.startswith("-m "):
         return importlib.import_module(program.removeprefix("-m ")).Config
     classes = {"train": flags.Config, "predict": predict.Config, "compare": options.Config}
-    classes |= {"benchmarks/results": results.Config, "campaigns/faults": campaigns.faults.Config}
+    classes |= {"benchmarks/results": results.Config, "campaigns/faults": benchmarks.faults.Config}
     return classes[program.removesuffix(".py")]
 
 

@@ -8,9 +8,9 @@ import statistics
 import pytest
 
 import flags
-import pages
+from benchmarks import pages
 from benchmarks import results
-from errors import InputError, RunError
+from common.errors import InputError, RunError
 
 
 def record_of(seed: int, accuracy: float, us_per_step: float, **changes: object) -> dict:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import errors
-import files
-import stream
-from extras import checkpoints
+from common import errors
+from common import files
+from storage import stream
+from outputs import checkpoints
 
 Run = Callable[..., dict]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from comparison import measure, work
-from errors import RunError
-from peers.numpy_sgd import NumpySGD
+from common.errors import RunError
+from comparison.peers.numpy_sgd import NumpySGD
 
 QUIET = {"other_cores": 0.0, "stolen": 0.0, "pace": 500.0}
 

@@ -14,11 +14,12 @@ import pytest
 
 import data
 import flags
-import plan
-import report
+from common import flagging
+from runtime import plan
+from outputs import screen
 import train
-from errors import InputError, RunError
-from ledger import Ledger
+from common.errors import InputError, RunError
+from runtime.clock import Ledger
 from tests import oracle
 from tests.conftest import PROJECT
 
@@ -64,7 +65,7 @@ def test_large_batches_come_in_blocks_that_fit_memory():
 def trainer(dataset: data.Dataset, **changes: object) -> train.Trainer:
     made = train.Trainer(config(**changes), dataset, Ledger())
     made.compile()
-    made.train(report.LiveLine(made.blocks[-1].stop, io.StringIO()))
+    made.train(screen.LiveLine(made.blocks[-1].stop, io.StringIO()))
     return made
 
 
@@ -160,7 +161,7 @@ def test_the_line_is_rewritten_on_a_terminal_and_plain_elsewhere(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     plain, terminal = io.StringIO(), Terminal()
     for stream in (plain, terminal):
-        with report.LiveLine(5_500, stream) as line:
+        with screen.LiveLine(5_500, stream) as line:
             for step in (*range(1, 51), *range(200, 5_500, 200), 5_500):
                 line.show(step, accuracy=step / 10_000, loss=0.25, images_per_second=812_345.6)
     expected = "step 5,500/5,500 100%  validation 0.5500  loss 0.2500  812,346 images/s"
@@ -228,7 +229,7 @@ BAD = {
 @pytest.mark.parametrize("flag,value", [(flag, value) for flag, values in BAD.items() for value in values])
 def test_a_bad_flag_is_one_line_that_names_it(flag, value, capsys):
     with pytest.raises(flags.InputError) as error:
-        flags.parse(flags.Config, ["train.py", f"--{flag}={value}"], "")
+        flagging.parse(flags.Config, ["train.py", f"--{flag}={value}"], "")
     assert f"--{flag}={value}: must be " in str(error.value) and "\n" not in str(error.value)
 
 
@@ -244,7 +245,7 @@ def test_a_bad_argument_and_help_answer_without_tensorflow(argument):
 
 def test_help_lists_every_flag_with_its_default(capsys):
     with pytest.raises(SystemExit) as stop:
-        flags.parse(flags.Config, ["train.py", "--help"], "A summary.")
+        flagging.parse(flags.Config, ["train.py", "--help"], "A summary.")
     shown = capsys.readouterr().out
     assert stop.value.code == 0 and "A summary." in shown
     told = dict(re.findall(r"^  --(?:\[no\])?(\w+):(.*?)(?=^  -|\Z)", shown, re.MULTILINE | re.DOTALL))
@@ -262,15 +263,15 @@ def test_a_record_follows_links_and_the_umask_and_spares_what_is_no_file(tmp_pat
     link.symlink_to(tmp_path / "real" / "run.json")
     before = os.umask(0o027)
     try:
-        report.check_writable("~/link.json")
-        report.write_record("~/link.json", {"steps": 7})
+        screen.check_writable("~/link.json")
+        screen.write_record("~/link.json", {"steps": 7})
     finally:
         os.umask(before)
     assert link.is_symlink() and json.loads((tmp_path / "real" / "run.json").read_text()) == {"steps": 7}
     assert (tmp_path / "real" / "run.json").stat().st_mode & 0o777 == 0o640
     for path in ("/dev/null", str(tmp_path)):
         with pytest.raises(InputError, match=f"--record={path}: must be a file.*no regular file"):
-            report.check_writable(path)
+            screen.check_writable(path)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +290,7 @@ def test_later_errors_are_one_line_too(run_train, arguments, code, said):
 
 def test_device_gpu_without_a_gpu_names_the_requirements_file(run_train):
     done = run_train("--device=gpu", env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
-    assert done.returncode == 2 and "requirements-gpu.txt" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert done.returncode == 2 and "requirements/gpu.txt" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_a_full_disk_under_the_output_is_one_line_and_a_reader_that_has_gone_is_none():

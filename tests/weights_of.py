@@ -8,21 +8,21 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-import report
+from outputs import screen
 import train
-from errors import exit_with_one_line
+from common.errors import exit_with_one_line
 
 
 def main() -> None:
     """Trains; the weights are taken where the record is made."""
     path = sys.argv.pop(1)
-    record_of = report.record_of
+    record_of = screen.record_of
 
     def spy(trainer: train.Trainer, *arguments: Any) -> dict[str, Any]:
         np.savez(path, W=trainer.model.W.numpy(), b=trainer.model.b.numpy())
         return record_of(trainer, *arguments)
 
-    report.record_of = spy
+    screen.record_of = spy
     train.main()
 
 

@@ -1,0 +1,49 @@
+"""NumPy: the gradient by hand, softmax(x @ W + b) - one_hot(y)."""
+
+import numpy as np
+
+from comparison.work import Work
+from comparison.peers import Peer, scaled
+
+
+class NumpySGD(Peer):
+    """Gathers and converts a block of batches at once, then takes its steps one by one.
+
+    by_class: W is kept as [classes, features] instead of [features, classes].
+    """
+
+    def __init__(self, work: Work, device: str, by_class: bool = False):
+        super().__init__(work, device)
+        order = "F" if by_class else "C"  # in memory; W [features, classes] is the same matrix in both
+        self.W = np.zeros((work.num_features, work.num_classes), np.float32, order)
+        self.b = np.zeros(work.num_classes, np.float32)
+        self.one_hot = np.eye(work.num_classes, dtype=np.float32)
+
+    def take_steps(self, rows: np.ndarray, lr: float) -> None:
+        """Takes a step on each batch of `rows` [steps, batch]."""
+        images, labels = scaled(self.work.images[rows]), self.one_hot[self.work.labels[rows]]
+        by_class = self.W.flags.f_contiguous
+        for x, y in zip(images, labels, strict=True):
+            logits = x @ self.W + self.b
+            delta = np.exp(logits - logits.max(axis=1, keepdims=True))
+            delta /= delta.sum(axis=1, keepdims=True)
+            delta -= y
+            delta *= np.float32(lr)
+            self.W -= (delta.T @ x).T if by_class else x.T @ delta
+            self.b -= delta.sum(axis=0)
+
+    def compile(self) -> None:
+        self.take_steps(next(self.work.blocks()), lr=0.0)
+        self.num_correct()
+
+    def train(self) -> None:
+        # Converted, 500 images still fit in a core's cache.
+        for rows in self.work.blocks(most_steps=max(1, 500 // self.work.batch_size)):
+            self.take_steps(rows, self.work.lr)
+
+    def num_correct(self) -> int:
+        logits = scaled(self.work.test_images) @ self.W + self.b
+        return int((logits.argmax(axis=1) == self.work.test_labels).sum())
+
+    def weights(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.W, self.b

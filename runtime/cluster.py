@@ -1,0 +1,104 @@
+"""The workers of a run: who they are, by TF_CONFIG, and whether they are there. TensorFlow is not imported here."""
+
+import dataclasses
+import json
+import os
+import socket
+import time
+
+import flags
+from common.errors import InputError, RunError
+
+EXAMPLE = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """TF_CONFIG: the addresses of all workers, the chief first, and which of them this process is."""
+
+    addresses: tuple[str, ...]
+    index: int
+    has_chief: bool = False  # as a job of its own; else the first worker is the chief
+
+    @property
+    def jobs(self) -> dict[str, int]:
+        """Returns the number of tasks by job, the leading job first."""
+        rest = len(self.addresses) - self.has_chief
+        return {job: count for job, count in (("chief", int(self.has_chief)), ("worker", rest)) if count}
+
+    @classmethod
+    def from_environment(cls) -> "Cluster":
+        """Reads TF_CONFIG; raises InputError naming what is wrong with it."""
+        text = os.environ.get("TF_CONFIG", "")
+        try:
+            config = json.loads(text)
+            jobs, task = config["cluster"], config["task"]
+            if unknown := set(jobs) - {"chief", "worker"}:
+                raise ValueError(f"job {min(unknown)!r} is neither chief nor worker")
+            addresses = tuple(address for job in ("chief", "worker") for address in jobs.get(job, []))
+            kind, index = task["type"], task["index"]
+            if type(index) is not int or not 0 <= index < len(jobs[kind]):
+                raise ValueError(f"there is no {kind} {index!r} in the cluster")
+            index += len(jobs.get("chief", [])) if kind == "worker" else 0
+            for address in addresses:
+                _host_and_port(address)
+            if len(set(addresses)) < len(addresses) or len(jobs.get("chief", [])) > 1:
+                raise ValueError("an address stands twice, or there are two chiefs")
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            found = f"{type(error).__name__}: {error}" if text else "it is not set"
+            raise InputError(f"--strategy=multi_worker: TF_CONFIG must be like {EXAMPLE}; {found}") from None
+        return cls(addresses, index, "chief" in jobs)
+
+    def silent(self) -> list[str]:
+        """Returns the addresses of other workers at which nobody answers."""
+        return [address for i, address in enumerate(self.addresses) if i != self.index and not _answers(address)]
+
+    def gather(self, timeout: int) -> None:
+        """Returns once every worker answers at its address; raises RunError naming those that do not come in time."""
+        own = self.addresses[self.index]
+        deadline = time.monotonic() + timeout
+        try:
+            listener = socket.create_server(("", _host_and_port(own)[1]), backlog=2 * len(self.addresses))
+        except OSError as error:
+            raise InputError(f"TF_CONFIG: cannot listen at {own}: {error.strerror}; take another port") from None
+        with listener:
+            silent = self.silent()
+            while silent and time.monotonic() < deadline:
+                time.sleep(0.1)
+                silent = [address for address in silent if not _answers(address)]
+        if silent:
+            raise RunError(f"--timeout={timeout}: no worker came in {timeout} s at {', '.join(silent)}")
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not 0 < int(port) < 65536:
+        raise ValueError(f"{address!r} is not host:port")
+    return host, int(port)
+
+
+def _answers(address: str) -> bool:
+    try:
+        socket.create_connection(_host_and_port(address), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def settled(config: flags.Config) -> flags.Config:
+    """Returns the flags as this process must take them; raises InputError if they do not go together.
+
+    A strategy runs steps in a graph: TensorFlow's XLA cannot hold the exchange between CPUs. Only the chief writes.
+    """
+    if config.strategy == "none":
+        if config.replicas:
+            raise InputError(f"--replicas={config.replicas}: needs --strategy=mirrored")
+        return config
+    if config.strategy == "multi_worker":
+        if config.replicas:
+            raise InputError(
+                f"--replicas={config.replicas}: a worker takes all its GPUs or its CPU; start more workers"
+            )
+        if Cluster.from_environment().index:
+            config = dataclasses.replace(config, record=None)
+    return dataclasses.replace(config, mode="graph")

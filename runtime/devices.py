@@ -1,0 +1,172 @@
+"""What the run runs on: a quiet TensorFlow, the device asked for, and a description of both for the record."""
+
+import contextlib
+import importlib.metadata
+import math
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from runtime import stopping
+from common.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own variable
+
+
+def leave_keras_alone() -> None:
+    """Lets TensorFlow not import Keras, and with it pyplot: 0.1 to 0.5 s. For programs that use neither."""
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # it then looks for tf_keras, and takes none if there is none
+
+
+@contextlib.contextmanager
+def quiet(waiting: str = "") -> Iterator[None]:
+    """Keeps TensorFlow's start-up notices off the screen; shows them if the import fails.
+
+    TF_CPP_MIN_LOG_LEVEL alone does not: some are written before the logger is set up. Meanwhile `waiting` is shown on
+    a terminal, and is gone afterwards.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    saved, terminal = os.dup(2), waiting if os.isatty(2) else ""
+    os.write(saved, terminal.encode())
+    stopping.speak_on(saved)
+    with tempfile.TemporaryFile() as notices:
+        os.dup2(notices.fileno(), 2)
+        try:
+            yield
+        except ImportError:
+            notices.seek(0)
+            os.write(saved, notices.read())
+            raise
+        finally:
+            os.write(saved, f"\r{' ' * len(terminal)}\r".encode() if terminal else b"")
+            os.dup2(saved, 2)
+            stopping.speak_on(2)
+            os.close(saved)
+
+
+def gpus(asked: str) -> list:
+    """Returns the GPUs to use, made ready: none for cpu; raises InputError if `asked` is gpu and there is none."""
+    import tensorflow as tf
+
+    found = tf.config.list_physical_devices("GPU")
+    if asked == "gpu" and not found:
+        raise InputError(
+            "--device=gpu: TensorFlow sees no GPU. Install its CUDA build with "
+            "`python -m pip install -r requirements/gpu.txt` and check nvidia-smi, or use --device=cpu"
+        )
+    if asked == "cpu" and found:
+        tf.config.set_visible_devices([], "GPU")  # else their memory and start-up time would be taken
+        return []
+    for gpu in found:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return found
+
+
+def choose(
+    asked: str, tf32: bool, among: Sequence[str] = (), one_thread: bool = False
+) -> "tf.config.LogicalDevice":
+    """Returns the first device to train on, one of `among` if given; on a CPU, each operation with one thread if asked.
+
+    Where TensorFlow runs already, as with --strategy, and where the user has set its threads, they stay as they are.
+    Raises InputError if `asked` is gpu and there is none.
+    """
+    import tensorflow as tf
+
+    kind = "GPU" if gpus(asked) else "CPU"
+    if kind == "CPU" and one_thread and THREADS not in os.environ:
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.experimental.enable_tensor_float_32_execution(tf32)
+    found = tf.config.list_logical_devices(kind)
+    return next(device for device in found if not among or any(name.endswith(device.name) for name in among))
+
+
+def describe(device: "tf.config.LogicalDevice") -> str:
+    """Returns the name of a device as its maker calls it."""
+    import tensorflow as tf
+
+    if device.device_type == "GPU":
+        index = int(device.name.rsplit(":", 1)[1])
+        details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[index])
+        return details.get("device_name", "GPU")
+    return cpu_model()
+
+
+def cpu_model() -> str:
+    """Returns the CPU's model, from /proc/cpuinfo where there is one."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.split(":", 1)[1].split())
+    return platform.processor() or platform.machine()
+
+
+def most_bytes(source: str, device: "tf.config.LogicalDevice") -> float:
+    """Returns how many bytes of training images --input=`source` keeps in memory: auto, a quarter of the device's."""
+    return {"memory": math.inf, "stream": -1, "auto": memory(device) / 4}[source]
+
+
+def memory(device: "tf.config.LogicalDevice") -> int:
+    """Returns the bytes of memory that a device has; for a CPU, that this process may use."""
+    if device.device_type == "GPU":
+        from tensorflow.python.client import device_lib
+
+        return next(each.memory_limit for each in device_lib.list_local_devices() if each.name == device.name)
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with contextlib.suppress(OSError, ValueError):  # a container's own limit; "max" if it has none
+        limits.append(int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(limits)
+
+
+def cores() -> int:
+    """Returns the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def environment(device: "tf.config.LogicalDevice", mode: str, tf32: bool) -> dict[str, Any]:
+    """Returns what a reader of a record must know to compare its figures with others."""
+    import tensorflow as tf
+
+    version = importlib.metadata.version
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "python": platform.python_version(),
+        "tensorflow": version("tensorflow"),
+        "tensorflow_datasets": version("tensorflow-datasets"),
+        "device_kind": device.device_type,
+        "device_name": describe(device),
+        "cpu_model": cpu_model(),
+        "cores": cores(),
+        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads() or _threads_asked() or cores(),
+        "os": platform.platform(),
+        "git_commit": _git_commit(),
+        "xla": mode == "xla",
+        "tf32": tf32,
+    }
+
+
+def _threads_asked() -> int:
+    """Returns the user's own number of threads; 0 if there is none that TensorFlow takes."""
+    asked = os.environ.get(THREADS, "")
+    return int(asked) if asked.isdigit() else 0
+
+
+def _git_commit() -> str | None:
+    """Returns this project's commit, `-dirty` behind it if files differ; None outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=pathlib.Path(__file__).parent.parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
