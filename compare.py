@@ -11,11 +11,11 @@ import tempfile
 from rich.console import Console
 
 from common import flagging
+from common.errors import InputError, exit_with_one_line
+from common.files import write_atomically
 from comparison import campaign, charts, tables
 from comparison.options import Config, joined_merge
 from comparison.results import Results, merge, save
-from common.errors import InputError, exit_with_one_line
-from common.files import write_atomically
 
 
 def check_output(config: Config) -> None:

@@ -7,7 +7,9 @@ import tensorflow as tf
 
 StateT = TypeVar("StateT")
 
-MOST_STEPS = 2_000  # of a call: some 20 ms at batch 10, which hides what the call costs and does not keep Ctrl-C waiting
+MOST_STEPS = (
+    2_000  # of a call: some 20 ms at batch 10, which hides what the call costs and does not keep Ctrl-C waiting
+)
 GATHERED = 500  # rows gathered at a time on a CPU: 392 kB of 784 bytes each stay in a core's cache
 GATHERED_BYTES = 256 * 2**20  # the same where the number of steps is known before, on a GPU
 

@@ -6,7 +6,7 @@ START = time.perf_counter()
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import flags
@@ -20,9 +20,8 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
     with one_line():
         CONFIG = cluster.settled(flagging.parse(flags.Config, sys.argv, __doc__))
         files.check_writable("record", CONFIG.record)
-    devices.leave_keras_alone()
 
-with devices.quiet("TensorFlow is being started ..."):
+with devices.quiet("TensorFlow is being started ..."), devices.without_keras():
     import tensorflow as tf
 
     import data
@@ -43,18 +42,13 @@ def start(config: flags.Config, dataset: data.Dataset, ledger: Ledger, engine: s
     return State(config, dataset, net, ledger)
 
 
-def spans(state: State) -> Iterator[plan.Span]:
-    """Returns the rest of the plan of a run."""
-    split, config = state.dataset.train, state.config
-    done = state.total_steps if state.reached_target() else state.step
-    return plan.spans(config, len(split), data.steps_of_part(split, config.batch_size), done)
-
-
 def compiled(state: State, engine: strategies.OneDevice) -> tuple[modes.Take, Iterable[data.Block]]:
     """Returns what takes steps, compiled and warm, and the blocks to take; at a learning rate of 0 no weight moves."""
     config, split = state.config, state.dataset.train
     take = engine.taker(state.model, config)
-    blocks = data.blocks(split, config.batch_size, config.seed, config.shuffle, spans(state))
+    done = state.total_steps if state.reached_target() else state.step
+    spans = plan.spans(config, len(split), data.steps_of_part(split, config.batch_size), done)
+    blocks = data.blocks(split, config.batch_size, config.seed, config.shuffle, spans)
     first = list(itertools.islice(blocks, 1))
     for block, size in itertools.product(first, plan.batch_sizes(config, len(split))):
         take(block._replace(first=0, steps=1, batch_size=size), 0.0)
@@ -74,21 +68,20 @@ def train(
     Raises RunError when a loss is not finite or the weights overflow, Stopped after a block in which a signal came.
     """
     blocks = iter(blocks)
-    for span in spans(state):
+    while not state.reached_target():
         with state.ledger("train"):
-            block = next(blocks)
+            if (block := next(blocks, None)) is None:
+                return
             losses = take(block, state.config.lr)
-        state.count(block, losses, look=span.evaluate or bool(watching))
-        if span.evaluate:
+        state.count(block, losses, look=block.evaluate or bool(watching))
+        if block.evaluate:
             state.accuracies.append([state.step, accuracy(state, state.validation)])
             if line:
                 line.show(state)
         stop = stopping.asked()  # asked once: a signal that comes after the observers waits for the next block
         for observer in watching:
-            observer.after_block(losses, span.evaluate)
-        if span.evaluate and state.reached_target():
-            return
-        if stop:
+            observer.after_block(losses, block.evaluate)
+        if stop and not state.reached_target():
             raise stopping.stopped(screen.reached(state, accuracy(state, state.validation)))
 
 

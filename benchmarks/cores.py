@@ -6,10 +6,10 @@ python -m benchmarks.cores --rounds=5 --write
 import dataclasses
 import sys
 
-from runtime import devices
-from common import flagging
 from benchmarks import runs
+from common import flagging
 from common.errors import exit_with_one_line
+from runtime import devices
 
 BATCHES = (10, 100, 500, 1_000, 2_000, 10_000, 55_000)
 

@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterator
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-from common import files
 import flags
-from common import flagging
 from benchmarks import damages
 from benchmarks.places import FLAGS, PROJECT, Outcome, Place, linked
+from common import files, flagging
 from common.errors import RunError, exit_with_one_line
 
 HELD = {True: "yes", False: "NO", None: "skipped"}

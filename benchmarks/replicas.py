@@ -9,8 +9,8 @@ import json
 import socket
 import sys
 
-from common import flagging
 from benchmarks import runs
+from common import flagging
 from common.errors import exit_with_one_line
 
 BATCHES = (10, 100, 1000, 10000)

@@ -17,12 +17,11 @@ PROJECT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
 import flags
-
+from benchmarks.pages import READMES, rewrite_blocks
 from common import flagging
 from common.errors import InputError, RunError, exit_with_one_line
 from common.files import write_atomically
 from common.flagging import COUNT, SWITCH, TEXT, flag
-from benchmarks.pages import READMES, rewrite_blocks
 
 MAIN_JOB = ("--batch_size=10", "--lr=0.01")
 PLACES = ("record", "data_dir", "manual_dir")  # flags that name paths of a machine, and do not change the work

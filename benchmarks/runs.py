@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from common.errors import RunError
 from benchmarks.pages import PROJECT, rewrite_blocks
+from common.errors import RunError
 
 
 @dataclasses.dataclass(frozen=True)

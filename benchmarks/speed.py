@@ -13,12 +13,11 @@ import time
 from collections.abc import Sequence
 
 import flags
-
-from common import flagging
 from benchmarks import runs
+from common import flagging
+from common.errors import RunError, exit_with_one_line
 from comparison import results, summary
 from comparison.contenders import CONTENDERS
-from common.errors import RunError, exit_with_one_line
 
 BATCHES = (10, 100, 1_000, 10_000, 55_000)
 RIVALS = ("numpy", "numpy_best", "jax", "jax_best")

@@ -11,8 +11,8 @@ import tempfile
 import numpy as np
 
 import data
-from common import flagging
 from benchmarks import runs
+from common import flagging
 from common.errors import exit_with_one_line
 
 TIMES = 10

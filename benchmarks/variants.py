@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from runtime import devices
-from common import flagging
 from benchmarks import runs
+from common import flagging
 from common.errors import exit_with_one_line
+from runtime import devices
 
 with devices.quiet():
     import numpy as np

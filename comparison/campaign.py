@@ -13,11 +13,11 @@ from typing import Any
 from rich.console import Console
 from rich.status import Status
 
+from common.errors import InputError, RunError
 from comparison import measure, work
 from comparison.contenders import CONTENDERS, DEVICE_NAMES
 from comparison.options import Config
 from comparison.results import Results, Run, Sample
-from common.errors import InputError, RunError
 
 
 def those_here(

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from common.errors import InputError, RunError
 from comparison import machine, work
 from comparison.contenders import CONTENDERS
 from comparison.results import Sample
-from common.errors import InputError, RunError
 
 PROJECT = pathlib.Path(__file__).parent.parent
 

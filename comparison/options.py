@@ -2,12 +2,11 @@
 
 import dataclasses
 
-from comparison import work
-from comparison.contenders import CONTENDERS, DEVICE_NAMES
 from absl import flags as absl_flags
 
 from common.flagging import COUNT, COUNT_OR_0, POSITIVE, TEXT, List, choice, flag
-
+from comparison import work
+from comparison.contenders import CONTENDERS, DEVICE_NAMES
 
 NAMES = List(choice(*CONTENDERS), f"some of {', '.join(CONTENDERS)}")
 DEVICES = List(choice(*DEVICE_NAMES), f"some of {', '.join(DEVICE_NAMES)}")

@@ -4,11 +4,11 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from benchmarks.pages import PROJECT, READMES, rewrite_blocks
+from common.errors import exit_with_one_line
 from comparison import machine, stats, summary, sweep, tables
 from comparison.options import Config
 from comparison.results import Results, load
-from common.errors import exit_with_one_line
-from benchmarks.pages import PROJECT, READMES, rewrite_blocks
 
 FOLDER = pathlib.Path("docs", "comparison")
 TEXTS: dict[str, dict[str, Any]] = {

@@ -5,9 +5,9 @@ import json
 import pathlib
 from typing import Any
 
-from comparison.work import Job
 from common.errors import InputError, RunError
 from common.files import write_atomically
+from comparison.work import Job
 
 KEY, FORMAT = "softmax_regression_comparison", 1
 PYPERF_VERSION = "1.0"  # of pyperf's own format: https://pyperf.readthedocs.io

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from runtime import devices
-from comparison import machine
 from common.errors import InputError, exit_with_one_line
+from comparison import machine
+from runtime import devices
 
 PACKAGES = ("numpy", "keras", "torch", "jax", "jaxlib")
 TENSORFLOW = ("TF_XLA_", "TF_ENABLE_", "TF_NUM_", "TF_GPU_", "TF_FORCE_", "TF_CUDNN_", "TF_DETERMINISTIC_")

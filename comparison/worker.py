@@ -8,9 +8,9 @@ import time
 import numpy as np
 import psutil
 
+from common.errors import exit_with_one_line
 from comparison import work
 from comparison.contenders import CONTENDERS
-from common.errors import exit_with_one_line
 from runtime.clock import Ledger
 
 

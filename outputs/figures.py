@@ -8,9 +8,9 @@ import numpy as np
 import model
 from common import plots
 from common.errors import RunError, reason
+from common.files import writable_folder
 from outputs.observers import Observer
 from runtime.state import State
-from common.files import writable_folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,16 +3,16 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 import model
 from common.errors import InputError, RunError, reason
+from common.files import writable_folder
 from outputs.observers import Observer
 from runtime.state import State
-from common.files import writable_folder
 
 
 class Logs(Observer):
@@ -51,9 +51,7 @@ class Logs(Observer):
         dataset, step = self.state.dataset, self.state.step
         with self._writing():
             tf.summary.scalar("test_accuracy", record["test_accuracy"], step)
-            for name, picture in zip(
-                dataset.class_names, pictures(self.state.model, dataset.image_shape), strict=True
-            ):
+            for name, picture in zip(dataset.class_names, pictures(self.state.model, dataset.image_shape), strict=True):
                 tf.summary.image(f"weights/{name}", picture[np.newaxis], step)
 
     @contextlib.contextmanager

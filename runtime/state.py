@@ -12,7 +12,6 @@ from common.errors import RunError
 from runtime import plan
 from runtime.clock import Ledger
 
-
 MOST_SCALED = 16 * 2**20  # bytes of uint8 images that are kept as floats, of four times as many
 
 

@@ -75,7 +75,7 @@ class Replicas(OneDevice):
             return tf.function(functools.partial(self._steps, net, batch_size, divisor), autograph=False)
 
         def take(block: data.Block, learning_rate: float) -> np.ndarray:
-            *rows, first, steps, batch_size = block
+            *rows, first, steps, batch_size, _ = block
             with meeting(self.timeout, self.cluster):  # reading the losses notices a worker that is lost
                 return program(batch_size)(*rows, *map(tf.constant, (first, steps, learning_rate))).numpy()
 

@@ -13,7 +13,7 @@ SHARD_BYTES = 2**20  # read in one piece: long enough for any disk
 PART_BYTES = 64 * 2**20  # shuffled together; three of these exist at most: trained on, read, and being read
 
 Part = tuple[np.ndarray, np.ndarray, np.ndarray]  # images [rows, features] uint8, labels [rows], order [rows] int32
-OrderOf = Callable[[int, int, int], np.ndarray]  # count, epoch, part -> order [count] int32
+OrderOf = Callable[..., np.ndarray]  # count, epoch, part -> order [count] int32
 Planned = tuple[list[slice], np.ndarray]  # the rows of a part in its file, and their order
 
 
@@ -33,7 +33,7 @@ def parts(
     each: a pure function of `order_of`. All parts have as many images: those of the last one go on behind its order.
     """
     if isinstance(images, np.ndarray):
-        return ((images, labels, order_of(len(images), each, 0)) for each in itertools.count(epoch))
+        return ((images, labels, order_of(len(images), epoch=each)) for each in itertools.count(epoch))
     return _read_ahead(images, labels, _planned(images, order_of, rows_of_part(images, batch_size), epoch, part))
 
 
@@ -42,11 +42,11 @@ def _planned(images: OnDisk, order_of: OrderOf, rows: int, epoch: int, part: int
     num_shards = math.ceil(len(images) / shard)
     for each in itertools.count(epoch):
         # Shards are shuffled with a key that no part has. One part has them all, whatever their order.
-        shards = order_of(num_shards, each, count) if count > 1 else np.arange(num_shards)
+        shards = order_of(num_shards, epoch=each, part=count) if count > 1 else np.arange(num_shards)
         whole = np.concatenate([np.arange(len(images))[at * shard :][:shard] for at in shards])
         for number in range(part if each == epoch else 0, count):
             own = whole[number * rows : (number + 1) * rows]
-            yield [*_spans(own), slice(0, rows - len(own))], order_of(len(own), each, number)
+            yield [*_spans(own), slice(0, rows - len(own))], order_of(len(own), epoch=each, part=number)
 
 
 def _spans(rows: np.ndarray) -> list[slice]:

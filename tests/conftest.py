@@ -69,8 +69,8 @@ def run_train(tiny_data_dir: pathlib.Path) -> Command:
 def run_here(tiny_data_dir: pathlib.Path) -> Callable[..., dict]:
     """Runs what `python train.py` runs, on the tiny data but in this process, and returns the record."""
     import flags
-    from common import flagging
     import train
+    from common import flagging
     from runtime.clock import Ledger
 
     def run(*arguments: str) -> dict:

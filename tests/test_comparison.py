@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from common import flagging
 from benchmarks import pages
+from common import flagging
+from common.errors import InputError
 from comparison import machine, options, readme, results, stats, summary, sweep, tables, work
 from comparison.results import Results, Run, Sample
-from common.errors import InputError
 
 QUIET = {"other_cores": 0.0, "stolen": 0.0, "pace": 500.0}
 JOB = work.Job("mnist", "0" * 64, 784, 10, 10, 2000, 0.01, seed=0)

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 import data
-from runtime import plan
 from common.errors import InputError
+from runtime import plan
 
 
 def steps_of(source: data.Source, start: int, stop: int) -> tuple[tf.Tensor, tf.Tensor]:

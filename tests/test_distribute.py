@@ -15,14 +15,14 @@ import pytest
 import tensorflow as tf
 
 import data
-from runtime import strategies
 import flags
 import model
-from outputs import screen
 import train
-from runtime.cluster import Cluster
 from common.errors import InputError
+from outputs import screen
+from runtime import strategies
 from runtime.clock import Ledger
+from runtime.cluster import Cluster
 from tests.conftest import PROJECT, Command
 
 # 660 examples in batches of 32: 20 are left for the last batch, and neither number divides by 3.

@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 import data
-from common import errors
 import model
+from common import errors
 from outputs import export
 
 Run = Callable[..., dict]

@@ -10,9 +10,8 @@ import pytest
 import tensorflow as tf
 
 import data
-from common import errors
-from common import files
-from benchmarks import faults, places
+from benchmarks import faults
+from common import errors, files
 from tests.conftest import Command
 
 Run = Callable[..., dict]

@@ -13,9 +13,8 @@ import pytest
 import benchmarks.faults
 import flags
 import model
-from benchmarks import pages
 import predict
-from benchmarks import results
+from benchmarks import pages, results
 from comparison import options
 from outputs import export
 from tests.conftest import PROJECT

@@ -8,8 +8,7 @@ import statistics
 import pytest
 
 import flags
-from benchmarks import pages
-from benchmarks import results
+from benchmarks import pages, results
 from common.errors import InputError, RunError
 
 

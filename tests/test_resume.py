@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import errors
-from common import files
-from storage import stream
+from common import errors, files
 from outputs import checkpoints
+from storage import stream
 
 Run = Callable[..., dict]
 

@@ -8,8 +8,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from comparison import measure, work
 from common.errors import RunError
+from comparison import measure, work
 from comparison.peers.numpy_sgd import NumpySGD
 
 QUIET = {"other_cores": 0.0, "stolen": 0.0, "pace": 500.0}

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 import data
-from storage import ondisk
-from storage import stream
 from runtime.plan import Block
+from storage import ondisk, stream
 
 NUM, FEATURES, BATCH = 1003, 7, 10
 SHARD_ROWS, BUFFER_SHARDS = 16, 5

@@ -14,11 +14,11 @@ import pytest
 
 import data
 import flags
-from common import flagging
-from runtime import plan
-from outputs import screen
 import train
+from common import flagging
 from common.errors import InputError, RunError
+from outputs import screen
+from runtime import plan
 from runtime.clock import Ledger
 from tests import oracle
 from tests.conftest import PROJECT

@@ -8,9 +8,9 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-from outputs import screen
 import train
 from common.errors import exit_with_one_line
+from outputs import screen
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from runtime import devices
-from comparison.work import Work
 from comparison.peers import Peer, scaled
+from comparison.work import Work
+from runtime import devices
 
 tf1 = tf.compat.v1
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from comparison.work import Work
 from comparison.peers import Peer
+from comparison.work import Work
 
 
 class JaxScan(Peer):

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from runtime import devices
-from comparison.work import Work
 from comparison.peers import Peer, scaled
+from comparison.work import Work
+from runtime import devices
 
 
 class KerasFit(Peer):

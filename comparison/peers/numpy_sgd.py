@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from comparison.work import Work
 from comparison.peers import Peer, scaled
+from comparison.work import Work
 
 
 class NumpySGD(Peer):

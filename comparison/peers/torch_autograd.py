@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from comparison.work import Work
 from common.errors import RunError
 from comparison.peers import Peer
+from comparison.work import Work
 
 
 class TorchAutograd(Peer):
