@@ -11,6 +11,7 @@ import tensorflow as tf
 from runtime.plan import Span
 from storage import dataset, stream
 from storage.dataset import Dataset, Split
+from storage.decoded import is_aligned
 
 GATHERED = 500  # rows that the pipeline gathers at a time, so that they share what tf.data takes for each call
 
@@ -103,7 +104,7 @@ def blocks(split: Split, batch_size: int, seed: int, shuffle: bool, spans: Itera
 
 
 def shared(array: np.ndarray) -> tf.Tensor:
-    """Returns a tensor of an array, which must not change any more: on a CPU they share their memory."""
-    if "GPU" in tf.zeros([]).device or not array.flags.writeable:
+    """Returns a tensor of an array, which must not change any more: on a CPU they share their memory if it is aligned."""
+    if "GPU" in tf.zeros([]).device or not is_aligned(array):
         return tf.constant(array)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

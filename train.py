@@ -122,13 +122,13 @@ def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    """Runs with the flags of the command line, and writes the record."""
+def main(config: flags.Config) -> None:
+    """Runs, and writes the record."""
     ledger = Ledger(START)
     ledger.parts["import"] = time.perf_counter() - START
-    record.write(CONFIG.record, run(CONFIG, ledger))
+    record.write(config.record, run(config, ledger))
 
 
 if __name__ == "__main__":
     with one_line(leave=True):
-        main()
+        main(CONFIG)

@@ -82,6 +82,11 @@ def aligned(size: int, at: int = 0) -> np.ndarray:
     return buffer[start : start + size]
 
 
+def is_aligned(array: np.ndarray) -> bool:
+    """Says whether TensorFlow can take an array as it is."""
+    return array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % ALIGNMENT == 0
+
+
 def _fill(file: Any, buffer: np.ndarray) -> int:
     """Fills `buffer` from `file` and returns its size; raises EOFError if the file ends before."""
     filled = 0
@@ -197,7 +202,21 @@ def _whole(array: OnDisk, sums: Sequence[int], aligned_row: int = 0) -> np.ndarr
     return buffer[array.offset :].view(array.dtype).reshape(array.shape)
 
 
-def checksums(path: pathlib.Path) -> list[int]:
+def describe(
+    folder: pathlib.Path, class_names: list[str], image_shape: Sequence[int], default_config: bool = False
+) -> None:
+    """Writes about.json, of the .npy files in `folder`: {train,test}_{images,labels}.npy."""
+    about = {
+        "format": FORMAT,
+        "class_names": class_names,
+        "image_shape": list(image_shape),
+        "default_config": default_config,  # of those that tfds has of this dataset
+        "crc32": {path.stem: _checksums(path) for path in sorted(folder.glob("*.npy"))},
+    }
+    (folder / ABOUT).write_text(json.dumps(about | {"sha256": digest(about)}))
+
+
+def _checksums(path: pathlib.Path) -> list[int]:
     """Returns the CRC-32 of each PIECE of a file."""
     with open(path, "rb") as file:
         return [zlib.crc32(piece) for piece in iter(lambda: file.read(PIECE), b"")]

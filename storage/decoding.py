@@ -1,6 +1,5 @@
 """Writes the decoded folder of a dataset, some examples at a time."""
 
-import json
 import math
 import pathlib
 
@@ -36,19 +35,7 @@ def write(builder: tfds.core.DatasetBuilder, folder: pathlib.Path, default_confi
     for name, each in labels.items():
         np.save(folder / f"{name}_labels.npy", np.searchsorted(classes, each).astype(np.int32))
     names = [label.int2str(each) if label.num_classes else str(each) for each in classes.tolist()]
-    describe(folder, names, builder.info.features[builder.info.supervised_keys[0]].shape, default_config)
-
-
-def describe(folder: pathlib.Path, class_names: list[str], image_shape: tuple[int, ...], default_config: bool) -> None:
-    """Writes about.json, of the .npy files in `folder`."""
-    about = {
-        "format": decoded.FORMAT,
-        "class_names": class_names,
-        "image_shape": list(image_shape),
-        "default_config": default_config,  # of those that tfds has of this dataset
-        "crc32": {path.stem: decoded.checksums(path) for path in sorted(folder.glob("*.npy"))},
-    }
-    (folder / decoded.ABOUT).write_text(json.dumps(about | {"sha256": decoded.digest(about)}))
+    decoded.describe(folder, names, builder.info.features[builder.info.supervised_keys[0]].shape, default_config)
 
 
 def _write_images(path: pathlib.Path, builder: tfds.core.DatasetBuilder, split: str) -> np.ndarray:

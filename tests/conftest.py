@@ -13,6 +13,7 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import data
+from storage import decoded
 
 # A shell starts a command in the background with SIGINT ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -42,12 +43,13 @@ def tiny_dataset() -> data.Dataset:
 @pytest.fixture
 def tiny_data_dir(tiny_dataset: data.Dataset, tmp_path: pathlib.Path) -> pathlib.Path:
     """A data_dir in which `tiny_dataset` stands decoded as mnist, so that no run needs tfds."""
-    folder = tmp_path / "data" / "mnist" / "3.0.1"
+    folder = tmp_path / "data" / "mnist" / "3.0.1" / decoded.FOLDER
     folder.mkdir(parents=True)
     splits = {"train": (tiny_dataset.validation, tiny_dataset.train), "test": (tiny_dataset.test,)}
-    arrays = {f"{name}_images": np.concatenate([part.images for part in parts]) for name, parts in splits.items()}
-    arrays |= {f"{name}_labels": np.concatenate([part.labels for part in parts]) for name, parts in splits.items()}
-    np.savez(folder / data.DECODED, **arrays, class_names=tiny_dataset.class_names, image_shape=(28, 28, 1))
+    for name, parts in splits.items():
+        np.save(folder / f"{name}_images.npy", np.concatenate([part.images for part in parts]))
+        np.save(folder / f"{name}_labels.npy", np.concatenate([part.labels for part in parts]))
+    decoded.describe(folder, tiny_dataset.class_names, tiny_dataset.image_shape)
     return tmp_path / "data"
 
 
