@@ -20,6 +20,9 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
     with one_line():
         CONFIG = cluster.settled(flagging.parse(flags.Config, sys.argv, __doc__))
         files.check_writable("record", CONFIG.record)
+        from storage import dataset  # with NumPy, and only for good flags
+
+        dataset.read_ahead(CONFIG.dataset, CONFIG.data_dir, devices.most_bytes(CONFIG.input))
 
 with devices.quiet("TensorFlow is being started ..."), devices.without_keras():
     import tensorflow as tf

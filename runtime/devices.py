@@ -118,14 +118,14 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def most_bytes(source: str, device: "tf.config.LogicalDevice") -> float:
+def most_bytes(source: str, device: "tf.config.LogicalDevice | None" = None) -> float:
     """Returns how many bytes of training images --input=`source` keeps in memory: auto, a quarter of the device's."""
     return {"memory": math.inf, "stream": -1, "auto": memory(device) / 4}[source]
 
 
-def memory(device: "tf.config.LogicalDevice") -> int:
+def memory(device: "tf.config.LogicalDevice | None" = None) -> int:
     """Returns the bytes of memory that a device has; for a CPU, that this process may use."""
-    if device.device_type == "GPU":
+    if device and device.device_type == "GPU":
         from tensorflow.python.client import device_lib
 
         return next(each.memory_limit for each in device_lib.list_local_devices() if each.name == device.name)

@@ -1,5 +1,6 @@
 """A dataset in three splits: found decoded below the folder of prepared datasets, or prepared there."""
 
+import concurrent.futures
 import dataclasses
 import os
 import pathlib
@@ -14,6 +15,8 @@ from storage import decoded
 
 ARCHIVES = pathlib.Path(__file__).resolve().parent.parent / "archives"
 NAME = r"\w+(/[\w.+-]+)?(:[\d.*]+)?"  # dataset/config:version
+
+_ahead: dict[tuple[pathlib.Path, float], concurrent.futures.Future[decoded.Decoded]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +61,10 @@ def load(name: str, data_dir: str | None, manual_dir: str | None, most_bytes: fl
     """Returns the dataset `name`; arguments and errors are those of `data.load`."""
     if not re.fullmatch(NAME, name):
         raise InputError(f"--dataset={name}: must be a name of tfds such as mnist, emnist/letters or mnist:3.0.1")
-    root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    root = _root(data_dir)
     for folder in decoded.folders(name, root):
         try:
-            return _dataset(name, decoded.read(folder, most_bytes))
+            return _dataset(name, _read(folder, most_bytes))
         except ValueError as error:
             print(f"{error}: decoding {name} again", file=sys.stderr)
     from storage import prepare  # tfds takes a second to import
@@ -71,6 +74,21 @@ def load(name: str, data_dir: str | None, manual_dir: str | None, most_bytes: fl
         return _dataset(name, decoded.read(folder, most_bytes))
     except ValueError as error:
         raise RunError(f"--data_dir: cannot read what was just written: {error}; check the disk") from None
+
+
+def read_ahead(name: str, data_dir: str | None, most_bytes: float) -> None:
+    """Begins to read a dataset that is there decoded, for the `load` to come: while TensorFlow is imported."""
+    for folder in decoded.folders(name, _root(data_dir))[:1]:
+        _ahead[folder, most_bytes] = concurrent.futures.ThreadPoolExecutor(1).submit(decoded.read, folder, most_bytes)
+
+
+def _read(folder: pathlib.Path, most_bytes: float) -> decoded.Decoded:
+    ahead = _ahead.pop((folder, most_bytes), None)
+    return ahead.result() if ahead else decoded.read(folder, most_bytes)
+
+
+def _root(data_dir: str | None) -> pathlib.Path:
+    return pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
 
 
 def _dataset(name: str, found: decoded.Decoded) -> Dataset:
