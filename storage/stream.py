@@ -43,7 +43,7 @@ def _planned(images: OnDisk, order_of: OrderOf, rows: int, epoch: int, part: int
     for each in itertools.count(epoch):
         # Shards are shuffled with a key that no part has. One part has them all, whatever their order.
         shards = order_of(num_shards, epoch=each, part=count) if count > 1 else np.arange(num_shards)
-        whole = np.concatenate([np.arange(len(images))[at * shard :][:shard] for at in shards])
+        whole = np.concatenate([np.arange(at * shard, min((at + 1) * shard, len(images))) for at in shards])
         for number in range(part if each == epoch else 0, count):
             own = whole[number * rows : (number + 1) * rows]
             yield [*_spans(own), slice(0, rows - len(own))], order_of(len(own), epoch=each, part=number)
