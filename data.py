@@ -104,7 +104,7 @@ def blocks(split: Split, batch_size: int, seed: int, shuffle: bool, spans: Itera
 
 
 def shared(array: np.ndarray) -> tf.Tensor:
-    """Returns a tensor of an array, which must not change any more: on a CPU they share their memory if it is aligned."""
+    """Returns a tensor of an array, which must not change any more: on a CPU they share memory if it is aligned."""
     if "GPU" in tf.zeros([]).device or not is_aligned(array):
         return tf.constant(array)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

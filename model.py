@@ -1,5 +1,6 @@
 """Softmax regression, its cross-entropy, one step of SGD, and many of them in one call: tensors in, tensors out."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ MOST_STEPS = (
 )
 GATHERED = 10, 500  # batches, and rows at most, gathered at a time: they stay in a core's cache until they are taken
 GATHERED_BYTES = 256 * 2**20  # at most, where the number of steps is known before: on a GPU
+ROUND = 10  # steps in a round of the loop there: fewer kernels and launches a step
 
 
 class SoftmaxRegression(tf.Module):
@@ -99,7 +101,7 @@ def num_correct(model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor) 
 def train_steps(
     model: SoftmaxRegression, batches: tf.data.Iterator, steps: tf.Tensor, learning_rate: tf.Tensor, mean: bool = False
 ) -> tf.Tensor:
-    """Takes a step on each of the next `steps` batches (images, labels) and returns their losses [steps]: mode graph."""
+    """Takes a step on each of the next `steps` batches (images, labels), returns their losses [steps]: mode graph."""
 
     def take(i: tf.Tensor, losses: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
         images, labels = next(batches)
@@ -163,11 +165,13 @@ def over_batches(
         rows = tf.gather(order, first + i * batch_size + tf.reshape(tf.range(some * batch_size), [some, batch_size]))
         some_images, some_labels = tf.gather(images, rows), tf.gather(labels, rows)
 
-        def visit_one(j: tf.Tensor, state: StateT) -> tuple[tf.Tensor, StateT]:
-            return j + 1, visit(i + j, some_images[j], some_labels[j], state)
+        def visit_round(j: tf.Tensor, state: StateT) -> tuple[tf.Tensor, StateT]:
+            for k in range(a_round):
+                state = visit(i + j + k, some_images[j + k], some_labels[j + k], state)
+            return j + a_round, state
 
-        stop = some if isinstance(count, int) else tf.minimum(some, count - i)
-        _, state = tf.while_loop(lambda j, _: j < stop, visit_one, (0, state))
+        stop, a_round = (some, math.gcd(some, ROUND)) if isinstance(count, int) else (tf.minimum(some, count - i), 1)
+        _, state = tf.while_loop(lambda j, _: j < stop, visit_round, (0, state))
         return i + some, state
 
     return tf.while_loop(lambda i, _: i < count, visit_some, (0, state))[1]

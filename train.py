@@ -50,11 +50,11 @@ def compiled(state: State, engine: strategies.OneDevice) -> tuple[modes.Take, It
     config, split = state.config, state.dataset.train
     take = engine.taker(state.model, config)
     done = state.total_steps if state.reached_target() else state.step
-    spans = plan.spans(config, len(split), data.steps_of_part(split, config.batch_size), done)
-    blocks = data.blocks(split, config.batch_size, config.seed, config.shuffle, spans)
+    planned = config, len(split), data.steps_of_part(split, config.batch_size), done
+    blocks = data.blocks(split, config.batch_size, config.seed, config.shuffle, plan.spans(*planned))
     first = list(itertools.islice(blocks, 1))
     for block, size in itertools.product(first, plan.batch_sizes(config, len(split))):
-        take(block._replace(first=0, steps=1, batch_size=size), 0.0)
+        modes.warm(take, block._replace(batch_size=size), plan.lengths(*planned))
     num_correct(state, state.validation)
     return take, itertools.chain(first, blocks)
 

@@ -46,7 +46,7 @@ def of_the_system(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def one_line(leave: bool = False) -> Iterator[None]:
-    """Ends the process with one line on stderr where what may be expected to go wrong does, and with `leave` in any case.
+    """Ends the process with one line on stderr where what may be expected to go wrong does; with `leave` in any case.
 
     It ends at once: taking TensorFlow down in an orderly way costs 0.7 s, for nothing.
     """

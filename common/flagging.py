@@ -1,4 +1,4 @@
-"""Flags as the fields of a frozen dataclass: a field is a flag, and its default, its help and what is allowed stand there."""
+"""Flags as the fields of a frozen dataclass: name, default, help and what is allowed stand in one place."""
 
 import dataclasses
 import math

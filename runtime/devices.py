@@ -26,7 +26,7 @@ THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own variable
 
 @contextlib.contextmanager
 def without_keras() -> Iterator[None]:
-    """Lets TensorFlow, imported inside, leave Keras alone, and with it pyplot: 0.1 to 0.5 s. It comes when asked for."""
+    """Lets TensorFlow, imported inside, leave Keras and pyplot alone, 0.1 to 0.5 s; they come when asked for."""
     before = os.environ.get(LEGACY_KERAS)
     os.environ[LEGACY_KERAS] = "1"  # TensorFlow then looks for tf_keras, and imports none if there is none
     try:

@@ -1,6 +1,7 @@
 """The plan of a run: its steps as spans, each taken in one call, cut where the run must look up."""
 
 import dataclasses
+import itertools
 import math
 import sys
 from collections.abc import Iterator
@@ -53,3 +54,9 @@ def spans(config: flags.Config, num_examples: int, steps_of_part: int, start: in
         on_cadence = bool(config.eval_every) and (stop <= config.eval_first or stop % config.eval_every == 0)
         yield Span(start, stop, evaluate=stop == total or on_cadence)
         start = stop
+
+
+def lengths(config: flags.Config, num_examples: int, steps_of_part: int, start: int = 0) -> set[int]:
+    """Returns the numbers of steps that the spans of a run have; of a long run, those that come soon."""
+    some = itertools.islice(spans(config, num_examples, steps_of_part, start), 1000)
+    return {1, *(span.stop - span.start for span in some)}

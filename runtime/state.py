@@ -61,7 +61,7 @@ class State:
         return bool(self.accuracies) and self.accuracies[-1][1] >= (self.config.target_accuracy or math.inf)
 
     def count(self, block: data.Block, losses: np.ndarray, look: bool) -> None:
-        """Counts the steps of `block`; raises RunError if a loss is not finite or, with `look`, the weights overflow."""
+        """Counts the steps of `block`; raises RunError if a loss is not finite, or with `look` the weights overflow."""
         mean = float(losses.mean())
         if not math.isfinite(mean):
             for step, loss in enumerate(losses.tolist(), self.step + 1):
