@@ -9,9 +9,11 @@ import tensorflow as tf
 import model
 from tests import oracle
 
+Batch = tuple[np.ndarray, np.ndarray]  # images [7, 5] uint8, labels [7]
+
 
 @pytest.fixture
-def batch() -> tuple[np.ndarray, np.ndarray]:
+def batch() -> Batch:
     rng = np.random.default_rng(3)
     return rng.integers(256, size=(7, 5), dtype=np.uint8), rng.integers(3, size=7).astype(np.int32)
 
@@ -29,48 +31,50 @@ def softmax_regression() -> model.SoftmaxRegression:
     return with_weights(rng.normal(size=(5, 3)), rng.normal(size=3))
 
 
-def test_starts_at_zero_with_the_articles_shapes():
+def test_starts_at_zero_with_the_articles_shapes() -> None:
     made = model.SoftmaxRegression(784, 10)
     assert made.W.shape == (784, 10) and made.b.shape == (10,)
     assert not made.W.numpy().any() and not made.b.numpy().any()
 
 
-def test_call_is_softmax_of_the_affine_map(softmax_regression, batch):
+def test_call_is_softmax_of_the_affine_map(softmax_regression: model.SoftmaxRegression, batch: Batch) -> None:
     x = batch[0] / np.float32(255)
     expected = oracle.softmax(x @ softmax_regression.W.numpy() + softmax_regression.b.numpy())
     np.testing.assert_allclose(softmax_regression(x), expected, rtol=1e-5)
     np.testing.assert_allclose(tf.reduce_sum(softmax_regression(x), axis=1), np.ones(7), rtol=1e-6)
 
 
-def test_bias_is_w0_of_a_constant_input(softmax_regression, batch):
+def test_bias_is_w0_of_a_constant_input(softmax_regression: model.SoftmaxRegression, batch: Batch) -> None:
     x = batch[0] / np.float32(255)
     with_one = np.concatenate([np.ones((7, 1)), x], axis=1)
     W_with_bias = np.concatenate([softmax_regression.b.numpy()[np.newaxis], softmax_regression.W.numpy()])
     np.testing.assert_allclose(softmax_regression.logits(x), with_one @ W_with_bias, rtol=1e-5)
 
 
-def test_two_classes_are_the_sigmoid_of_the_difference(batch):
+def test_two_classes_are_the_sigmoid_of_the_difference(batch: Batch) -> None:
     two = with_weights(np.random.default_rng(5).normal(size=(5, 2)), np.array([0.3, -0.2]))
     x = batch[0] / np.float32(255)
     logits = two.logits(x).numpy()
     np.testing.assert_allclose(two(x)[:, 1], 1 / (1 + np.exp(logits[:, 0] - logits[:, 1])), rtol=1e-5)
 
 
-def test_cross_entropy_is_summed_and_blind_to_a_shift(batch):
+def test_cross_entropy_is_summed_and_blind_to_a_shift(batch: Batch) -> None:
     logits = np.random.default_rng(6).normal(size=(7, 3)).astype(np.float32)
     expected = -np.log(oracle.softmax(logits)[np.arange(7), batch[1]]).sum()
     np.testing.assert_allclose(model.cross_entropy(logits, batch[1]), expected, rtol=1e-5)
     np.testing.assert_allclose(model.cross_entropy(logits + 100, batch[1]), expected, rtol=1e-4)
 
 
-def test_cross_entropy_is_finite_where_the_articles_form_is_nan():
+def test_cross_entropy_is_finite_where_the_articles_form_is_nan() -> None:
     logits, labels = tf.constant([[1e4, -1e4, 0.0]]), tf.constant([1])
     articles = -tf.reduce_sum(tf.one_hot(labels, 3) * tf.math.log(tf.nn.softmax(logits)))
     assert math.isnan(articles)
     assert float(model.cross_entropy(logits, labels)) == 2e4
 
 
-def test_gradient_of_a_step_is_the_oracles_and_the_finite_difference(softmax_regression, batch):
+def test_gradient_of_a_step_is_the_oracles_and_the_finite_difference(
+    softmax_regression: model.SoftmaxRegression, batch: Batch
+) -> None:
     W, b = softmax_regression.W.numpy().astype(float), softmax_regression.b.numpy().astype(float)
     x = batch[0] / 255
     model.sgd_step(softmax_regression, *map(tf.constant, batch), tf.constant(1.0))
@@ -85,14 +89,14 @@ def test_gradient_of_a_step_is_the_oracles_and_the_finite_difference(softmax_reg
         assert step_W[row, column] == pytest.approx(slope, abs=1e-4)
 
 
-def test_a_learning_rate_of_zero_moves_nothing(softmax_regression, batch):
+def test_a_learning_rate_of_zero_moves_nothing(softmax_regression: model.SoftmaxRegression, batch: Batch) -> None:
     before = softmax_regression.W.numpy(), softmax_regression.b.numpy()
     model.sgd_step(softmax_regression, *map(tf.constant, batch), tf.constant(0.0))
     np.testing.assert_array_equal(softmax_regression.W, before[0])
     np.testing.assert_array_equal(softmax_regression.b, before[1])
 
 
-def test_num_correct_counts_every_example(softmax_regression, batch):
+def test_num_correct_counts_every_example(softmax_regression: model.SoftmaxRegression, batch: Batch) -> None:
     x = batch[0] / 255
     predictions = (x @ softmax_regression.W.numpy() + softmax_regression.b.numpy()).argmax(axis=1)
     assert int(model.num_correct(softmax_regression, *map(tf.constant, batch))) == (predictions == batch[1]).sum()

@@ -44,24 +44,23 @@ def test_blocks_take_the_oracles_steps(name: str, mean: bool, tiny_dataset: data
     split, order = tiny_dataset.train, data.epoch_order(660, seed=4, epoch=0)
     net = model.SoftmaxRegression(784, 10)
     take = TAKERS[name](net, mean)
-    cuts = ((16, 7), (72, 1), (80, 5))  # one behind the other, from row 16 on
+    cuts = ((16, 6), (64, 1), (72, 6))  # one behind the other, from row 16 on
     losses = [take(block(split, order, first, steps, 8), 0.01) for first, steps in cuts]
-    assert [each.shape for each in losses] == [(7,), (1,), (5,)]
+    assert [each.shape for each in losses] == [(6,), (1,), (6,)]
     W, b, expected = oracle.train(split.images, split.labels, [order[16:120]], batch=8, lr=0.01, mean=mean)
     np.testing.assert_allclose(np.concatenate(losses), expected, rtol=1e-5)
     np.testing.assert_allclose(net.W, W, atol=1e-6)
     np.testing.assert_allclose(net.b, b, atol=1e-6)
 
 
-@pytest.mark.parametrize("cores", [1, 2, 3])
-@pytest.mark.parametrize("batch_size", [2, modes.PIECE, 500, 1003])
+@pytest.mark.parametrize(("cores", "batch_size"), [(1, 2), (1, 1003), (2, 500), (2, 1003), (3, 500)])
 def test_cores_share_a_large_batch_and_leave_no_row_out(cores: int, batch_size: int) -> None:
     rng = np.random.default_rng(7)
     images = rng.integers(256, size=(2 * batch_size, 20), dtype=np.uint8)
     split = data.Split(images, rng.integers(3, size=2 * batch_size).astype(np.int32))
     order = rng.permutation(2 * batch_size).astype(np.int32)
     net = model.SoftmaxRegression(20, 3)
-    take = modes.OnAllCores(net, mean=True, cores=min(cores, batch_size))
+    take = modes.OnAllCores(net, mean=True, cores=cores)
     losses = take(block(split, order, 0, 2, batch_size), 0.1)
     W, b, expected = oracle.train(images, split.labels, [order], batch_size, 0.1, mean=True)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
@@ -94,7 +93,7 @@ def test_blocks_of_any_length_end_at_the_same_bits(tiny_dataset: data.Dataset, m
         trained(tiny_dataset, mode=mode, batch_size=batch_size, epochs=2, eval_every=every, eval_first=first, lr=0.001)
         .model.W.numpy()
         .tobytes()
-        for every, first in ((0, 0), (200, 50), (7, 3))
+        for every, first in ((0, 0), (7, 3))
     }
     assert len(weights) == 1
 
@@ -104,32 +103,11 @@ def test_rows_gathered_at_a_time_do_not_change_a_bit(
     tiny_dataset: data.Dataset, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = trained(tiny_dataset, mode=mode, epochs=2, eval_every=0)
-    for module in (model, data):
-        monkeypatch.setattr(module, "GATHERED", 70)
+    monkeypatch.setattr(model, "GATHERED", (7, 500))
+    monkeypatch.setattr(data, "GATHERED", 70)
     in_parts = trained(tiny_dataset, mode=mode, epochs=2, eval_every=0)
     assert in_parts.model.W.numpy().tobytes() == plain.model.W.numpy().tobytes()
     assert in_parts.loss == plain.loss
-
-
-def blocks_of(dataset: data.Dataset, config: flags.Config) -> list[data.Block]:
-    count = len(dataset.train)
-    spans = plan.spans(config, count, data.steps_of_part(dataset.train, config.batch_size))
-    return list(data.blocks(dataset.train, config.batch_size, config.seed, config.shuffle, spans))
-
-
-def test_a_known_number_of_steps_ends_at_the_same_bits(
-    tiny_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(model, "GATHERED_BYTES", 8 * 64 * 784)
-    blocks = blocks_of(tiny_dataset, flags.Config(batch_size=64, epochs=4, eval_first=3, eval_every=10))
-    assert len({(each.steps, each.batch_size) for each in blocks}) > 3
-    ends = []
-    for make in (modes.InXla, known):
-        net = model.SoftmaxRegression(784, 10)
-        take = make(net, False)
-        losses = np.concatenate([take(each, 0.01) for each in blocks])
-        ends.append((net.W.numpy().tobytes(), net.b.numpy().tobytes(), losses.tobytes()))
-    assert ends[0] == ends[1]
 
 
 @pytest.fixture
@@ -152,15 +130,22 @@ def test_xla_has_one_program_for_each_batch_size(
     assert sorted(traced) == [(None, 20), (None, 64)]
 
 
-def test_where_xla_must_know_the_steps_it_has_one_program_for_each_number(
-    tiny_dataset: data.Dataset, traced: list[tuple[int | None, int]]
+def test_where_xla_must_know_the_steps_each_number_has_a_program_and_the_bits_are_the_same(
+    tiny_dataset: data.Dataset, traced: list[tuple[int | None, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocks = blocks_of(tiny_dataset, flags.Config(batch_size=64, epochs=3, eval_first=0, eval_every=7))
-    take = known(model.SoftmaxRegression(784, 10), False)
-    for each in blocks:
-        take(each, 0.01)
-    assert len(blocks) > len(traced)
-    assert sorted(traced) == sorted({(each.steps, each.batch_size) for each in blocks})
+    monkeypatch.setattr(model, "GATHERED_BYTES", 2 * 64 * 784)
+    config = flags.Config(batch_size=64, epochs=2, eval_first=0, eval_every=4)
+    spans = plan.spans(config, 660, data.steps_of_part(tiny_dataset.train, 64))
+    blocks = list(data.blocks(tiny_dataset.train, 64, 0, True, spans))
+    ends = []
+    for make in (known, modes.InXla):
+        net = model.SoftmaxRegression(784, 10)
+        take = make(net, False)
+        losses = np.concatenate([take(each, 0.01) for each in blocks])
+        ends.append((net.W.numpy().tobytes(), net.b.numpy().tobytes(), losses.tobytes()))
+    assert ends[0] == ends[1]
+    assert sorted(traced[:-2]) == sorted({(each.steps, each.batch_size) for each in blocks})
+    assert len(blocks) > len(traced[:-2]) > 3 and sorted(traced[-2:]) == [(None, 20), (None, 64)]
 
 
 def test_a_graph_is_traced_once_whatever_the_batches(
