@@ -30,7 +30,9 @@ def wait_for(process: subprocess.Popen, words: str) -> None:
     assert any(words in line for line in process.stdout), process.stderr.read()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_the_block_keeps_it_and_says_what_was_reached(
     tiny_data_dir: pathlib.Path,
     tmp_path: pathlib.Path,

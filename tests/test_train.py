@@ -124,6 +124,7 @@ def test_the_command_shows_and_records_what_it_did(run_train: Command, tmp_path:
     assert set(record["environment"]) >= {"cpu_model", "cores", "os", "git_commit", "xla", "tf32"}
 
 
+@pytest.mark.slow
 def test_a_small_batch_has_one_core_unless_the_user_says_otherwise(run_train: Command, tmp_path: pathlib.Path) -> None:
     for mine, threads in (({}, 1), ({"TF_NUM_INTRAOP_THREADS": "3"}, 3)):
         others = {name: value for name, value in os.environ.items() if name != "TF_NUM_INTRAOP_THREADS"}
