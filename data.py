@@ -59,7 +59,8 @@ def pipeline(split: Split, batch_size: int, seed: int = 0, epoch: int = 0, shuff
     parts = functools.partial(stream.parts, split.images, split.labels, order_of, batch_size, epoch)
     count = math.ceil(len(split) / stream.rows_of_part(split.images, batch_size))
     if count == 1:
-        return batches(*next(parts()), batch_size)
+        images, *others = next(parts())
+        return batches(shared(images), *map(tf.constant, others), batch_size)
     rows = tf.TensorSpec([None], tf.int32)
     signature = (tf.TensorSpec([None, split.images.shape[1]], tf.uint8), rows, rows)
     several = tf.data.Dataset.from_generator(parts, output_signature=signature).take(count)

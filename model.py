@@ -159,9 +159,10 @@ def over_batches(
     some = max(1, min(GATHERED[0], GATHERED[1] // batch_size))
     if isinstance(count, int):
         most = max(1, GATHERED_BYTES // (batch_size * images.shape[1]))
-        some = max(part for part in range(1, min(count, most) + 1) if count % part == 0)
+        some = max(each for each in range(1, min(count, most) + 1) if count % each == 0)
 
-    def visit_some(i: tf.Tensor, state: StateT) -> tuple[tf.Tensor, StateT]:
+    def visit_some(part: tf.Tensor, state: StateT) -> tuple[tf.Tensor, StateT]:
+        i = part * some
         rows = tf.gather(order, first + i * batch_size + tf.reshape(tf.range(some * batch_size), [some, batch_size]))
         some_images, some_labels = tf.gather(images, rows), tf.gather(labels, rows)
 
@@ -171,7 +172,7 @@ def over_batches(
             return j + a_round, state
 
         stop, a_round = (some, math.gcd(some, ROUND)) if isinstance(count, int) else (tf.minimum(some, count - i), 1)
-        _, state = tf.while_loop(lambda j, _: j < stop, visit_round, (0, state))
-        return i + some, state
+        return part + 1, tf.while_loop(lambda j, _: j < stop, visit_round, (0, state))[1]
 
-    return tf.while_loop(lambda i, _: i < count, visit_some, (0, state))[1]
+    parts = -(-count // some)  # counted by ones: XLA does not enter a loop that counts by more up to a constant 1
+    return tf.while_loop(lambda part, _: part < parts, visit_some, (0, state))[1]

@@ -159,7 +159,7 @@ def flags_table() -> str:
     for field in dataclasses.fields(flags.Config):
         name = f"`--[no]{field.name}`" if field.metadata["parser"] is SWITCH else f"`--{field.name}`"
         default = "" if field.default is None else f"`{str(field.default).lower()}`"
-        choices = getattr(field.metadata["parser"], "values", ())
+        choices = getattr(field.metadata["parser"], "enum_values", ())
         allowed = f" One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""
         rows.append(f"| {name} | {default} | {field.metadata['help'].replace('|', chr(92) + '|')}{allowed} |")
     return "\n".join(rows)

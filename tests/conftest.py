@@ -13,6 +13,12 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import data
+import flags
+import train
+from common import flagging
+from runtime import strategies
+from runtime.clock import Ledger
+from runtime.state import State
 from storage import decoded
 
 # A shell starts a command in the background with SIGINT ignored, and what the tests start would inherit that.
@@ -29,6 +35,14 @@ def learnable_split(num_examples: int, seed: int, num_classes: int = 10) -> data
     for i, label in enumerate(labels):
         images[i, 2 * label : 2 * label + 2] += 90
     return data.Split(images.reshape(num_examples, 784), labels)
+
+
+def trained(dataset: data.Dataset, **changes: object) -> State:
+    """Returns the run that these flags make of a dataset, in this process."""
+    engine = strategies.OneDevice()
+    state = train.start(flags.Config(**changes), dataset, Ledger(), engine)
+    train.train(state, *train.compiled(state, engine))
+    return state
 
 
 @pytest.fixture(scope="session")
@@ -70,10 +84,6 @@ def run_train(tiny_data_dir: pathlib.Path) -> Command:
 @pytest.fixture
 def run_here(tiny_data_dir: pathlib.Path) -> Callable[..., dict]:
     """Runs what `python train.py` runs, on the tiny data but in this process, and returns the record."""
-    import flags
-    import train
-    from common import flagging
-    from runtime.clock import Ledger
 
     def run(*arguments: str) -> dict:
         argv = ["train.py", f"--data_dir={tiny_data_dir}", *arguments]
