@@ -64,7 +64,8 @@ def all_damages(folder: pathlib.Path, first: Place, expected: str) -> Iterator[C
         for number, (pattern, less) in enumerate(DAMAGED):
             place = Place(folder / f"{damage.__name__}_{number}", copy_of=first)
             yield lambda job=(place, expected, damage, pattern, less): repaired(*job)
-        yield lambda job=(Place(folder / f"{damage.__name__}_archive"), damage): damaged_archive(*job)
+        place = Place(folder / f"{damage.__name__}_archive")
+        yield lambda job=(place, damage): damaged_archive(*job)
 
 
 @contextlib.contextmanager

@@ -118,7 +118,7 @@ def middle(values: Sequence[float], digits: int | None = None) -> str:
 
 
 def publish(name: str, config: Config, lines: Sequence[str], pages: Sequence[str]) -> None:
-    """Prints a table with the conditions it was measured in; with --write puts it into the block `name` of each page."""
+    """Prints a table and how it was measured; with --write puts both into the block `name` of each page."""
     found = train(config, "--max_steps=1").record["environment"]
     conditions = (
         f"Median (least-most) of {config.rounds} rounds · {found['cores']} cores, {found['cpu_model']} · TensorFlow "

@@ -1,4 +1,4 @@
-"""How fast the program is at its own job, each figure against what it must beat, and against an earlier state of itself.
+"""How fast the program is at its own job, against what it must beat and against an earlier state of itself.
 
 python -m benchmarks.speed --before=DIR --write
 """
@@ -177,7 +177,7 @@ def seconds_of_fromfile(path: pathlib.Path) -> float:
 
 
 def make(root: pathlib.Path, times: int, data_dir: str | None, npz: bool) -> None:
-    """Puts MNIST, so many times, below `root` as the dataset made<times>; also as the one .npz that earlier states know, if asked to."""
+    """Puts MNIST, so many times, below `root` as the dataset made<times>; if asked to, as earlier states know it too."""
     mnist = dataset.load("mnist", data_dir, None, float("inf"))
     folder = root / f"made{times}" / "1.0.0" / decoded.FOLDER
     folder.mkdir(parents=True)

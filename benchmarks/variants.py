@@ -86,8 +86,9 @@ def step_table(rounds: int) -> list[str]:
         "W stored [features, classes]": call(net=Untransposed),
         "the loss along rows of classes": call(cross_entropy=classes_last),
         "TensorFlow's fused sparse cross-entropy": call(cross_entropy=fused),
-        "the rows of each step gathered by themselves": call(GATHERED=10),
-        "the rows of the whole block gathered at once": call(GATHERED=10 * STEPS),
+        "the rows of each step gathered by themselves": call(GATHERED=(1, 500)),
+        "the rows of 50 steps gathered at a time": call(GATHERED=(50, 500)),
+        "the rows of the whole block gathered at once": call(GATHERED=(STEPS, 10 * STEPS)),
     }
     samples = measured({name: (take, STEPS) for name, take in calls.items()}, rounds)
     lines = ["| the step | us | over the step as it is |", "|---|--:|--:|"]
