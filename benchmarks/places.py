@@ -58,11 +58,13 @@ class Place:
         with children.started(self.command(*more), TIMEOUT, **options) as process:
             if after and not any(after in line for line in process.stdout):
                 return False
-            threading.Thread(target=process.stdout.read, daemon=True).start()  # a full pipe would hold the run up
+            reader = threading.Thread(target=process.stdout.read)  # a full pipe would hold the run up
+            reader.start()
             try:
                 process.wait(seconds)
             except subprocess.TimeoutExpired:
                 process.kill()
+            reader.join()
             return process.wait() == -signal.SIGKILL
 
     def weights(self) -> str:

@@ -20,21 +20,21 @@ def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[
 
     Raises RunError if the time was over: what the block does with a process that is gone should wait until after it.
     """
-    process, over = subprocess.Popen(command, **options), threading.Event()
+    over = threading.Event()
+    with subprocess.Popen(command, **options) as process:
 
-    def give_up() -> None:
-        over.set()
-        _end(process)
+        def give_up() -> None:
+            over.set()
+            _end(process)
 
-    timer = threading.Timer(timeout, give_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield process
-    finally:
-        timer.cancel()
-        _end(process)
-        process.wait()
+        timer = threading.Timer(timeout, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield process
+        finally:
+            timer.cancel()
+            _end(process)
     if over.is_set():
         raise RunError(f"--timeout={timeout:g}: ended after {timeout:g} s: {shlex.join(command)}")
 

@@ -10,7 +10,6 @@ import subprocess
 
 import pytest
 
-import benchmarks.faults
 import flags
 import model
 import predict
@@ -70,11 +69,11 @@ def test_both_languages_show_the_same_commands() -> None:
 def test_written_blocks_are_what_the_script_writes(language: str) -> None:
     text, folder = pages.READMES[language].read_text(), PROJECT / "benchmarks" / "records"
     for name, content in results.blocks(folder, results.read_records(folder), language).items():
-        assert pages.with_block(text, name, content) == text, "run python benchmarks/results.py"
+        assert pages.with_block(text, name, content) == text, "run python -m benchmarks.results"
 
 
 def test_flags_are_those_of_the_program() -> None:
-    assert results.flags_table() in section("README.md", "Flags"), "run python benchmarks/results.py"
+    assert results.flags_table() in section("README.md", "Flags"), "run python -m benchmarks.results"
 
 
 def test_spanish_table_has_every_flag_with_its_default() -> None:
@@ -95,7 +94,6 @@ def config_of(program: str) -> type:
     if program.startswith("-m "):
         return importlib.import_module(program.removeprefix("-m ")).Config
     classes = {"train": flags.Config, "predict": predict.Config, "compare": options.Config}
-    classes |= {"benchmarks/results": results.Config, "campaigns/faults": benchmarks.faults.Config}
     return classes[program.removesuffix(".py")]
 
 
@@ -108,7 +106,7 @@ def test_commands_have_flags_that_exist() -> None:
             names = {field.name for field in dataclasses.fields(config_of(program))}
             for name in re.findall(r"--(\w+)", arguments.split("&&")[0]):
                 assert name in names or name.removeprefix("no") in names, f"{page}: {program} has no --{name}"
-    assert {"train.py", "predict.py", "compare.py", "campaigns/faults.py", "-m benchmarks.speed"} <= seen
+    assert {"train.py", "predict.py", "compare.py", "-m benchmarks.faults", "-m benchmarks.speed"} <= seen
 
 
 @pytest.mark.parametrize("page, heading", [("README.md", "Files"), ("README.es.md", "Archivos")])

@@ -1,4 +1,4 @@
-"""benchmarks/results.py: the figures in the READMEs are those of the records, and nothing else changes."""
+"""benchmarks.results: the figures in the READMEs are those of the records, and nothing else changes."""
 
 import json
 import pathlib
@@ -72,16 +72,6 @@ def test_records_of_unlike_machines_are_refused(tmp_path: pathlib.Path) -> None:
     write(tmp_path, RECORDS[0], other)
     with pytest.raises(InputError, match=r"differ in cores; make"):
         results.read_records(tmp_path)
-
-
-def test_a_record_loses_the_paths_of_its_machine_and_nothing_else(tmp_path: pathlib.Path) -> None:
-    write(tmp_path, RECORDS[0])
-    results.without_places(tmp_path / "0.json")
-    kept = json.loads((tmp_path / "0.json").read_text())
-    lost = {"record", "data_dir", "manual_dir"}
-    assert kept["config"] == {name: value for name, value in RECORDS[0]["config"].items() if name not in lost}
-    assert {**kept, "config": 0} == {**RECORDS[0], "config": 0}
-    assert results.results_table([kept], "en") == results.results_table([RECORDS[0]], "en")
 
 
 def test_no_committed_file_holds_a_path_of_a_machine() -> None:
