@@ -115,7 +115,7 @@ def counted(outcomes: list[Outcome]) -> str:
     """Returns how many of those that were tried held, and how many were not tried."""
     tried = [outcome for outcome in outcomes if outcome.held is not None]
     skipped = len(outcomes) - len(tried)
-    return f"{sum(o.held for o in tried)} of {len(tried)} held" + (f", {skipped} skipped" if skipped else "")
+    return f"{sum(bool(o.held) for o in tried)} of {len(tried)} held" + (f", {skipped} skipped" if skipped else "")
 
 
 def document(kills: list[Outcome], others: list[Outcome], config: Config, seconds: float) -> str:

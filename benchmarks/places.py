@@ -37,8 +37,9 @@ class Place:
         folder.mkdir()
         self.data_dir = data_dir or folder / "data"
         self.checkpoints, self.export, self.record = folder / "checkpoints", folder / "model", folder / "record.json"
-        for part in ("data", "checkpoints", "model") if copy_of else ():
-            shutil.copytree(copy_of.folder / part, folder / part)
+        if copy_of:
+            for part in ("data", "checkpoints", "model"):
+                shutil.copytree(copy_of.folder / part, folder / part)
 
     def command(self, *more: str) -> list[str]:
         train = [sys.executable, str(PROJECT / "train.py"), *FLAGS, "--overwrite", f"--data_dir={self.data_dir}"]
@@ -56,9 +57,11 @@ class Place:
         """Kills the command `seconds` after its line with `after`, or after its start; False if it ended before."""
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         with children.started(self.command(*more), TIMEOUT, **options) as process:
-            if after and not any(after in line for line in process.stdout):
+            stdout = process.stdout
+            assert stdout
+            if after and not any(after in line for line in stdout):
                 return False
-            reader = threading.Thread(target=process.stdout.read)  # a full pipe would hold the run up
+            reader = threading.Thread(target=stdout.read)  # a full pipe would hold the run up
             reader.start()
             try:
                 process.wait(seconds)

@@ -105,7 +105,7 @@ def job_of(record: dict[str, Any]) -> str:
 
 def results_table(records: list[dict[str, Any]], language: str) -> str:
     """Returns the table of accuracy and speed, a row for each job, and where and when it was measured."""
-    text, jobs = TEXTS[language], {}
+    text, jobs = TEXTS[language], dict[str, dict[int, dict[str, Any]]]()
     for record in records:
         jobs.setdefault(job_of(record), {})[record["config"]["seed"]] = record
     rows = [text["head"], "|---|--:|--:|--:|--:|--:|"]

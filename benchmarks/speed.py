@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -93,7 +94,7 @@ def steps(bench: Bench, now: Bench) -> Rows:
     """A step at batch 10, against the same rivals for every checkout."""
     xla = bench.us_per_step("xla")
     rows = {"a step in mode xla, us": xla}
-    if "c" in CONTENDERS and CONTENDERS["c"].installed():
+    if "c" in CONTENDERS and shutil.which(os.environ.get("CC", "cc")):
         rows["a step in mode xla over plain C"] = xla / now.us_per_step("c")
     with runs.one_core():
         graph, article = bench.us_per_step("graph"), now.us_per_step("article")
@@ -177,7 +178,7 @@ def seconds_of_fromfile(path: pathlib.Path) -> float:
 
 
 def make(root: pathlib.Path, times: int, data_dir: str | None, npz: bool) -> None:
-    """Puts MNIST, so many times, below `root` as the dataset made<times>; if asked to, as earlier states know it too."""
+    """Puts MNIST, so many times, below `root` as the dataset made<times>; if asked to, in the earlier form too."""
     mnist = dataset.load("mnist", data_dir, None, float("inf"))
     folder = root / f"made{times}" / "1.0.0" / decoded.FOLDER
     folder.mkdir(parents=True)

@@ -7,6 +7,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 from benchmarks import runs
@@ -54,9 +55,7 @@ def steps_of(batch_size: int) -> int:
     return min(STEPS, EXAMPLES // batch_size)
 
 
-def call(
-    kind: type = modes.InXla, net: type = model.SoftmaxRegression, batch_size: int = 10, **changes: object
-) -> Call:
+def call(kind: type = modes.InXla, net: type = model.SoftmaxRegression, batch_size: int = 10, **changes: Any) -> Call:
     """Returns a call that takes steps on random images, compiled with `changes` to the module `model`."""
     rng = np.random.default_rng(0)
     images = tf.constant(rng.integers(256, size=(EXAMPLES, 784), dtype=np.uint8))

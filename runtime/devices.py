@@ -75,18 +75,20 @@ def quiet(waiting: str = "") -> Iterator[None]:
 def _shown_after_an_abort(path: str) -> Iterator[Callable[[], None]]:
     """Has a shell show the file `path` if this process ends before it has called what is yielded.
 
-    TensorFlow ends the process where the CPU lacks AVX or a library does not fit, and nothing in it can tell why. The shell
-    removes the file at the end, whatever happens.
+    TensorFlow ends the process where the CPU lacks AVX or a library does not fit, and nothing in it can tell why.
+    The shell removes the file at the end, whatever happens.
     """
     if os.name != "posix":
         yield lambda: None
         return
     command = ["sh", "-c", 'trap "" INT TERM; read -r well || cat "$0"; rm "$0"', path]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2) as shell:
+        stdin = shell.stdin
+        assert stdin
 
         def well() -> None:
             with contextlib.suppress(BrokenPipeError):
-                os.write(shell.stdin.fileno(), b"well\n")
+                os.write(stdin.fileno(), b"well\n")
 
         try:
             yield well

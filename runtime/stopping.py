@@ -72,4 +72,5 @@ def asked() -> bool:
 
 def stopped(reached: str) -> Stopped:
     """Returns the exception that ends the run with the code of the signal that waits, saying what was `reached`."""
-    return Stopped(f"stopped by {signal.Signals(_State.waiting).name} {reached}", 128 + _State.waiting)
+    number = signal.Signals(_State.waiting or 0)
+    return Stopped(f"stopped by {number.name} {reached}", 128 + number)
