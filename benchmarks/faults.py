@@ -1,4 +1,4 @@
-"""The fault campaign: python campaigns/faults.py --kills=50 kills, fills, damages, restarts, and writes what held."""
+"""The fault campaign kills, fills, damages, restarts, and writes what held: python -m benchmarks.faults --kills=50"""
 
 import concurrent.futures
 import dataclasses
@@ -11,14 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+from collections.abc import Iterator
 
 import flags
 from benchmarks import damages
-from benchmarks.places import FLAGS, PROJECT, Outcome, Place, linked
-from common import files, flagging
+from benchmarks.pages import PROJECT
+from benchmarks.places import FLAGS, PHASES, Outcome, Phase, Place, moments
+from common import children, files, flagging
 from common.errors import RunError, exit_with_one_line
 
 HELD = {True: "yes", False: "NO", None: "skipped"}
@@ -35,25 +34,6 @@ class Config:
     only_kills: bool = flagging.flag(False, flagging.SWITCH, "Kill and restart, nothing else; writes no document.")
 
 
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """When a run is killed: at most `window` seconds after its line with `after`, or after its start."""
-
-    name: str
-    share: int  # of 50 kills
-    after: str | None
-    window: float
-
-
-PHASES = (
-    Phase("import", 10, None, 3.0),
-    Phase("first-run preparation", 5, "preparing", 18.0),
-    Phase("decoding", 5, "decoding", 5.0),
-    Phase("compile, training, checkpoint writes", 20, "training,", 2.5),
-    Phase("export and exit", 10, "test accuracy", 0.5),
-)
-
-
 class Campaign:
     """The reference run in a temporary folder, and the faults tried on copies of its data."""
 
@@ -63,21 +43,21 @@ class Campaign:
         done = self.first.run()
         if done.returncode:
             raise RunError(f"the reference run failed: {done.stderr.strip()}")
-        self.expected = self.first.weights()
-        self.decoded = self.first.data_dir
-        self.prepared = linked(self.decoded, folder / "prepared")
-        next(self.prepared.rglob("decoded.npz")).unlink()
+        self.expected, self.decoded = self.first.weights(), self.first.data_dir
+        self.prepared = folder / "prepared"
+        shutil.copytree(self.decoded, self.prepared)
+        for each in self.prepared.glob("mnist/*/decoded"):
+            shutil.rmtree(each)
 
     def place(self, name: str, phase: Phase) -> Place:
         """Returns a new place with the data that `phase` begins with."""
         place = Place(self.folder / name)
         if phase.name != "first-run preparation":
-            linked(self.prepared if phase.name == "decoding" else self.decoded, place.data_dir)
+            shutil.copytree(self.prepared if phase.name == "decoding" else self.decoded, place.data_dir)
         return place
 
-    def kill(self, number: int, phase: Phase) -> Outcome:
+    def kill(self, number: int, phase: Phase, rng: random.Random) -> Outcome:
         """Kills a run in `phase`, then runs the same command to its end."""
-        rng = random.Random(self.config.seed * 1000 + number)
         for attempt in range(40):
             place, seconds = self.place(f"kill_{number}_{attempt}", phase), rng.uniform(0, phase.window)
             if place.killed_run(phase.after, seconds):
@@ -92,54 +72,30 @@ class Campaign:
 
     def kills(self) -> list[Outcome]:
         """Returns the outcome of each kill, --jobs at a time."""
-        total = sum(phase.share for phase in PHASES)
-        wheel = [phase for phase in PHASES for _ in range(phase.share)]
-        random.Random(self.config.seed).shuffle(wheel)
-        chosen = [wheel[number % total] for number in range(self.config.kills)]
         with concurrent.futures.ThreadPoolExecutor(self.config.jobs) as pool:
-            return list(pool.map(self.kill, range(self.config.kills), chosen))
+            chosen = enumerate(moments(self.config.kills, self.config.seed))
+            return list(pool.map(lambda each: self.kill(each[0], *each[1]), chosen))
+
+    def others(self) -> Iterator[Outcome]:
+        """All that is not a kill; damages --jobs at a time."""
+        yield self.checkpoint_cost()
+        yield from self.first_runs_at_once()
+        with concurrent.futures.ThreadPoolExecutor(self.config.jobs) as pool:
+            yield from pool.map(lambda job: job(), damages.all_damages(self.folder, self.first, self.expected))
+        try:
+            yield from damages.full_disks(self.folder, self.decoded, self.expected)
+            yield from damages.read_only_folders(self.folder, self.decoded, self.expected)
+        except (OSError, subprocess.CalledProcessError):
+            yield Outcome("full and read-only disks", None, "skipped: mounting one failed, which needs root")
 
     def first_runs_at_once(self) -> Iterator[Outcome]:
         """Starts four first runs on one empty data_dir."""
-        data_dir = self.folder / "shared"
-        places = [Place(self.folder / f"at_once_{number}", data_dir) for number in range(4)]
+        places = [Place(self.folder / f"at_once_{number}", self.folder / "shared") for number in range(4)]
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            done = list(pool.map(lambda place: place.run(), places))
-        for place, run in zip(places, done, strict=True):
-            wrong = place.whole_after(run, self.expected)
-            yield Outcome("one of four first runs at once", not wrong, wrong or "same weights")
+            for place, done in zip(places, pool.map(Place.run, places), strict=True):
+                yield place.same_weights("one of four first runs at once", done, self.expected)
 
-    def damaged(self) -> Iterator[Outcome]:
-        """Truncates and flips a bit of every kind of file."""
-        cases = [
-            ("checkpoints/step-*.data*", ""),
-            ("checkpoints/step-*.index", ""),
-            ("data/mnist/*/decoded.npz", ""),
-            ("data/mnist/*/mnist-train.tfrecord*", "data/mnist/*/decoded.npz"),
-            ("data/mnist/*/dataset_info.json", "data/mnist/*/decoded.npz"),
-        ]
-        jobs: list[Callable[[], Outcome]] = []
-        for damage in (damages.truncate, damages.flip):
-            for number, (pattern, less) in enumerate(cases):
-                place = Place(self.folder / f"{damage.__name__}_{number}")
-                for part in ("data", "checkpoints", "model"):
-                    linked(self.first.folder / part, place.folder / part)
-                jobs.append(
-                    lambda place=place, damage=damage, pattern=pattern, less=less: damages.repaired(
-                        place, self.expected, damage, pattern, less
-                    )
-                )
-            place = Place(self.folder / f"{damage.__name__}_archive")
-            jobs.append(lambda place=place, damage=damage: damages.damaged_archive(place, damage))
-        with concurrent.futures.ThreadPoolExecutor(self.config.jobs) as pool:
-            yield from pool.map(lambda job: job(), jobs)
-
-    def others(self) -> Iterator[Outcome]:
-        """All that is not a kill."""
-        for faults in (self.checkpoint_cost, self.first_runs_at_once, self.damaged, self.disks):
-            yield from faults()
-
-    def checkpoint_cost(self) -> Iterator[Outcome]:
+    def checkpoint_cost(self) -> Outcome:
         """Measures what checkpoints at the default interval take of the time of training."""
         place = Place(self.folder / "cost", self.decoded)
         interval = f"--checkpoint_every={flags.Config().checkpoint_every}"
@@ -152,22 +108,14 @@ class Campaign:
         shown = f"{cost['written'] - 1} took {spent:.3f} s and the first, at the start, {first:.3f} s"
         shown += f"; {record['steps']:,} steps took {training:.3f} s"
         fault = "checkpoints at the default interval, but for the first, take at most 2 %"
-        yield Outcome(fault, spent <= 0.02 * training, shown)
-
-    def disks(self) -> Iterator[Outcome]:
-        """Full and read-only disks, where this user may make some."""
-        try:
-            yield from damages.full_disks(self.folder, self.decoded, self.expected)
-            yield from damages.read_only_folders(self.folder, self.decoded, self.expected)
-        except (OSError, subprocess.CalledProcessError):
-            yield Outcome("full and read-only disks", None, "skipped: mounting one failed, which needs root")
+        return Outcome(fault, spent <= 0.02 * training, shown)
 
 
 def counted(outcomes: list[Outcome]) -> str:
     """Returns how many of those that were tried held, and how many were not tried."""
     tried = [outcome for outcome in outcomes if outcome.held is not None]
     skipped = len(outcomes) - len(tried)
-    return f"{sum(o.held for o in tried)} of {len(tried)} held" + (f", {skipped} skipped" if skipped else "")
+    return f"{sum(bool(o.held) for o in tried)} of {len(tried)} held" + (f", {skipped} skipped" if skipped else "")
 
 
 def document(kills: list[Outcome], others: list[Outcome], config: Config, seconds: float) -> str:
@@ -175,7 +123,7 @@ def document(kills: list[Outcome], others: list[Outcome], config: Config, second
     lines = [
         "# Reliability",
         "",
-        f"Written by `python campaigns/faults.py --kills={config.kills} --seed={config.seed}` in {seconds:.0f} s "
+        f"Written by `python -m benchmarks.faults --kills={config.kills} --seed={config.seed}` in {seconds:.0f} s "
         f"on {platform.platform()}, {time.strftime('%Y-%m-%d')}; {' '.join(FLAGS)}.",
         "",
         "## SIGKILL at a random moment, then the same command again",
@@ -188,7 +136,7 @@ def document(kills: list[Outcome], others: list[Outcome], config: Config, second
     ]
     for name in [phase.name for phase in PHASES] + ["all"]:
         of_phase = [kill for kill in kills if name in (kill.fault, "all")]
-        lines.append(f"| {name} | {len(of_phase)} | {sum(kill.held for kill in of_phase)} |")
+        lines.append(f"| {name} | {len(of_phase)} | {sum(bool(kill.held) for kill in of_phase)} |")
     lines += ["", "## Other faults", "", f"{counted(others)}.", ""]
     lines += ["| fault | held | what was shown |", "|---|---|---|"]
     lines += [f"| {o.fault} | {HELD[o.held]} | {o.shown.replace('|', '/')} |" for o in others]
@@ -197,17 +145,15 @@ def document(kills: list[Outcome], others: list[Outcome], config: Config, second
 
 def main() -> int:
     """Runs the campaign, writes docs/reliability.md; exit code 1 if anything did not hold."""
-    config = flagging.parse(Config, sys.argv, __doc__)
-    began = time.perf_counter()
+    config, began, others = flagging.parse(Config, sys.argv, __doc__), time.perf_counter(), []
+    children.end_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="faults.") as folder:
         campaign = Campaign(pathlib.Path(folder), config)
-        others: list[Outcome] = []
-        if not config.only_kills:
-            for outcome in campaign.others():
-                print(f"{outcome.fault}: held: {HELD[outcome.held]}: {outcome.shown}", flush=True)
-                others.append(outcome)
+        for outcome in campaign.others() if not config.only_kills else ():
+            print(f"{outcome.fault}: held: {HELD[outcome.held]}: {outcome.shown}", flush=True)
+            others.append(outcome)
         kills = campaign.kills()
-    print(f"{sum(kill.held for kill in kills)} of {len(kills)} kills held")
+    print(f"{sum(bool(kill.held) for kill in kills)} of {len(kills)} kills held")
     if not config.only_kills:
         text = document(kills, others, config, time.perf_counter() - began).replace(folder, "")
         files.write_atomically(DOCUMENT, lambda file: file.write(text.encode()))

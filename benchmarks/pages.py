@@ -6,22 +6,17 @@ import re
 from common.errors import RunError
 from common.files import write_atomically
 
-PROJECT = pathlib.Path(__file__).resolve().parent
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
 READMES = {"en": PROJECT / "README.md", "es": PROJECT / "README.es.md"}
 
 
 def with_block(page: str, name: str, content: str) -> str:
     """Returns the text of a page with `content` in its block `name`; raises RunError unless it has one such block."""
+    parts = re.split(rf"(?<=<!-- {name} -->\n)(?:.*?)(?=<!-- /{name} -->)", page, flags=re.DOTALL)
+    if len(parts) != 2:
+        raise RunError(f"a page must have one block <!-- {name} --> ... <!-- /{name} -->, found {len(parts) - 1}")
     content = content.strip("\n")
-    new, count = re.subn(
-        rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)",
-        lambda markers: f"{markers[1]}{content}\n{markers[2]}",
-        page,
-        flags=re.DOTALL,
-    )
-    if count != 1:
-        raise RunError(f"a page must have one block <!-- {name} --> ... <!-- /{name} -->, found {count}")
-    return new
+    return f"{parts[0]}{content}\n{parts[1]}"
 
 
 def rewrite_blocks(path: pathlib.Path, blocks: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -10,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 
-PROJECT = pathlib.Path(__file__).parent.parent
-LEFTOVERS = ("*incomplete*", ".decoded.npz.*", "*_temp*", "*.tmp*", "*.new.*", "*.replaced", ".checkpoint.*")
-FLAGS = ("--max_steps=1500", "--checkpoint_every=50")  # 27 checkpoints of 6 ms each: most of the training time
+from benchmarks.pages import PROJECT
+from common import children, files
+
+LEFTOVERS = (f"{files.OURS}*", "*incomplete*", "*_temp*", "*.tmp*", ".checkpoint.*")
+FLAGS = ("--max_steps=1500", "--checkpoint_every=50")  # so that checkpoints are most of the training time
+TIMEOUT = 600  # seconds of a run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,44 +32,43 @@ class Outcome:
 class Place:
     """A folder with everything one run reads and writes; the command that runs there is always the same."""
 
-    def __init__(self, folder: pathlib.Path, data_dir: pathlib.Path | None = None):
+    def __init__(self, folder: pathlib.Path, data_dir: pathlib.Path | None = None, copy_of: "Place | None" = None):
         self.folder = folder
         folder.mkdir()
         self.data_dir = data_dir or folder / "data"
         self.checkpoints, self.export, self.record = folder / "checkpoints", folder / "model", folder / "record.json"
+        if copy_of:
+            for part in ("data", "checkpoints", "model"):
+                shutil.copytree(copy_of.folder / part, folder / part)
 
     def command(self, *more: str) -> list[str]:
-        return [
-            sys.executable,
-            str(PROJECT / "train.py"),
-            *FLAGS,
-            f"--data_dir={self.data_dir}",
-            f"--checkpoint_dir={self.checkpoints}",
-            f"--export_dir={self.export}",
-            "--overwrite",
-            f"--record={self.record}",
-            *more,
-        ]
+        train = [sys.executable, str(PROJECT / "train.py"), *FLAGS, "--overwrite", f"--data_dir={self.data_dir}"]
+        written = [f"--checkpoint_dir={self.checkpoints}", f"--export_dir={self.export}", f"--record={self.record}"]
+        return [*train, *written, *more]
 
     def run(self, *more: str) -> subprocess.CompletedProcess:
         """Runs the command to its end."""
-        return subprocess.run(self.command(*more), capture_output=True, text=True)
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with children.started(command := self.command(*more), TIMEOUT, **options) as process:
+            stdout, stderr = process.communicate()
+        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
     def killed_run(self, after: str | None, seconds: float, *more: str) -> bool:
         """Kills the command `seconds` after its line with `after`, or after its start; False if it ended before."""
-        process = subprocess.Popen(self.command(*more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        try:
-            if after and not any(after in line for line in process.stdout):
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with children.started(self.command(*more), TIMEOUT, **options) as process:
+            stdout = process.stdout
+            assert stdout
+            if after and not any(after in line for line in stdout):
                 return False
-            reader = threading.Thread(target=process.stdout.read)  # so that a full pipe does not hold the run up
+            reader = threading.Thread(target=stdout.read)  # a full pipe would hold the run up
             reader.start()
-            time.sleep(seconds)
-        finally:
-            process.kill()
-        code = process.wait()
-        reader.join()
-        process.stdout.close()
-        return code == -signal.SIGKILL
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            reader.join()
+            return process.wait() == -signal.SIGKILL
 
     def weights(self) -> str:
         """Returns weights_sha256 of the record."""
@@ -82,12 +84,6 @@ class Place:
         """Returns the code and the end of stderr of a run."""
         return f"exit {done.returncode}: {self.shortened(done.stderr.strip())[-300:]}"
 
-    def leftovers(self) -> list[str]:
-        """Returns the names of half-written files and folders."""
-        return sorted(
-            str(path.relative_to(self.folder)) for pattern in LEFTOVERS for path in self.folder.rglob(pattern)
-        )
-
     def whole_after(self, done: subprocess.CompletedProcess, expected: str) -> str:
         """Returns what is wrong after a run that should have ended like the reference; an empty string if nothing."""
         if done.returncode:
@@ -96,10 +92,42 @@ class Place:
             return "other weights"
         if not (self.export / "saved_model.pb").exists():
             return "no exported model"
-        return f"left {self.leftovers()}" if self.leftovers() else ""
+        left = sorted(str(path.relative_to(self.folder)) for name in LEFTOVERS for path in self.folder.rglob(name))
+        return f"left {left}" if left else ""
+
+    def same_weights(self, fault: str, done: subprocess.CompletedProcess, expected: str) -> Outcome:
+        """Judges a run that must end like the reference."""
+        wrong = self.whole_after(done, expected)
+        return Outcome(fault, not wrong, wrong or "same weights")
+
+    def refused(self, fault: str, done: subprocess.CompletedProcess, code: int, words: str) -> Outcome:
+        """Judges a run that must end with `code` and one line on stderr that has `words`, and no traceback."""
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        held = done.returncode == code and len(lines) == 1 and words in lines[0] and "Traceback" not in done.stderr
+        return Outcome(fault, held, self.shortened(lines[0]) if held else self.failure(done))
 
 
-def linked(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
-    """Returns `target`, a copy of the folder `source`."""
-    shutil.copytree(source, target)
-    return target
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """When a run is killed: at most `window` seconds after its line with `after`, or after its start."""
+
+    name: str
+    share: int  # of 50 kills
+    after: str | None
+    window: float
+
+
+PHASES = (
+    Phase("import", 10, None, 3.0),
+    Phase("first-run preparation", 5, "preparing", 18.0),
+    Phase("decoding", 5, "decoding", 5.0),
+    Phase("compile, training, checkpoint writes", 20, "training,", 2.5),
+    Phase("export and exit", 10, "test accuracy", 0.5),
+)
+
+
+def moments(kills: int, seed: int) -> list[tuple[Phase, random.Random]]:
+    """Returns the phase of each kill, in shuffled order, and where its random moments come from."""
+    wheel = [phase for phase in PHASES for _ in range(phase.share)]
+    random.Random(seed).shuffle(wheel)
+    return [(wheel[number % len(wheel)], random.Random(seed * 1000 + number)) for number in range(kills)]

@@ -1,26 +1,21 @@
-"""Writes the figures of the READMEs from record files: python benchmarks/results.py
+"""Writes the figures of the READMEs from record files: python -m benchmarks.results
 
 With --run it first makes the records anew: the main job, and 1 and 10 epochs for each of --seeds seeds.
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 from typing import Any
 
-PROJECT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(PROJECT))
-
 import flags
-from benchmarks.pages import READMES, rewrite_blocks
-from common import flagging
-from common.errors import InputError, RunError, exit_with_one_line
-from common.files import write_atomically
+from benchmarks import runs
+from benchmarks.pages import PROJECT, READMES, rewrite_blocks
+from common.errors import InputError
 from common.flagging import COUNT, SWITCH, TEXT, flag
 
 MAIN_JOB = ("--batch_size=10", "--lr=0.01")
@@ -33,7 +28,7 @@ TEXTS = {
         "note": "Accuracy over {runs} seeds; speed: the median of these runs (smallest to largest), training alone.  \n"
         "Measured on {date} on {device}, {cores} cores, {os}; Python {python}, TensorFlow {tensorflow}, "
         "tensorflow-datasets {tfds}; commit {commit}.  \n"
-        "Once more: `python benchmarks/results.py --run --seeds={runs}`",
+        "Once more: `python -m benchmarks.results --run --seeds={runs}`",
     },
     "es": {
         "head": "| `python train.py` con | pasos | acierto en test, media ± de | entrenar, s | µs/paso | imágenes/s |",
@@ -41,51 +36,49 @@ TEXTS = {
         "note": "Acierto sobre {runs} semillas; velocidad: mediana de esas ejecuciones (de la menor a la mayor), solo "
         "entrenar.  \nMedido el {date} en {device}, {cores} núcleos, {os}; Python {python}, TensorFlow {tensorflow}, "
         "tensorflow-datasets {tfds}; commit {commit}.  \n"
-        "Otra vez: `python benchmarks/results.py --run --seeds={runs}`",
+        "Otra vez: `python -m benchmarks.results --run --seeds={runs}`",
     },
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """The flags of results.py."""
+class Config(runs.Runs):
+    """The flags of this script."""
 
     run: bool = flag(False, SWITCH, "Make the records and the pictures anew before writing the figures.")
     seeds: int = flag(10, COUNT, "With --run: seeds 0, 1, ... of each job, this many.")
     records: str = flag(str(PROJECT / "benchmarks" / "records"), TEXT, "The folder of the record files.")
 
 
-def make_records(folder: pathlib.Path, seeds: int) -> None:
+def make_records(config: Config, folder: pathlib.Path) -> None:
     """Runs every job with every seed, and puts the records in place of those in `folder` once all are there.
 
     Meanwhile no file of the project changes, so that each record names the commit without `-dirty`.
     """
+
+    def said(*arguments: str) -> str:
+        with tempfile.TemporaryFile("w+") as stdout:
+            runs.run(config, *arguments, stdout=stdout)
+            stdout.seek(0)
+            return "".join(f"{line.rstrip()}\n" for line in stdout)
+
     with tempfile.TemporaryDirectory() as place:
         records, pictures = pathlib.Path(place, "records"), pathlib.Path(place, "figures")
         records.mkdir()
-        (records / "main_job.txt").write_text(_run("train.py", *MAIN_JOB))
-        for seed in range(seeds):
-            for job in JOBS:
-                name = "-".join(part.strip("-").replace("=", "-") for part in (*job, f"--seed={seed}"))
-                said = _run("train.py", *job, f"--seed={seed}", f"--record={records / name}.json")
-                print(f"{name}: {said.splitlines()[-3]}", flush=True)
+        (records / "main_job.txt").write_text(said("train.py", *MAIN_JOB))
+        for seed, job in itertools.product(range(config.seeds), JOBS):
+            record = runs.train(config, *job, f"--seed={seed}").record
+            record["config"] = {name: value for name, value in record["config"].items() if name not in PLACES}
+            name = "-".join(part.strip("-").replace("=", "-") for part in (*job, f"--seed={seed}"))
+            (records / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+            print(f"{name}: test accuracy {record['test_accuracy']:.4f}", flush=True)
         exported = f"{place}/exported"
-        _run("train.py", *MAIN_JOB, f"--figures={pictures}", f"--export_dir={exported}")
-        (records / "predict.txt").write_text(_run("predict.py", f"--model={exported}", "docs/digit.png"))
-        for record in records.glob("*.json"):
-            without_places(record)
+        said("train.py", *MAIN_JOB, f"--figures={pictures}", f"--export_dir={exported}")
+        (records / "predict.txt").write_text(said("predict.py", f"--model={exported}", "docs/digit.png"))
         for old in folder.glob("epochs-*-seed-*.json"):
             old.unlink()
         shutil.copytree(records, folder, dirs_exist_ok=True)
         shutil.copytree(pictures, PROJECT / "docs" / "figures", dirs_exist_ok=True)
-
-
-def _run(program: str, *arguments: str) -> str:
-    """Returns what a program of this project prints; raises RunError with its complaint when it fails."""
-    done = subprocess.run([sys.executable, program, *arguments], cwd=PROJECT, capture_output=True, text=True)
-    if done.returncode:
-        raise RunError(f"{program} {' '.join(arguments)} failed: {done.stderr.strip()}")
-    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
 
 
 def read_records(folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -103,14 +96,6 @@ def read_records(folder: pathlib.Path) -> list[dict[str, Any]]:
     return records
 
 
-def without_places(path: pathlib.Path) -> None:
-    """Takes out of the record file at `path` the flags that name paths of the machine."""
-    record = json.loads(path.read_text())
-    record["config"] = {name: value for name, value in record["config"].items() if name not in PLACES}
-    text = json.dumps(record, indent=2) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
 def job_of(record: dict[str, Any]) -> str:
     """Returns the flags of a run that are not at their defaults, those aside that do not change the work."""
     defaults = dataclasses.asdict(flags.Config())
@@ -120,7 +105,7 @@ def job_of(record: dict[str, Any]) -> str:
 
 def results_table(records: list[dict[str, Any]], language: str) -> str:
     """Returns the table of accuracy and speed, a row for each job, and where and when it was measured."""
-    text, jobs = TEXTS[language], {}
+    text, jobs = TEXTS[language], dict[str, dict[int, dict[str, Any]]]()
     for record in records:
         jobs.setdefault(job_of(record), {})[record["config"]["seed"]] = record
     rows = [text["head"], "|---|--:|--:|--:|--:|--:|"]
@@ -175,18 +160,15 @@ def blocks(folder: pathlib.Path, records: list[dict[str, Any]], language: str) -
     return found | ({"flags": flags_table()} if language == "en" else {})
 
 
-def main() -> None:
+def measure(config: Config) -> None:
     """Makes the records if asked to, and writes every block of both READMEs."""
-    config = flagging.parse(Config, sys.argv, __doc__)
     folder = pathlib.Path(config.records)
     if config.run:
-        make_records(folder, config.seeds)
+        make_records(config, folder)
     records = read_records(folder)
     for language, path in READMES.items():
-        written = blocks(folder, records, language)
-        rewrite_blocks(path, written)
-        print(f"{path.name}: {', '.join(written)}")
+        rewrite_blocks(path, blocks(folder, records, language))
 
 
 if __name__ == "__main__":
-    exit_with_one_line(main)
+    runs.main(Config, measure, __doc__)

@@ -31,7 +31,7 @@ class Stopped(Exception):  # noqa: N818 - no error
         self.exit_code = exit_code
 
 
-def reason(error: BaseException) -> str:
+def reason(error: BaseException | str) -> str:
     """Returns why something failed, on one line, in the words of the system where it has some."""
     words = getattr(error, "strerror", None) or getattr(error, "message", None) or error
     words = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", str(words))  # TensorFlow's names of nodes

@@ -6,7 +6,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import IO
 
 import filelock
 
@@ -15,7 +15,7 @@ from common.errors import InputError, reason
 OURS = ".softmax-regression"  # begins the name of what is half done: nothing of another name is ever removed
 
 
-def write_atomically(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: pathlib.Path, write: Callable[[IO[bytes]], object]) -> None:
     """Calls `write` on a new file beside `path`, then renames it; on an error what was there before stays.
 
     A link stays one: the file it leads to is replaced. Who may read the file, the umask says, as for any new one.

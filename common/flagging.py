@@ -80,7 +80,7 @@ def parse(config_class: type[ConfigT], argv: list[str], summary: str | None) -> 
     for field in named:
         parser, text = field.metadata["parser"], field.metadata["help"]
         if parser is SWITCH:
-            absl_flags.DEFINE_boolean(field.name, field.default, text, values)
+            absl_flags.DEFINE_boolean(field.name, field.default, text, values)  # type: ignore[arg-type]
         else:
             absl_flags.DEFINE(parser, field.name, field.default, text, values, absl_flags.ArgumentSerializer())
     absl_flags.DEFINE_boolean("help", False, "Show all flags and exit.", values, short_name="h")

@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common.errors import InputError
 from common.files import write_atomically
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BLUE, VERMILION, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#E69F00", "#9A9A9A", "#333333"
 GREEN, PINK, SKY = "#009E73", "#CC79A7", "#56B4E9"
 WIDTH, DPI = 8.3, 160
-LOOK = {
+LOOK: dict[Any, Any] = {
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
     "savefig.facecolor": "white",

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import pathlib
-import resource
 import shutil
 import subprocess
 import time
@@ -44,9 +43,9 @@ class Watch:
 
     def _state(self) -> tuple[float, float, float, float]:
         times = psutil.cpu_times()
-        own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        own = psutil.Process().cpu_times()  # and of the children it has waited for
         busy = sum(getattr(times, kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq"))
-        used = sum(usage.ru_utime + usage.ru_stime for usage in own)
+        used = own.user + own.system + own.children_user + own.children_system
         return time.perf_counter(), busy - used, getattr(times, "steal", 0.0), _throttled_seconds()
 
     def seen(self) -> Quiet:

@@ -6,12 +6,15 @@ import math
 import os
 import pathlib
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from common.errors import InputError
 from runtime import stopping
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
 
 
 LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
-THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own variable
+THREADS, LOG_LEVEL = "TF_NUM_INTRAOP_THREADS", "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow's own variables
+CURE = "run `python -m pip install -r requirements/gpu.txt`"
 
 
 @contextlib.contextmanager
@@ -38,21 +42,25 @@ def without_keras() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet(waiting: str = "") -> Iterator[None]:
-    """Keeps TensorFlow's start-up notices off the screen; shows them if the import fails.
+    """Keeps TensorFlow's start-up notices off the screen; shows them if TensorFlow fails, or ends the process.
 
-    TF_CPP_MIN_LOG_LEVEL alone does not: some are written before the logger is set up. Meanwhile `waiting` is shown on
-    a terminal, and is gone afterwards.
+    TF_CPP_MIN_LOG_LEVEL alone does not: some are written before the logger is set up. Who sets it lower sees them all.
+    Meanwhile `waiting` is shown on a terminal, and is gone afterwards.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if os.environ.setdefault(LOG_LEVEL, "3") < "3":
+        yield
+        return
     sys.stderr.flush()
     saved, terminal = os.dup(2), waiting if os.isatty(2) else ""
     os.write(saved, terminal.encode())
-    stopping.speak_on(saved)
-    with tempfile.TemporaryFile() as notices:
+    with tempfile.NamedTemporaryFile(delete=os.name != "posix") as notices, _shown_after_an_abort(notices.name) as well:
+        stopping.speak_on(saved, well)
         os.dup2(notices.fileno(), 2)
         try:
             yield
-        except ImportError:
+        except InputError:
+            raise
+        except BaseException:
             notices.seek(0)
             os.write(saved, notices.read())
             raise
@@ -63,22 +71,57 @@ def quiet(waiting: str = "") -> Iterator[None]:
             os.close(saved)
 
 
+@contextlib.contextmanager
+def _shown_after_an_abort(path: str) -> Iterator[Callable[[], None]]:
+    """Has a shell show the file `path` if this process ends before it has called what is yielded.
+
+    TensorFlow ends the process where the CPU lacks AVX or a library does not fit, and nothing in it can tell why.
+    The shell removes the file at the end, whatever happens.
+    """
+    if os.name != "posix":
+        yield lambda: None
+        return
+    command = ["sh", "-c", 'trap "" INT TERM; read -r well || cat "$0"; rm "$0"', path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2) as shell:
+        stdin = shell.stdin
+        assert stdin
+
+        def well() -> None:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(stdin.fileno(), b"well\n")
+
+        try:
+            yield well
+        finally:
+            well()
+
+
 def gpus(asked: str) -> list:
     """Returns the GPUs to use, made ready: none for cpu; raises InputError if `asked` is gpu and there is none."""
     import tensorflow as tf
 
     found = tf.config.list_physical_devices("GPU")
+    if not found and asked != "cpu" and (unseen := _unseen_gpu()):
+        stopping.say(f"nvidia-smi lists {unseen}, which TensorFlow does not see: {CURE}; {LOG_LEVEL}=0 says why")
     if asked == "gpu" and not found:
-        raise InputError(
-            "--device=gpu: TensorFlow sees no GPU. Install its CUDA build with "
-            "`python -m pip install -r requirements/gpu.txt` and check nvidia-smi, or use --device=cpu"
-        )
+        raise InputError(f"--device=gpu: TensorFlow sees no GPU; {CURE} and check nvidia-smi, or use --device=cpu")
     if asked == "cpu" and found:
         tf.config.set_visible_devices([], "GPU")  # else their memory and start-up time would be taken
         return []
     for gpu in found:
         tf.config.experimental.set_memory_growth(gpu, True)
     return found
+
+
+def _unseen_gpu() -> str:
+    """Returns the name of the first GPU that nvidia-smi lists; nothing if there is none or the user hides them."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1") or not shutil.which("nvidia-smi"):
+        return ""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return next((line.split(" (")[0] for line in listed.splitlines() if line.startswith("GPU ")), "")
 
 
 def choose(asked: str, tf32: bool, among: Sequence[str] = (), one_thread: bool = False) -> "tf.config.LogicalDevice":
@@ -129,7 +172,7 @@ def memory(device: "tf.config.LogicalDevice | None" = None) -> int:
         from tensorflow.python.client import device_lib
 
         return next(each.memory_limit for each in device_lib.list_local_devices() if each.name == device.name)
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limits = [psutil.virtual_memory().total]
     with contextlib.suppress(OSError, ValueError):  # a container's own limit; "max" if it has none
         limits.append(int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
     return min(limits)
@@ -169,12 +212,16 @@ def _threads_asked() -> int:
 
 
 def _git_commit() -> str | None:
-    """Returns this project's commit, `-dirty` behind it if files differ; None outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """Returns this project's commit, `-dirty` behind it if files differ; None outside a checkout of its own."""
+    project = pathlib.Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     try:
-        done = subprocess.run(
-            command, cwd=pathlib.Path(__file__).parent.parent, capture_output=True, text=True, check=True
-        )
+        if not project.samefile(git("rev-parse", "--show-toplevel")):
+            return None
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from common.errors import Stopped
@@ -12,11 +12,12 @@ SHOW_CURSOR = b"\x1b[?25h"  # the live line hides it
 
 
 class _State:
-    """Whether a signal may wait for the end of a block, the one that waits, and the descriptor of stderr."""
+    """Whether a signal may wait for the end of a block, the one that waits, where stderr is, and the last deed."""
 
     deferring = False
     waiting: int | None = None
     stderr = 2
+    before_leaving: Callable[[], None] | None = None
 
 
 def install() -> None:
@@ -36,7 +37,9 @@ def _leave(number: int) -> NoReturn:
     """Ends the process as SIGKILL would, so that no library can turn it into a traceback or wait for threads."""
     if os.isatty(1):
         os.write(1, SHOW_CURSOR)
-    os.write(_State.stderr, f"stopped by {signal.Signals(number).name}\n".encode())
+    if _State.before_leaving:
+        _State.before_leaving()
+    say(f"stopped by {signal.Signals(number).name}")
     os._exit(128 + number)
 
 
@@ -52,9 +55,14 @@ def at_block_ends() -> Iterator[None]:
         _leave(_State.waiting)
 
 
-def speak_on(descriptor: int) -> None:
-    """Says where stderr is, for while something else has its place."""
-    _State.stderr = descriptor
+def speak_on(descriptor: int, before_leaving: Callable[[], None] | None = None) -> None:
+    """Says where stderr is, while something else has its place, and what is done before a signal ends the process."""
+    _State.stderr, _State.before_leaving = descriptor, before_leaving
+
+
+def say(line: str) -> None:
+    """Writes a line to stderr, wherever it is now."""
+    os.write(_State.stderr, f"{line}\n".encode())
 
 
 def asked() -> bool:
@@ -64,4 +72,5 @@ def asked() -> bool:
 
 def stopped(reached: str) -> Stopped:
     """Returns the exception that ends the run with the code of the signal that waits, saying what was `reached`."""
-    return Stopped(f"stopped by {signal.Signals(_State.waiting).name} {reached}", 128 + _State.waiting)
+    number = signal.Signals(_State.waiting or 0)
+    return Stopped(f"stopped by {number.name} {reached}", 128 + number)

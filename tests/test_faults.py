@@ -2,7 +2,6 @@
 
 import errno
 import pathlib
-import subprocess
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 import tensorflow as tf
 
 import data
-from benchmarks import faults
 from common import errors, files
 from tests.conftest import Command
 
@@ -159,29 +157,3 @@ def test_a_data_dir_that_cannot_be_written_is_one_line(run_train: Command, tmp_p
     done = run_train(f"--data_dir={tmp_path / 'file'}")
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: --data_dir: {tmp_path / 'file'}") and len(done.stderr.splitlines()) == 1
-
-
-def test_a_run_killed_three_times_ends_with_the_weights_of_one_never_killed(
-    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    unbroken = runs.Place(tmp_path / "unbroken", tiny_data_dir)
-    assert unbroken.run("--epochs=30").returncode == 0
-    killed = runs.Place(tmp_path / "killed", tiny_data_dir)
-    # The first kill comes before anything is compiled, the others among compilation, training and 30 checkpoints.
-    assert killed.killed_run("training,", 0, "--epochs=30")
-    for seconds in (0.6, 0.9):
-        killed.killed_run("training,", seconds, "--epochs=30")
-    assert killed.whole_after(killed.run("--epochs=30"), unbroken.weights()) == ""
-
-
-def test_a_skipped_fault_is_not_counted_as_held() -> None:
-    outcomes = [runs.Outcome("one", held, "") for held in (True, True, False, None)]
-    assert faults.counted(outcomes) == "2 of 3 held, 1 skipped"
-    text = faults.document([], outcomes[2:], faults.Config(), 1.0)
-    assert "| one | NO |" in text and "| one | skipped |" in text
-
-
-def test_no_folder_of_the_machine_gets_into_the_document(tmp_path: pathlib.Path) -> None:
-    place = runs.Place(tmp_path / "kill_1")
-    done = subprocess.CompletedProcess([], 1, "", f"{tmp_path}/other: {place.folder}/data in {runs.PROJECT}/x")
-    assert place.whole_after(done, "") == "exit 1: /other: /kill_1/data in /x"

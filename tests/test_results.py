@@ -1,4 +1,4 @@
-"""benchmarks/results.py: the figures in the READMEs are those of the records, and nothing else changes."""
+"""benchmarks.results: the figures in the READMEs are those of the records, and nothing else changes."""
 
 import json
 import pathlib
@@ -72,13 +72,6 @@ def test_records_of_unlike_machines_are_refused(tmp_path: pathlib.Path) -> None:
     write(tmp_path, RECORDS[0], other)
     with pytest.raises(InputError, match=r"differ in cores; make"):
         results.read_records(tmp_path)
-
-
-def test_a_record_without_the_paths_of_its_machine_gives_the_same_table() -> None:
-    kept = {name: value for name, value in RECORDS[0]["config"].items() if name not in results.PLACES}
-    assert {"record", "data_dir", "manual_dir"}.isdisjoint(kept)
-    bare = RECORDS[0] | {"config": kept}
-    assert results.results_table([bare], "en") == results.results_table([RECORDS[0]], "en")
 
 
 def test_no_committed_file_holds_a_path_of_a_machine() -> None:
