@@ -22,6 +22,7 @@ from common import flagging
 from common.errors import InputError, RunError, exit_with_one_line
 from common.files import write_atomically
 from common.flagging import COUNT, SWITCH, TEXT, flag
+from runtime import cluster
 
 MAIN_JOB = ("--batch_size=10", "--lr=0.01")
 PLACES = ("record", "data_dir", "manual_dir")  # flags that name paths of a machine, and do not change the work
@@ -113,7 +114,7 @@ def without_places(path: pathlib.Path) -> None:
 
 def job_of(record: dict[str, Any]) -> str:
     """Returns the flags of a run that are not at their defaults, those aside that do not change the work."""
-    defaults = dataclasses.asdict(flags.Config())
+    defaults = dataclasses.asdict(cluster.settled(flags.Config()))
     changed = {name: value for name, value in record["config"].items() if value != defaults[name]}
     return " ".join(f"--{name}={value}" for name, value in changed.items() if name not in {"seed", *PLACES})
 

@@ -26,7 +26,7 @@ class Take(Protocol):
 def taker(net: model.SoftmaxRegression, config: flags.Config) -> Take:
     """Returns what takes steps on one device, by --mode and by the size of a batch."""
     mean = config.loss_reduction == "mean"
-    if config.mode != "xla":
+    if config.mode in ("eager", "graph"):
         return FromPipeline(net, mean, eager=config.mode == "eager")
     if "CPU" in net.b.device and config.batch_size >= SHARED_BATCH:
         return OnAllCores(net, mean, devices.cores())
@@ -35,7 +35,7 @@ def taker(net: model.SoftmaxRegression, config: flags.Config) -> Take:
 
 def one_thread(config: flags.Config) -> bool:
     """Says whether an operation is best left to one core of a CPU: sharing out a small one costs more than it saves."""
-    return config.mode == "xla" or config.batch_size < SHARED_BATCH
+    return config.mode not in ("eager", "graph") or config.batch_size < SHARED_BATCH
 
 
 def warm(take: Take, block: data.Block, lengths: Iterable[int]) -> None:

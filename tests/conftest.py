@@ -73,10 +73,11 @@ def run_here(tiny_data_dir: pathlib.Path) -> Callable[..., dict]:
     import flags
     import train
     from common import flagging
+    from runtime import cluster
     from runtime.clock import Ledger
 
     def run(*arguments: str) -> dict:
         argv = ["train.py", f"--data_dir={tiny_data_dir}", *arguments]
-        return train.run(flagging.parse(flags.Config, argv, ""), Ledger())
+        return train.run(cluster.settled(flagging.parse(flags.Config, argv, "")), Ledger())
 
     return run

@@ -176,7 +176,7 @@ def test_waiting_for_workers_is_charged_to_no_part(
     tiny_data_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited = []
-    monkeypatch.setattr(strategies, "start", lambda config: waited.append(1000.0) or strategies.OneDevice())
+    monkeypatch.setattr(strategies, "start", lambda config: (waited.append(1000.0) or strategies.OneDevice(), config))
     ledger = Ledger(clock=lambda: time.perf_counter() + sum(waited))
     config = flags.Config(data_dir=str(tiny_data_dir), epochs=1, eval_every=0)
     seconds = train.run(config, ledger)["seconds"]
