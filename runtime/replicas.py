@@ -87,8 +87,10 @@ class Replicas(OneDevice):
         return take
 
     def _on_all(self, one: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-        """Returns what runs `one` on all replicas and returns the result of the first; that of each is the same."""
-        return lambda *inputs: self.strategy.experimental_local_results(self.strategy.run(one, inputs))[0]
+        """Returns what runs `one` on all replicas, at once as in any graph, and returns the result of the first."""
+        return tf.function(
+            lambda *inputs: self.strategy.experimental_local_results(self.strategy.run(one, inputs))[0], autograph=False
+        )
 
     def _share(self, batch_size: int) -> tuple[int, int]:
         """Returns where the rows begin and end that the replica that runs takes of a batch."""
