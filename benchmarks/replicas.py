@@ -5,8 +5,6 @@ python -m benchmarks.replicas --runs=3
 
 import dataclasses
 import itertools
-import json
-import socket
 import sys
 
 from benchmarks import runs
@@ -33,12 +31,7 @@ def measure(config: Config, strategy: str, replicas: int, batch: int) -> runs.Ru
     job += [f"--strategy={strategy}", *runs.where(config.data_dir)]
     if strategy != "multi_worker":
         return runs.together([*job, f"--replicas={replicas if strategy == 'mirrored' else 0}"])
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(replicas)]
-    cluster = {"worker": [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]}
-    for each in sockets:
-        each.close()
-    tasks = [{"cluster": cluster, "task": {"type": "worker", "index": i}} for i in range(replicas)]
-    return runs.together(*[job] * replicas, environments=[{"TF_CONFIG": json.dumps(task)} for task in tasks])
+    return runs.together(*[job] * replicas, environments=runs.loopback(replicas))
 
 
 def main() -> None:

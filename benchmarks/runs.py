@@ -1,11 +1,13 @@
 """What the benchmarks share: real runs of train.py, and tables in the README that a script writes."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import os
 import pathlib
 import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -40,6 +42,15 @@ def together(*argument_lists: Sequence[str], environments: Sequence[dict[str, st
                 raise RunError(f"{' '.join(process.args)} left with {process.returncode}")
         usage: resource.struct_rusage = waited[0][2]
         return Run(json.loads(pathlib.Path(folder, "0.json").read_text()), usage.ru_maxrss / 1024)
+
+
+def loopback(count: int) -> list[dict[str, str]]:
+    """Returns the environment, TF_CONFIG, of each worker of a cluster on this machine, at free ports."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        cluster = {"worker": [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]}
+    tasks = [{"cluster": cluster, "task": {"type": "worker", "index": i}} for i in range(count)]
+    return [{"TF_CONFIG": json.dumps(task)} for task in tasks]
 
 
 def where(data_dir: str | None) -> list[str]:

@@ -84,6 +84,7 @@ class Replicas(OneDevice):
                 return program(batch_size, steps)(*inputs).numpy()
             return program(batch_size, None)(*inputs, tf.constant(steps)).numpy()
 
+        take.known = compiled  # type: ignore[attr-defined] # whether there is a program for each number of steps
         return take
 
     def _on_all(self, one: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
