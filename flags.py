@@ -18,7 +18,9 @@ class Config:
     shuffle: bool = flag(True, SWITCH, "Shuffle each epoch; --noshuffle keeps the dataset's order.")
     loss_reduction: str = flag("sum", choice("sum", "mean"), "The cross-entropy of a batch: sum or mean over it.")
     mode: str = flag(
-        "xla", choice("eager", "graph", "xla"), "A step as plain Python, as a tf.function, in an XLA loop."
+        "auto",
+        choice("auto", "eager", "graph", "xla"),
+        "A step as plain Python, as a tf.function, in an XLA loop; auto: xla, or graph with --strategy on CPUs.",
     )
     device: str = flag("auto", choice("auto", "cpu", "gpu"), "Where to train; auto takes a GPU if there is one.")
     tf32: bool = flag(False, SWITCH, "Allow TensorFloat-32 matmuls on GPUs that have them.")

@@ -40,7 +40,7 @@ def start(config: flags.Config, dataset: data.Dataset, ledger: Ledger, engine: s
         raise InputError(
             f"--batch_size={config.batch_size}: must be at most the {count} training images of {dataset.name}"
         )
-    with engine.scope():
+    with engine.scope(dataset):
         net = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
     return State(config, dataset, net, ledger)
 
@@ -91,7 +91,7 @@ def train(
 def accuracy(state: State, split: data.Split) -> float:
     """Returns the share of a split that is given its label: all counted, divided once."""
     with state.ledger("evaluate"):
-        return num_correct(state, split) / len(split)
+        return state.agreed(num_correct(state, split)) / len(split)
 
 
 def num_correct(state: State, split: data.Split) -> int:
@@ -101,7 +101,7 @@ def num_correct(state: State, split: data.Split) -> int:
 
 def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
     """Loads, compiles, trains, evaluates; shows it all, and returns the record."""
-    engine = strategies.start(config)  # waits for the other workers, which is no import
+    engine, config = strategies.start(config)  # waits for the other workers, which is no import
     with ledger("import"), devices.quiet():
         device = devices.choose(config.device, config.tf32, engine.device_names, modes.one_thread(config))
     ledger.barrier = engine.barrier
@@ -113,7 +113,7 @@ def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
             watching = observers.asked_for(state) if engine.is_chief else []
             engine.follow_chief(state)
             state.resumed = state.step, state.examples
-        print(screen.header(state, devices.describe(device)), flush=True)
+        print(screen.header(state, engine.describe(device)), flush=True)
         with ledger("compile"):
             take, blocks = compiled(state, engine)
         with screen.LiveLine() as line, stopping.at_block_ends():

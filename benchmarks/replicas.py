@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import tempfile
@@ -38,14 +37,10 @@ def us_per_step(config: Config, strategy: str, replicas: int, batch: int) -> flo
         count = replicas if strategy == "mirrored" else 0
         return runs.train(config, *job, f"--replicas={count}").record["us_per_step"]
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(replicas)]
-        cluster = {"worker": [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]}
-    with contextlib.ExitStack() as stack:
         record = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()), "record.json")
         command, processes = [sys.executable, "train.py", *job, f"--record={record}"], []
-        for index in range(replicas):
-            task = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
-            options = {"cwd": runs.PROJECT, "env": os.environ | {"TF_CONFIG": task}, "stdout": subprocess.DEVNULL}
+        for variables in runs.loopback(replicas):
+            options = {"cwd": runs.PROJECT, "env": os.environ | variables, "stdout": subprocess.DEVNULL}
             processes.append(stack.enter_context(children.started(command, config.timeout, **options)))
         if any(process.wait() for process in processes):
             raise RunError(f"a worker of {' '.join(command)} failed")

@@ -17,6 +17,7 @@ from benchmarks import runs
 from benchmarks.pages import PROJECT, READMES, rewrite_blocks
 from common.errors import InputError
 from common.flagging import COUNT, SWITCH, TEXT, flag
+from runtime import cluster
 
 MAIN_JOB = ("--batch_size=10", "--lr=0.01")
 PLACES = ("record", "data_dir", "manual_dir")  # flags that name paths of a machine, and do not change the work
@@ -98,7 +99,7 @@ def read_records(folder: pathlib.Path) -> list[dict[str, Any]]:
 
 def job_of(record: dict[str, Any]) -> str:
     """Returns the flags of a run that are not at their defaults, those aside that do not change the work."""
-    defaults = dataclasses.asdict(flags.Config())
+    defaults = dataclasses.asdict(cluster.settled(flags.Config()))
     changed = {name: value for name, value in record["config"].items() if value != defaults[name]}
     return " ".join(f"--{name}={value}" for name, value in changed.items() if name not in {"seed", *PLACES})
 

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import socket
 import statistics
 import subprocess
 import sys
@@ -95,6 +96,15 @@ def elsewhere(function: Callable[..., FoundT], *arguments: Any) -> FoundT:
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def loopback(count: int) -> list[dict[str, str]]:
+    """Returns the environment, TF_CONFIG, of each worker of a cluster on this machine, at free ports."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        cluster = {"worker": [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]}
+    tasks = [{"cluster": cluster, "task": {"type": "worker", "index": i}} for i in range(count)]
+    return [{"TF_CONFIG": json.dumps(task)} for task in tasks]
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import socket
+import sys
 import time
 
 import flags
@@ -85,20 +86,32 @@ def _answers(address: str) -> bool:
     return True
 
 
+def lost(timeout: float, silent: list[str]) -> str:
+    """Returns the line of a worker that waits for others no longer."""
+    return f"error: --timeout={timeout}: waited {timeout} s for other workers; silent: {', '.join(silent) or 'none'}"
+
+
+def mourn(timeout: float) -> None:
+    """Says, on behalf of a worker that was ended because it waited too long, whom it waited for."""
+    print(lost(timeout, Cluster.from_environment().silent()), file=sys.stderr, flush=True)
+
+
 def settled(config: flags.Config) -> flags.Config:
     """Returns the flags as this process must take them; raises InputError if they do not go together.
 
-    A strategy runs steps in a graph: TensorFlow's XLA cannot hold the exchange between CPUs. Only the chief writes.
+    Only GPUs hold the exchange between replicas in an XLA program; whether there are any is not known yet. Only the
+    chief writes.
     """
+    if config.strategy != "mirrored" and config.replicas:
+        cure = "needs --strategy=mirrored"
+        if config.strategy == "multi_worker":
+            cure = "a worker takes all its GPUs or its CPU; start more workers"
+        raise InputError(f"--replicas={config.replicas}: {cure}")
     if config.strategy == "none":
-        if config.replicas:
-            raise InputError(f"--replicas={config.replicas}: needs --strategy=mirrored")
-        return config
+        return dataclasses.replace(config, mode="xla") if config.mode == "auto" else config
+    if config.mode == "eager" or (config.mode, config.strategy) == ("xla", "multi_worker"):
+        raise InputError(f"--mode={config.mode}: --strategy={config.strategy} has none; leave it out, or take graph")
     if config.strategy == "multi_worker":
-        if config.replicas:
-            raise InputError(
-                f"--replicas={config.replicas}: a worker takes all its GPUs or its CPU; start more workers"
-            )
-        if Cluster.from_environment().index:
-            config = dataclasses.replace(config, record=None)
-    return dataclasses.replace(config, mode="graph")
+        record = None if Cluster.from_environment().index else config.record
+        config = dataclasses.replace(config, mode="graph", record=record)
+    return config

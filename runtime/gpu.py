@@ -1,4 +1,4 @@
-"""What is asked of NVIDIA's GPUs: are they there, are they seen, can this TensorFlow use them. Unmeasured: none was there.
+"""What is asked of NVIDIA's GPUs: are they there, are they seen, can TensorFlow use them. Unmeasured: none was there.
 
 TensorFlow is imported by the caller only, so that a GPU can be hidden before.
 """
@@ -42,7 +42,7 @@ def unseen(seen: int) -> str | None:
 
 
 def too_new(name: str, details: Mapping[str, Any], build: Mapping[str, Any]) -> str | None:
-    """Returns why a GPU of these `get_device_details` is not for a TensorFlow of this `get_build_info`; None if it is."""
+    """Returns why a GPU of such `get_device_details` is not for TensorFlow of this `get_build_info`; None if it is."""
     capability, cuda = details.get("compute_capability"), build.get("cuda_version")
     if not capability or not cuda:
         return None

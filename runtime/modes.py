@@ -26,7 +26,7 @@ class Take(Protocol):
 def taker(net: model.SoftmaxRegression, config: flags.Config) -> Take:
     """Returns what takes steps on one device, by --mode and by the size of a batch."""
     mean = config.loss_reduction == "mean"
-    if config.mode != "xla":
+    if config.mode in ("eager", "graph"):
         return FromPipeline(net, mean, eager=config.mode == "eager")
     if "CPU" in net.b.device and config.batch_size >= SHARED_BATCH:
         return OnAllCores(net, mean, devices.cores())
@@ -35,12 +35,12 @@ def taker(net: model.SoftmaxRegression, config: flags.Config) -> Take:
 
 def one_thread(config: flags.Config) -> bool:
     """Says whether an operation is best left to one core of a CPU: sharing out a small one costs more than it saves."""
-    return config.mode == "xla" or config.batch_size < SHARED_BATCH
+    return config.mode not in ("eager", "graph") or config.batch_size < SHARED_BATCH
 
 
 def warm(take: Take, block: data.Block, lengths: Iterable[int]) -> None:
-    """Compiles and calls all that blocks like `block` of these lengths need; at a learning rate of 0 no weight moves."""
-    for steps in sorted(lengths) if isinstance(take, InXla) and take.known else [1]:
+    """Compiles and calls all that blocks like `block` of these lengths need; a learning rate of 0 moves no weight."""
+    for steps in sorted(lengths) if getattr(take, "known", False) else [1]:
         take(block._replace(first=0, steps=steps), 0.0)
 
 
@@ -86,7 +86,7 @@ class InXla:
             job = images, labels, order, first, steps, learning_rate
             return model.take_steps(self.net, *job, block.batch_size, self.mean)
 
-        # Without AutoGraph: converting the loop takes longer than compiling it. A concrete function checks no arguments.
+        # Without AutoGraph: converting the loop takes longer than compiling it. A concrete function checks nothing.
         return tf.function(take, autograph=False, jit_compile=True).get_concrete_function(*inputs)
 
 

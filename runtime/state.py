@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class State:
     accuracies: list[list[float]] = dataclasses.field(default_factory=list)
     examples_of_block: int = 0
     resumed: tuple[int, int] = (0, 0)  # step and examples at the start of this process
+    agreed: Callable[[int], int] = lambda count: count  # with several workers, the chief's count for that of each
     validation: data.Split = dataclasses.field(init=False)  # as it is evaluated
 
     def __post_init__(self) -> None:
@@ -71,6 +73,7 @@ class State:
         self.step, self.examples = self.step + block.steps, self.examples + self.examples_of_block
         self.loss = mean / (block.batch_size if self.config.loss_reduction == "sum" else 1)
         # A loss is taken before its step, so that what the last step did shows in the weights alone.
+        look |= self.config.strategy == "multi_worker"  # the chief may have to, and all must see what it sees
         if look and not is_finite(self.model):
             raise self._diverged(f"the weights overflow after step {self.step:,}")
 

@@ -12,10 +12,14 @@ SHOW_CURSOR = b"\x1b[?25h"  # the live line hides it
 
 
 class _State:
-    """Whether a signal may wait for the end of a block, the one that waits, where stderr is, and the last deed."""
+    """Whether a signal may wait for the end of a block, the one that waits, 0 for none, and where stderr is.
+
+    decided: what the workers of a run have decided about it together; None where this process decides alone.
+    """
 
     deferring = False
-    waiting: int | None = None
+    waiting = 0
+    decided: int | None = None
     stderr = 2
     before_leaving: Callable[[], None] | None = None
 
@@ -28,7 +32,7 @@ def install() -> None:
 
 
 def _handle(number: int, _frame: Any) -> None:
-    if not _State.deferring or _State.waiting is not None:
+    if not _State.deferring or _State.waiting:
         _leave(number)
     _State.waiting = number
 
@@ -51,7 +55,7 @@ def at_block_ends() -> Iterator[None]:
         yield
     finally:
         _State.deferring = False
-    if _State.waiting is not None:
+    if _State.waiting:
         _leave(_State.waiting)
 
 
@@ -65,12 +69,21 @@ def say(line: str) -> None:
     os.write(_State.stderr, f"{line}\n".encode())
 
 
-def asked() -> bool:
-    """Says whether a signal waits for the end of the block."""
-    return _State.waiting is not None
+def waiting() -> int:
+    """Returns the signal that came to this process and waits for the end of the block; 0 for none."""
+    return _State.waiting
+
+
+def decide(number: int) -> None:
+    """Lets this process stop by signal `number` at the end of its block, or with 0 go on, whatever came to it since."""
+    _State.decided = number
+
+
+def asked() -> int:
+    """Returns the signal by which the run is to stop at the end of the block; 0 for none."""
+    return _State.waiting if _State.decided is None else _State.decided
 
 
 def stopped(reached: str) -> Stopped:
-    """Returns the exception that ends the run with the code of the signal that waits, saying what was `reached`."""
-    number = signal.Signals(_State.waiting or 0)
-    return Stopped(f"stopped by {number.name} {reached}", 128 + number)
+    """Returns the exception that ends the run with the code of the signal that asked, saying what was `reached`."""
+    return Stopped(f"stopped by {signal.Signals(asked()).name} {reached}", 128 + asked())

@@ -16,7 +16,7 @@ import data
 import flags
 import train
 from common import flagging
-from runtime import strategies
+from runtime import cluster, strategies
 from runtime.clock import Ledger
 from runtime.state import State
 from storage import decoded
@@ -87,6 +87,6 @@ def run_here(tiny_data_dir: pathlib.Path) -> Callable[..., dict]:
 
     def run(*arguments: str) -> dict:
         argv = ["train.py", f"--data_dir={tiny_data_dir}", *arguments]
-        return train.run(flagging.parse(flags.Config, argv, ""), Ledger())
+        return train.run(cluster.settled(flagging.parse(flags.Config, argv, "")), Ledger())
 
     return run

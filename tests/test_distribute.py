@@ -19,8 +19,7 @@ import flags
 import model
 import train
 from common.errors import InputError
-from outputs import screen
-from runtime import strategies
+from runtime import cluster, strategies
 from runtime.clock import Ledger
 from runtime.cluster import Cluster
 from tests.conftest import PROJECT, Command
@@ -105,12 +104,12 @@ def test_the_steps_of_a_strategy_are_traced_once_for_each_batch_and_not_while_it
 ) -> None:
     step, traced = model.sgd_step, []
     monkeypatch.setattr(model, "sgd_step", lambda *given: traced.append(given[1].shape[0]) or step(*given))
-    config = strategies.settled(flags.Config(strategy="mirrored", batch_size=64, epochs=4, eval_every=0))
+    config = cluster.settled(flags.Config(strategy="mirrored", batch_size=64, epochs=4, eval_every=0))
     engine = strategies.Replicas(tf.distribute.MirroredStrategy(["CPU:0"]))
-    trainer = train.Trainer(config, tiny_dataset, Ledger(), engine)
-    trainer.compile()
+    state = train.start(config, tiny_dataset, Ledger(), engine)
+    take, blocks = train.compiled(state, engine)
     assert sorted(traced) == [20, 64]
-    trainer.train(screen.LiveLine(trainer.total_steps))
+    train.train(state, take, blocks)
     assert sorted(traced) == [20, 64]
 
 
@@ -177,7 +176,7 @@ def test_waiting_for_workers_is_charged_to_no_part(
     tiny_data_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited = []
-    monkeypatch.setattr(distribute, "start", lambda config: waited.append(1000.0) or strategies.OneDevice())
+    monkeypatch.setattr(strategies, "start", lambda config: (waited.append(1000.0) or strategies.OneDevice(), config))
     ledger = Ledger(clock=lambda: time.perf_counter() + sum(waited))
     config = flags.Config(data_dir=str(tiny_data_dir), epochs=1, eval_every=0)
     seconds = train.run(config, ledger)["seconds"]
@@ -207,7 +206,7 @@ def tf_config(workers: object, kind: str = "worker", index: object = 0) -> str:
 def test_a_malformed_tf_config_is_one_line(monkeypatch: pytest.MonkeyPatch, text: str, words: str) -> None:
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(InputError, match=words) as refused:
-        strategies.settled(flags.Config(strategy="multi_worker"))
+        cluster.settled(flags.Config(strategy="multi_worker"))
     assert str(refused.value).startswith("--strategy=multi_worker: TF_CONFIG must be like")
     assert "\n" not in str(refused.value)
 
@@ -218,7 +217,7 @@ def test_a_chief_comes_before_the_workers(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": jobs, "task": {"type": kind, "index": index}}))
         assert Cluster.from_environment() == Cluster(("c:1", "a:1", "b:1"), place, has_chief=True)
         asked = flags.Config(strategy="multi_worker", record="run.json")
-        assert strategies.settled(asked).record == ("run.json" if place == 0 else None)
+        assert cluster.settled(asked).record == ("run.json" if place == 0 else None)
 
 
 @pytest.mark.parametrize(

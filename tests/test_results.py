@@ -10,10 +10,11 @@ import pytest
 import flags
 from benchmarks import pages, results
 from common.errors import InputError, RunError
+from runtime import cluster
 
 
 def record_of(seed: int, accuracy: float, us_per_step: float, **changes: object) -> dict:
-    config = {**vars(flags.Config()), "seed": seed, "record": f"/somewhere/{seed}.json", **changes}
+    config = {**vars(cluster.settled(flags.Config())), "seed": seed, "record": f"/somewhere/{seed}.json", **changes}
     environment = {
         "date": "2026-01-02", "python": "3.12.1", "tensorflow": "2.21.0", "tensorflow_datasets": "4.9.10",
         "device_name": "A CPU", "cores": 4, "os": "Linux", "git_commit": "0123456789abcdef",
