@@ -68,7 +68,7 @@ def pipeline(split: Split, batch_size: int, seed: int = 0, epoch: int = 0, shuff
 
 
 def batches(images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batch_size: int) -> tf.data.Dataset:
-    """Returns the batches (images, labels) of the rows `order` [rows]; the last one is smaller."""
+    """Returns the batches (images, labels) of the rows `order` [rows], gathered on the host; the last is smaller."""
     some = math.ceil(GATHERED / batch_size) * batch_size
 
     def gather(first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -24,6 +24,7 @@ class Config:
     )
     device: str = flag("auto", choice("auto", "cpu", "gpu"), "Where to train; auto takes a GPU if there is one.")
     tf32: bool = flag(False, SWITCH, "Allow TensorFloat-32 matmuls on GPUs that have them.")
+    deterministic: bool = flag(False, SWITCH, "Have a GPU choose the same kernels in every process; it may be slower.")
     data_dir: str | None = flag(None, TEXT, "Prepared datasets; default: tfds's own, ~/tensorflow_datasets.")
     manual_dir: str | None = flag(None, TEXT, "The dataset's archives; default: archives/DATASET beside train.py.")
     input: str = flag(

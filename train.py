@@ -20,6 +20,7 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
     with one_line():
         CONFIG = cluster.settled(flagging.parse(flags.Config, sys.argv, __doc__))
         files.check_writable("record", CONFIG.record)
+        devices.hide_gpus(CONFIG.device)
         from storage import dataset  # with NumPy, and only for good flags
 
         dataset.read_ahead(CONFIG.dataset, CONFIG.data_dir, devices.most_bytes(CONFIG.input))
@@ -103,7 +104,8 @@ def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
     """Loads, compiles, trains, evaluates; shows it all, and returns the record."""
     engine, config = strategies.start(config)  # waits for the other workers, which is no import
     with ledger("import"), devices.quiet():
-        device = devices.choose(config.device, config.tf32, engine.device_names, modes.one_thread(config))
+        wanted = config.device, config.tf32, engine.device_names, modes.one_thread(config), config.deterministic
+        device = devices.choose(*wanted)
     ledger.barrier = engine.barrier
     with tf.device(device.name):
         with ledger("data"):

@@ -6,7 +6,6 @@ import math
 import os
 import pathlib
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from common.errors import InputError
-from runtime import stopping
+from runtime import gpu, stopping
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 THREADS, LOG_LEVEL = "TF_NUM_INTRAOP_THREADS", "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow's own variables
-CURE = "run `python -m pip install -r requirements/gpu.txt`"
 
 
 @contextlib.contextmanager
@@ -96,35 +94,15 @@ def _shown_after_an_abort(path: str) -> Iterator[Callable[[], None]]:
             well()
 
 
-def gpus(asked: str) -> list:
-    """Returns the GPUs to use, made ready: none for cpu; raises InputError if `asked` is gpu and there is none."""
-    import tensorflow as tf
-
-    found = tf.config.list_physical_devices("GPU")
-    if not found and asked != "cpu" and (unseen := _unseen_gpu()):
-        stopping.say(f"nvidia-smi lists {unseen}, which TensorFlow does not see: {CURE}; {LOG_LEVEL}=0 says why")
-    if asked == "gpu" and not found:
-        raise InputError(f"--device=gpu: TensorFlow sees no GPU; {CURE} and check nvidia-smi, or use --device=cpu")
-    if asked == "cpu" and found:
-        tf.config.set_visible_devices([], "GPU")  # else their memory and start-up time would be taken
-        return []
-    for gpu in found:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    return found
+def hide_gpus(asked: str) -> None:
+    """Keeps GPUs out of a TensorFlow that is not yet imported if `asked` is cpu, so that nothing of CUDA is loaded."""
+    if asked == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 
-def _unseen_gpu() -> str:
-    """Returns the name of the first GPU that nvidia-smi lists; nothing if there is none or the user hides them."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1") or not shutil.which("nvidia-smi"):
-        return ""
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return next((line.split(" (")[0] for line in listed.splitlines() if line.startswith("GPU ")), "")
-
-
-def choose(asked: str, tf32: bool, among: Sequence[str] = (), one_thread: bool = False) -> "tf.config.LogicalDevice":
+def choose(
+    asked: str, tf32: bool, among: Sequence[str] = (), one_thread: bool = False, deterministic: bool = False
+) -> "tf.config.LogicalDevice":
     """Returns the first device to train on, one of `among` if given; on a CPU, each operation with one thread if asked.
 
     Where TensorFlow runs already, as with --strategy, and where the user has set its threads, they stay as they are.
@@ -132,7 +110,9 @@ def choose(asked: str, tf32: bool, among: Sequence[str] = (), one_thread: bool =
     """
     import tensorflow as tf
 
-    kind = "GPU" if gpus(asked) else "CPU"
+    kind = "GPU" if gpu.usable(asked) else "CPU"
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
     if kind == "CPU" and one_thread and THREADS not in os.environ:
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -166,12 +146,10 @@ def most_bytes(source: str, device: "tf.config.LogicalDevice | None" = None) -> 
     return {"memory": math.inf, "stream": -1, "auto": memory(device) / 4}[source]
 
 
-def memory(device: "tf.config.LogicalDevice | None" = None) -> int:
+def memory(device: "tf.config.LogicalDevice | None" = None) -> float:
     """Returns the bytes of memory that a device has; for a CPU, that this process may use."""
     if device and device.device_type == "GPU":
-        from tensorflow.python.client import device_lib
-
-        return next(each.memory_limit for each in device_lib.list_local_devices() if each.name == device.name)
+        return gpu.memory_bytes(int(device.name.rsplit(":", 1)[1]))
     limits = [psutil.virtual_memory().total]
     with contextlib.suppress(OSError, ValueError):  # a container's own limit; "max" if it has none
         limits.append(int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))

@@ -1,7 +1,4 @@
-"""What is asked of NVIDIA's GPUs: are they there, are they seen, can TensorFlow use them. Unmeasured: none was there.
-
-TensorFlow is imported by the caller only, so that a GPU can be hidden before.
-"""
+"""What is asked of NVIDIA's GPUs: are they there, seen, and of use to TensorFlow. Unmeasured: none was there."""
 
 import contextlib
 import os
@@ -11,15 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.errors import InputError
+from runtime import stopping
 
 # The CUDA that knows GPUs from a compute capability on: an older one's XLA ends the process there (tensorflow#111958).
 LEAST_CUDA = {12: (12, 8), 10: (12, 8), 9: (11, 8), 8: (11, 0)}
-INSTALL = "Install its CUDA build with `python -m pip install -r requirements/gpu.txt` and check nvidia-smi"
-
-
-def hide() -> None:
-    """Keeps GPUs out of a TensorFlow that is not yet imported, so that nothing of CUDA is loaded."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+CURE = "Run `python -m pip install -r requirements/gpu.txt` and check nvidia-smi"
 
 
 def smi(*fields: str) -> list[dict[str, str]]:
@@ -38,7 +31,7 @@ def unseen(seen: int) -> str | None:
     listed = [each["name"] for each in smi("name")]
     if seen or not listed or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return None
-    return f"nvidia-smi lists {', '.join(listed)}, and TensorFlow sees no GPU. {INSTALL}, or use --device=cpu"
+    return f"nvidia-smi lists {', '.join(listed)}, and TensorFlow sees no GPU. {CURE}"
 
 
 def too_new(name: str, details: Mapping[str, Any], build: Mapping[str, Any]) -> str | None:
@@ -52,12 +45,12 @@ def too_new(name: str, details: Mapping[str, Any], build: Mapping[str, Any]) -> 
         return None
     return (
         f"{name} has compute capability {'.'.join(map(str, capability))}, which needs a TensorFlow built with CUDA "
-        f"{'.'.join(map(str, least))} or later; this one is built with {cuda}"
+        f"{'.'.join(map(str, least))} or later; this one is built with {cuda}. Install such a TensorFlow"
     )
 
 
-def usable(asked: str) -> tuple[list[Any], str | None]:
-    """Returns the GPUs to use by --device=`asked`, made ready, and a line on why there are none, if there is one.
+def usable(asked: str) -> list[Any]:
+    """Returns the GPUs to use by --device=`asked`, made ready; says on stderr why there are none, if there is a reason.
 
     Raises InputError if `asked` is gpu and there is none that can be used.
     """
@@ -65,19 +58,20 @@ def usable(asked: str) -> tuple[list[Any], str | None]:
 
     if asked == "cpu":
         tf.config.set_visible_devices([], "GPU")  # of a TensorFlow that was imported before
-        return [], None
+        return []
     found = tf.config.list_physical_devices("GPU")
     build = tf.sysconfig.get_build_info()
     faults = [too_new(gpu.name, tf.config.experimental.get_device_details(gpu), build) for gpu in found]
-    why = next(filter(None, faults), None) or unseen(len(found))
     good = [gpu for gpu, fault in zip(found, faults, strict=True) if not fault]
+    why = next(filter(None, faults), None) or unseen(len(found))
     if asked == "gpu" and not good:
-        raise InputError(f"--device=gpu: {why or f'TensorFlow sees no GPU. {INSTALL}, or use --device=cpu'}")
-    if len(good) < len(found):
-        tf.config.set_visible_devices(good, "GPU")
+        raise InputError(f"--device=gpu: {why or f'TensorFlow sees no GPU. {CURE}'}, or use --device=cpu")
+    if why and asked == "auto" and not good:
+        stopping.say(f"--device=auto takes the CPU: {why}")
+    tf.config.set_visible_devices(good, "GPU")
     for gpu in good:
         tf.config.experimental.set_memory_growth(gpu, True)
-    return good, None if good else why
+    return good
 
 
 def memory_bytes(index: int) -> float:

@@ -14,6 +14,7 @@ import model
 from runtime import devices
 
 SHARED_BATCH = 500  # from here on, all cores share the rows of a batch: docs/performance.md
+AHEAD = 10  # batches on their way to a GPU
 PIECE = 125  # rows whose gradients are taken at a time; their floats stay in a core's cache
 
 
@@ -55,7 +56,10 @@ class FromPipeline:
     def __call__(self, block: data.Block, learning_rate: float) -> np.ndarray:
         if self.next != (id(block.order), block.first, block.batch_size):
             rows = block.order[block.first :]
-            self.batches = iter(data.batches(block.images, block.labels, rows, block.batch_size))
+            batches = data.batches(block.images, block.labels, rows, block.batch_size)
+            if "GPU" in self.net.b.device:
+                batches = batches.apply(tf.data.experimental.prefetch_to_device(self.net.b.device, AHEAD))
+            self.batches = iter(batches)
         self.next = id(block.order), block.first + block.steps * block.batch_size, block.batch_size
         if self.eager:
             divisor, some = block.batch_size if self.mean else 1, itertools.islice(self.batches, block.steps)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import flags
 from common.errors import InputError
-from runtime import devices, workers
+from runtime import gpu, workers
 from runtime.replicas import OneDevice, Replicas
 
 
@@ -30,7 +30,7 @@ def start(config: flags.Config) -> tuple[OneDevice, flags.Config]:
 
 
 def _mirrored(config: flags.Config) -> Replicas:
-    gpus = devices.gpus(config.device)
+    gpus = gpu.usable(config.device)
     if gpus and config.replicas > len(gpus):
         raise InputError(f"--replicas={config.replicas}: there are {len(gpus)} GPUs; or use --device=cpu")
     if not gpus:

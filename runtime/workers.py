@@ -16,7 +16,7 @@ import data
 import flags
 import model
 from common.errors import InputError, RunError
-from runtime import devices, modes, stopping
+from runtime import gpu, modes, stopping
 from runtime.cluster import Cluster, lost
 from runtime.replicas import Replicas
 from runtime.state import State
@@ -101,7 +101,7 @@ class Workers(Replicas):
 
 def start(config: flags.Config) -> Workers:
     """Returns this worker, once all are there; raises InputError on all of them if their flags differ."""
-    if not devices.gpus(config.device):
+    if not gpu.usable(config.device):
         tf.config.set_visible_devices([], "GPU")
     cluster = Cluster.from_environment()
     _wait_no_longer_than(config.timeout, cluster)

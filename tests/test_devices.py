@@ -3,11 +3,12 @@
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
 from common.errors import InputError
-from runtime import devices
+from runtime import devices, gpu
 from tests.conftest import PROJECT
 
 NOTICE = 'os.write(2, b"this CPU lacks AVX\\n")'
@@ -61,7 +62,7 @@ def test_who_asks_for_notices_sees_them(monkeypatch: pytest.MonkeyPatch, capfd: 
 def nvidia_smi(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Puts an nvidia-smi on the path that lists one GPU, which TensorFlow does not see."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    (tmp_path / "nvidia-smi").write_text('#!/bin/sh\necho "GPU 0: Some GPU (UUID: GPU-1)"\n')
+    (tmp_path / "nvidia-smi").write_text('#!/bin/sh\necho "Some GPU"\n')
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [])
@@ -71,16 +72,54 @@ def nvidia_smi(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gpu_that_tensorflow_does_not_see_is_said_with_the_cure(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
-    assert devices.gpus("auto") == []
+    assert gpu.usable("auto") == []
     said = capfd.readouterr().err
-    assert said.startswith("nvidia-smi lists GPU 0: Some GPU, which TensorFlow does not see: run ")
+    assert said.startswith("--device=auto takes the CPU: nvidia-smi lists Some GPU, and TensorFlow sees no GPU. Run ")
     assert "requirements/gpu.txt" in said and said.count("\n") == 1
-    with pytest.raises(InputError, match="--device=gpu: TensorFlow sees no GPU"):
-        devices.gpus("gpu")
+    with pytest.raises(InputError, match="--device=gpu: nvidia-smi lists Some GPU"):
+        gpu.usable("gpu")
     capfd.readouterr()
-    assert devices.gpus("cpu") == [] and capfd.readouterr().err == ""
+    assert gpu.usable("cpu") == [] and capfd.readouterr().err == ""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hidden on purpose
-    assert devices.gpus("auto") == [] and capfd.readouterr().err == ""
+    assert gpu.usable("auto") == [] and capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("capability", "cuda", "good"),
+    [((12, 0), "12.5.1", False), ((10, 0), "12.5.1", False), ((9, 0), "12.5.1", True), ((12, 0), "12.8", True),
+     ((7, 5), "12.5.1", True), (None, "12.5.1", True), ((12, 0), None, True)],
+)  # fmt: skip
+def test_a_gpu_that_this_build_would_end_at_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+    capability: tuple[int, int] | None,
+    cuda: str | None,
+    good: bool,
+) -> None:
+    device, config = types.SimpleNamespace(name="/physical_device:GPU:0"), "tensorflow.config"
+    visible: list = []
+    monkeypatch.setattr(f"{config}.list_physical_devices", lambda kind: [device])
+    monkeypatch.setattr(f"{config}.set_visible_devices", lambda devices, kind: visible.append(list(devices)))
+    monkeypatch.setattr(f"{config}.experimental.set_memory_growth", lambda gpu, grow: None)
+    details = {"compute_capability": capability} if capability else {}
+    monkeypatch.setattr(f"{config}.experimental.get_device_details", lambda gpu: details)
+    monkeypatch.setattr("tensorflow.sysconfig.get_build_info", lambda: {"cuda_version": cuda} if cuda else {})
+    assert gpu.usable("auto") == ([device] if good else [])
+    assert visible == [[device] if good else []]
+    said = capfd.readouterr().err
+    assert said == "" if good else said.count("\n") == 1 and "needs a TensorFlow built with CUDA 12.8" in said
+    if not good:
+        with pytest.raises(InputError, match=r"--device=gpu: .* Install such a TensorFlow, or use --device=cpu"):
+            gpu.usable("gpu")
+
+
+def test_the_memory_of_a_gpu_is_what_nvidia_smi_tells(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu.memory_bytes(0) == float("inf")
+    (tmp_path / "nvidia-smi").write_text('#!/bin/sh\necho "81559"\necho "[N/A]"\n')
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert [gpu.memory_bytes(index) for index in range(3)] == [81559 * 2**20, float("inf"), float("inf")]
 
 
 def modules() -> list[str]:
