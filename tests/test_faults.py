@@ -1,44 +1,81 @@
 """Damaged, missing and read-only data: found, said in one line, and repaired where that can be."""
 
 import errno
+import json
 import pathlib
-from collections.abc import Callable
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from unittest import mock
 
+import filelock
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import data
-from common import errors, files
+import flags
+from benchmarks import faults
+from common import errors, files, flagging
+from storage import dataset, decoded, prepare
+from tests import made
 from tests.conftest import Command
 
-Run = Callable[..., dict]
+
+def make_decoded(folder: pathlib.Path) -> pathlib.Path:
+    """Returns `folder` with a decoded dataset of 24 training and 24 test images of 2x2 pixels in it."""
+    folder.mkdir(parents=True)
+    for name in ("train", "test"):
+        np.save(folder / f"{name}_images.npy", np.random.default_rng(0).integers(256, size=(24, 4), dtype=np.uint8))
+        np.save(folder / f"{name}_labels.npy", np.arange(24, dtype=np.int32))
+    decoded.describe(folder, ["a", "b"], (2, 2))
+    return folder
 
 
-def test_no_flipped_bit_of_a_decoded_file_is_read_as_other_data(tmp_path: pathlib.Path) -> None:
-    rng = np.random.default_rng(0)
-    arrays = {f"{name}_images": rng.integers(256, size=(24, 4), dtype=np.uint8) for name in ("train", "test")}
-    arrays |= {f"{name}_labels": np.arange(24, dtype=np.int32) for name in ("train", "test")}
-    path = tmp_path / data.DECODED
-    np.savez(path, **arrays, class_names=np.array(["a", "b"]), image_shape=np.array((2, 2)))
-    whole, original = path.read_bytes(), data.read_decoded("tiny", path)
-    damaged_bytes, found_damage = [whole[:cut] for cut in range(0, len(whole), 50)], 0
-    for position in range(0, len(whole) * 8, 5):
-        flipped = bytearray(whole)
-        flipped[position // 8] ^= 1 << position % 8
-        damaged_bytes.append(bytes(flipped))
-    for content in damaged_bytes:
-        path.write_bytes(content)
-        try:
-            read = data.read_decoded("tiny", path)
-        except ValueError:
-            found_damage += 1
-        else:  # the flip is in what is not read, such as a date
-            for split in ("train", "validation", "test"):
-                np.testing.assert_array_equal(getattr(read, split).images, getattr(original, split).images)
-                np.testing.assert_array_equal(getattr(read, split).labels, getattr(original, split).labels)
-            assert (read.class_names, read.image_shape) == (original.class_names, original.image_shape)
-    assert found_damage > len(damaged_bytes) / 2
+def spoilt(path: pathlib.Path, bits: Iterable[int], lengths: Iterable[int]) -> Iterator[str]:
+    """Yields after each damage of a file: one of its bits flipped, or its end lost, all of it; mends it afterwards."""
+    whole = path.read_bytes()
+    for bit in bits:
+        path.write_bytes(whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :])
+        yield f"{path.name}: bit {bit}"
+    for length in lengths:
+        path.write_bytes(whole[:length])
+        yield f"{path.name}: length {length}"
+    path.unlink()
+    yield f"{path.name}: gone"
+    path.write_bytes(whole)
+
+
+ARRAYS = [f"{split}_{kind}.npy" for split in ("train", "test") for kind in ("images", "labels")]
+
+
+@pytest.mark.parametrize("name", [*ARRAYS, decoded.ABOUT])
+def test_any_flipped_bit_or_lost_end_of_a_decoded_folder_is_found(tmp_path: pathlib.Path, name: str) -> None:
+    folder = make_decoded(tmp_path / decoded.FOLDER)
+    size = (folder / name).stat().st_size
+    for damage in spoilt(folder / name, range(0, size * 8, 7), range(0, size, 13)):
+        with pytest.raises(ValueError) as found:
+            assert not decoded.read(folder), damage
+        assert str(found.value).startswith(f"{folder}: ") and "\n" not in str(found.value)
+    assert len(decoded.read(folder).train[1]) == 22
+
+
+def test_a_flipped_bit_of_a_header_or_of_labels_is_found_where_images_stay_on_the_disk(tmp_path: pathlib.Path) -> None:
+    folder = make_decoded(tmp_path / decoded.FOLDER)
+    for name in ARRAYS:
+        for damage in spoilt(folder / name, range(0, 128 * 8, 3), [0, 100, 200]):
+            with pytest.raises(ValueError):
+                assert not decoded.read(folder, most_bytes=0), damage
+    assert len(decoded.read(folder, most_bytes=0).train[1]) == 22
+
+
+def test_another_format_is_said_and_not_read(tmp_path: pathlib.Path) -> None:
+    folder = make_decoded(tmp_path / decoded.FOLDER)
+    about = json.loads((folder / decoded.ABOUT).read_text())
+    (folder / decoded.ABOUT).write_text(json.dumps(about | {"format": decoded.FORMAT - 1}))
+    with pytest.raises(ValueError, match=f"{folder}: has format {decoded.FORMAT - 1}, not {decoded.FORMAT}"):
+        decoded.read(folder)
 
 
 @pytest.mark.parametrize(
@@ -54,20 +91,17 @@ def test_no_memory_and_no_rights_are_not_called_damage(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(data.ondisk, "load", fail)
+    monkeypatch.setattr(decoded, "_whole", fail)
     with pytest.raises(errors.RunError, match=words):
         data.load("mnist", str(tiny_data_dir))
-    assert "damaged" not in capsys.readouterr().err
+    assert capsys.readouterr().err == ""
 
 
-def test_a_new_file_that_cannot_be_read_back_is_one_line(
+def test_a_new_folder_that_cannot_be_read_back_is_one_line(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from storage import prepare
-
-    (tmp_path / data.DECODED).write_text("not an archive")
-    monkeypatch.setattr(prepare, "decoded_file", lambda *_: tmp_path / data.DECODED)
-    with pytest.raises(errors.RunError, match=r"cannot read what was just written: .*decoded\.npz"):
+    monkeypatch.setattr(prepare, "decoded_folder", lambda *_: (tmp_path / decoded.FOLDER, True))
+    with pytest.raises(errors.RunError, match=r"cannot read what was just written: .*decoded: No such file"):
         data.load("mnist", str(tmp_path))
 
 
@@ -76,7 +110,7 @@ def archives(tmp_path: pathlib.Path) -> pathlib.Path:
     """Copies of the project's archives of MNIST."""
     folder = tmp_path / "archives"
     folder.mkdir()
-    for archive in (data.ARCHIVES / "mnist").glob("*.gz"):
+    for archive in (dataset.ARCHIVES / "mnist").glob("*.gz"):
         (folder / archive.name).write_bytes(archive.read_bytes())
     return folder
 
@@ -95,38 +129,167 @@ def test_a_damaged_archive_is_named_with_both_checksums(
     assert {path.name for path in (tmp_path / "new").rglob("*")} == {"mnist", ".lock"}
 
 
-def test_a_missing_archive_without_a_network_is_one_line_with_all_four_names(
-    tmp_path: pathlib.Path, archives: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from storage import prepare
-
-    def no_network(request: object, timeout: float) -> None:
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(request: object, timeout: float) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr(prepare.urllib.request, "urlopen", no_network)
+    monkeypatch.setattr(prepare.urllib.request, "urlopen", unreachable)
+
+
+def test_a_missing_archive_without_a_network_is_one_line_with_all_four_names(
+    tmp_path: pathlib.Path, archives: pathlib.Path, no_network: None
+) -> None:
     (archives / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(errors.InputError) as caught:
         data.load("mnist", str(tmp_path / "new"), str(archives))
     line = str(caught.value)
     assert line.startswith(f"--manual_dir: {archives} lacks an archive") and "\n" not in line
-    assert "run: python train.py --manual_dir=FOLDER" in line
     for part in ("train", "t10k"):
         assert f"{part}-images-idx3-ubyte.gz" in line and f"{part}-labels-idx1-ubyte.gz" in line
 
 
-def test_what_a_killed_preparation_left_is_removed_by_the_next(tmp_path: pathlib.Path) -> None:
-    folder = tmp_path / "mnist"
-    for leftover in ("incomplete/mnist/3.0.1", "incomplete.ABC_3.0.1", "3.0.1"):
-        (folder / leftover).mkdir(parents=True)
-    (folder / "3.0.1" / f".{data.DECODED}.abc").write_text("half")
-    (tmp_path / "empty").mkdir()
-    from storage import prepare
+@pytest.mark.parametrize("name", ["fashion_mnist", "emnist/letters"])
+def test_the_command_that_is_suggested_is_complete(tmp_path: pathlib.Path, no_network: None, name: str) -> None:
+    root = tmp_path / "pre pared"
+    with pytest.raises(errors.InputError) as caught:
+        data.load(name, str(root))
+    suggested = shlex.split(str(caught.value).rpartition("run: ")[2])
+    assert suggested[:2] == ["python", "train.py"]
+    config = flagging.parse(flags.Config, suggested[1:], "")
+    assert (config.dataset, config.data_dir, config.manual_dir) == (name, str(root), "FOLDER")
 
-    with prepare._scratch(folder) as scratch:
-        assert list(scratch.iterdir()) == []
-        with pytest.raises(BlockingIOError):
-            files.locked(folder / ".lock", wait=False)
-    assert sorted(path.name for path in folder.rglob("*")) == [".lock", "3.0.1"]
+
+def test_a_manual_dir_that_is_not_read_is_said(tiny_data_dir: pathlib.Path, capsys: pytest.CaptureFixture) -> None:
+    data.load("mnist", str(tiny_data_dir), "some/folder")
+    line = f"--manual_dir=some/folder is not read: mnist is prepared already in {tiny_data_dir}\n"
+    assert capsys.readouterr().err == line
+    data.load("mnist", str(tiny_data_dir))
+    assert capsys.readouterr().err == ""
+
+
+def names_below(folder: pathlib.Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_what_a_killed_preparation_left_is_removed_by_the_next_and_nothing_of_others(tmp_path: pathlib.Path) -> None:
+    version = tmp_path / "mnist" / "3.0.1"
+    others = ("incomplete/mnist/3.0.1", "incomplete.ABC_3.0.1", "3.0.1", "3.0.0.incomplete")  # the second is tfds's own
+    ours = (f"{files.OURS}.3.0.1.new.abc/new", f"3.0.1/{files.OURS}.decoded.new.abc/new")
+    for folder in others + ours:
+        (version.parent / folder).mkdir(parents=True)
+        (version.parent / folder / "file").write_text("half")
+    kept = [*names_below(version.parent), ".lock"]
+    with prepare._alone(version), pytest.raises(filelock.Timeout):
+        files.locked(version.parent / ".lock", wait=False)
+    files.locked(version.parent / ".lock", wait=False).release()
+    assert names_below(version.parent) == sorted(name for name in kept if files.OURS not in name)
+
+
+def test_what_was_put_aside_comes_back_if_a_kill_left_nothing_in_its_place(tmp_path: pathlib.Path) -> None:
+    version = tmp_path / "mnist" / "3.0.1"
+    (aside := version.with_name(f"{files.OURS}.3.0.1.replaced")).mkdir(parents=True)
+    (aside / "prepared").write_text("by tfds")
+    with prepare._alone(version):
+        assert names_below(version.parent) == [".lock", "3.0.1", "3.0.1/prepared"]
+
+
+@pytest.fixture
+def prepared(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pathlib.Path]:
+    """What tfds has prepared of a small fashion_mnist, not decoded yet; its archives are where the program looks."""
+    monkeypatch.setattr(dataset, "ARCHIVES", tmp_path / "archives")
+    (tmp_path / "archives").mkdir()
+    with made.fashion_mnist(tmp_path / "archives" / "fashion_mnist", num_train=48, num_test=20) as prepare_below:
+        prepare_below(tmp_path / "data")
+        yield tmp_path / "data" / "fashion_mnist" / "3.0.1"
+
+
+def content(folder: pathlib.Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("file", ["fashion_mnist-test.tfrecord*", "dataset_info.json", "features.json"])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "flipped", "gone"])
+def test_what_shows_damage_is_prepared_again(
+    prepared: pathlib.Path, capsys: pytest.CaptureFixture, file: str, damage: str
+) -> None:
+    whole = data.load("fashion_mnist", str(prepared.parents[1])).checksum
+    shutil.rmtree(prepared / decoded.FOLDER)
+    path = next(prepared.glob(file))
+    raw = path.read_bytes()
+    at = raw.index(b'"') if path.suffix == ".json" else len(raw) // 2
+    flipped = raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
+    path.write_bytes({"cut": raw[: len(raw) // 2], "emptied": b"", "flipped": flipped, "gone": b""}[damage])
+    if damage == "gone":
+        path.unlink()
+    foreign = prepared.with_name("incomplete.ABC_3.0.1")
+    foreign.mkdir()
+    (foreign / "half").write_text("another program's")
+    assert data.load("fashion_mnist", str(prepared.parents[1])).checksum == whole
+    said = capsys.readouterr().err
+    assert "preparing fashion_mnist/3.0.1" in said or "features" in file  # tfds does not need that one
+    assert names_below(prepared.parent)[:1] == [".lock"] and content(foreign) == {"half": b"another program's"}
+    assert sorted(path.name for path in prepared.parent.iterdir()) == [".lock", "3.0.1", "incomplete.ABC_3.0.1"]
+
+
+def test_a_damaged_dataset_stays_until_its_new_one_is_whole(
+    prepared: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = next(prepared.glob("*train.tfrecord*"))
+    path.write_bytes(path.read_bytes()[:1000])
+    before = content(prepared)
+
+    def full(*_: object) -> None:
+        assert content(prepared) == before
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(prepare, "_generate", full)
+    with pytest.raises(errors.RunError, match="No space left"):
+        data.load("fashion_mnist", str(prepared.parents[1]))
+    assert content(prepared) == before
+    assert sorted(path.name for path in prepared.parent.iterdir()) == [".lock", "3.0.1"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyError("of tfds"), NotImplementedError("of tfds"), tf.errors.InvalidArgumentError(None, None, "of TensorFlow")],
+    ids=["key", "not implemented", "argument"],
+)
+def test_an_error_that_shows_no_damage_is_one_line_and_nothing_is_touched(
+    prepared: pathlib.Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    before = content(prepared)
+    monkeypatch.setattr(prepare.decoding, "write", fail)
+    with pytest.raises(errors.RunError, match=r"--data_dir: .*3\.0\.1.*of ") as caught:
+        data.load("fashion_mnist", str(prepared.parents[1]))
+    assert "\n" not in str(caught.value) and content(prepared) == before
+
+
+def test_what_tfds_cannot_even_open_is_one_line_and_nothing_is_touched(
+    prepared: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info, before = prepared / "dataset_info.json", content(prepared)
+    info.write_text(info.read_text().replace("{SPLIT}", "{SPILT}"))
+    changed = content(prepared)
+    with pytest.raises(errors.RunError, match="Nothing in it was changed"):
+        data.load("fashion_mnist", str(prepared.parents[1]))
+    assert content(prepared) == changed != before
+
+
+def test_the_former_decoded_file_goes_when_the_new_folder_is_whole_and_that_is_said(
+    prepared: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (former := prepared / prepare.FORMER).write_text("before")
+    with monkeypatch.context() as patched, pytest.raises(errors.RunError):
+        patched.setattr(prepare.decoding.decoded, "describe", mock.Mock(side_effect=OSError(errno.ENOSPC, "full")))
+        data.load("fashion_mnist", str(prepared.parents[1]))
+    assert former.read_text() == "before"
+    capsys.readouterr()
+    data.load("fashion_mnist", str(prepared.parents[1]))
+    assert not former.exists() and f"removed {former}, which" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -137,19 +300,18 @@ def test_what_a_killed_preparation_left_is_removed_by_the_next(tmp_path: pathlib
 def test_a_full_disk_while_decoding_is_not_called_damage(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, error: Exception
 ) -> None:
-    from storage import prepare
-
     def full(*_: object) -> None:
         raise error
 
     kept = tmp_path / "mnist" / "3.0.1"
     kept.mkdir(parents=True)
-    (kept / "prepared").write_text("by tfds")
-    monkeypatch.setattr(prepare, "_decode", full)
+    (kept / "dataset_info.json").write_text("by tfds")
+    monkeypatch.setattr(prepare, "_place", lambda *_: kept)
+    monkeypatch.setattr(prepare.catalog, "builder", full)
     with pytest.raises(errors.RunError, match="--data_dir: cannot prepare"):
-        prepare.decoded_file("mnist", tmp_path, data.ARCHIVES / "mnist", 0)
+        prepare.decoded_folder("mnist", tmp_path, dataset.ARCHIVES / "mnist")
     assert "damaged" not in capsys.readouterr().err
-    assert (kept / "prepared").read_text() == "by tfds"
+    assert (kept / "dataset_info.json").read_text() == "by tfds"
 
 
 def test_a_data_dir_that_cannot_be_written_is_one_line(run_train: Command, tmp_path: pathlib.Path) -> None:
