@@ -3,9 +3,11 @@
 import errno
 import json
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from unittest import mock
 
@@ -20,7 +22,7 @@ from benchmarks import faults
 from common import errors, files, flagging
 from storage import dataset, decoded, prepare
 from tests import made
-from tests.conftest import Command
+from tests.conftest import PROJECT, Command
 
 
 def make_decoded(folder: pathlib.Path) -> pathlib.Path:
@@ -319,3 +321,95 @@ def test_a_data_dir_that_cannot_be_written_is_one_line(run_train: Command, tmp_p
     done = run_train(f"--data_dir={tmp_path / 'file'}")
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: --data_dir: {tmp_path / 'file'}") and len(done.stderr.splitlines()) == 1
+
+
+FAILING = """
+import os, pathlib, sys
+import flags, train
+from common import errors, flagging
+from storage import stream
+
+file, kind = pathlib.Path(sys.argv.pop(1)), sys.argv.pop(1)
+stream.PART_BYTES, compiled = 100 * 784, train.compiled
+happens = {
+    "none": lambda: None,
+    "cut": lambda: os.truncate(file, 200_000),
+    "gone": file.unlink,
+    "tensorflow": lambda: train.tf.debugging.assert_equal(1, 2, "on the way"),
+    "memory": lambda: train.tf.zeros([2**50]),
+}
+
+def breaking(*arguments):
+    take, blocks = compiled(*arguments)
+    return take, ((happens[kind] if number == 5 else happens["none"])() or block for number, block in enumerate(blocks))
+
+train.compiled = breaking
+with errors.one_line(leave=True):
+    train.main(flagging.parse(flags.Config, sys.argv, ""))
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "words"),
+    [
+        ("eager", "cut", "cannot be read any more: it ends too soon"),
+        ("graph", "gone", "cannot be read any more: No such file or directory"),
+        ("xla", "cut", "cannot be read any more: it ends too soon"),
+        ("xla", "tensorflow", "TensorFlow failed: on the way"),
+        ("xla", "memory", "out of memory (.*): a smaller --batch_size or --input=stream needs less"),
+    ],
+)
+def test_what_fails_while_training_is_one_line_and_checkpoints_are_kept(
+    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path, mode: str, kind: str, words: str
+) -> None:
+    images = tiny_data_dir / "mnist" / "3.0.1" / decoded.FOLDER / "train_images.npy"
+    whole = images.read_bytes()
+
+    def run(kind: str) -> subprocess.CompletedProcess:
+        arguments = [f"--data_dir={tiny_data_dir}", f"--checkpoint_dir={tmp_path / 'kept'}", "--checkpoint_every=5"]
+        command = [sys.executable, "-c", FAILING, str(images), kind, f"--mode={mode}", "--input=stream", "--epochs=2"]
+        more = ["--eval_first=0", "--eval_every=0"]
+        return subprocess.run([*command, *arguments, *more], capture_output=True, text=True, cwd=PROJECT, timeout=120)
+
+    failed = run(kind)
+    assert failed.returncode == 1 and re.fullmatch(rf"error: .*{words}.*\n", failed.stderr), failed.stderr
+    images.write_bytes(whole)
+    done = run("none")
+    assert done.returncode == 0 and f"goes on from {tmp_path / 'kept'}/step-" in done.stdout, done.stderr
+
+
+def test_an_error_inside_a_pipeline_is_one_line_without_its_traceback() -> None:
+    def parts() -> Iterator[int]:
+        yield 1
+        raise errors.RunError("file: cannot be read any more")
+
+    pipeline = tf.data.Dataset.from_generator(parts, output_signature=tf.TensorSpec([], tf.int32))
+    with pytest.raises(tf.errors.OpError) as caught:
+        list(pipeline)
+    assert errors.reason(caught.value) == "RunError: file: cannot be read any more"
+
+
+def test_a_run_killed_three_times_ends_with_the_weights_of_one_never_killed(
+    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    unbroken = runs.Place(tmp_path / "unbroken", tiny_data_dir)
+    assert unbroken.run("--epochs=30").returncode == 0
+    killed = runs.Place(tmp_path / "killed", tiny_data_dir)
+    # The first kill comes before anything is compiled, the others among compilation, training and 30 checkpoints.
+    assert killed.killed_run("training,", 0, "--epochs=30")
+    for seconds in (0.6, 0.9):
+        killed.killed_run("training,", seconds, "--epochs=30")
+    assert killed.whole_after(killed.run("--epochs=30"), unbroken.weights()) == ""
+
+
+def test_a_skipped_fault_is_not_counted_as_held() -> None:
+    outcomes = [runs.Outcome("one", held, "") for held in (True, True, False, None)]
+    assert faults.counted(outcomes) == "2 of 3 held, 1 skipped"
+    text = faults.document([], outcomes[2:], faults.Config(), 1.0)
+    assert "| one | NO |" in text and "| one | skipped |" in text
+
+
+def test_no_folder_of_the_machine_gets_into_the_document(tmp_path: pathlib.Path) -> None:
+    place = runs.Place(tmp_path / "kill_1")
+    done = subprocess.CompletedProcess([], 1, "", f"{tmp_path}/other: {place.folder}/data in {runs.PROJECT}/x")
+    assert place.whole_after(done, "") == "exit 1: /other: /kill_1/data in /x"
