@@ -14,8 +14,7 @@ from tensorflow_datasets.core.registered import DatasetNotFoundError
 from common.errors import InputError
 
 TEST_SHARE = 7  # where a dataset has no test split, the last seventh of train tests: MNIST's 10,000 of 70,000
-# What shows that a file that tfds has prepared is cut, altered or gone. Anything else may have another cause.
-DAMAGE = (
+DAMAGE = (  # what a file that is cut, altered or gone raises
     tf.errors.DataLossError,
     tf.errors.FailedPreconditionError,  # other examples than dataset_info.json counts
     tf.errors.NotFoundError,
@@ -30,7 +29,7 @@ def builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
     """Returns the builder of `name`, such as "mnist", "emnist/letters" or "mnist:3.*.*", with its data below `root`.
 
     Raises InputError if there is none, or if its examples are not images of one size and type with one label each, and
-    one of DAMAGE, or whatever tfds raises, if what is prepared cannot be read.
+    whatever tfds raises if what is prepared cannot be read.
     """
     try:
         found = tfds.builder(name, data_dir=root)
@@ -59,6 +58,11 @@ def _fault(info: tfds.core.DatasetInfo) -> str | None:
     if "train" not in info.splits and info.splits:
         return f"it has no train split, only {', '.join(info.splits)}"
     return None
+
+
+def shows_damage(error: Exception) -> bool:
+    """Says whether an error of tfds, which it may have wrapped, shows damage; anything else may have another cause."""
+    return isinstance(error, DAMAGE) or isinstance(error.__cause__, DAMAGE)
 
 
 def is_default_config(builder: tfds.core.DatasetBuilder) -> bool:

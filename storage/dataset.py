@@ -103,5 +103,5 @@ def _root(data_dir: str | None) -> pathlib.Path:
 
 
 def _dataset(name: str, found: decoded.Decoded) -> Dataset:
-    splits = (Split(*examples) for examples in (found.train, found.validation, found.test))
-    return Dataset(name, *splits, found.class_names, found.image_shape, found.checksum)
+    train, validation, test = (Split(*examples) for examples in (found.train, found.validation, found.test))
+    return Dataset(name, train, validation, test, found.class_names, found.image_shape, found.checksum)

@@ -205,7 +205,7 @@ def _read_piece(array: OnDisk, sums: Sequence[int], number: int, buffer: np.ndar
     with open(array.path, "rb", buffering=0) as file:
         file.seek(number * PIECE)
         _fill(file, piece)
-    if zlib.crc32(piece) != sums[number]:
+    if zlib.crc32(piece.data) != sums[number]:
         raise ValueError(f"{array.path.name} has another CRC-32 than it was written with")
 
 

@@ -49,14 +49,14 @@ def _place(full_name: str, root: pathlib.Path) -> pathlib.Path:
         return pathlib.Path(catalog.builder(full_name, root).data_dir)
     except InputError:
         raise
-    except catalog.DAMAGE as error:
+    except Exception as error:  # tfds may raise anything
+        if not catalog.shows_damage(error):
+            raise _unreadable(root, error) from None
         nowhere = root / "empty"
         try:
             return root / catalog.builder(full_name, nowhere).data_path.relative_to(nowhere)
         except InputError as unknown:
             raise InputError(f"{unknown}; what is prepared of it in {root} is damaged ({reason(error)})") from None
-    except Exception as error:  # tfds may raise anything, and nothing but damage is a reason to prepare anew
-        raise _unreadable(root, error) from None
 
 
 def _unreadable(folder: pathlib.Path, error: Exception) -> RunError:
@@ -99,12 +99,12 @@ def _decode_prepared(full_name: str, folder: pathlib.Path, root: pathlib.Path) -
         return False
     try:
         _decode(catalog.builder(full_name, root), full_name)
-    except catalog.DAMAGE as error:
-        _say(f"{folder} is damaged ({type(error).__name__}): preparing {full_name.partition(':')[0]} again")
-        return False
-    except (InputError, OSError, MemoryError, tf.errors.OpError):
-        raise
     except Exception as error:
+        if catalog.shows_damage(error):
+            _say(f"{folder} is damaged ({type(error).__name__}): preparing {full_name.partition(':')[0]} again")
+            return False
+        if isinstance(error, (InputError, OSError, MemoryError, tf.errors.OpError)):
+            raise
         raise _unreadable(folder, error) from None
     return True
 

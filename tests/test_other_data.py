@@ -121,11 +121,12 @@ def test_a_name_that_will_not_do_is_one_line_with_the_nearest(tmp_path: pathlib.
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_refuses_an_unknown_dataset_in_one_line(run_train: Command) -> None:
-    done = run_train("--dataset=fashon_mnist")
+@pytest.mark.parametrize(("name", "words"), [("fashon_mnist", "fashion_mnist"), ("/mnist", "must be a name of tfds")])
+def test_the_command_refuses_an_unknown_dataset_in_one_line(run_train: Command, name: str, words: str) -> None:
+    done = run_train(f"--dataset={name}")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
-    assert "fashion_mnist" in done.stderr
+    assert words in done.stderr
 
 
 def place_decoded(folder: pathlib.Path, first_label: str, default_config: bool) -> None:
