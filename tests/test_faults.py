@@ -13,7 +13,6 @@ import pytest
 import tensorflow as tf
 
 import data
-from benchmarks import faults
 from common import errors
 from storage import decoded, prepare
 from tests.conftest import PROJECT
@@ -165,29 +164,3 @@ def test_an_error_inside_a_pipeline_is_one_line_without_its_traceback() -> None:
     with pytest.raises(tf.errors.OpError) as caught:
         list(pipeline)
     assert errors.reason(caught.value) == "RunError: file: cannot be read any more"
-
-
-def test_a_run_killed_three_times_ends_with_the_weights_of_one_never_killed(
-    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    unbroken = runs.Place(tmp_path / "unbroken", tiny_data_dir)
-    assert unbroken.run("--epochs=30").returncode == 0
-    killed = runs.Place(tmp_path / "killed", tiny_data_dir)
-    # The first kill comes before anything is compiled, the others among compilation, training and 30 checkpoints.
-    assert killed.killed_run("training,", 0, "--epochs=30")
-    for seconds in (0.6, 0.9):
-        killed.killed_run("training,", seconds, "--epochs=30")
-    assert killed.whole_after(killed.run("--epochs=30"), unbroken.weights()) == ""
-
-
-def test_a_skipped_fault_is_not_counted_as_held() -> None:
-    outcomes = [runs.Outcome("one", held, "") for held in (True, True, False, None)]
-    assert faults.counted(outcomes) == "2 of 3 held, 1 skipped"
-    text = faults.document([], outcomes[2:], faults.Config(), 1.0)
-    assert "| one | NO |" in text and "| one | skipped |" in text
-
-
-def test_no_folder_of_the_machine_gets_into_the_document(tmp_path: pathlib.Path) -> None:
-    place = runs.Place(tmp_path / "kill_1")
-    done = subprocess.CompletedProcess([], 1, "", f"{tmp_path}/other: {place.folder}/data in {runs.PROJECT}/x")
-    assert place.whole_after(done, "") == "exit 1: /other: /kill_1/data in /x"
