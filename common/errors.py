@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 # What a damaged file cannot raise: a full disk, and rights.
 OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
+# What TensorFlow adds to an error: its names of nodes, and where in Python it arose.
+NOISE = r"\{\{.*?\}\} |\[\[.*| \[Op:\w+\].*|Traceback \(most recent.*"
+
 
 class InputError(Exception):
     """Bad input: the message names the flag or file, what was found, what is allowed, what to do."""
@@ -34,7 +37,7 @@ class Stopped(Exception):  # noqa: N818 - no error
 def reason(error: BaseException | str) -> str:
     """Returns why something failed, on one line, in the words of the system where it has some."""
     words = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-    words = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", str(words))  # TensorFlow's names of nodes
+    words = re.sub(NOISE, "", str(words), flags=re.DOTALL)
     return " ".join(words.split()) or type(error).__name__
 
 
@@ -64,6 +67,10 @@ def one_line(leave: bool = False) -> Iterator[None]:
         code = 141
     except OSError as error:
         code = _complain(f"error: {error.filename or 'standard output'}: {reason(error)}", 1)
+    except Exception as error:
+        if not (line := _failed(error)):
+            raise
+        code = _complain(f"error: {line}", 1)
     if code or leave:
         os._exit(code)
 
@@ -73,6 +80,14 @@ def exit_with_one_line(main: Callable[[], int | None]) -> None:
     with one_line():
         code = main() or 0
     os._exit(code)
+
+
+def _failed(error: Exception) -> str | None:
+    """Returns what to say where memory has run out, or TensorFlow has failed; None for a fault of this program."""
+    kinds, why = {kind.__name__ for kind in type(error).__mro__}, reason(error)
+    if kinds & {"MemoryError", "ResourceExhaustedError"} and "space left" not in why:
+        return f"out of memory ({why}): a smaller --batch_size or --input=stream needs less"
+    return f"TensorFlow failed: {why}; what was written before is kept" if "OpError" in kinds else None
 
 
 def _complain(line: str, code: int) -> int:

@@ -23,22 +23,26 @@ def write_atomically(path: pathlib.Path, write: Callable[[IO[bytes]], object]) -
     path = path.resolve()
     mask = os.umask(0o077)  # it can only be read by setting it
     os.umask(mask)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
+    descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "wb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o666 & ~mask)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+            os.fsync(descriptor)
+        os.chmod(new, 0o666 & ~mask)
+        os.replace(new, path)
+    except BaseException:
+        os.unlink(new)
+        raise
 
 
 def synced(*paths: str | pathlib.Path) -> None:
     """Returns once files and folders are on the disk, so that a power cut does not take them."""
     for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
+        folder = os.path.isdir(path)
+        if folder and os.name == "nt":  # Windows opens no folder, and syncs only what is open for writing
+            continue
+        descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
         try:
             os.fsync(descriptor)
         finally:

@@ -1,23 +1,40 @@
 """Which datasets of tfds can be trained on, and which of their examples train and which test."""
 
+import contextlib
 import difflib
+import json
 import pathlib
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
+from google.protobuf import json_format, message
+from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from common.errors import InputError
 
 TEST_SHARE = 7  # where a dataset has no test split, the last seventh of train tests: MNIST's 10,000 of 70,000
+DAMAGE = (  # what a file that is cut, altered or gone raises
+    tf.errors.DataLossError,
+    tf.errors.FailedPreconditionError,  # other examples than dataset_info.json counts
+    tf.errors.NotFoundError,
+    json.JSONDecodeError,
+    UnicodeDecodeError,
+    json_format.ParseError,
+    message.DecodeError,
+)
 
 
 def builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
     """Returns the builder of `name`, such as "mnist", "emnist/letters" or "mnist:3.*.*", with its data below `root`.
 
-    Raises InputError if there is none, or if its examples are not images of one size and type with one label each.
+    Raises InputError if there is none, or if its examples are not images of one size and type with one label each, and
+    whatever tfds raises if what is prepared cannot be read.
     """
     try:
         found = tfds.builder(name, data_dir=root)
+    except (json.JSONDecodeError, UnicodeDecodeError):  # ValueErrors too
+        raise
     except (ValueError, AssertionError) as error:  # not found; no such config or version
         reason = str(error).split("\n")[0].rpartition('": ')[2].split(": Here are")[0].rstrip(".")
         raise InputError(f"--dataset={name}: {reason}. {_nearest(name)}") from None
@@ -41,6 +58,19 @@ def _fault(info: tfds.core.DatasetInfo) -> str | None:
     if "train" not in info.splits and info.splits:
         return f"it has no train split, only {', '.join(info.splits)}"
     return None
+
+
+def shows_damage(error: Exception) -> bool:
+    """Says whether an error of tfds, which it may have wrapped, shows damage; anything else may have another cause."""
+    return isinstance(error, DAMAGE) or isinstance(error.__cause__, DAMAGE)
+
+
+def is_default_config(builder: tfds.core.DatasetBuilder) -> bool:
+    """Says whether the name of the dataset alone means this config."""
+    config = builder.builder_config
+    with contextlib.suppress(DatasetNotFoundError):
+        return not config or config.name == tfds.builder_cls(builder.name).default_builder_config.name
+    return not config
 
 
 def _nearest(name: str) -> str:

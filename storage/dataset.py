@@ -62,23 +62,34 @@ def load(name: str, data_dir: str | None, manual_dir: str | None, most_bytes: fl
     if not re.fullmatch(NAME, name):
         raise InputError(f"--dataset={name}: must be a name of tfds such as mnist, emnist/letters or mnist:3.0.1")
     root = _root(data_dir)
-    for folder in decoded.folders(name, root):
+    found, archives_read = _decoded(name, root, most_bytes), False
+    if not found:
+        from storage import prepare  # tfds takes a second to import
+
+        archives = pathlib.Path(manual_dir or ARCHIVES / re.split("[/:]", name)[0])
+        folder, archives_read = prepare.decoded_folder(name, root, archives)
+        try:
+            found = _dataset(name, decoded.read(folder, most_bytes))
+        except ValueError as error:
+            raise RunError(f"--data_dir: cannot read what was just written: {error}; check the disk") from None
+    if manual_dir and not archives_read:
+        print(f"--manual_dir={manual_dir} is not read: {name} is prepared already in {root}", file=sys.stderr)
+    return found
+
+
+def _decoded(name: str, root: pathlib.Path, most_bytes: float) -> Dataset | None:
+    """Returns the dataset if it stands decoded below `root`; says so if it is damaged or of another format."""
+    for folder in decoded.folders(name, root)[:1]:  # an older version is another dataset
         try:
             return _dataset(name, _read(folder, most_bytes))
         except ValueError as error:
             print(f"{error}: decoding {name} again", file=sys.stderr)
-    from storage import prepare  # tfds takes a second to import
-
-    folder = prepare.decoded_folder(name, root, pathlib.Path(manual_dir or ARCHIVES / re.split("[/:]", name)[0]))
-    try:
-        return _dataset(name, decoded.read(folder, most_bytes))
-    except ValueError as error:
-        raise RunError(f"--data_dir: cannot read what was just written: {error}; check the disk") from None
+    return None
 
 
 def read_ahead(name: str, data_dir: str | None, most_bytes: float) -> None:
     """Begins to read a dataset that is there decoded, for the `load` to come: while TensorFlow is imported."""
-    for folder in decoded.folders(name, _root(data_dir))[:1]:
+    for folder in decoded.folders(name, _root(data_dir))[:1] if re.fullmatch(NAME, name) else ():
         _ahead[folder, most_bytes] = concurrent.futures.ThreadPoolExecutor(1).submit(decoded.read, folder, most_bytes)
 
 
@@ -92,5 +103,5 @@ def _root(data_dir: str | None) -> pathlib.Path:
 
 
 def _dataset(name: str, found: decoded.Decoded) -> Dataset:
-    splits = (Split(*examples) for examples in (found.train, found.validation, found.test))
-    return Dataset(name, *splits, found.class_names, found.image_shape, found.checksum)
+    train, validation, test = (Split(*examples) for examples in (found.train, found.validation, found.test))
+    return Dataset(name, train, validation, test, found.class_names, found.image_shape, found.checksum)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import RunError, of_the_system, reason
+from common.files import OURS
 
 FOLDER, ABOUT, FORMAT = "decoded", "about.json", 2
 VALIDATION_SHARE = 12  # one twelfth of the training split validates: the article's 5,000 of 60,000
@@ -39,6 +40,11 @@ class OnDisk:
     @property
     def row_bytes(self) -> int:
         return self.dtype.itemsize * self.shape[1]
+
+    @property
+    def end(self) -> int:
+        """Where the array ends in its file, in bytes."""
+        return self.offset + len(self) * self.row_bytes
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         return self.read([rows])
@@ -105,11 +111,9 @@ def folders(name: str, root: pathlib.Path) -> list[pathlib.Path]:
     found = [*root.glob(f"{dataset}/{pattern}")]
     if "/" not in dataset:  # tfds's default of several configs
         found += [path for path in root.glob(f"{dataset}/*/{pattern}") if _is_default(path)]
-    return sorted((path.parent for path in found), key=lambda path: _version(path.parent.name), reverse=True)
-
-
-def _version(text: str) -> list[int]:
-    return [int(part) if part.isdecimal() else -1 for part in text.split(".")]
+    versions = {path.parent: path.parts[-3].split(".") for path in found if OURS not in str(path.relative_to(root))}
+    whole = {folder: [*map(int, parts)] for folder, parts in versions.items() if all(map(str.isdecimal, parts))}
+    return sorted(whole, key=whole.__getitem__, reverse=True)
 
 
 def _is_default(path: pathlib.Path) -> bool:
@@ -149,7 +153,11 @@ def _read(folder: pathlib.Path, most_bytes: float) -> Decoded:
     splits: dict[str, tuple[Images, np.ndarray]] = {}
     for split, at in (("train", cut), ("test", 0)):
         images, labels = f"{split}_images", _whole(arrays[f"{split}_labels"], sums[f"{split}_labels"])
-        splits[split] = _whole(arrays[images], sums[images], at) if in_memory else arrays[images], labels.reshape(-1)
+        if in_memory:
+            splits[split] = _whole(arrays[images], sums[images], at), labels.reshape(-1)
+        else:
+            _read_piece(arrays[images], sums[images], 0, aligned(min(arrays[images].end, PIECE)))  # it has the header
+            splits[split] = arrays[images], labels.reshape(-1)
     train, labels = splits["train"]
     return Decoded(
         train=(_rows(train, cut, len(labels)), labels[cut:]),
@@ -178,28 +186,27 @@ def _on_disk(path: pathlib.Path, sums: Sequence[int]) -> OnDisk:
     """Returns the array in a .npy file, left there; raises ValueError if the file has another length than its array."""
     mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     found = OnDisk(path, mapped.offset, (len(mapped), math.prod(mapped.shape[1:])), mapped.dtype)
-    size = found.offset + len(found) * found.row_bytes
-    if path.stat().st_size != size or len(sums) != -(-size // PIECE):
+    if path.stat().st_size != found.end or len(sums) != -(-found.end // PIECE):
         raise ValueError(f"{path.name} has not the length it must have")
     return found
 
 
 def _whole(array: OnDisk, sums: Sequence[int], aligned_row: int = 0) -> np.ndarray:
     """Returns an array read from the disk, one of its rows aligned; raises ValueError where a CRC-32 is another."""
-    size = array.offset + len(array) * array.row_bytes
-    buffer = aligned(size, array.offset + aligned_row * array.row_bytes)
-
-    def read_piece(number: int) -> None:
-        piece = buffer[number * PIECE : (number + 1) * PIECE]
-        with open(array.path, "rb", buffering=0) as file:
-            file.seek(number * PIECE)
-            _fill(file, piece)
-        if zlib.crc32(piece) != sums[number]:
-            raise ValueError(f"{array.path.name} has another CRC-32 than it was written with")
-
+    buffer = aligned(array.end, array.offset + aligned_row * array.row_bytes)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:  # one reads while the other computes
-        list(pool.map(read_piece, range(len(sums))))
+        list(pool.map(lambda number: _read_piece(array, sums, number, buffer), range(len(sums))))
     return buffer[array.offset :].view(array.dtype).reshape(array.shape)
+
+
+def _read_piece(array: OnDisk, sums: Sequence[int], number: int, buffer: np.ndarray) -> None:
+    """Reads a piece of a file to its place in `buffer`; raises ValueError if its CRC-32 is another."""
+    piece = buffer[number * PIECE : (number + 1) * PIECE]
+    with open(array.path, "rb", buffering=0) as file:
+        file.seek(number * PIECE)
+        _fill(file, piece)
+    if zlib.crc32(piece.data) != sums[number]:
+        raise ValueError(f"{array.path.name} has another CRC-32 than it was written with")
 
 
 def describe(

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from tqdm import tqdm  # as tfds itself uses it
 
 from common.errors import InputError
 from storage import catalog, decoded
@@ -45,9 +46,11 @@ def _write_images(path: pathlib.Path, builder: tfds.core.DatasetBuilder, split: 
     labels = []
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        for batch in builder.as_dataset(split=split, batch_size=TOGETHER).as_numpy_iterator():
-            file.write(np.ascontiguousarray(batch[image_key]).data)
-            labels.append(batch[label_key])
+        with tqdm(desc=f"Decoding {split}", total=shape[0], unit=" images", leave=False, disable=None) as bar:
+            for batch in builder.as_dataset(split=split, batch_size=TOGETHER).as_numpy_iterator():
+                file.write(np.ascontiguousarray(batch[image_key]).data)
+                labels.append(batch[label_key])
+                bar.update(len(batch[label_key]))
     together = np.concatenate(labels) if labels else np.empty(0, np.int64)
     if len(together) != shape[0]:
         raise tf.errors.DataLossError(None, None, f"{split} has {len(together)} examples, not {shape[0]}")
