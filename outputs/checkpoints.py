@@ -34,7 +34,7 @@ class Checkpoints(Observer):
 
     def __init__(self, state: State):
         super().__init__(state)
-        self.folder = writable_folder("checkpoint_dir", state.config.checkpoint_dir)
+        self.folder = writable_folder("checkpoint_dir", state.config.checkpoint_dir or "")
         self.kept = tf.Variable("", dtype=tf.string)
         self.cost = {"written": 0, "seconds": 0.0}
 

@@ -28,7 +28,7 @@ class Figures(Observer):
 
     def __init__(self, state: State):
         super().__init__(state)
-        self.folder = writable_folder("figures", state.config.figures)
+        self.folder = writable_folder("figures", state.config.figures or "")
         with plots.look("--figures"):  # says now that matplotlib is missing
             import matplotlib.figure  # noqa: F401 - while the clock stands at data, not after the run
         self.dots = Dots()

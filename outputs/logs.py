@@ -35,7 +35,7 @@ class Logs(Observer):
                 "--logdir needs TensorBoard: python -m pip install -r requirements/tensorboard.txt"
             ) from None
         self.writer: tf.summary.SummaryWriter | None = None
-        self.folder, self.hparams = writable_folder("logdir", state.config.logdir), hparams.hparams
+        self.folder, self.hparams = writable_folder("logdir", state.config.logdir or ""), hparams.hparams
 
     def before_run(self) -> None:
         """Makes the run's folder, unless it goes on in one, and writes the flags."""
