@@ -45,7 +45,7 @@ class Config:
         100_000, COUNT, "Steps between checkpoints, at most; one more at the end and at Ctrl-C."
     )
     export_dir: str | None = flag(None, TEXT, "Write the trained model to this folder as a SavedModel.")
-    overwrite: bool = flag(False, SWITCH, "Let --export_dir replace the SavedModel that is there.")
-    logdir: str | None = flag(None, TEXT, "Write TensorBoard logs to this folder.")
-    record: str | None = flag(None, TEXT, "Write the run to this file as one JSON object.")
+    overwrite: bool = flag(False, SWITCH, "Let --export_dir and --record replace what is there.")
+    logdir: str | None = flag(None, TEXT, "Write TensorBoard logs to a folder of the run's own in this one.")
+    record: str | None = flag(None, TEXT, "Write the run to this new file as one JSON object; see --overwrite.")
     figures: str | None = flag(None, TEXT, "Draw what was learned, as four pictures in this folder.")

@@ -19,7 +19,7 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
     stopping.install()
     with one_line():
         CONFIG = cluster.settled(flagging.parse(flags.Config, sys.argv, __doc__))
-        files.check_writable("record", CONFIG.record)
+        files.check_writable("record", CONFIG.record, CONFIG.overwrite or not files.is_free(CONFIG.checkpoint_dir))
         devices.hide_gpus(CONFIG.device)
         from storage import dataset  # with NumPy, and only for good flags
 
@@ -39,11 +39,11 @@ def start(config: flags.Config, dataset: data.Dataset, ledger: Ledger, engine: s
     """Returns the run at its beginning; raises InputError if the batch is larger than the training split."""
     if config.batch_size > (count := len(dataset.train)):
         raise InputError(
-            f"--batch_size={config.batch_size}: must be at most the {count} training images of {dataset.name}"
+            f"--batch_size={config.batch_size}: must be at most the {count:,} training images of {dataset.name}"
         )
     with engine.scope(dataset):
         net = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
-    return State(config, dataset, net, ledger)
+    return State(config, dataset, net, ledger, engine.count)
 
 
 def compiled(state: State, engine: strategies.OneDevice) -> tuple[modes.Take, Iterable[data.Block]]:
@@ -79,9 +79,9 @@ def train(
             losses = take(block, state.config.lr)
         state.count(block, losses, look=block.evaluate or bool(watching))
         if block.evaluate:
-            state.accuracies.append([state.step, accuracy(state, state.validation)])
-            if line:
-                line.show(state)
+            state.evaluated(accuracy(state, state.validation))
+        if line:
+            line.show(state)
         stop = stopping.asked()  # asked once: a signal that comes after the observers waits for the next block
         for observer in watching:
             observer.after_block(losses, block.evaluate)

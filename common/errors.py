@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import re
 import sys
@@ -53,6 +54,8 @@ def one_line(leave: bool = False) -> Iterator[None]:
 
     It ends at once: taking TensorFlow down in an orderly way costs 0.7 s, for nothing.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot encode, such as the name of a class, is escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
         code = 0

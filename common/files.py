@@ -39,10 +39,9 @@ def write_atomically(path: pathlib.Path, write: Callable[[IO[bytes]], object]) -
 def synced(*paths: str | pathlib.Path) -> None:
     """Returns once files and folders are on the disk, so that a power cut does not take them."""
     for path in paths:
-        folder = os.path.isdir(path)
-        if folder and os.name == "nt":  # Windows opens no folder, and syncs only what is open for writing
-            continue
-        descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+        if os.name == "nt" and os.path.isdir(path):
+            continue  # Windows syncs no folders, and no file that is open for reading alone
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
@@ -50,18 +49,26 @@ def synced(*paths: str | pathlib.Path) -> None:
 
 
 def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
-    """Returns the folder that `flag` names, made if need be; raises InputError unless a file can be written to it."""
+    """Returns the folder that `flag` names; raises InputError unless it can be made and a file be written to it.
+
+    One that was not there is not there afterwards: a run that is refused later leaves nothing behind.
+    """
     folder = pathlib.Path(path).expanduser()
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _try_writing(folder)
     except OSError as error:
         raise InputError(f"--{flag}: {path} must be a folder that can be written ({reason(error)})") from None
+    finally:
+        for each in new:
+            with contextlib.suppress(OSError):  # it was not made, or somebody has put something there
+                each.rmdir()
     return folder
 
 
-def check_writable(flag: str, path: str | None) -> None:
-    """Raises InputError unless the file that `flag` names, if any, can be written, whatever stands there now."""
+def check_writable(flag: str, path: str | None, replace: bool) -> None:
+    """Raises InputError unless the file that `flag` names, if any, can be written; one that is there, by `replace`."""
     if path is None:
         return
     file = pathlib.Path(path).expanduser()
@@ -69,6 +76,8 @@ def check_writable(flag: str, path: str | None) -> None:
         if file.exists() and not file.is_file():
             raise OSError("it is there, and no regular file")
         _try_writing(file.resolve().parent)
+        if file.exists() and not replace:
+            raise InputError(f"--{flag}={path}: is there already; give --overwrite, or another file")
     except OSError as error:
         raise InputError(f"--{flag}={path}: must be a file in a folder that can be written ({reason(error)})") from None
 
@@ -83,6 +92,7 @@ def locked(path: pathlib.Path, wait: bool) -> filelock.BaseFileLock:
 
     Raises filelock.Timeout if another process has it and `wait` is false.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path)
     lock.acquire(timeout=-1 if wait else 0)
     return lock
@@ -95,6 +105,7 @@ def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
     What was there goes only when the new one is on the disk: after a power cut one of the two is there, or comes back
     with `tidy`.
     """
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix=f"{OURS}.{target.name}.new.", dir=target.parent) as place:
             new = pathlib.Path(place, "new")
@@ -117,9 +128,10 @@ def tidy(target: pathlib.Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def is_free(path: pathlib.Path) -> bool:
-    """Says whether nothing is at `path`, or a folder with nothing in it."""
-    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+def is_free(path: str | pathlib.Path | None) -> bool:
+    """Says whether nothing is at `path`, if there is one, or a folder with nothing in it."""
+    path = pathlib.Path(path).expanduser() if path else None
+    return not path or not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 
 def _replaced(target: pathlib.Path) -> pathlib.Path:

@@ -14,18 +14,19 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import InputError, RunError, reason
-from common.files import locked, synced, writable_folder
+from common.files import check_writable, locked, synced, writable_folder
 from outputs.observers import Observer
-from runtime import stopping
+from runtime import devices, stopping
 from runtime.state import State
 
-KEEP = 3
-FIGURES = ("step", "examples", "loss", "accuracies")  # of the state, kept beside its weights
+KEEP, FORMAT = 3, 2
+FIGURES = ("step", "examples", "loss", "evaluations", "log")  # of the state, kept beside its weights
 SAME = ("dataset", "batch_size", "lr", "seed", "shuffle", "loss_reduction")  # flags: another value is another run
 NAME, WHOLE = "step", (".index", ".data-00000-of-00001")
 PART = re.compile(NAME + r"-(\d+)(_temp.*|\.index.*|\.data.*|\.tmp.*)|checkpoint\.tmp.*")
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # what tf.train.Checkpoint appends to a name
 ROUNDING = ("mode", "device", "tf32", "strategy", "replicas")  # flags: another value may end with other last bits
+PLACE = ("numpy", "tensorflow", "threads", "cores")  # where it ran: so may these
 
 
 class Checkpoints(Observer):
@@ -33,22 +34,25 @@ class Checkpoints(Observer):
 
     def __init__(self, state: State):
         super().__init__(state)
-        self.folder = writable_folder("checkpoint_dir", state.config.checkpoint_dir)
+        self.folder = writable_folder("checkpoint_dir", state.config.checkpoint_dir or "")
+        self.kept = tf.Variable("", dtype=tf.string)
+        self.cost = {"written": 0, "seconds": 0.0}
+
+    def before_run(self) -> None:
+        """Takes the folder, and goes on from the newest checkpoint in it."""
         try:
             self.lock = locked(self.folder / ".lock", wait=False)
         except filelock.Timeout:
             raise InputError(f"--checkpoint_dir={self.folder}: another run is using it; take another folder") from None
         self._remove_parts()
-        self.kept = tf.Variable("", dtype=tf.string)
+        config, net = self.state.config, self.state.model
         try:
             self.saved_step = self._resume()
+            check_writable("record", config.record, config.overwrite or self.saved_step is not None)
         except InputError:
             self.lock.release()
             raise
-        weights = {"W_transposed": state.model.W_transposed, "b": state.model.b}
-        checkpoint = tf.train.Checkpoint(**weights, state=self.kept)
-        self.manager = tf.train.CheckpointManager(checkpoint, self.folder, KEEP, checkpoint_name=NAME)
-        self.cost = {"written": 0, "seconds": 0.0}
+        self.checkpoint = tf.train.Checkpoint(W_transposed=net.W_transposed, b=net.b, state=self.kept)
         self._save()  # a new run's first: it takes 40 ms more than the others, and a full disk is better found now
         self.cost["seconds_at_start"] = self.cost["seconds"]
 
@@ -68,28 +72,36 @@ class Checkpoints(Observer):
         if step == self.saved_step:
             return
         began = time.perf_counter()
-        figures = {name: getattr(self.state, name) for name in FIGURES}
-        self.kept.assign(json.dumps({"figures": figures, "run": self._run()}))
+        figures = {name: getattr(self.state, name) for name in FIGURES} | {"seconds": self.state.training_seconds()}
+        self.kept.assign(json.dumps({"format": FORMAT, "figures": figures, "run": self._run()}))
         try:
-            self.manager.save(checkpoint_number=step)
+            self.checkpoint.write(self._path(step))
             synced(*(f"{self._path(step)}{suffix}" for suffix in WHOLE), self.folder)  # TensorFlow does not wait
+            self._keep_newest(step)
         except (tf.errors.OpError, OSError) as error:
             self._remove_parts()
             raise RunError(
                 f"--checkpoint_dir={self.folder}: cannot write the checkpoint of step {step:,}: {reason(error)}. "
                 "The checkpoints before it are kept: make room and start again"
             ) from None
-        for old in self._steps()[:-KEEP]:  # those of earlier runs, which the manager does not know
-            for suffix in WHOLE:
-                (self.folder / f"{NAME}-{old}{suffix}").unlink(missing_ok=True)
         self.saved_step = step
         self.cost["seconds"] += time.perf_counter() - began
         self.cost["written"] += 1
 
+    def _keep_newest(self, step: int) -> None:
+        """Names the checkpoints up to `step` to TensorFlow, the newest KEEP, and removes those before them."""
+        steps = [each for each in self._steps() if each <= step]  # those behind it are damaged
+        paths = [str(self._path(each)) for each in steps[-KEEP:]]
+        tf.compat.v1.train.update_checkpoint_state(str(self.folder), paths[-1], paths)
+        for old in steps[:-KEEP]:
+            for suffix in WHOLE:
+                (self.folder / f"{NAME}-{old}{suffix}").unlink(missing_ok=True)
+
     def _run(self) -> dict[str, Any]:
-        """Returns what makes this run this run."""
+        """Returns what makes this run this run, and what may change its last bits."""
         flags = {name: getattr(self.state.config, name) for name in SAME + ROUNDING}
-        return flags | {"checksum": self.state.dataset.checksum, "order": self.state.order}
+        place = dict(zip(PLACE, (np.__version__, tf.__version__, devices.threads(), devices.cores()), strict=True))
+        return flags | place | {"checksum": self.state.dataset.checksum, "order": self.state.order}
 
     def _resume(self) -> int | None:
         """Puts the newest whole checkpoint into the state and returns its step; None without one."""
@@ -99,10 +111,15 @@ class Checkpoints(Observer):
             except (tf.errors.OpError, ValueError, LookupError) as error:
                 print(f"{self._path(step)} is damaged and passed over: {reason(error)}", file=sys.stderr)
                 continue
+            if (found := state.get("format", 1)) != FORMAT:
+                raise InputError(
+                    f"--checkpoint_dir={self.folder}: its checkpoints have format {found}, this version of the "
+                    f"program reads format {FORMAT}; go on with the version that wrote them, or give another folder"
+                )
             self._check(state["run"], state["figures"]["step"])
             self.state.model.W_transposed.assign(W_transposed)
             self.state.model.b.assign(b)
-            for name in FIGURES:
+            for name in (*FIGURES, "seconds"):
                 setattr(self.state, name, state["figures"][name])
             print(f"goes on from {self._path(step)}")
             return step
@@ -110,18 +127,16 @@ class Checkpoints(Observer):
 
     def _check(self, kept: Mapping[str, Any], step: int) -> None:
         """Raises InputError unless the checkpoint is of this run, and says what may change its last bits."""
-        for name, value in self._run().items():
-            if value == kept.get(name, value):
-                continue
-            if name in ROUNDING:
-                print(f"--{name}={value}, before --{name}={kept[name]}: the last bits may differ", file=sys.stderr)
+        other = {name: value for name, value in self._run().items() if value != kept[name]}
+        for name, value in other.items():
+            if name in ROUNDING + PLACE:
                 continue
             flag, was = f"--{name}={value}", f"--{name}={kept[name]}"
             if name == "checksum":
                 flag, was = "data", "other examples"
             if name == "order":
-                other = "memory" if value == "buffers" else "stream"
-                flag, was = f"--input={self.state.config.input}", f"another order of the examples, --input={other}"
+                source = "memory" if value == "buffers" else "stream"
+                flag, was = f"--input={self.state.config.input}", f"another order of the examples, --input={source}"
             raise InputError(
                 f"{flag}: the run kept in --checkpoint_dir={self.folder} has {was}; "
                 "go on with that, or give another folder"
@@ -131,6 +146,13 @@ class Checkpoints(Observer):
                 f"--checkpoint_dir={self.folder}: its run is at step {step:,}, this one ends at step "
                 f"{self.state.total_steps:,}; give more --epochs or --max_steps, or another folder"
             )
+        if other:
+            now, before = (
+                ", ".join(f"{'--' * (name in ROUNDING)}{name}={values[name]}" for name in other)
+                for values in (other, kept)
+            )
+            order = "the order of the examples and " if "numpy" in other else ""
+            print(f"{now}, before {before}: {order}the last bits may differ", file=sys.stderr)
 
     def _path(self, step: int) -> pathlib.Path:
         return self.folder / f"{NAME}-{step}"

@@ -1,6 +1,5 @@
 """--figures=DIR: four pictures of a run: how it learned, what it learned, where it errs, what it answers."""
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,15 +28,21 @@ class Figures(Observer):
 
     def __init__(self, state: State):
         super().__init__(state)
-        self.folder = writable_folder("figures", state.config.figures)
+        self.folder = writable_folder("figures", state.config.figures or "")
         with plots.look("--figures"):  # says now that matplotlib is missing
             import matplotlib.figure  # noqa: F401 - while the clock stands at data, not after the run
-        self.losses: dict[int, float] = {}
+        self.dots = Dots()
+        self.evaluations: list[list[float]] = []  # step, validation accuracy, mean loss since the one before
+        self.since = 0, 0.0  # steps since the newest evaluation, and the sum of their losses
 
     def after_block(self, losses: np.ndarray, evaluated: bool) -> None:
         state = self.state
         batch = state.examples_of_block / len(losses) if state.config.loss_reduction == "sum" else 1
-        self.losses |= dict(enumerate((losses / batch).tolist(), state.step - len(losses) + 1))
+        self.dots.add(state.step - len(losses) + 1, losses / batch)
+        self.since = self.since[0] + len(losses), self.since[1] + float(losses.sum()) / batch
+        if evaluated:
+            self.evaluations.append([state.step, state.evaluations[-1][2], self.since[1] / self.since[0]])
+            self.since = 0, 0.0
 
     def after_run(self, record: dict[str, Any]) -> None:
         state, dataset = self.state, self.state.dataset
@@ -48,19 +53,40 @@ class Figures(Observer):
                 "confusion": confusion(labels, probabilities.argmax(axis=1), dataset.class_names),
                 "predictions": predictions(probabilities, labels, dataset),
             }
-            if self.losses:  # none where a resumed run had no step left to take
-                figures["accuracy"] = accuracy(state.accuracies, self.losses, state.config.eval_first)
+            if self.evaluations:  # none where a resumed run had no step left to take
+                figures["accuracy"] = accuracy(self.evaluations, self.dots.points, state.config.eval_first)
             try:
+                self.folder.mkdir(parents=True, exist_ok=True)
                 for name, figure in figures.items():
                     plots.save(figure, self.folder / f"{name}.png")
             except OSError as error:
-                raise RunError(f"--figures={self.folder}: cannot write {name}.png: {reason(error)}") from None
+                raise RunError(f"--figures={self.folder}: cannot be written: {reason(error)}") from None
         print(f"figures: {', '.join(f'{name}.png' for name in figures)} in {self.folder}")
 
     def _probabilities(self, images: np.ndarray) -> np.ndarray:
         """Returns the probabilities [n, classes] of all images, which are read CHUNK at a time."""
         chunks = (np.asarray(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK))
         return np.concatenate([self.state.model(model.scale(chunk)) for chunk in chunks])
+
+
+class Dots:
+    """The losses of some steps, `most` at most: all of the first, later each second, then each fourth, and so on."""
+
+    def __init__(self, most: int = 10_000, first: int = 1_000):
+        self.most, self.first, self.stride = most, first, 1
+        self.points = np.empty((2, 0))  # steps, and the mean loss of an example in the batch of each
+
+    def add(self, step: int, losses: np.ndarray) -> None:
+        """Adds the losses of the steps from `step` on."""
+        new = np.stack([np.arange(step, step + len(losses)), losses])
+        self.points = np.hstack([self.points, self._thinned(new)])
+        while self.points.shape[1] > self.most:
+            self.stride *= 2
+            self.points = self._thinned(self.points)
+
+    def _thinned(self, points: np.ndarray) -> np.ndarray:
+        steps = points[0]
+        return points[:, (steps <= self.first) | (steps % self.stride == 0)]
 
 
 def new_figure(height: float) -> "Figure":
@@ -70,32 +96,29 @@ def new_figure(height: float) -> "Figure":
     return Figure(figsize=(plots.WIDTH, height))
 
 
-def accuracy(accuracies: list[list[float]], losses: dict[int, float], first: int) -> "Figure":
+def accuracy(evaluations: list[list[float]], dots: np.ndarray, first: int) -> "Figure":
     """Returns validation accuracy and loss over steps: log-scaled for the `first` steps, even after them.
 
     Args:
-      accuracies: [step, validation accuracy] of each evaluation.
-      losses: the mean loss of an example in the batch of each step.
+      evaluations: [step, validation accuracy, mean loss of an example since the one before] of each.
+      dots: [2, n], steps and the mean loss of an example in the batch of each.
       first: how many steps, from 1 on, have the left half of the picture to themselves.
     """
-    accuracies = [pair for pair in accuracies if pair[0] in losses]  # of a resumed run, what was seen since
     figure = new_figure(4.6)
     above, below = figure.subplots(2, 1, sharex=True)
-    steps, shares = zip(*accuracies, strict=True)
+    steps, shares, means = zip(*evaluations, strict=True)
     above.plot(steps, shares, color=plots.BLUE, marker="o", markersize=2.5)
     above.set_ylabel("validation accuracy")
     above.set_title(f"Validation accuracy: {shares[-1]:.4f} after {steps[-1]:,} steps")
-    below.plot(list(losses), list(losses.values()), ".", color=plots.GREY, markersize=1.5, alpha=0.5)
-    starts = [min(losses) - 1, *steps]
-    means = [np.mean([losses[step + 1] for step in range(*pair)]) for pair in itertools.pairwise(starts)]
+    below.plot(*dots, ".", color=plots.GREY, markersize=1.5, alpha=0.5)
     below.plot(steps, means, color=plots.VERMILION, marker="o", markersize=2)
     below.set_ylabel("loss of an example")
-    below.set_title("Cross-entropy: of each batch (dots), and its mean since the last evaluation (line)")
+    below.set_title("Cross-entropy: of single batches (dots), and its mean since the last evaluation (line)")
     below.set_xlabel(f"step (the first {first} on a logarithmic scale)" if first else "step")
     below.set_ylim(bottom=0)
     for axes in (above, below):
         axes.grid(True)
-        _log_then_even(axes, first, max(losses))
+        _log_then_even(axes, first, steps[-1])
     return figure
 
 

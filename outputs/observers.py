@@ -19,11 +19,14 @@ MODULES = {
 class Observer:
     """Watches a run. It is made before anything is compiled, so that what it refuses is refused early.
 
-    With several workers only the chief has observers.
+    Until `before_run` it leaves nothing on the disk. With several workers only the chief has observers.
     """
 
     def __init__(self, state: State):
         self.state = state
+
+    def before_run(self) -> None:
+        """Called once, when no observer has refused the run."""
 
     def after_block(self, losses: np.ndarray, evaluated: bool) -> None:
         """Called after each block and its evaluation, outside the training clock, with its losses [steps]."""
@@ -33,6 +36,9 @@ class Observer:
 
 
 def asked_for(state: State) -> list[Observer]:
-    """Returns the observers that the run's flags ask for."""
+    """Returns the observers that the run's flags ask for, ready for it."""
     asked = [place.split(":") for flag, place in MODULES.items() if getattr(state.config, flag)]
-    return [getattr(importlib.import_module(f"outputs.{module}"), name)(state) for module, name in asked]
+    watching = [getattr(importlib.import_module(f"outputs.{module}"), name)(state) for module, name in asked]
+    for observer in watching:
+        observer.before_run()
+    return watching

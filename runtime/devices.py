@@ -163,8 +163,6 @@ def cores() -> int:
 
 def environment(device: "tf.config.LogicalDevice", mode: str, tf32: bool) -> dict[str, Any]:
     """Returns what a reader of a record must know to compare its figures with others."""
-    import tensorflow as tf
-
     version = importlib.metadata.version
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -175,7 +173,7 @@ def environment(device: "tf.config.LogicalDevice", mode: str, tf32: bool) -> dic
         "device_name": describe(device),
         "cpu_model": cpu_model(),
         "cores": cores(),
-        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads() or _threads_asked() or cores(),
+        "intra_op_threads": threads(),
         "os": platform.platform(),
         "git_commit": _git_commit(),
         "xla": mode == "xla",
@@ -183,10 +181,13 @@ def environment(device: "tf.config.LogicalDevice", mode: str, tf32: bool) -> dic
     }
 
 
-def _threads_asked() -> int:
-    """Returns the user's own number of threads; 0 if there is none that TensorFlow takes."""
+def threads() -> int:
+    """Returns how many threads share an operation on the CPU: as was set here, or by the user, or one for each core."""
+    import tensorflow as tf
+
     asked = os.environ.get(THREADS, "")
-    return int(asked) if asked.isdigit() else 0
+    set_here = tf.config.threading.get_intra_op_parallelism_threads()
+    return set_here or (int(asked) if asked.isdigit() else 0) or cores()
 
 
 def _git_commit() -> str | None:

@@ -20,18 +20,22 @@ MOST_SCALED = 16 * 2**20  # bytes of uint8 images that are kept as floats, of fo
 class State:
     """A run: its flags, data, model and clock, and what changes from block to block.
 
-    step, examples: what was trained on so far; loss: the mean loss of an example in the newest block; accuracies: the
-    [step, validation accuracy] of each evaluation. A checkpoint that is gone on from sets them, and `resumed`.
+    step, examples: what was trained on so far; loss: the mean loss of an example in the newest block; evaluations: the
+    [step, seconds of training, validation accuracy, loss] of each; log: the name of the run's folder below --logdir.
+    A checkpoint that is gone on from sets these, and the `seconds` of training before this process.
     """
 
     config: flags.Config
     dataset: data.Dataset
     model: model.SoftmaxRegression
     ledger: Ledger
+    replicas: int = 1
     step: int = 0
     examples: int = 0
     loss: float = math.nan
-    accuracies: list[list[float]] = dataclasses.field(default_factory=list)
+    evaluations: list[list[float]] = dataclasses.field(default_factory=list)
+    log: str = ""
+    seconds: float = 0.0
     examples_of_block: int = 0
     resumed: tuple[int, int] = (0, 0)  # step and examples at the start of this process
     agreed: Callable[[int], int] = lambda count: count  # with several workers, the chief's count for that of each
@@ -60,7 +64,15 @@ class State:
 
     def reached_target(self) -> bool:
         """Says whether the newest validation accuracy is at least --target_accuracy."""
-        return bool(self.accuracies) and self.accuracies[-1][1] >= (self.config.target_accuracy or math.inf)
+        return bool(self.evaluations) and self.evaluations[-1][2] >= (self.config.target_accuracy or math.inf)
+
+    def training_seconds(self) -> float:
+        """Returns how long the run was trained for, in this process and those before."""
+        return self.seconds + self.ledger.parts["train"]
+
+    def evaluated(self, accuracy: float) -> None:
+        """Keeps the validation accuracy of this step."""
+        self.evaluations.append([self.step, self.training_seconds(), accuracy, self.loss])
 
     def count(self, block: data.Block, losses: np.ndarray, look: bool) -> None:
         """Counts the steps of `block`; raises RunError if a loss is not finite, or with `look` the weights overflow."""
