@@ -66,7 +66,7 @@ def show(results: Results, config: Config, console: Console) -> None:
 
 
 def measured(config: Config, console: Console) -> int:
-    """Measures, shows, writes; returns 130 after Ctrl-C, 1 if a contender failed or did other work, 3 if one is slower."""
+    """Measures, shows, writes; returns 130 after Ctrl-C, 1 if one failed or did other work, 3 if one is slower."""
     base = guard.load(config) if config.against else None
     config = guard.config_of(config, base) if base else config
     results = campaign.run(config, console, lambda so_far: keep(so_far, config), base)

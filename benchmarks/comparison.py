@@ -1,4 +1,4 @@
-"""Puts the runs in docs/comparison into the README's block `peers` and docs/comparison.md: python -m benchmarks.comparison"""
+"""Puts the runs in docs/comparison into the README and docs/comparison.md: python -m benchmarks.comparison"""
 
 import dataclasses
 import pathlib

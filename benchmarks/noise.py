@@ -1,4 +1,4 @@
-"""How often equal contenders are called different, and how often the guard is right, from measurements of one contender.
+"""How often equal contenders are called different and the guard is right, from measurements of one contender.
 
 python -m benchmarks.noise --write
 """
@@ -29,9 +29,7 @@ class Config:
     contender: str = flagging.flag("xla", flagging.TEXT, "Who is measured again and again.")
     measurements: int = flagging.flag(200, absl_flags.IntegerParser(lower_bound=60), "How often.")
     data_dir: str | None = flagging.flag(None, flagging.TEXT, "Prepared datasets; default: tfds's own.")
-    file: str | None = flagging.flag(
-        None, flagging.TEXT, "A result file of one contender to take instead of measuring."
-    )
+    file: str | None = flagging.flag(None, flagging.TEXT, "A result file of one contender, to take instead.")
     write: bool = flagging.flag(False, flagging.SWITCH, "Write the table into docs/comparison.md.")
 
 

@@ -36,7 +36,7 @@ def those_here(
 
 
 def taking_part(config: Config, left_out: list[str]) -> dict[str, Contender]:
-    """Returns the contenders that can take part, then the user's programs; raises InputError if a name is there twice."""
+    """Returns the contenders that can take part, then the user's programs; raises InputError if two have one name."""
     missing = {name: one.missing() for name, one in CONTENDERS.items()}
     found = {name: CONTENDERS[name] for name in those_here("contenders", config.contenders, missing, left_out)}
     for program in config.program or ():
@@ -71,8 +71,8 @@ def _absolute(path: str | None) -> str | None:
 def run(config: Config, console: Console, keep: Callable[[Results], None], base: Results | None = None) -> Results:
     """Measures all rounds and returns the results, calling `keep` with those so far after each round.
 
-    With `base` it measures what that did, on as many cores; raises InputError if the two cannot be compared. Ctrl-C ends
-    it with the rounds that are finished; raises RunError if there is none.
+    With `base` it measures what that did, on as many cores; raises InputError if the two cannot be compared. Ctrl-C
+    ends it with the rounds that are finished; raises RunError if there is none.
     """
     results = None
     with tempfile.TemporaryDirectory() as folder:
@@ -108,7 +108,7 @@ def _rounds(config: Config, folder: pathlib.Path, console: Console, base: Result
 
 
 def _limits(config: Config, folder: pathlib.Path, samples: list[Sample]) -> dict[str, float]:
-    """Returns the matmul rate of each device on as many cores as its samples had, where a table or chart speaks of it."""
+    """Returns the matmul rate of each device on as many cores as its samples had, where it is shown."""
     if len(config.batch_sizes) < 2 and "limit" not in config.columns:
         return {}
     places = dict.fromkeys((sample.device, sample.cores) for sample in samples)

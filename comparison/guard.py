@@ -35,9 +35,7 @@ def load(config: Config) -> Results:
     """Returns the result file of --against; raises InputError if nothing can be guarded by it."""
     base, flag = results.load(pathlib.Path(config.against)), f"--against={config.against}"
     if len(base.runs) > 1:
-        raise InputError(
-            f"{flag}: must be of one machine, has {len(base.runs)}: give one of the files it was merged of"
-        )
+        raise InputError(f"{flag}: must be of one machine, has {len(base.runs)}: give one of the files in it")
     default = flagging.parse(Config, [""], None)
     for name in TAKEN:
         if getattr(config, name) != getattr(default, name):

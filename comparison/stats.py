@@ -99,7 +99,7 @@ def p_slower(now: Sequence[float], before: Sequence[float]) -> float:
 
 
 def p_reached(samples: Sequence[float], target: float) -> float:
-    """Returns how often chance alone would put their mean as far above `target`: the sign-flip test, one-sided, exact."""
+    """Returns how often chance alone would put their mean as far above `target`: the exact sign-flip test."""
     over = np.subtract(samples, target)
     sums = np.array(list(itertools.product((-1, 1), repeat=len(over)))) @ over
     return float(np.mean(sums >= over.sum() - 1e-12))

@@ -143,7 +143,7 @@ def _against_itself(run: Run, batch_size: int) -> str:
 def notes(results: Results) -> list[str]:
     """Returns the sentences below the tables: noise floor, what was left out, a machine that was not quiet."""
     sentences = []
-    for index, run in enumerate(results.runs):
+    for run in results.runs:
         name = f"{run.name}: " if run.name else ""
         sentences += [f"{name}{_against_itself(run, job.batch_size)}" for job in results.jobs]
         if stats.ranks(run.rounds)[1] < stats.SURE:

@@ -35,7 +35,7 @@ class Job:
 
     @property
     def operations(self) -> int:
-        """The floating-point operations of a step's two matmuls, x @ W and its gradient, 2 for each weight and image."""
+        """Those of a step's two matmuls, x @ W and its gradient: 2 each for every weight and image."""
         return 4 * self.batch_size * self.num_features * self.num_classes
 
 

@@ -324,7 +324,7 @@ def test_a_file_that_is_not_a_result_is_refused(tmp_path, content, told):
 
 
 def measured_by(us: list[float], **more: object) -> Run:
-    """A run in which xla, the baseline, takes `us` and graph thirty times as long, unless more[contender] multiplies it."""
+    """A run in which xla, the baseline, takes `us` and graph thirty times as long, times more[contender]."""
     samples = [sample("xla", time, number, again=again) for number, time in enumerate(us, 1) for again in (False, True)]
     samples += [sample("graph", 30 * time * more.get("graph", 1), number) for number, time in enumerate(us, 1)]
     return run_of(samples, environment=ENVIRONMENT | more.get("environment", {}))
@@ -360,6 +360,6 @@ def test_guard_refuses_another_job_and_for_times_another_machine():
     with pytest.raises(InputError, match="another job: steps 2000 and 1000"):
         guard.check(base, Results([dataclasses.replace(JOB, steps=1000)], base.runs), config)
     other = Results([JOB], [measured_by(STEADY, environment={"tensorflow": "2.22.0"})])
-    with pytest.raises(InputError, match="tensorflow 2.21.0 there, 2.22.0 here.*--ratios"):
+    with pytest.raises(InputError, match=r"tensorflow 2.21.0 there, 2.22.0 here.*--ratios"):
         guard.check(base, other, config)
     assert "2.22.0 here" in guard.check(base, other, dataclasses.replace(config, ratios=True))[0]

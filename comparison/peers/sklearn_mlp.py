@@ -1,4 +1,4 @@
-"""scikit-learn: its MLPClassifier without a hidden layer is softmax regression, and its SGD without momentum is plain."""
+"""scikit-learn: MLPClassifier without a hidden layer is softmax regression, its SGD without momentum plain."""
 
 import numpy as np
 from sklearn.neural_network import MLPClassifier

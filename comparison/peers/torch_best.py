@@ -1,4 +1,4 @@
-"""PyTorch at its best: the gradient by hand, in place; compiled where a C++ compiler is found, a CUDA graph on a GPU."""
+"""PyTorch at its best: the gradient by hand, in place; compiled where there is a compiler, a CUDA graph on a GPU."""
 
 import shutil
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Take = Callable[[torch.Tensor, torch.Tensor], None]
 
 
 class TorchBest(Peer):
-    """Gathers a block of batches on the device, then takes its steps, UNROLLED of them in a call where that is ready."""
+    """Gathers a block of batches on the device, then takes its steps, UNROLLED of them in a call where it can."""
 
     def __init__(self, work: Work, device: str):
         super().__init__(work, device)

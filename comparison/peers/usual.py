@@ -1,4 +1,4 @@
-"""The TensorFlow 2 loop of the tutorials: a tf.data pipeline, a tf.function for each batch, a Keras model and optimizer."""
+"""The TensorFlow 2 loop of the tutorials: a tf.data pipeline, a tf.function for each batch, Keras for the rest."""
 
 import keras
 import numpy as np
