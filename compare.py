@@ -16,7 +16,7 @@ from rich.console import Console
 from common import flagging
 from common.errors import InputError, exit_with_one_line
 from common.files import write_atomically
-from comparison import campaign, charts, guard, tables
+from comparison import campaign, charts, division, guard, tables
 from comparison.options import Config, joined_merge
 from comparison.results import Results, merge, save
 
@@ -89,6 +89,8 @@ def main() -> int:
     config = flagging.parse(Config, joined_merge(sys.argv), __doc__)
     check_output(config)
     console = Console(width=None if sys.stdout.isatty() else 160)
+    if config.target_accuracy:
+        return division.run(config, console)
     if not config.merge:
         return measured(config, console)
     results = merge([pathlib.Path(file) for file in config.merge])

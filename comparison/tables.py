@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from comparison import stats, summary, sweep
@@ -117,14 +118,20 @@ def tables_of(results: Results, chosen: Sequence[str]) -> list[tuple[str, list[s
 def show(results: Results, console: Console, chosen: Sequence[str]) -> None:
     """Prints the tables and the sentences."""
     for title, header, body in tables_of(results, chosen):
-        shown = Table(box=None, header_style="bold", pad_edge=False)
-        for column, name in enumerate(header):
-            shown.add_column(name, justify="right" if column and name else "left")
-        for line in body:
-            shown.add_row(*line, style="bold green" if any(cell.startswith("baseline") for cell in line) else None)
-        console.print(f"[bold]{title}[/bold]", shown, "", sep="\n", highlight=False)
+        show_table(console, title, header, body)
     for line in sentences(results):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def show_table(console: Console, title: str, header: Sequence[str], body: list[list[str]]) -> None:
+    """Prints a table, the baseline's row in bold."""
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for column, name in enumerate(header):
+        shown.add_column(escape(name), justify="right" if column and name else "left")
+    for line in body:
+        is_baseline = any(cell.startswith("baseline") for cell in line)
+        shown.add_row(*map(escape, line), style="bold green" if is_baseline else None)
+    console.print(f"[bold]{title}[/bold]", shown, "", sep="\n", highlight=False)
 
 
 def sentences(results: Results) -> list[str]:
