@@ -34,11 +34,8 @@ class Entry:
 
     def cells(self, target: float) -> list[str]:
         """Returns the text of a row, one for each of HEADER; only who surely reaches the target has a time."""
-        p, mean, sd = (
-            stats.p_reached(self.accuracies, target),
-            np.mean(self.accuracies),
-            np.std(self.accuracies, ddof=1),
-        )
+        p = stats.p_reached(self.accuracies, target)
+        mean, sd = statistics.mean(self.accuracies), statistics.stdev(self.accuracies)
         times = [tables.number(statistics.median(seconds)) for seconds in (self.training, self.process)]
         reached = ["", "", "does not surely reach it"] if p >= SURE else [*times, ""]
         return [self.name, f"{mean:.4f} ± {sd:.4f}", f"{p:.4f}", *reached]

@@ -22,12 +22,12 @@ class JaxScan(Peer):
         self.place, self.by_class = jax.devices(device)[0], by_class
         features, classes = work.num_features, work.num_classes
         self.shapes = (classes, features) if by_class else (features, classes), (classes,)
+        self.reset()
         self.examples = jax.device_put((work.images, work.labels), self.place)
         self.test = jax.device_put((work.test_images, work.test_labels), self.place)
         self.take_steps = jax.jit(functools.partial(take_steps, by_class=by_class), donate_argnums=0)
 
     def compile(self) -> None:
-        self.reset()
         for rows in {rows.shape: rows for rows in self.work.blocks()}.values():
             self.parameters = self.take_steps(self.parameters, self.examples, rows, self.work.lr)
         self.num_correct()
