@@ -48,3 +48,4 @@ class Config:
     logdir: str | None = flag(None, TEXT, "Write TensorBoard logs to this folder.")
     record: str | None = flag(None, TEXT, "Write the run to this file as one JSON object.")
     figures: str | None = flag(None, TEXT, "Draw what was learned, as four pictures in this folder.")
+    profile: str | None = flag(None, TEXT, "Write a TensorFlow profiler trace of one warm block to this folder.")
