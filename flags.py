@@ -49,3 +49,4 @@ class Config:
     logdir: str | None = flag(None, TEXT, "Write TensorBoard logs to a folder of the run's own in this one.")
     record: str | None = flag(None, TEXT, "Write the run to this new file as one JSON object; see --overwrite.")
     figures: str | None = flag(None, TEXT, "Draw what was learned, as four pictures in this folder.")
+    profile: str | None = flag(None, TEXT, "Write a TensorFlow profiler trace of one warm block to this folder.")

@@ -1,11 +1,14 @@
 """Whether the machine was left alone: what others took from it, and whether it kept its pace, during a measurement."""
 
+import contextlib
 import dataclasses
 import hashlib
 import pathlib
 import shutil
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
@@ -72,6 +75,38 @@ def _throttled_seconds() -> float:
                 if key in ("throttled_usec", "throttled_time"):
                     return int(value) / (1e6 if key == "throttled_usec" else 1e9)
     return 0.0
+
+
+def peak_mib() -> float:
+    """Returns the peak of this process's resident memory in MiB.
+
+    Where Linux tells that of this program alone: what `getrusage` says begins with the peak of who started it.
+    """
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+@contextlib.contextmanager
+def held(cores: int | None) -> Iterator[None]:
+    """Lets processes that are started inside run on the first so many of this one's cores; None: on all of them."""
+    if cores is None:
+        yield
+        return
+    process = psutil.Process()
+    before = process.cpu_affinity()
+    process.cpu_affinity(before[:cores])
+    try:
+        yield
+    finally:
+        process.cpu_affinity(before)
+
+
+def can_hold() -> bool:
+    """Says whether this system lets a process be held to cores; macOS does not."""
+    return hasattr(psutil.Process, "cpu_affinity")
 
 
 def clocks() -> dict[str, float]:

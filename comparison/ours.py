@@ -36,8 +36,13 @@ class Ours(Peer):
     def compile(self) -> None:
         with tf.device(self.place):
             self.take, blocks = train.compiled(self.state, strategies.OneDevice())
-        # The evaluation after the last step is left to num_correct: it has a time of its own.
-        self.blocks = (block._replace(evaluate=False) for block in blocks)
+            # The evaluation after the last step is left to num_correct: it has a time of its own.
+            self.blocks = [block._replace(evaluate=False) for block in blocks]
+
+    def reset(self) -> None:
+        self.state.step = 0
+        for variable in self.state.model.variables:
+            variable.assign(tf.zeros_like(variable))
 
     def train(self) -> None:
         with tf.device(self.place):

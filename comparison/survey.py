@@ -1,8 +1,10 @@
 """What is asked once, in a process that ends before the first measurement: python -m comparison.survey REQUEST.
 
-It leaves the examples and the order of their epochs in FOLDER/data.npz, and what the machine is in FOLDER/survey.json.
+It leaves the examples and the order of their epochs in FOLDER/work, the weights after each job in FOLDER, and what the
+machine and the jobs are in FOLDER/survey.json.
 """
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -15,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from common.errors import InputError, exit_with_one_line
-from comparison import machine
+from comparison import machine, measure, work
 from runtime import devices
 
-PACKAGES = ("numpy", "keras", "torch", "jax", "jaxlib")
+PACKAGES = ("numpy", "keras", "scikit-learn", "torch", "jax", "jaxlib")
 TENSORFLOW = ("TF_XLA_", "TF_ENABLE_", "TF_NUM_", "TF_GPU_", "TF_FORCE_", "TF_CUDNN_", "TF_DETERMINISTIC_")
 VARIABLES = (*TENSORFLOW, "XLA_", "JAX_", "KERAS_BACKEND", "OMP_", "OPENBLAS_", "MKL_", "CUDA_VISIBLE_", "NVIDIA_TF32_")
 
@@ -44,8 +46,8 @@ def environment(device_names: list[str]) -> tuple[dict[str, str], dict[str, Any]
     return {name: devices.describe(device) for name, device in chosen.items()}, common
 
 
-def save_examples(request: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
-    """Leaves examples and order in data.npz; returns what a Job says of them.
+def save_examples(request: dict[str, Any], folder: pathlib.Path) -> list[work.Job]:
+    """Leaves the examples, their order and the weights that each job must end with; returns the jobs.
 
     Raises InputError if the dataset cannot be had or a batch is larger than its training split.
     """
@@ -53,22 +55,29 @@ def save_examples(request: dict[str, Any], folder: pathlib.Path) -> dict[str, An
 
     dataset = data.load(request["dataset"], request["data_dir"], request["manual_dir"])
     num_examples, epochs = len(dataset.train), 1
-    for batch_size, steps in request["sizes"]:
-        if batch_size > num_examples:
+    for job in request["jobs"]:
+        if job["batch_size"] > num_examples:
             raise InputError(
-                f"--batch_sizes={batch_size}: must be at most the {num_examples} training images of {dataset.name}"
+                f"--batch_sizes={job['batch_size']}: must be at most the {num_examples} training images of "
+                f"{dataset.name}"
             )
-        epochs = max(epochs, -(-steps // -(-num_examples // batch_size)))
-    arrays = {
-        "images": dataset.train.images,
-        "labels": dataset.train.labels,
-        "test_images": dataset.test.images,
-        "test_labels": dataset.test.labels,
-    }
-    order = np.stack([data.epoch_order(num_examples, request["seed"], epoch) for epoch in range(epochs)])
-    np.savez(folder / "data.npz", **arrays, order=order)
-    digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays.values())).hexdigest()
-    return {"data_sha256": digest, "num_features": dataset.num_features, "num_classes": len(dataset.class_names)}
+        epochs = max(epochs, -(-job["steps"] // -(-num_examples // job["batch_size"])))
+    order = [data.epoch_order(num_examples, request["seed"], epoch) for epoch in range(epochs)]
+    train, test = dataset.train, dataset.test
+    arrays = dict(
+        zip(work.ARRAYS, (train.images, train.labels, test.images, test.labels, np.stack(order)), strict=True)
+    )
+    (folder / measure.WORK).mkdir()
+    for name, array in arrays.items():
+        np.save(folder / measure.WORK / f"{name}.npy", array)
+    digest = hashlib.sha256(b"".join(arrays[name].tobytes() for name in work.ARRAYS[:-1])).hexdigest()
+    known = {"data_sha256": digest, "num_examples": num_examples, "num_classes": len(dataset.class_names)}
+    known |= {"dataset": request["dataset"], "num_features": dataset.num_features, "seed": request["seed"]}
+    jobs = [work.Job(**known, **job) for job in request["jobs"]]
+    for job in jobs:
+        W, b = work.reference(work.load(folder / measure.WORK, job))
+        np.savez(folder / f"expected-{job.batch_size}.npz", W=W, b=b)
+    return jobs
 
 
 def main() -> None:
@@ -78,7 +87,8 @@ def main() -> None:
     folder = pathlib.Path(request["folder"])
     with devices.quiet():
         names, common = environment(request["devices"])
-    found = {"devices": names, "environment": common, "data": save_examples(request, folder)}
+    jobs = [dataclasses.asdict(job) for job in save_examples(request, folder)]
+    found = {"devices": names, "environment": common, "jobs": jobs}
     (folder / "survey.json").write_text(json.dumps(found))
 
 

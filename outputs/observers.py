@@ -12,6 +12,7 @@ MODULES = {
     "checkpoint_dir": "checkpoints:Checkpoints",
     "export_dir": "export:Export",
     "logdir": "logs:Logs",
+    "profile": "profile:Profile",
     "figures": "figures:Figures",
 }
 

@@ -1,8 +1,8 @@
-"""The same training written in other frameworks, one short file each, and the interface they share.
+"""The same training written in other ways, one short file each, and the interface they share.
 
 In the timed region of each: the rows of the batches are gathered from uint8 images and converted to float32, every
 step is taken, and the device has finished. Outside: imports, moving the data set to the device, compilation, warm-up
-and evaluation.
+and evaluation. A program in another language takes part by its own door: docs/comparison.md.
 """
 
 import abc
@@ -13,19 +13,23 @@ from comparison.work import Work
 
 
 class Peer(abc.ABC):
-    """One framework's way to do a `Work`. Each method is called once, in the order they stand here, and timed apart."""
+    """One way to do a `Work`. The methods are called in the order they stand here, `reset` and `train` repeatedly."""
 
     def __init__(self, work: Work, device: str):
-        """Puts the data and W = b = 0 on the device, "cpu" or "gpu"."""
+        """Puts the data and the parameters on the device, "cpu" or "gpu"."""
         self.work, self.device = work, device
 
     @abc.abstractmethod
     def compile(self) -> None:
-        """Compiles and warms up all that `train` and `num_correct` call; W and b are 0 afterwards."""
+        """Compiles and warms up all that `train` and `num_correct` call, by steps on the model if need be."""
+
+    @abc.abstractmethod
+    def reset(self) -> None:
+        """Makes W = b = 0 again."""
 
     @abc.abstractmethod
     def train(self) -> None:
-        """Takes the steps. This is the time that counts."""
+        """Takes the steps of the work. This is the time that counts."""
 
     @abc.abstractmethod
     def num_correct(self) -> int:

@@ -26,7 +26,7 @@ class ArticleTF1(Peer):
         hits = tf.equal(tf.argmax(y, 1), tf.argmax(self.y_, 1))
         self.hits = tf.reduce_sum(tf.cast(hits, tf.int32))
         self.one_hot = np.eye(classes, dtype=np.float32)
-        self.session = tf1.Session()
+        self.session, self.zeros = tf1.Session(), tf1.global_variables_initializer()
 
     def take_steps(self, rows: np.ndarray) -> None:
         """Takes a step on each batch of `rows` [steps, batch]."""
@@ -35,10 +35,12 @@ class ArticleTF1(Peer):
             self.session.run(self.train_step, feed_dict={self.x: x, self.y_: y})
 
     def compile(self) -> None:
-        self.session.run(tf1.global_variables_initializer())
+        self.reset()
         self.take_steps(next(self.work.blocks()))
         self.num_correct()
-        self.session.run(tf1.global_variables_initializer())
+
+    def reset(self) -> None:
+        self.session.run(self.zeros)
 
     def train(self) -> None:
         for rows in self.work.blocks():

@@ -21,16 +21,19 @@ class JaxScan(Peer):
         jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
         self.place, self.by_class = jax.devices(device)[0], by_class
         features, classes = work.num_features, work.num_classes
-        W = np.zeros((classes, features) if by_class else (features, classes), np.float32)
-        self.parameters = jax.device_put((W, np.zeros(classes, np.float32)), self.place)
+        self.shapes = (classes, features) if by_class else (features, classes), (classes,)
+        self.reset()
         self.examples = jax.device_put((work.images, work.labels), self.place)
         self.test = jax.device_put((work.test_images, work.test_labels), self.place)
         self.take_steps = jax.jit(functools.partial(take_steps, by_class=by_class), donate_argnums=0)
 
     def compile(self) -> None:
         for rows in {rows.shape: rows for rows in self.work.blocks()}.values():
-            self.parameters = self.take_steps(self.parameters, self.examples, rows, 0.0)
+            self.parameters = self.take_steps(self.parameters, self.examples, rows, self.work.lr)
         self.num_correct()
+
+    def reset(self) -> None:
+        self.parameters = jax.device_put(tuple(np.zeros(shape, np.float32) for shape in self.shapes), self.place)
 
     def train(self) -> None:
         for rows in self.work.blocks():

@@ -12,8 +12,8 @@ from runtime import devices
 class KerasFit(Peer):
     """Gathers and converts an epoch at once and gives it to `fit`, unshuffled: its rows stand in their order.
 
-    best: 500 steps in a call of the compiled function, fed by a tf.data pipeline: 140 us a step instead of 1100. Longer
-    calls gave nothing, arrays instead of the pipeline 165 us, `jit_compile=True` 190 us.
+    best: 500 steps in a call of the compiled function, fed by a tf.data pipeline. Longer calls gave nothing; arrays
+    instead of the pipeline and `jit_compile=True` were slower.
     """
 
     def __init__(self, work: Work, device: str, best: bool = False):
@@ -37,10 +37,11 @@ class KerasFit(Peer):
             self.model.fit(images, labels, batch_size=self.work.batch_size, shuffle=False, verbose=0)
 
     def compile(self) -> None:
-        self.model.optimizer.learning_rate = 0.0
         self.fit(next(self.work.blocks()).reshape(-1))
         self.num_correct()
-        self.model.optimizer.learning_rate = self.work.lr
+
+    def reset(self) -> None:
+        self.model.set_weights([np.zeros_like(array) for array in self.model.get_weights()])
 
     def train(self) -> None:
         for rows in self.work.epochs():

@@ -14,12 +14,10 @@ class NumpySGD(Peer):
 
     def __init__(self, work: Work, device: str, by_class: bool = False):
         super().__init__(work, device)
-        order = "F" if by_class else "C"  # in memory; W [features, classes] is the same matrix in both
-        self.W = np.zeros((work.num_features, work.num_classes), np.float32, order)
-        self.b = np.zeros(work.num_classes, np.float32)
+        self.order = "F" if by_class else "C"  # in memory; W [features, classes] is the same matrix in both
         self.one_hot = np.eye(work.num_classes, dtype=np.float32)
 
-    def take_steps(self, rows: np.ndarray, lr: float) -> None:
+    def take_steps(self, rows: np.ndarray) -> None:
         """Takes a step on each batch of `rows` [steps, batch]."""
         images, labels = scaled(self.work.images[rows]), self.one_hot[self.work.labels[rows]]
         by_class = self.W.flags.f_contiguous
@@ -28,18 +26,23 @@ class NumpySGD(Peer):
             delta = np.exp(logits - logits.max(axis=1, keepdims=True))
             delta /= delta.sum(axis=1, keepdims=True)
             delta -= y
-            delta *= np.float32(lr)
+            delta *= np.float32(self.work.lr)
             self.W -= (delta.T @ x).T if by_class else x.T @ delta
             self.b -= delta.sum(axis=0)
 
     def compile(self) -> None:
-        self.take_steps(next(self.work.blocks()), lr=0.0)
+        self.reset()
+        self.take_steps(next(self.work.blocks()))
         self.num_correct()
+
+    def reset(self) -> None:
+        self.W = np.zeros((self.work.num_features, self.work.num_classes), np.float32, self.order)
+        self.b = np.zeros(self.work.num_classes, np.float32)
 
     def train(self) -> None:
         # Converted, 500 images still fit in a core's cache.
         for rows in self.work.blocks(most_steps=max(1, 500 // self.work.batch_size)):
-            self.take_steps(rows, self.work.lr)
+            self.take_steps(rows)
 
     def num_correct(self) -> int:
         logits = scaled(self.work.test_images) @ self.W + self.b

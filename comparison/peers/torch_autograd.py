@@ -17,8 +17,6 @@ class TorchAutograd(Peer):
             raise RunError("PyTorch sees no GPU")
         self.place = torch.device("cuda" if device == "gpu" else "cpu")
         self.model = torch.nn.Linear(work.num_features, work.num_classes, device=self.place)
-        for parameter in self.model.parameters():
-            torch.nn.init.zeros_(parameter)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=work.lr)
         self.images, self.test_images = self.moved(work.images), self.moved(work.test_images)
         self.labels, self.test_labels = self.moved(work.labels).long(), self.moved(work.test_labels)
@@ -34,11 +32,12 @@ class TorchAutograd(Peer):
             self.optimizer.step()
 
     def compile(self) -> None:
-        group = self.optimizer.param_groups[0]
-        group["lr"] = 0.0
         self.take_steps(self.moved(next(self.work.blocks())))
         self.num_correct()
-        group["lr"] = self.work.lr
+
+    def reset(self) -> None:
+        for parameter in self.model.parameters():
+            torch.nn.init.zeros_(parameter)
 
     def train(self) -> None:
         for rows in self.work.blocks():
