@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+import data
 import flags
 import model
 import predict
@@ -30,12 +31,15 @@ def section(page: str, heading: str) -> str:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_code_blocks_print_what_stands_below_them(
-    page: str, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    page: str,
+    tiny_dataset: data.Dataset,
+    tiny_data_dir: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TFDS_DATA_DIR", str(tiny_data_dir))  # where a page's code finds mnist
     (tmp_path / "run").mkdir()
-    digits = [str(digit) for digit in range(10)]
-    export.write(model.SoftmaxRegression(784, 10), digits, 784, tmp_path / "run" / "model")  # a page's commands made it
+    export.write(model.SoftmaxRegression(784, 10), tiny_dataset, tmp_path / "run" / "model")  # a page's commands made it
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", (PROJECT / page).read_text(), re.S)
     assert len(blocks) >= 3
