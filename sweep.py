@@ -44,16 +44,15 @@ def run(configs: Sequence[flags.Config], own: options.Own) -> None:
     missing = [config for config in configs if key(config) not in kept.rows]
     try:
         with stopping.at_block_ends():
-            for row in shown(runs.finished(missing, own.jobs, first, engine, device), len(configs), len(missing)):
+            for row in shown(runs.finished(missing, own.jobs, first, engine, device.name), len(configs), len(missing)):
                 kept.add(row)
             if stopping.asked():
+                left = sum(key(config) not in kept.rows for config in configs)
                 how = "the same command goes on" if own.output else "kept only with --output"
-                raise stopping.stopped(
-                    f"after {sum(key(config) in kept.rows for config in configs):,} of {len(configs):,} runs: {how}"
-                )
+                raise stopping.stopped(f"with {left:,} of {len(configs):,} runs left: {how}")
     finally:
-        groups = report.grouped(kept.rows[key(config)] for config in configs if key(config) in kept.rows)
-        report.show(groups, environment, own)
+        rows = [kept.rows[key(config)] for config in configs if key(config) in kept.rows]
+        report.show(rows, environment, own.figures)
 
 
 def shown(rows: Iterable[Row], total: int, missing: int) -> Iterator[Row]:

@@ -41,7 +41,7 @@ class List(absl_flags.ArgumentParser):
         try:
             if not all(0 < len(span) <= self.MOST for span in spans):
                 raise ValueError
-            values = tuple(self.item.parse(item) for span in spans for item in span if item != "")
+            values = tuple(self.item.parse(str(item)) for span in spans for item in span if item != "")
         except ValueError:
             values = ()
         if not values or len(set(values)) < sum(map(len, spans)):

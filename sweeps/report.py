@@ -1,18 +1,26 @@
 """The table of a sweep: the seeds of a combination in a row, the best by validation accuracy; and its pictures."""
 
+import itertools
 import math
 import pathlib
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from common import plots
+from common.errors import RunError, reason
 from sweeps.kept import Row, key
-from sweeps.options import Own
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = (plots.BLUE, plots.VERMILION, plots.GREEN, plots.ORANGE, plots.PINK, plots.SKY, plots.GREY, plots.INK)
 HEAD = ("batch", "loss", "epochs", "lr", "seeds", "validation", "test", "s", "µs/step", "beside the best")
 DOUBT = 0.05  # a difference tells if chance brings one as clear more rarely
 
@@ -55,9 +63,9 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.4f}{sd}"
 
 
-def best(found: Validation) -> tuple | None:
-    """Returns the combination with the highest mean; None where there is none."""
-    return max(found, key=lambda each: statistics.fmean(found[each].values()), default=None)
+def best(found: Validation) -> tuple:
+    """Returns the combination with the highest mean; an empty one where there is none."""
+    return max(found, key=lambda each: statistics.fmean(found[each].values()), default=())
 
 
 def table(groups: Groups) -> Table:
@@ -77,16 +85,64 @@ def table(groups: Groups) -> Table:
     return drawn
 
 
-def show(groups: Groups, environment: Row, own: Own) -> None:
-    """Prints the table of what is finished, if anything is, and draws the pictures that are asked for."""
-    if not groups:
+def show(rows: Iterable[Row], environment: Row, figures: str | None) -> None:
+    """Prints the table of what is finished, if anything is, and draws what is to be drawn; raises RunError."""
+    if not (groups := grouped(rows)):
         return
     Console(width=None if sys.stdout.isatty() else 160).print(table(groups))
     print("Accuracy: mean ± sd (least-most) of the seeds. The best: by validation; p: exact sign test over the seeds.")
-    print(
-        f"Seconds and µs: training alone, while runs shared {environment['cores']} cores, {environment['cpu_model']}."
-    )
-    if own.figures and validation(groups):
-        from sweeps import pictures
+    print(f"Training alone, while runs shared the {environment['cores']} cores of a {environment['cpu_model']}.")
+    if figures and (winner := best(validation(groups))):
+        with plots.look("--figures"):
+            drawn = {"learning_rate.png": over_learning_rate(groups), "steps.png": over_steps(groups, winner)}
+            try:
+                for name, figure in drawn.items():
+                    plots.save(figure, pathlib.Path(figures).expanduser() / name)
+            except OSError as error:
+                raise RunError(f"--figures={figures}: cannot write {name}: {reason(error)}") from None
+        print(f"figures: {', '.join(drawn)} in {figures}")
 
-        pictures.draw(groups, pathlib.Path(own.figures).expanduser())
+
+def over_learning_rate(groups: Groups) -> "Figure":
+    """Returns the mean of all seeds over lr, in a band from the least to the most, a line for all else that differs."""
+    figure, axes = _new("learning rate", "Mean of all seeds, in a band from the least to the most")
+    lines: dict[tuple, dict[float, list[float]]] = {}
+    for values, of_seeds in validation(groups).items():
+        lines.setdefault(values[:-1], {})[values[-1]] = [*of_seeds.values()]
+    for colour, (others, line) in zip(itertools.cycle(COLOURS), lines.items(), strict=False):
+        lrs, accuracies = [*line], [*line.values()]
+        axes.plot(lrs, [*map(statistics.fmean, accuracies)], color=colour, marker="o", label=_named(*others))
+        axes.fill_between(lrs, [*map(min, accuracies)], [*map(max, accuracies)], color=colour, alpha=0.2, linewidth=0)
+    all_lrs = sorted({lr for line in lines.values() for lr in line})
+    axes.set_xticks(all_lrs, [f"{lr:g}" for lr in all_lrs])
+    axes.minorticks_off()
+    axes.legend()
+    return figure
+
+
+def over_steps(groups: Groups, winner: tuple) -> "Figure":
+    """Returns the course of every seed, a thin line each, for the best combination and those with another lr."""
+    figure, axes = _new("step", f"A line for each seed: {_named(*winner)}")
+    beside = [values for values in validation(groups) if values[:-1] == winner[:-1]]
+    for colour, values in zip(itertools.cycle(COLOURS), beside, strict=False):
+        axes.plot([], [], color=colour, label=f"lr {values[-1]:g}")
+        for run in groups[values]:
+            steps, accuracies = zip(*run["validation_accuracy"], strict=True)
+            axes.plot(steps, accuracies, color=colour, linewidth=0.5, marker="." if len(steps) == 1 else "")
+    axes.legend()
+    return figure
+
+
+def _named(batch_size: int, loss: str, epochs: int, *_: float) -> str:
+    """Returns what a combination is called, but for its lr."""
+    return f"batch {batch_size:,}, {loss} loss, {epochs:,} epoch{'s' * (epochs > 1)}"
+
+
+def _new(x: str, title: str) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(plots.WIDTH, 4.2))
+    axes = figure.subplots()
+    axes.set(xscale="log", xlabel=x, ylabel="validation accuracy", title=title)
+    axes.grid(True)
+    return figure, axes

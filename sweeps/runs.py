@@ -1,7 +1,8 @@
 """The runs of a sweep: side by side where a core each serves them best, else one after the other."""
 
+import concurrent.futures
 import copy
-import queue
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -30,7 +31,8 @@ class Runner(strategies.OneDevice):
     """Trains one run after the other on the same weights, with programs that are compiled once; for one thread."""
 
     def __init__(self, first: State, engine: strategies.OneDevice):
-        self.first, self.engine, self.takers = first, engine, {}
+        self.first, self.engine = first, engine
+        self.takers: dict[tuple[int, str], modes.Take] = {}
         self.net = train.start(first.config, first.dataset, first.ledger, engine).model
 
     def taker(self, net: model.SoftmaxRegression, config: flags.Config) -> modes.Take:
@@ -54,40 +56,30 @@ class Runner(strategies.OneDevice):
 
 
 def finished(
-    configs: Sequence[flags.Config],
-    jobs: int,
-    first: State,
-    engine: strategies.OneDevice,
-    device: tf.config.LogicalDevice,
+    configs: Sequence[flags.Config], jobs: int, first: State, engine: strategies.OneDevice, device_name: str
 ) -> Iterator[Row]:
     """Yields the row of each run as it ends, until a signal: `jobs` at a time, alone what takes all cores or a GPU."""
     tf.get_logger().setLevel("ERROR")  # that each thread traces the evaluation of its own weights is meant
-    groups: dict[int, list[flags.Config]] = {}
-    for config in sorted(configs, key=lambda config: (config.batch_size, config.loss_reduction, -config.epochs)):
-        alone = device.device_type == "GPU" or config.strategy != "none" or config.batch_size >= modes.SHARED_BATCH
-        groups.setdefault(1 if alone else jobs or devices.cores(), []).append(config)
-    for count, group in groups.items():
-        todo: queue.SimpleQueue[flags.Config] = queue.SimpleQueue()
-        done: queue.SimpleQueue[Row | BaseException] = queue.SimpleQueue()
-        for config in group:
-            todo.put(config)
+    of_thread = threading.local()
 
-        def work(todo: queue.SimpleQueue = todo, done: queue.SimpleQueue = done) -> None:
-            try:
-                with tf.device(device.name):
-                    runner = Runner(first, engine)
-                    while True:
-                        done.put(runner.run(todo.get_nowait()))
-            except queue.Empty:
-                return
-            except BaseException as error:
-                done.put(error)
+    def run(config: flags.Config) -> Row:
+        with tf.device(device_name):
+            of_thread.runner = getattr(of_thread, "runner", None) or Runner(first, engine)
+            return of_thread.runner.run(config)
 
-        for _ in range(min(count, len(group))):
-            threading.Thread(target=work, daemon=True).start()
-        for _ in group:
-            if isinstance(row := done.get(), Stopped):
-                return
-            if isinstance(row, BaseException):
-                raise row
-            yield row
+    def alone(config: flags.Config) -> bool:
+        return "GPU" in device_name or config.strategy != "none" or config.batch_size >= modes.SHARED_BATCH
+
+    in_order = sorted(configs, key=lambda config: (config.batch_size, config.loss_reduction, -config.epochs))
+    for count, group in (
+        (jobs or devices.cores(), itertools.filterfalse(alone, in_order)),
+        (1, filter(alone, in_order)),
+    ):
+        pool = concurrent.futures.ThreadPoolExecutor(count)
+        try:
+            for future in concurrent.futures.as_completed([pool.submit(run, config) for config in group]):
+                yield future.result()
+        except Stopped:
+            return
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

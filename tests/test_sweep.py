@@ -17,7 +17,7 @@ import pytest
 import sweep
 from common import flagging
 from common.errors import InputError, RunError
-from sweeps import kept, options, pictures, report
+from sweeps import kept, options, report
 from tests.conftest import PROJECT
 
 Sweep = Callable[..., list[kept.Row]]
@@ -190,7 +190,7 @@ def test_a_signal_shows_and_keeps_what_is_finished(tiny_data_dir, tmp_path):
     assert any(line.startswith("1/2 runs, best so far") for line in process.stdout), process.stderr.read()
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "stopped by SIGINT after 1 of 2 runs: the same command goes on\n")
+    assert (process.returncode, errors) == (130, "stopped by SIGINT with 1 of 2 runs left: the same command goes on\n")
     assert "**best**" in printed and file.read_bytes().count(b"\n") == 2
 
 
@@ -324,14 +324,15 @@ def test_the_pictures_show_every_rate_and_every_seed(tmp_path: pathlib.Path) -> 
     groups = report.grouped(
         made(0.1, {0: 0.5, 1: 0.6}) + made(1.0, {0: 0.7, 1: 0.75}) + made(2.0, {0: 0}, diverged="nan")
     )
-    (rates,) = pictures.over_learning_rate(groups).axes
+    (rates,) = report.over_learning_rate(groups).axes
     (line,) = rates.lines
     assert rates.get_xscale() == "log" and [*line.get_xdata()] == [0.1, 1.0]
     assert [*line.get_ydata()] == pytest.approx([0.55, 0.725])
     assert rates.collections[0].get_datalim(rates.transData).intervaly == pytest.approx([0.5, 0.75])
-    (steps,) = pictures.over_steps(groups).axes
+    (steps,) = report.over_steps(groups, (10, "sum", 1, 1.0)).axes
     assert sorted(line.get_ydata()[-1] for line in steps.lines if len(line.get_ydata())) == [0.5, 0.6, 0.7, 0.75]
-    pictures.draw(groups, tmp_path)
+    rows = [row for runs in groups.values() for row in runs]
+    report.show(rows, {"cores": 2, "cpu_model": "one"}, str(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"learning_rate.png", "steps.png"}
 
 
