@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import sys
 from typing import Any, TypeVar
 
@@ -25,7 +26,9 @@ class Finite(absl_flags.FloatParser):
 
 
 class List(absl_flags.ArgumentParser):
-    """Items with commas between them, each accepted by `item`, none empty, none twice, as a tuple."""
+    """Items with commas between them, each accepted by `item`, none empty, none twice, as a tuple; 0:3 is 0,1,2."""
+
+    MOST = 1_000_000  # items of a range
 
     def __init__(self, item: absl_flags.ArgumentParser, syntactic_help: str):
         self.item = item
@@ -33,11 +36,15 @@ class List(absl_flags.ArgumentParser):
 
     def parse(self, argument: str | tuple) -> tuple:
         items = argument.split(",") if isinstance(argument, str) else argument
+        ranges = [re.fullmatch(r"(\d{1,15}):(\d{1,15})", str(item)) for item in items]
+        spans = [range(*map(int, ends.groups())) if ends else (item,) for ends, item in zip(ranges, items, strict=True)]
         try:
-            values = tuple(self.item.parse(item) for item in items if item != "")
+            if not all(0 < len(span) <= self.MOST for span in spans):
+                raise ValueError
+            values = tuple(self.item.parse(str(item)) for span in spans for item in span if item != "")
         except ValueError:
             values = ()
-        if not values or len(set(values)) < len(items):
+        if not values or len(set(values)) < sum(map(len, spans)):
             raise ValueError(f"must be {self.syntactic_help}")
         return values
 

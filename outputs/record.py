@@ -15,16 +15,24 @@ from runtime.state import State
 
 def of(state: State, test_accuracy: float, device: tf.config.LogicalDevice) -> dict[str, Any]:
     """Returns the record of a finished run."""
-    config, seconds = state.config, state.ledger.seconds()
-    steps_now = state.step - state.resumed[0]
-    weights = state.model.W.numpy().tobytes() + state.model.b.numpy().tobytes()
+    config, dataset = state.config, state.dataset
     return {
         "config": dataclasses.asdict(config),
         "environment": devices.environment(device, config.mode, config.tf32),
-        "seconds": seconds,
-        "class_names": state.dataset.class_names,
-        "streamed": state.dataset.on_disk,
+        "class_names": dataset.class_names,
+        "streamed": dataset.on_disk,
+        "test_examples": len(dataset.test),
         "replicas": state.replicas,
+        **reached(state, test_accuracy),
+    }
+
+
+def reached(state: State, test_accuracy: float) -> dict[str, Any]:
+    """Returns the part of the record that no flag, machine or dataset tells: seconds, accuracies, weights."""
+    seconds, steps_now = state.ledger.seconds(), state.step - state.resumed[0]
+    weights = state.model.W.numpy().tobytes() + state.model.b.numpy().tobytes()
+    return {
+        "seconds": seconds,
         "steps": state.step,
         "resumed_at_step": state.resumed[0],
         "examples": state.examples,
@@ -33,7 +41,6 @@ def of(state: State, test_accuracy: float, device: tf.config.LogicalDevice) -> d
         "validation_accuracy": [[step, accuracy] for step, _, accuracy, _ in state.evaluations],
         "evaluations": state.evaluations,  # step, seconds of training, validation accuracy, loss
         "test_accuracy": test_accuracy,
-        "test_examples": len(state.dataset.test),
         "final_loss": state.loss,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }

@@ -16,6 +16,10 @@ from runtime.clock import Ledger
 MOST_SCALED = 16 * 2**20  # bytes of uint8 images that are kept as floats, of four times as many
 
 
+class DivergedError(RunError):
+    """A run whose losses or weights are finite no more."""
+
+
 @dataclasses.dataclass
 class State:
     """A run: its flags, data, model and clock, and what changes from block to block.
@@ -89,8 +93,8 @@ class State:
         if look and not is_finite(self.model):
             raise self._diverged(f"the weights overflow after step {self.step:,}")
 
-    def _diverged(self, found: str) -> RunError:
-        return RunError(f"{found} with --lr={self.config.lr:g}: try a smaller --lr, or --loss_reduction=mean")
+    def _diverged(self, found: str) -> DivergedError:
+        return DivergedError(f"{found} with --lr={self.config.lr:g}: try a smaller --lr, or --loss_reduction=mean")
 
 
 def is_finite(net: model.SoftmaxRegression) -> bool:
