@@ -80,13 +80,14 @@ def _throttled_seconds() -> float:
 def peak_mib() -> float:
     """Returns the peak of this process's resident memory in MiB.
 
-    Where Linux tells that of this program alone: what `getrusage` says begins with the peak of who started it.
+    Where Linux tells that of this program alone; elsewhere what it holds now, since the system's own figure begins
+    with the peak of who started it.
     """
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return getattr(psutil.Process().memory_info(), "peak_wset", psutil.Process().memory_info().rss) / 2**20
 
 
 @contextlib.contextmanager

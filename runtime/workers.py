@@ -61,13 +61,13 @@ class Workers(Replicas):
 
     def follow_chief(self, state: State) -> None:
         """Lets the runs of all workers start where the chief's observers have put its own, and takes its counts."""
-        at, accuracy = state.accuracies[-1] if state.accuracies else (0, 0.0)
-        step, examples, at, accuracy = self._from_chief([state.step, state.examples, at, accuracy])
+        newest = state.evaluations[-1] if state.evaluations else [0, 0.0, 0.0, 0.0]
+        step, examples, *newest = self._from_chief([state.step, state.examples, *newest]).tolist()
         for variable in (state.model.W_transposed, state.model.b):
             variable.assign(self._from_chief(variable.numpy()))
         if not self.is_chief:
             state.step, state.examples = int(step), int(examples)
-            state.accuracies = [[int(at), float(accuracy)]] if at else []
+            state.evaluations = [[int(newest[0]), *newest[1:]]] if newest[0] else []
         state.agreed = lambda count: int(self._from_chief(count))
 
     def same(self, values: Mapping[str, object]) -> None:

@@ -43,7 +43,7 @@ class Runner(strategies.OneDevice):
     def run(self, config: flags.Config) -> Row:
         """Returns the row of a run, or the one that says that it diverged; raises Stopped after a signal."""
         state = copy.copy(self.first)  # a new State would scale its images for the evaluation anew
-        state.config, state.model, state.ledger, state.accuracies = config, self.net, Ledger(), []
+        state.config, state.model, state.ledger, state.evaluations = config, self.net, Ledger(), []
         state.ledger.barrier = self.engine.barrier
         for variable in (self.net.W_transposed, self.net.b):
             variable.assign(tf.zeros_like(variable))
