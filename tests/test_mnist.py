@@ -141,7 +141,7 @@ def test_damaged_files_are_repaired_and_that_is_said(first_run: FirstRun, tmp_pa
     records.write_bytes(records.read_bytes()[:1_000_000])
     done = run(f"--data_dir={copy}", "--max_steps=1")
     assert done.returncode == 0, done.stderr
-    assert "train_images.npy has not the length it must have: decoding mnist again" in done.stderr
+    assert f"{decoded.FOLDER}: " in done.stderr and ": decoding mnist again" in done.stderr
     assert "is damaged" in done.stderr and "preparing mnist again" in done.stderr
     np.testing.assert_array_equal(
         data.load("mnist", str(copy)).train.images, data.load("mnist", str(first_run[0])).train.images
