@@ -6,7 +6,6 @@ import hashlib
 import pathlib
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
