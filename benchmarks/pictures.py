@@ -75,7 +75,7 @@ WAYS: dict[str, tuple[str, Draw]] = {
 
 
 def read_all(model: predict.Model, digits: np.ndarray, way: str, folder: pathlib.Path) -> tuple[np.ndarray, int]:
-    """Returns what `model` takes each of `digits` [n, 28, 28] for, drawn in a `way`, and how many are left unchanged."""
+    """Returns what `model` takes each of `digits` [n, 28, 28] for, drawn in a `way`, and how many are unchanged."""
     rng, answers, same = np.random.default_rng(0), [], 0
     suffix, draw = WAYS[way]
     for digit in digits:
