@@ -56,17 +56,20 @@ def _bars(results: Results) -> "Figure":
     for floor in [row.time.median for row in rows if row.contender == "c"][:1]:
         axes.axvline(floor, color=plots.INK, linestyle="--", linewidth=1)
     for place, row in enumerate(rows):
-        is_baseline, noisy = row.words.startswith("baseline"), ", noisy" if row.is_noisy else ""
-        ratio = f"  ({number(row.ratio.median)}×{noisy})" if row.ratio and not is_baseline else noisy
         end = row.time.high if row.time.n > 1 else row.time.median
-        axes.annotate(
-            f"{number(row.time.median)} µs{ratio}", (end, place), (7, 0), textcoords="offset points", va="center"
-        )
+        axes.annotate(_says(row), (end, place), (7, 0), textcoords="offset points", va="center")
     plain = "; dashed: plain C" if any(row.contender == "c" for row in rows) else ""
     axes.set(xscale="log", xlabel=f"µs a step, batch {job.batch_size:,} (log scale; shorter is faster{plain})")
     axes.set_xlim(min(medians, default=1) / 3, max(medians, default=1) * 8)
     axes.tick_params(axis="y", length=0)
     return figure
+
+
+def _says(row: summary.Row) -> str:
+    """Returns what stands behind a bar."""
+    ratio = f"{number(row.ratio.median)}×" if row.ratio and not row.words.startswith("baseline") else ""
+    said = ", ".join(filter(None, [ratio, "noisy" if row.is_noisy else ""]))
+    return f"{number(row.time.median)} µs" + (f"  ({said})" if said else "")
 
 
 def _sweep(results: Results) -> "Figure":

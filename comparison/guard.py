@@ -50,12 +50,12 @@ def config_of(config: Config, base: Results) -> Config:
     """Returns the flags that measure what `base` measured; who had no time there does not take part."""
     run = base.runs[0]
     taken = {name: run.flags[name] for name in TAKEN} | {"rounds": run.rounds}
-    programs = [ProgramParser().parse(each) for each in taken["program"]]
+    programs = tuple(ProgramParser().parse(each) for each in taken["program"])
     named = dict.fromkeys(task.contender for task in times_of(run, ratios=False))
     contenders = [run.baseline[0], *(name for name in named if name != run.baseline[0])]
     taken["contenders"] = tuple(name for name in contenders if name not in {each.name for each in programs})
-    taken |= {"devices": tuple(run.devices), "batch_sizes": tuple(taken["batch_sizes"])}
-    return dataclasses.replace(config, **taken, program=tuple(programs) or None)
+    taken |= {"devices": tuple(run.devices), "batch_sizes": tuple(taken["batch_sizes"]), "program": programs or None}
+    return dataclasses.replace(config, **taken)
 
 
 def times_of(run: Run, ratios: bool) -> dict[Task, list[float]]:

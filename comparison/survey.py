@@ -54,25 +54,19 @@ def save_examples(request: dict[str, Any], folder: pathlib.Path) -> list[work.Jo
     import data
 
     dataset = data.load(request["dataset"], request["data_dir"], request["manual_dir"])
-    num_examples, epochs = len(dataset.train), 1
+    count = len(dataset.train)
     for job in request["jobs"]:
-        if job["batch_size"] > num_examples:
-            raise InputError(
-                f"--batch_sizes={job['batch_size']}: must be at most the {num_examples} training images of "
-                f"{dataset.name}"
-            )
-        epochs = max(epochs, -(-job["steps"] // -(-num_examples // job["batch_size"])))
-    order = [data.epoch_order(num_examples, request["seed"], epoch) for epoch in range(epochs)]
-    train, test = dataset.train, dataset.test
-    arrays = dict(
-        zip(work.ARRAYS, (train.images, train.labels, test.images, test.labels, np.stack(order)), strict=True)
-    )
+        if (size := job["batch_size"]) > count:
+            raise InputError(f"--batch_sizes={size}: must be at most the {count} training images of {dataset.name}")
+    epochs = max(-(-job["steps"] // -(-count // job["batch_size"])) for job in request["jobs"])
+    order = np.stack([data.epoch_order(count, request["seed"], epoch) for epoch in range(epochs)])
+    examples = [array for split in (dataset.train, dataset.test) for array in (split.images, split.labels)]
     (folder / measure.WORK).mkdir()
-    for name, array in arrays.items():
+    for name, array in zip(work.ARRAYS, (*examples, order), strict=True):
         np.save(folder / measure.WORK / f"{name}.npy", array)
-    digest = hashlib.sha256(b"".join(arrays[name].tobytes() for name in work.ARRAYS[:-1])).hexdigest()
-    known = {"data_sha256": digest, "num_examples": num_examples, "num_classes": len(dataset.class_names)}
-    known |= {"dataset": request["dataset"], "num_features": dataset.num_features, "seed": request["seed"]}
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in examples)).hexdigest()
+    known = {"dataset": request["dataset"], "seed": request["seed"], "data_sha256": digest, "num_examples": count}
+    known |= {"num_features": dataset.num_features, "num_classes": len(dataset.class_names)}
     jobs = [work.Job(**known, **job) for job in request["jobs"]]
     for job in jobs:
         W, b = work.reference(work.load(folder / measure.WORK, job))
