@@ -108,6 +108,7 @@ def start(config: flags.Config) -> Workers:
     cluster.gather(config.timeout)
     with _watched_from_outside(config.timeout), meeting(config.timeout, cluster):
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    stopping.install()  # TensorFlow has just taken SIGTERM for a notice of preemption, which nobody reads
     workers = Workers(strategy, config.timeout, cluster)
     workers.same({f"--{name}": getattr(config, name) for name in SAME})
     return workers
