@@ -32,7 +32,7 @@ with devices.quiet("TensorFlow is being started ..."), devices.without_keras():
 def run(configs: Sequence[flags.Config], own: options.Own) -> None:
     """Trains the runs that --output does not have yet, and reports on all, even where a signal or a failure ends it."""
     smallest, largest = (by(configs, key=lambda config: config.batch_size) for by in (min, max))
-    engine = strategies.start(smallest)
+    engine, _ = strategies.start(smallest)
     with devices.quiet():
         device = devices.choose(largest.device, largest.tf32, engine.device_names, runs.one_thread(configs))
     with tf.device(device.name):
