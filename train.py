@@ -115,7 +115,7 @@ def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
             watching = observers.asked_for(state) if engine.is_chief else []
             engine.follow_chief(state)
             state.resumed = state.step, state.examples
-        print(screen.header(state, engine.describe(device)), flush=True)
+        print(screen.header(state, devices.describe(device)), flush=True)
         with ledger("compile"):
             take, blocks = compiled(state, engine)
         with screen.LiveLine() as line, stopping.at_block_ends():

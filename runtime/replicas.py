@@ -11,7 +11,7 @@ import tensorflow as tf
 import data
 import flags
 import model
-from runtime import devices, modes
+from runtime import modes
 from runtime.state import State
 
 
@@ -19,11 +19,8 @@ class OneDevice:
     """Training on one device: what the others are measured by."""
 
     is_chief = True
+    count = 1  # replicas
     device_names: tuple[str, ...] = ()  # the names of those of this process; none: whatever --device says
-
-    def describe(self, device: tf.config.LogicalDevice) -> str:
-        """Returns what trains, for the header."""
-        return devices.describe(device)
 
     def scope(self, dataset: data.Dataset) -> contextlib.AbstractContextManager:
         """Returns the context in which the model for a dataset is made."""
@@ -44,16 +41,11 @@ class OneDevice:
 class Replicas(OneDevice):
     """Training on the replicas of a strategy. Replica r takes rows [r n / R, (r + 1) n / R) of a batch of n."""
 
-    kind = "mirrored"
     first = 0  # the rank of the first replica of this process
 
     def __init__(self, strategy: tf.distribute.Strategy):
         self.strategy, self.count = strategy, strategy.num_replicas_in_sync
         self.device_names = strategy.extended.worker_devices
-
-    def describe(self, device: tf.config.LogicalDevice) -> str:
-        """Returns what trains, for the header."""
-        return f"{self.count} replica{'s' * (self.count > 1)} ({self.kind}) of {super().describe(device)}"
 
     @contextlib.contextmanager
     def scope(self, dataset: data.Dataset) -> Iterator[None]:
