@@ -52,7 +52,13 @@ class Checkpoints(Observer):
         except InputError:
             self.lock.release()
             raise
-        self.checkpoint = tf.train.Checkpoint(W_transposed=net.W_transposed, b=net.b, state=self.kept)
+        try:
+            tf.train.get_checkpoint_state(self.folder)
+        except ValueError:  # the file that names the newest is damaged: the next save makes it anew
+            (self.folder / "checkpoint").unlink()
+        checkpoint = tf.train.Checkpoint(W_transposed=net.W_transposed, b=net.b, state=self.kept)
+        # One more than are to be kept, so that the oldest goes only when the newest is on the disk.
+        self.manager = tf.train.CheckpointManager(checkpoint, self.folder, KEEP + 1, checkpoint_name=NAME)
         self._save()  # a new run's first: it takes 40 ms more than the others, and a full disk is better found now
         self.cost["seconds_at_start"] = self.cost["seconds"]
 
@@ -75,9 +81,11 @@ class Checkpoints(Observer):
         figures = {name: getattr(self.state, name) for name in FIGURES} | {"seconds": self.state.training_seconds()}
         self.kept.assign(json.dumps({"format": FORMAT, "figures": figures, "run": self._run()}))
         try:
-            self.checkpoint.write(self._path(step))
+            self.manager.save(checkpoint_number=step)
             synced(*(f"{self._path(step)}{suffix}" for suffix in WHOLE), self.folder)  # TensorFlow does not wait
-            self._keep_newest(step)
+            for old in [each for each in self._steps() if each <= step][:-KEEP]:  # those behind it are damaged
+                for suffix in WHOLE:
+                    (self.folder / f"{NAME}-{old}{suffix}").unlink(missing_ok=True)
         except (tf.errors.OpError, OSError) as error:
             self._remove_parts()
             raise RunError(
@@ -87,15 +95,6 @@ class Checkpoints(Observer):
         self.saved_step = step
         self.cost["seconds"] += time.perf_counter() - began
         self.cost["written"] += 1
-
-    def _keep_newest(self, step: int) -> None:
-        """Names the checkpoints up to `step` to TensorFlow, the newest KEEP, and removes those before them."""
-        steps = [each for each in self._steps() if each <= step]  # those behind it are damaged
-        paths = [str(self._path(each)) for each in steps[-KEEP:]]
-        tf.compat.v1.train.update_checkpoint_state(str(self.folder), paths[-1], paths)
-        for old in steps[:-KEEP]:
-            for suffix in WHOLE:
-                (self.folder / f"{NAME}-{old}{suffix}").unlink(missing_ok=True)
 
     def _run(self) -> dict[str, Any]:
         """Returns what makes this run this run, and what may change its last bits."""

@@ -22,7 +22,6 @@ def of(state: State, test_accuracy: float, device: tf.config.LogicalDevice) -> d
         "class_names": dataset.class_names,
         "streamed": dataset.on_disk,
         "test_examples": len(dataset.test),
-        "replicas": state.replicas,
         **reached(state, test_accuracy),
     }
 

@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -76,7 +77,7 @@ def _shown_after_an_abort(path: str) -> Iterator[Callable[[], None]]:
     TensorFlow ends the process where the CPU lacks AVX or a library does not fit, and nothing in it can tell why.
     The shell removes the file at the end, whatever happens.
     """
-    if os.name != "posix":
+    if os.name != "posix" or not shutil.which("sh"):
         yield lambda: None
         return
     command = ["sh", "-c", 'trap "" INT TERM; read -r well || cat "$0"; rm "$0"', path]

@@ -42,7 +42,7 @@ def parse(argv: list[str], summary: str | None) -> tuple[list[flags.Config], Own
     values = [given.pop(name) for name in SWEPT]
     if (count := math.prod(map(len, values))) > MOST_RUNS and not own.yes:
         raise InputError(f"{count:,} runs: at most {MOST_RUNS:,} without --yes")
-    files.check_writable("output", own.output)
+    files.check_writable("output", own.output, replace=True)
     if own.figures:
         files.writable_folder("figures", own.figures)
         with plots.look("--figures"):  # says now that matplotlib is missing

@@ -21,7 +21,7 @@ Run = Callable[..., dict]
 def written(run_here: Run, tmp_path: pathlib.Path) -> tuple[dict, EventAccumulator]:
     """The record of a short run and what TensorBoard reads of its logs."""
     record = run_here("--max_steps=60", "--eval_first=2", "--eval_every=25", f"--logdir={tmp_path / 'logs'}")
-    return record, read(tmp_path / "logs" / "max_steps=60,eval_first=2,eval_every=25")
+    return record, read(tmp_path / "logs" / "max_steps=60,mode=xla,eval_first=2,eval_every=25")
 
 
 def read(folder: pathlib.Path) -> EventAccumulator:
@@ -81,8 +81,8 @@ def test_each_run_has_a_folder_of_its_own_and_a_resume_goes_on_in_its_own(
     for kept in (first, second):
         run_here(*job, kept, "--max_steps=20")
     run_here("--eval_first=0", "--max_steps=1", "--lr=0.5", f"--logdir={tmp_path}")
-    own = ["max_steps=10,eval_first=0,eval_every=5", "max_steps=10,eval_first=0,eval_every=5_2"]
-    other = "lr=0.5,max_steps=1,eval_first=0"
+    own = ["max_steps=10,mode=xla,eval_first=0,eval_every=5", "max_steps=10,mode=xla,eval_first=0,eval_every=5_2"]
+    other = "lr=0.5,max_steps=1,mode=xla,eval_first=0"
     assert {path.name for path in tmp_path.iterdir()} == {"kept", "data", other, *own}
     for name in own:
         assert [step for step, _ in curve(read(tmp_path / name), "validation_accuracy")] == [5, 10, 15, 20]

@@ -6,14 +6,17 @@ import os
 import pathlib
 import re
 import subprocess
+import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import data
 import flags
 import model
 from outputs import screen
+from runtime import devices, replicas
 from runtime.clock import Ledger
 from runtime.state import State
 from tests.conftest import Command
@@ -206,16 +209,18 @@ def test_durations_and_speeds_are_short() -> None:
 
 
 def test_the_header_says_what_trains_and_on_how_many(make_state) -> None:
-    plain = screen.header(make_state(batch_size=1_000), "a CPU")
+    plain = screen.header(make_state(batch_size=1_000, mode="xla"), "a CPU")
     assert plain == (
         "mnist: 55,000 training, 60 validation, 100 test images; batch 1,000, lr 0.01, sum loss; "
         "mode xla on a CPU (--device=auto)"
     )
     state = make_state(strategy="mirrored", mode="graph", device="cpu")
-    state.replicas = 2
-    assert screen.header(state, "a CPU").endswith("; mode graph, strategy mirrored with 2 replicas, on a CPU")
-    state.replicas = 1
-    assert "strategy mirrored with 1 replica, on" in screen.header(state, "a CPU")
+    device = tf.config.list_logical_devices("CPU")[0]
+    for count, said in ((1, "1 replica"), (2, "2 replicas")):
+        extended = types.SimpleNamespace(worker_devices=())
+        engine = replicas.Replicas(types.SimpleNamespace(num_replicas_in_sync=count, extended=extended))
+        header = screen.header(state, engine.describe(device))
+        assert header.endswith(f"; mode graph on {said} (mirrored) of {devices.cpu_model()}")
 
 
 def test_a_limit_that_is_never_reached_is_said(make_state) -> None:

@@ -1,7 +1,6 @@
 """The program: its clock, what it shows and records, its flags and its errors."""
 
 import dataclasses
-import io
 import json
 import math
 import os
@@ -9,7 +8,6 @@ import pathlib
 import re
 import subprocess
 import sys
-import types
 from collections.abc import Callable
 
 import pytest
@@ -19,10 +17,9 @@ import flags
 import train
 from common import files, flagging
 from common.errors import InputError, RunError
-from outputs import record, screen
+from outputs import record
 from runtime import strategies
 from runtime.clock import Ledger
-from runtime.state import State
 from tests.conftest import PROJECT, Command, trained
 
 
@@ -53,7 +50,7 @@ def test_compiling_moves_no_weight_and_no_step(tiny_dataset: data.Dataset) -> No
         engine = strategies.OneDevice()
         state = train.start(flags.Config(mode=mode, batch_size=64), tiny_dataset, Ledger(), engine)
         _, blocks = train.compiled(state, engine)
-        assert (state.step, state.examples, state.accuracies) == (0, 0, [])
+        assert (state.step, state.examples, state.evaluations) == (0, 0, [])
         assert not state.model.W.numpy().any() and not state.model.b.numpy().any()
         assert sum(block.steps for block in blocks) == 11
 
@@ -79,37 +76,11 @@ def test_seconds_add_up_to_the_wall_clock() -> None:
     assert sum(value for part, value in seconds.items() if part != "total") == seconds["total"]
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def shown(step: int) -> State:
-    """Returns as much of a state as a line shows."""
-    figures = {"accuracies": [[1, 0.1], [step, step / 10_000]], "loss": 0.25, "images_per_second": lambda: 812_345.6}
-    return types.SimpleNamespace(step=step, total_steps=5_500, **figures)
-
-
-def test_the_line_is_rewritten_on_a_terminal_and_plain_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "80")
-    plain, terminal = io.StringIO(), Terminal()
-    for stream in (plain, terminal):
-        with screen.LiveLine(stream) as line:
-            for step in (*range(1, 51), *range(200, 5_500, 200), 5_500):
-                line.show(shown(step))
-    expected = "step 5,500/5,500 100%  validation 0.5500  loss 0.2500  812,346 images/s"
-    lines = plain.getvalue().splitlines()
-    assert lines[-1] == expected and 10 <= len(lines) <= 25 and "\x1b" not in plain.getvalue()
-    assert expected in terminal.getvalue() and terminal.getvalue().count("\n") == 1
-    assert "step 49/5,500" in terminal.getvalue()
-
-
 def test_the_command_shows_and_records_what_it_did(run_train: Command, tmp_path: pathlib.Path) -> None:
     done = run_train("--epochs=4", "--eval_first=5", "--eval_every=50", f"--record={tmp_path / 'run.json'}")
     assert done.returncode == 0 and done.stderr == ""
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("mnist: 660 training, 60 validation, 100 test images · batch 10, lr 0.01, sum loss")
+    assert lines[0].startswith("mnist: 660 training, 60 validation, 100 test images; batch 10, lr 0.01, sum loss")
     assert "mode xla on " in lines[0]
     record = json.loads((tmp_path / "run.json").read_text())
     assert lines[-3] == f"test accuracy {record['test_accuracy']:.4f} of 100 images"
@@ -128,7 +99,7 @@ def test_the_command_shows_and_records_what_it_did(run_train: Command, tmp_path:
 def test_a_small_batch_has_one_core_unless_the_user_says_otherwise(run_train: Command, tmp_path: pathlib.Path) -> None:
     for mine, threads in (({}, 1), ({"TF_NUM_INTRAOP_THREADS": "3"}, 3)):
         others = {name: value for name, value in os.environ.items() if name != "TF_NUM_INTRAOP_THREADS"}
-        done = run_train("--max_steps=1", f"--record={tmp_path / 'run.json'}", env=others | mine)
+        done = run_train("--max_steps=1", "--overwrite", f"--record={tmp_path / 'run.json'}", env=others | mine)
         assert done.returncode == 0, done.stderr
         assert json.loads((tmp_path / "run.json").read_text())["environment"]["intra_op_threads"] == threads
 
@@ -201,7 +172,7 @@ def test_a_record_follows_links_and_the_umask_and_spares_what_is_no_file(
     link.symlink_to(tmp_path / "real" / "run.json")
     before = os.umask(0o027)
     try:
-        files.check_writable("record", "~/link.json")
+        files.check_writable("record", "~/link.json", replace=False)
         record.write("~/link.json", {"steps": 7})
     finally:
         os.umask(before)
@@ -209,7 +180,7 @@ def test_a_record_follows_links_and_the_umask_and_spares_what_is_no_file(
     assert (tmp_path / "real" / "run.json").stat().st_mode & 0o777 == 0o640
     for path in ("/dev/null", str(tmp_path)):
         with pytest.raises(InputError, match=f"--record={path}: must be a file.*no regular file"):
-            files.check_writable("record", path)
+            files.check_writable("record", path, replace=True)
 
 
 @pytest.mark.parametrize(
