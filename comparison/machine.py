@@ -6,7 +6,6 @@ import hashlib
 import pathlib
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -78,15 +77,13 @@ def _throttled_seconds() -> float:
 
 
 def peak_mib() -> float:
-    """Returns the peak of this process's resident memory in MiB.
-
-    Where Linux tells that of this program alone: what `getrusage` says begins with the peak of who started it.
-    """
+    """Returns the peak of this process's resident memory in MiB; what it has now where the system keeps no peak."""
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+            if line.startswith("VmHWM:"):  # getrusage would begin with the peak of who started this process
+                return int(line.split()[1]) / 2**10
+    memory = psutil.Process().memory_info()
+    return getattr(memory, "peak_wset", memory.rss) / 2**20
 
 
 @contextlib.contextmanager
