@@ -68,7 +68,7 @@ def called_slower(times: np.ndarray, factor: float, rng: np.random.Generator) ->
         cut = rng.integers(ROUNDS, len(times) - ROUNDS + 1)
         starts = rng.integers(cut - ROUNDS + 1), rng.integers(cut, len(times) - ROUNDS + 1)
         before, now = (times[start : start + ROUNDS] for start in rng.permutation(starts))
-        said += guard.judged(now * factor, before, options.Config.max_slowdown, count=1)[2]
+        said += guard.judged((now * factor).tolist(), before.tolist(), options.Config.max_slowdown, count=1)[2]
     return said / RESAMPLED
 
 

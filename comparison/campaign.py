@@ -1,5 +1,6 @@
 """A comparison from its flags to its results: who takes part, the survey, the rounds, what is kept of them."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -75,13 +76,11 @@ def run(config: Config, console: Console, keep: Callable[[Results], None], base:
     ends it with the rounds that are finished; raises RunError if there is none.
     """
     results = None
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            for results in _rounds(config, pathlib.Path(folder), console, base):
-                keep(results)
-        except KeyboardInterrupt:
-            if results is None:
-                raise RunError("stopped before the first round had ended: there is nothing to keep") from None
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
+        for results in _rounds(config, pathlib.Path(folder), console, base):
+            keep(results)
+    if results is None:
+        raise RunError("stopped before the first round had ended: there is nothing to keep")
     return results
 
 

@@ -43,7 +43,7 @@ class Entry:
 
 def run(config: Config, console: Console) -> int:
     """Lets every entrant train with each seed; shows, and writes to --output, who reaches the target and how soon."""
-    commands = {"ours": (sys.executable, "-m", "comparison.entrants", "ours")}
+    commands: dict[str, tuple[str, ...]] = {"ours": (sys.executable, "-m", "comparison.entrants", "ours")}
     if importlib.util.find_spec("sklearn"):
         commands["sklearn"] = (sys.executable, "-m", "comparison.entrants", "sklearn")
     commands |= {program.name: program.command for program in config.program or ()}
@@ -60,7 +60,7 @@ def run(config: Config, console: Console) -> int:
                 job = found["jobs"][0] | {"seed": seed, "target_accuracy": config.target_accuracy}
                 _measure(entries[name], commands[name], place, job, labels)
     ranked = sorted(entries.values(), key=lambda entry: statistics.median(entry.training))
-    body = sorted((entry.cells(config.target_accuracy) for entry in ranked), key=lambda cells: bool(cells[-1]))
+    body = sorted((entry.cells(config.target_accuracy or 1) for entry in ranked), key=lambda cells: bool(cells[-1]))
     title = f"{config.dataset}, mean test accuracy of {config.target_accuracy:g} over {config.seeds} seeds, any method"
     tables.show_table(console, title, HEADER, body)
     if config.output:

@@ -56,8 +56,8 @@ def sklearn(images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, job
 def main() -> None:
     """Trains, and leaves predictions.npy and result.json."""
     train, folder = {"ours": ours, "sklearn": sklearn}[sys.argv[1]], pathlib.Path(sys.argv[2])
-    examples = [np.load(folder / f"{name}.npy") for name in ("images", "labels", "test_images")]
-    predictions, seconds = train(*examples, json.loads((folder / "job.json").read_text()))
+    images, labels, test_images = (np.load(folder / f"{name}.npy") for name in ("images", "labels", "test_images"))
+    predictions, seconds = train(images, labels, test_images, json.loads((folder / "job.json").read_text()))
     np.save(folder / "predictions.npy", predictions)
     (folder / "result.json").write_text(json.dumps({"train": [seconds]}))
 

@@ -33,7 +33,7 @@ class Verdict:
 
 def load(config: Config) -> Results:
     """Returns the result file of --against; raises InputError if nothing can be guarded by it."""
-    base, flag = results.load(pathlib.Path(config.against)), f"--against={config.against}"
+    base, flag = results.load(pathlib.Path(config.against or "")), f"--against={config.against}"
     if len(base.runs) > 1:
         raise InputError(f"{flag}: must be of one machine, has {len(base.runs)}: give one of the files in it")
     default = flagging.parse(Config, [""], None)
@@ -61,13 +61,14 @@ def config_of(config: Config, base: Results) -> Config:
 def times_of(run: Run, ratios: bool) -> dict[Task, list[float]]:
     """Returns us a step of each contender that has one, or their ratios to the baseline, round by round, without it."""
     found = {}
-    for key in dict.fromkeys((sample.contender, sample.device, sample.batch_size) for sample in run.samples):
-        own = summary.times(summary.samples_of(run, *key))
+    for task in dict.fromkeys(Task(each.contender, each.device, each.batch_size) for each in run.samples):
+        own = summary.times(summary.samples_of(run, task.contender, task.device, task.batch_size))
         if ratios:
-            base = summary.times(summary.samples_of(run, *run.baseline, key[2]))
-            own = [] if list(key[:2]) == run.baseline else [time / per for time, per in zip(own, base, strict=False)]
+            base = summary.baseline_times(run, task.batch_size)
+            is_baseline = [task.contender, task.device] == run.baseline
+            own = [] if is_baseline else [time / per for time, per in zip(own, base, strict=False)]
         if own:
-            found[Task(*key)] = own
+            found[task] = own
     return found
 
 

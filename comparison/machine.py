@@ -77,16 +77,13 @@ def _throttled_seconds() -> float:
 
 
 def peak_mib() -> float:
-    """Returns the peak of this process's resident memory in MiB.
-
-    Where Linux tells that of this program alone; elsewhere what it holds now, since the system's own figure begins
-    with the peak of who started it.
-    """
+    """Returns the peak of this process's resident memory in MiB; what it has now where the system keeps no peak."""
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    return getattr(psutil.Process().memory_info(), "peak_wset", psutil.Process().memory_info().rss) / 2**20
+            if line.startswith("VmHWM:"):  # getrusage would begin with the peak of who started this process
+                return int(line.split()[1]) / 2**10
+    memory = psutil.Process().memory_info()
+    return getattr(memory, "peak_wset", memory.rss) / 2**20
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ class Row:
 
     @property
     def is_noisy(self) -> bool:
-        return bool(self.time) and self.time.spread > stats.NOISY
+        return self.time is not None and self.time.spread > stats.NOISY
 
 
 def samples_of(run: Run, contender: str, device: str, batch_size: int, again: bool = False) -> list[Sample]:
@@ -60,8 +60,14 @@ def samples_of(run: Run, contender: str, device: str, batch_size: int, again: bo
 
 def times(samples: list[Sample]) -> list[float]:
     """Returns us a step of each sample; [] if one of them did not do the work."""
-    found = [sample.us_per_step for sample in samples]
-    return [] if None in found else found
+    found = [sample.us_per_step for sample in samples if sample.us_per_step is not None]
+    return found if len(found) == len(samples) else []
+
+
+def baseline_times(run: Run, batch_size: int, again: bool = False) -> list[float]:
+    """Returns us a step of each of the baseline's samples; [] if one of them did not do the work."""
+    contender, device = run.baseline
+    return times(samples_of(run, contender, device, batch_size, again))
 
 
 def limit_of(run: Run, samples: list[Sample]) -> float | None:
@@ -90,7 +96,7 @@ def _row(results: Results, index: int, contender: str, device: str, job: Job) ->
     if time and time.spread > stats.NOISY:
         words = ", ".join(filter(None, [words, f"noisy: most over least {time.spread:.1f}"]))
     peaks = [sample.peak_mib for sample in ended if sample.peak_mib]
-    parts = ended[0].seconds if ended else None
+    parts = [sample.seconds or {} for sample in ended]
     return Row(
         label=results.label(index, contender, device),
         contender=contender,
@@ -98,9 +104,9 @@ def _row(results: Results, index: int, contender: str, device: str, job: Job) ->
         ratio=ratio,
         words=failure or words,
         job=job,
-        difference=max((sample.difference for sample in ended), default=float("nan")),
+        difference=max((s.difference for s in ended if s.difference is not None), default=float("nan")),
         num_correct=ended[-1].num_correct if ended else None,
-        seconds={part: statistics.median(s.seconds[part] for s in ended) for part in parts or ()},
+        seconds={name: statistics.median(each[name] for each in parts) for name in (parts[0] if parts else ())},
         cores=samples[-1].cores,
         peak_mib=statistics.median(peaks) if peaks else None,
         limit=limit_of(run, samples),
@@ -112,7 +118,7 @@ def _ratio(
 ) -> tuple[stats.Estimate | None, str]:
     """Returns the ratio to the baseline of the first machine, and `baseline`, `within noise` or nothing about it."""
     first = results.runs[0]
-    base = times(samples_of(first, *first.baseline, batch_size))
+    base = baseline_times(first, batch_size)
     if not base:
         return None, "no baseline"
     if index:
@@ -125,8 +131,7 @@ def _ratio(
 
 def against_itself(run: Run, batch_size: int) -> stats.Estimate | None:
     """Returns the ratio of the baseline to itself, None if it has no time."""
-    again = times(samples_of(run, *run.baseline, batch_size, again=True))
-    base = times(samples_of(run, *run.baseline, batch_size))
+    again, base = baseline_times(run, batch_size, again=True), baseline_times(run, batch_size)
     return stats.paired_ratio(again, base) if again and base else None
 
 

@@ -60,7 +60,8 @@ def save_examples(request: dict[str, Any], folder: pathlib.Path) -> list[work.Jo
             raise InputError(f"--batch_sizes={size}: must be at most the {count} training images of {dataset.name}")
     epochs = max(-(-job["steps"] // -(-count // job["batch_size"])) for job in request["jobs"])
     order = np.stack([data.epoch_order(count, request["seed"], epoch) for epoch in range(epochs)])
-    examples = [array for split in (dataset.train, dataset.test) for array in (split.images, split.labels)]
+    splits = dataset.train, dataset.test
+    examples = [np.asarray(array) for split in splits for array in (split.images, split.labels)]
     (folder / measure.WORK).mkdir()
     for name, array in zip(work.ARRAYS, (*examples, order), strict=True):
         np.save(folder / measure.WORK / f"{name}.npy", array)

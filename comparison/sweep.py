@@ -24,8 +24,9 @@ def curves(results: Results) -> dict[tuple[int, str, str], Curve]:
     for index, run in enumerate(results.runs):
         for contender, device in dict.fromkeys((sample.contender, sample.device) for sample in run.samples):
             sizes = {job.batch_size: _us(run, contender, device, job.batch_size) for job in results.jobs}
-            if all(sizes.values()):
-                found[index, contender, device] = sizes
+            curve = {size: us for size, us in sizes.items() if us}
+            if len(curve) == len(sizes):
+                found[index, contender, device] = curve
     return dict(sorted(found.items(), key=lambda item: item[1][results.jobs[-1].batch_size]))
 
 

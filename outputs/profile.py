@@ -19,7 +19,7 @@ class Profile(Observer):
     def __init__(self, state: State):
         super().__init__(state)
         config, train = state.config, state.dataset.train
-        self.folder = writable_folder("profile", config.profile)
+        self.folder = writable_folder("profile", config.profile or "")
         spans = plan.spans(config, len(train), data.steps_of_part(train, config.batch_size), state.step)
         # The block traced must not be the first: that one waits for what is done once.
         starts = [span.start for span in itertools.islice(spans, config.eval_first + 2)][1:]

@@ -22,7 +22,7 @@ class JaxScan(Peer):
         self.place, self.by_class = jax.devices(device)[0], by_class
         features, classes = work.num_features, work.num_classes
         self.shapes = (classes, features) if by_class else (features, classes), (classes,)
-        self.reset()
+        self.parameters = self.zeros()
         self.examples = jax.device_put((work.images, work.labels), self.place)
         self.test = jax.device_put((work.test_images, work.test_labels), self.place)
         self.take_steps = jax.jit(functools.partial(take_steps, by_class=by_class), donate_argnums=0)
@@ -32,8 +32,11 @@ class JaxScan(Peer):
             self.parameters = self.take_steps(self.parameters, self.examples, rows, self.work.lr)
         self.num_correct()
 
+    def zeros(self) -> tuple[jax.Array, jax.Array]:
+        return jax.device_put(tuple(np.zeros(shape, np.float32) for shape in self.shapes), self.place)
+
     def reset(self) -> None:
-        self.parameters = jax.device_put(tuple(np.zeros(shape, np.float32) for shape in self.shapes), self.place)
+        self.parameters = self.zeros()
 
     def train(self) -> None:
         for rows in self.work.blocks():

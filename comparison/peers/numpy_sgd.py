@@ -14,20 +14,19 @@ class NumpySGD(Peer):
 
     def __init__(self, work: Work, device: str, by_class: bool = False):
         super().__init__(work, device)
-        self.order = "F" if by_class else "C"  # in memory; W [features, classes] is the same matrix in both
+        self.by_class = by_class
         self.one_hot = np.eye(work.num_classes, dtype=np.float32)
 
     def take_steps(self, rows: np.ndarray) -> None:
         """Takes a step on each batch of `rows` [steps, batch]."""
         images, labels = scaled(self.work.images[rows]), self.one_hot[self.work.labels[rows]]
-        by_class = self.W.flags.f_contiguous
         for x, y in zip(images, labels, strict=True):
             logits = x @ self.W + self.b
             delta = np.exp(logits - logits.max(axis=1, keepdims=True))
             delta /= delta.sum(axis=1, keepdims=True)
             delta -= y
             delta *= np.float32(self.work.lr)
-            self.W -= (delta.T @ x).T if by_class else x.T @ delta
+            self.W -= (delta.T @ x).T if self.by_class else x.T @ delta
             self.b -= delta.sum(axis=0)
 
     def compile(self) -> None:
@@ -36,7 +35,8 @@ class NumpySGD(Peer):
         self.num_correct()
 
     def reset(self) -> None:
-        self.W = np.zeros((self.work.num_features, self.work.num_classes), np.float32, self.order)
+        shape = self.work.num_features, self.work.num_classes
+        self.W = np.zeros(shape, np.float32, "F" if self.by_class else "C")  # the same matrix in both, but in memory
         self.b = np.zeros(self.work.num_classes, np.float32)
 
     def train(self) -> None:
