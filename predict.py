@@ -28,9 +28,7 @@ class Config:
     """The flags of predict.py."""
 
     model: str | None = flag(None, TEXT, "The SavedModel folder that train.py --export_dir wrote.")
-    invert: bool | None = flag(
-        None, SWITCH, "The ink is dark on light; --noinvert: light on dark; else as found."
-    )
+    invert: bool | None = flag(None, SWITCH, "The ink is dark on light; --noinvert: light on dark; else as found.")
     center: bool | None = flag(
         None, SWITCH, "Crop to the ink and centre it, --nocenter: take the whole image; else where it needs that."
     )
