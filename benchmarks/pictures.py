@@ -13,6 +13,7 @@ from PIL import Image
 import predict
 from benchmarks import runs
 from common import pictures
+from runtime import devices
 
 COUNT, MOST_LOST = 500, 0.04  # digits, and of them what a way of drawing may cost
 ORIGINAL = "the originals, 28 x 28"
@@ -75,7 +76,7 @@ WAYS: dict[str, tuple[str, Draw]] = {
 
 
 def read_all(model: predict.Model, digits: np.ndarray, way: str, folder: pathlib.Path) -> tuple[np.ndarray, int]:
-    """Returns what `model` takes each of `digits` [n, 28, 28] for, drawn in a `way`, and how many are unchanged."""
+    """Returns what `model` takes each of `digits` [n, 28, 28] for, drawn in a `way`, and how many stay the same."""
     rng, answers, same = np.random.default_rng(0), [], 0
     suffix, draw = WAYS[way]
     for digit in digits:
@@ -89,7 +90,8 @@ def read_all(model: predict.Model, digits: np.ndarray, way: str, folder: pathlib
 
 def test_digits(config: runs.Config) -> tuple[np.ndarray, np.ndarray]:
     """Returns COUNT test images [n, 28, 28] of MNIST, drawn by lot, and their labels."""
-    import data
+    with devices.quiet():
+        import data
 
     test = data.load("mnist", config.data_dir).test
     some = np.sort(np.random.default_rng(0).choice(len(test), COUNT, replace=False))

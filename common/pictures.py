@@ -9,7 +9,7 @@ from PIL import Image, ImageOps, ImageStat, UnidentifiedImageError
 from common.errors import InputError
 
 MOST_PIXELS = 50_000_000  # of a photograph; decoded these take 200 MB
-SIDE = 192  # pixels of the longer side at which ink is looked for
+SIDE = 128  # pixels of the longer side at which ink is looked for
 EDGE, CORE = 0.15, 0.5  # of the strength of the ink: what belongs to a stroke, and what a stroke must have
 QUARTER = 0.3186  # of its deviation: below it lies a quarter of normal noise
 LEAST_CONTRAST = 10  # grey levels

@@ -39,9 +39,8 @@ def test_code_blocks_print_what_stands_below_them(
 ) -> None:
     monkeypatch.setenv("TFDS_DATA_DIR", str(tiny_data_dir))  # where a page's code finds mnist
     (tmp_path / "run").mkdir()
-    export.write(
-        model.SoftmaxRegression(784, 10), tiny_dataset, tmp_path / "run" / "model"
-    )  # a page's commands made it
+    # A page's commands made it.
+    export.write(model.SoftmaxRegression(784, 10), tiny_dataset, tmp_path / "run" / "model")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", (PROJECT / page).read_text(), re.S)
     assert len(blocks) >= 3
