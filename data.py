@@ -59,12 +59,12 @@ def pipeline(split: Split, batch_size: int, seed: int = 0, epoch: int = 0, shuff
     parts = functools.partial(stream.parts, split.images, split.labels, order_of, batch_size, epoch)
     count = math.ceil(len(split) / stream.rows_of_part(split.images, batch_size))
     if count == 1:
-        images, *others = next(parts())
-        return batches(shared(images), *map(tf.constant, others), batch_size)
+        images, labels, order = next(parts())
+        return batches(shared(images), tf.constant(labels), tf.constant(order), batch_size)
     rows = tf.TensorSpec([None], tf.int32)
     signature = (tf.TensorSpec([None, split.images.shape[1]], tf.uint8), rows, rows)
     several = tf.data.Dataset.from_generator(parts, output_signature=signature).take(count)
-    return several.flat_map(lambda *part: batches(*part, batch_size))
+    return several.flat_map(lambda images, labels, order: batches(images, labels, order, batch_size))
 
 
 def batches(images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batch_size: int) -> tf.data.Dataset:
@@ -90,7 +90,7 @@ def blocks(split: Split, batch_size: int, seed: int, shuffle: bool, spans: Itera
     """Yields the block of each of `spans`, which follow one another and are cut where a part ends."""
     order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
     of_part, of_epoch = steps_of_part(split, batch_size), math.ceil(len(split) / batch_size)
-    rows, at, parts, images, on_device = stream.rows_of_part(split.images, batch_size), None, None, None, ()
+    rows, at, parts, images, held = stream.rows_of_part(split.images, batch_size), None, None, None, list[tf.Tensor]()
     for span in spans:
         epoch, step = divmod(span.start, of_epoch)
         if at != (epoch, step // of_part):
@@ -98,10 +98,10 @@ def blocks(split: Split, batch_size: int, seed: int, shuffle: bool, spans: Itera
             parts = parts or stream.parts(split.images, split.labels, order_of, batch_size, *at)
             new, labels, order = next(parts)
             if new is not images:
-                images, on_device = new, (shared(new), tf.constant(labels))
+                images, held = new, [shared(new), tf.constant(labels)]
             order = tf.constant(np.resize(order, rows))  # of one shape for all parts
         batch = min(batch_size, len(split) - step * batch_size)
-        yield Block(*on_device, order, step % of_part * batch_size, span.stop - span.start, batch, span.evaluate)
+        yield Block(held[0], held[1], order, step % of_part * batch_size, span.stop - span.start, batch, span.evaluate)
 
 
 def shared(array: np.ndarray) -> tf.Tensor:

@@ -63,7 +63,7 @@ class FromPipeline:
         self.next = id(block.order), block.first + block.steps * block.batch_size, block.batch_size
         if self.eager:
             divisor, some = block.batch_size if self.mean else 1, itertools.islice(self.batches, block.steps)
-            return np.array([model.sgd_step(self.net, *batch, learning_rate, divisor) for batch in some])
+            return np.array([model.sgd_step(self.net, x, y, learning_rate, divisor) for x, y in some])
         steps = tf.constant(block.steps)
         return self.train_steps(self.net, self.batches, steps, tf.constant(learning_rate), self.mean).numpy()
 
@@ -86,7 +86,7 @@ class InXla:
         return self.programs[key](*inputs).numpy()[: block.steps]
 
     def _program(self, block: data.Block, inputs: Sequence[tf.Tensor]) -> Callable[..., tf.Tensor]:
-        def take(images, labels, order, first, learning_rate, steps=block.steps):  # type: ignore[no-untyped-def]
+        def take(images, labels, order, first, learning_rate, steps=block.steps):
             job = images, labels, order, first, steps, learning_rate
             return model.take_steps(self.net, *job, block.batch_size, self.mean)
 
@@ -114,9 +114,9 @@ class OnAllCores:
 
         @tf.function(autograph=False, jit_compile=True)
         def share(*examples: Any, rows: int) -> list[tf.Tensor]:
-            return sum_of_gradients(self.net, *examples, rows, divisor)
+            return sum_of_gradients(self.net, *[*examples, rows, divisor])
 
-        def take(images, labels, order, first, steps, learning_rate):  # type: ignore[no-untyped-def]
+        def take(images, labels, order, first, steps, learning_rate):
             def step(i: tf.Tensor, losses: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
                 at = first + i * batch_size
                 shares = [

@@ -62,7 +62,7 @@ class Replicas(OneDevice):
         compiled = config.mode == "xla"
 
         @functools.cache
-        def program(batch_size: int, steps: int | None) -> Callable[..., tf.Tensor]:
+        def program(batch_size: int, steps: int) -> Callable[..., tf.Tensor]:
             divisor = batch_size if config.loss_reduction == "mean" else 1
             if not compiled:
                 return tf.function(functools.partial(self._steps, net, batch_size, divisor), autograph=False)
@@ -74,7 +74,7 @@ class Replicas(OneDevice):
             inputs += [tf.constant(first), tf.constant(learning_rate)]
             if compiled:  # a GPU's program must know the number of its steps
                 return program(batch_size, steps)(*inputs).numpy()
-            return program(batch_size, None)(*inputs, tf.constant(steps)).numpy()
+            return program(batch_size, 0)(*inputs, tf.constant(steps)).numpy()
 
         take.known = compiled  # type: ignore[attr-defined] # whether there is a program for each number of steps
         return take

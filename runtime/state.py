@@ -47,7 +47,7 @@ class State:
     def __post_init__(self) -> None:
         """Scales the validation images once, not at each evaluation, if they are few."""
         self.validation = split = self.dataset.validation
-        if not self.dataset.on_disk and split.images.nbytes <= MOST_SCALED:
+        if isinstance(split.images, np.ndarray) and split.images.nbytes <= MOST_SCALED:
             self.validation = data.Split(model.scale(split.images), split.labels)
 
     @property
