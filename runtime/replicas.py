@@ -70,7 +70,7 @@ class Replicas(OneDevice):
         compiled = config.mode == "xla"
 
         @functools.cache
-        def program(batch_size: int, steps: int | None) -> Callable[..., tf.Tensor]:
+        def program(batch_size: int, steps: int) -> Callable[..., tf.Tensor]:
             divisor = batch_size if config.loss_reduction == "mean" else 1
             if not compiled:
                 return tf.function(functools.partial(self._steps, net, batch_size, divisor), autograph=False)
@@ -82,7 +82,7 @@ class Replicas(OneDevice):
             inputs += [tf.constant(first), tf.constant(learning_rate)]
             if compiled:  # a GPU's program must know the number of its steps
                 return program(batch_size, steps)(*inputs).numpy()
-            return program(batch_size, None)(*inputs, tf.constant(steps)).numpy()
+            return program(batch_size, 0)(*inputs, tf.constant(steps)).numpy()
 
         take.known = compiled  # type: ignore[attr-defined] # whether there is a program for each number of steps
         return take
@@ -131,16 +131,13 @@ class Replicas(OneDevice):
         batch_size: int,
         divisor: int,
         steps: int,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        order: tf.Tensor,
-        first: tf.Tensor,
-        learning_rate: tf.Tensor,
+        *examples_and_rate: tf.Tensor,
     ) -> tf.Tensor:
         """Takes the steps of the replica that runs, on a GPU as one XLA program; returns the losses [steps] of all.
 
         Loss and gradients go through one all-reduce a step. No GPU has run this yet: it is unmeasured.
         """
+        *examples, learning_rate = examples_and_rate
         here, (start, stop) = copy.copy(net), self._share(batch_size)
         here.W_transposed, here.b = (
             self.strategy.experimental_local_results(variable)[self._local()] for variable in (net.W_transposed, net.b)
@@ -156,7 +153,7 @@ class Replicas(OneDevice):
             return losses.write(i, loss)
 
         losses = tf.TensorArray(tf.float32, steps)
-        return model.over_batches(take, losses, images, labels, order, first, steps, batch_size).stack()
+        return model.over_batches(take, losses, *examples, count=steps, batch_size=batch_size).stack()
 
     def _summed(self, mine: tf.Tensor) -> tf.Tensor:
         """Returns the sum of what each worker has, in a graph."""
