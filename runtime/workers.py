@@ -22,18 +22,10 @@ from runtime.replicas import Replicas
 from runtime.state import State
 
 # Flags that must be the same on all workers: what makes the run, and what says when they meet.
-SAME: tuple[str, ...] = (
-    "dataset",
-    "batch_size",
-    "lr",
-    "epochs",
-    "max_steps",
-    "seed",
-    "shuffle",
-    "loss_reduction",
-    "eval_first",
+SAME = (
+    *("dataset", "batch_size", "lr", "epochs", "max_steps", "seed", "shuffle", "loss_reduction"),
+    *("eval_first", "eval_every", "target_accuracy", "checkpoint_every"),
 )
-SAME += ("eval_every", "target_accuracy", "checkpoint_every")
 MOST_TEXT = 1024  # bytes of what workers compare
 
 
@@ -44,6 +36,7 @@ class Workers(Replicas):
         super().__init__(strategy)
         self.timeout, self.cluster = timeout, cluster
         self.first, self.is_chief = cluster.index * len(self.device_names), cluster.index == 0
+        self.kind = f"{len(cluster.addresses)} workers"
         self._summed_now = tf.function(self._summed, autograph=False)
 
     def barrier(self) -> None:
@@ -160,8 +153,7 @@ def _watched_from_outside(timeout: int) -> Iterator[None]:
     command = [sys.executable, "-c", words, str(timeout)]
     project = pathlib.Path(__file__).parent.parent
     with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=project, start_new_session=True) as watcher:
-        assert watcher.stdin
-        faulthandler.dump_traceback_later(timeout, exit=True, file=watcher.stdin)
+        faulthandler.dump_traceback_later(timeout, exit=True, file=watcher.stdin)  # type: ignore[arg-type] # a pipe
         try:
             yield
         finally:

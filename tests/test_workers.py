@@ -50,6 +50,7 @@ def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes(
     assert json.loads((tmp_path / "0.json").read_text())["examples"] == 2 * 660
 
 
+@pytest.mark.slow
 def test_workers_go_on_together_from_the_checkpoint_of_the_chief(
     single: dict, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -62,6 +63,7 @@ def test_workers_go_on_together_from_the_checkpoint_of_the_chief(
     assert_same_weights([tmp_path / f"{i}.npz" for i in range(2)], expected(single, tiny_data_dir, tmp_path, "sum"))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_others_with_one_line_and_all_go_on_from_the_checkpoint(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
