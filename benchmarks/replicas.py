@@ -56,7 +56,7 @@ def measure(config: Config) -> None:
     for kind in KINDS:
         cells = " | ".join(runs.middle(found[kind, batch], 0) for batch in BATCHES)
         lines.append(f"| {', '.join(map(str, kind))} | {cells} |")
-    runs.publish("replicas", config, lines, ("README.md", "README.es.md"))
+    runs.publish("replicas", config, lines, ("docs/results.md",))
 
 
 if __name__ == "__main__":

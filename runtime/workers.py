@@ -36,7 +36,6 @@ class Workers(Replicas):
         super().__init__(strategy)
         self.timeout, self.cluster = timeout, cluster
         self.first, self.is_chief = cluster.index * len(self.device_names), cluster.index == 0
-        self.kind = f"{len(cluster.addresses)} workers"
         self._summed_now = tf.function(self._summed, autograph=False)
 
     def barrier(self) -> None:
