@@ -111,7 +111,7 @@ def load(path: pathlib.Path) -> Results:
         raise InputError(f"{path}: not a result file of compare.py: it has no {KEY!r}")
     content = whole[KEY]
     if content.get("format") != FORMAT:
-        raise InputError(f"{path}: has format {content.get('format')!r}, this compare.py reads {FORMAT}: update it")
+        raise InputError(f"{path}: has format {content.get('format')!r}, this compare.py reads {FORMAT}: measure again")
     try:
         results = Results([Job(**job) for job in content["jobs"]], [_run(run) for run in content["runs"]])
         if not (results.jobs and results.runs and all(run.samples for run in results.runs)):

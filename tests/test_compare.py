@@ -182,6 +182,7 @@ took = float(pathlib.Path(__file__).with_name("took").read_text())
 """
 
 
+@pytest.mark.slow
 def test_guard_exits_with_3_where_a_program_has_become_slower(tiny_data_dir, tmp_path):
     (tmp_path / "mine.py").write_text(PROGRAM)
     data_dir, mine = f"--data_dir={tiny_data_dir}", f"--program=mine:{sys.executable} {tmp_path / 'mine.py'}"
@@ -200,6 +201,7 @@ def test_guard_exits_with_3_where_a_program_has_become_slower(tiny_data_dir, tmp
     assert "--max_steps: --against measures what base.json measured: leave the flag out" in done.stderr
 
 
+@pytest.mark.slow
 def test_open_division_gives_a_time_to_who_reaches_the_target(tiny_data_dir, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import json, pathlib, sys\nimport numpy as np\nhere = pathlib.Path(sys.argv[1])\n"
