@@ -156,10 +156,7 @@ def over_batches(
 
     The rows of some batches are gathered at a time. Of those behind the end of `order` XLA takes the last, unused.
     """
-    some = max(1, min(GATHERED[0], GATHERED[1] // batch_size))
-    if isinstance(count, int):
-        most = max(1, GATHERED_BYTES // (batch_size * images.shape[1]))
-        some = max(each for each in range(1, min(count, most) + 1) if count % each == 0)
+    some, a_round = _at_once(count, batch_size, images.shape[1])
 
     def visit_some(part: tf.Tensor, state: StateT) -> tuple[tf.Tensor, StateT]:
         i = part * some
@@ -171,8 +168,17 @@ def over_batches(
                 state = visit(i + j + k, some_images[j + k], some_labels[j + k], state)
             return j + a_round, state
 
-        stop, a_round = (some, math.gcd(some, ROUND)) if isinstance(count, int) else (tf.minimum(some, count - i), 1)
+        stop = some if isinstance(count, int) else tf.minimum(some, count - i)
         return part + 1, tf.while_loop(lambda j, _: j < stop, visit_round, (0, state))[1]
 
     parts = -(-count // some)  # counted by ones: XLA does not enter a loop that counts by more up to a constant 1
     return tf.while_loop(lambda part, _: part < parts, visit_some, (0, state))[1]
+
+
+def _at_once(count: int | tf.Tensor, batch_size: int, num_features: int) -> tuple[int, int]:
+    """Returns how many batches are gathered at a time, and how many a round of the loop takes of them."""
+    if not isinstance(count, int):
+        return max(1, min(GATHERED[0], GATHERED[1] // batch_size)), 1
+    most = max(1, GATHERED_BYTES // (batch_size * num_features))
+    some = max(each for each in range(1, min(count, most) + 1) if count % each == 0)
+    return some, math.gcd(some, ROUND)

@@ -181,7 +181,7 @@ def main() -> int:
         raise InputError("--model: name the folder that `python train.py --export_dir=FOLDER` wrote; see --help")
     if not config.images:
         raise InputError("no image: name at least one PNG or JPEG file; see --help")
-    sys.stdout.reconfigure(errors="replace")  # where bars and names cannot be written, `?` is
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # where bars and names cannot be written, `?` is
     model, answers, refused = load(pathlib.Path(config.model)), [], []
     for path in config.images:
         try:

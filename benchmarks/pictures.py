@@ -26,7 +26,8 @@ def on_paper(digit: np.ndarray, side: int = 28 * LARGE, at: tuple[int, int] | No
     """Returns a digit [28, 28] uint8 drawn `side` large on a paper, in the middle or `at` (row, column); ink is 1."""
     top, left = at or ((PAPER[0] - side) // 2, (PAPER[1] - side) // 2)
     paper = np.zeros(PAPER)
-    paper[top : top + side, left : left + side] = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
+    drawn = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
+    paper[top : top + side, left : left + side] = np.asarray(drawn)
     return paper / 255
 
 

@@ -136,8 +136,10 @@ def drawn(image: Image.Image, shape: tuple[int, ...], box: tuple[int, ...], dark
     rows, columns = bounds(kept)
     margin = max(rows.stop - rows.start, columns.stop - columns.start) // 3 + 2
     corners = (columns.start - margin, rows.start - margin, columns.stop + margin, rows.stop + margin)
-    near = [round(min(max(0, at * scale), most)) for at, most in zip(corners, image.size * 2, strict=True)]
-    closer = ink_on(image.crop(near), dark if dark is not None else ink.dark)
+    left, top, right, bottom = (
+        round(min(max(0, at * scale), most)) for at, most in zip(corners, image.size * 2, strict=True)
+    )
+    closer = ink_on(image.crop((left, top, right, bottom)), dark if dark is not None else ink.dark)
     if visible(closer):
         ink, kept = closer, one_shape(closer)[0]
     found = bounds(kept)

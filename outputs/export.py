@@ -23,7 +23,7 @@ class Export(Observer):
 
     def __init__(self, state: State):
         super().__init__(state)
-        self.target = pathlib.Path(state.config.export_dir).expanduser().absolute()
+        self.target = pathlib.Path(state.config.export_dir or "").expanduser().absolute()
         writable_folder("export_dir", self.target.parent)
         tidy(self.target)
         if not is_free(self.target) and not state.config.overwrite:

@@ -10,6 +10,7 @@ from common.errors import RunError, reason
 from common.files import writable_folder
 from outputs.observers import Observer
 from runtime.state import State
+from storage.decoded import Images
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +64,7 @@ class Figures(Observer):
                 raise RunError(f"--figures={self.folder}: cannot be written: {reason(error)}") from None
         print(f"figures: {', '.join(f'{name}.png' for name in figures)} in {self.folder}")
 
-    def _probabilities(self, images: np.ndarray) -> np.ndarray:
+    def _probabilities(self, images: Images) -> np.ndarray:
         """Returns the probabilities [n, classes] of all images, which are read CHUNK at a time."""
         chunks = (np.asarray(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK))
         return np.concatenate([self.state.model(model.scale(chunk)) for chunk in chunks])
@@ -175,9 +176,10 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, class_names: list[str])
     mistakes = np.ma.masked_array(counts, np.eye(shown, dtype=bool))
     figure = new_figure(4.6)
     axes = figure.subplots()
-    image = axes.imshow(mistakes, aspect="auto", cmap="Blues", vmin=0, vmax=max(1, mistakes.max() if shown > 1 else 1))
+    most = max(1, mistakes.max() if shown > 1 else 1)
+    image = axes.imshow(mistakes, aspect="auto", cmap="Blues", vmin=0, vmax=most)
     for row, column in np.argwhere(counts):
-        dark = row != column and counts[row, column] > 0.6 * image.norm.vmax
+        dark = row != column and counts[row, column] > 0.6 * most
         axes.text(
             column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=9 if shown <= 12 else 5,
             color="white" if dark else plots.INK, fontweight="bold" if row == column else "normal",
@@ -219,7 +221,7 @@ def predictions(probabilities: np.ndarray, labels: np.ndarray, dataset: "data.Da
         "wrong": "Wrong, and sure of it (orange: its answer, blue: the truth)",
     }
     chosen = pick(probabilities, labels)
-    for part, group in zip(figure.subfigures(len(GROUPS), 1), GROUPS, strict=True):
+    for part, group in zip(np.asarray(figure.subfigures(len(GROUPS), 1)), GROUPS, strict=True):
         part.suptitle(says[group], x=0.01, ha="left", fontsize=11)
         panels = part.subplots(2, EXAMPLES, height_ratios=(3, 2))
         for column in panels.T:

@@ -145,7 +145,12 @@ def test_bad_input_is_one_line_and_code_2(arguments, told, tiny_data_dir, tmp_pa
 
 def test_survey_leaves_examples_order_and_what_each_job_ends_with(tiny_data_dir, tmp_path):
     jobs = [{"batch_size": size, "steps": steps, "lr": 0.01} for size, steps in ((10, 2000), (100, 30))]
-    request = {"folder": str(tmp_path), "dataset": "mnist", "data_dir": str(tiny_data_dir), "manual_dir": None}
+    request: dict[str, object] = {
+        "folder": str(tmp_path),
+        "dataset": "mnist",
+        "data_dir": str(tiny_data_dir),
+        "manual_dir": None,
+    }
     request |= {"seed": 3, "devices": ["cpu", "gpu"], "jobs": jobs}
     subprocess.run(
         [sys.executable, "-m", "comparison.survey", json.dumps(request)], cwd=PROJECT, env=NO_GPU, check=True

@@ -117,7 +117,8 @@ def test_rows_gathered_at_a_time_do_not_change_a_bit(
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, int]]:
     """The steps, None where any number will do, and the batch size of each program of mode xla traced."""
-    seen, take_steps = [], model.take_steps
+    seen: list[tuple] = []
+    take_steps = model.take_steps
 
     def counting(*inputs: object) -> tf.Tensor:
         seen.append((inputs[5] if isinstance(inputs[5], int) else None, inputs[7]))

@@ -187,7 +187,7 @@ def test_the_chief_alone_decides_whether_the_target_is_reached(
 
 
 def test_a_worker_that_takes_its_time_but_answers_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    gave_up = []
+    gave_up: list[int] = []
     monkeypatch.setattr(workers.os, "_exit", gave_up.append)
     with socket.create_server(("127.0.0.1", 0)) as other:
         cluster = Cluster(("127.0.0.1:1", f"127.0.0.1:{other.getsockname()[1]}"), 0)
