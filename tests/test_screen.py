@@ -6,17 +6,14 @@ import os
 import pathlib
 import re
 import subprocess
-import types
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import data
 import flags
 import model
 from outputs import screen
-from runtime import devices, replicas
 from runtime.clock import Ledger
 from runtime.state import State
 from tests.conftest import Command
@@ -215,12 +212,8 @@ def test_the_header_says_what_trains_and_on_how_many(make_state) -> None:
         "mode xla on a CPU (--device=auto)"
     )
     state = make_state(strategy="mirrored", mode="graph", device="cpu")
-    device = tf.config.list_logical_devices("CPU")[0]
-    for count, said in ((1, "1 replica"), (2, "2 replicas")):
-        extended = types.SimpleNamespace(worker_devices=())
-        engine = replicas.Replicas(types.SimpleNamespace(num_replicas_in_sync=count, extended=extended))
-        header = screen.header(state, engine.describe(device))
-        assert header.endswith(f"; mode graph on {said} (mirrored) of {devices.cpu_model()}")
+    for state.replicas, said in ((1, "1 replica"), (2, "2 replicas")):
+        assert screen.header(state, "a CPU").endswith(f"; mode graph, strategy mirrored with {said}, on a CPU")
 
 
 def test_a_limit_that_is_never_reached_is_said(make_state) -> None:
