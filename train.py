@@ -43,7 +43,7 @@ def start(config: flags.Config, dataset: data.Dataset, ledger: Ledger, engine: s
         )
     with engine.scope(dataset):
         net = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
-    return State(config, dataset, net, ledger)
+    return State(config, dataset, net, ledger, engine.count)
 
 
 def compiled(state: State, engine: strategies.OneDevice) -> tuple[modes.Take, Iterable[data.Block]]:

@@ -21,6 +21,7 @@ def of(state: State, test_accuracy: float, device: tf.config.LogicalDevice) -> d
         "environment": devices.environment(device, config.mode, config.tf32),
         "class_names": dataset.class_names,
         "streamed": dataset.on_disk,
+        "replicas": state.replicas,
         "test_examples": len(dataset.test),
         **reached(state, test_accuracy),
     }

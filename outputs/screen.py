@@ -116,6 +116,8 @@ def header(state: State, device_name: str) -> str:
     """Returns the first line: the data, the job and the device, and a second if --max_steps is never reached."""
     config, dataset = state.config, state.dataset
     took = " (--device=auto)" if config.device == "auto" else ""
+    replicas = f"{state.replicas} replica{'s' * (state.replicas > 1)}"
+    strategy = f", strategy {config.strategy} with {replicas}," if config.strategy != "none" else ""
     streamed = "; streamed from disk" if dataset.on_disk else ""
     unreached = ""
     if config.max_steps > state.total_steps:
@@ -123,7 +125,7 @@ def header(state: State, device_name: str) -> str:
     return (
         f"{dataset.name}: {len(dataset.train):,} training, {len(dataset.validation):,} validation, "
         f"{len(dataset.test):,} test images; batch {config.batch_size:,}, lr {config.lr:g}, {config.loss_reduction} "
-        f"loss; mode {config.mode} on {device_name}{took}{streamed}{unreached}"
+        f"loss; mode {config.mode}{strategy} on {device_name}{took}{streamed}{unreached}"
     )
 
 

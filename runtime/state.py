@@ -33,6 +33,7 @@ class State:
     dataset: data.Dataset
     model: model.SoftmaxRegression
     ledger: Ledger
+    replicas: int = 1
     step: int = 0
     examples: int = 0
     loss: float = math.nan

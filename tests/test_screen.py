@@ -211,9 +211,8 @@ def test_the_header_says_what_trains_and_on_how_many(make_state) -> None:
         "mnist: 55,000 training, 60 validation, 100 test images; batch 1,000, lr 0.01, sum loss; "
         "mode xla on a CPU (--device=auto)"
     )
-    for count, said in ((1, "1 replica"), (2, "2 replicas")):
-        state = make_state(strategy="mirrored", mode="graph", device="cpu")
-        state.replicas = count
+    state = make_state(strategy="mirrored", mode="graph", device="cpu")
+    for state.replicas, said in ((1, "1 replica"), (2, "2 replicas")):
         assert screen.header(state, "a CPU").endswith(f"; mode graph, strategy mirrored with {said}, on a CPU")
 
 
