@@ -123,13 +123,13 @@ class Replicas(OneDevice):
         batch_size: int,
         divisor: int,
         steps: int,
-        *examples_and_rate: tf.Tensor,
+        *inputs: tf.Tensor,
     ) -> tf.Tensor:
         """Takes the steps of the replica that runs, on a GPU as one XLA program; returns the losses [steps] of all.
 
         Loss and gradients go through one all-reduce a step. No GPU has run this yet: it is unmeasured.
         """
-        *examples, learning_rate = examples_and_rate
+        images, labels, order, first, learning_rate = inputs
         here, (start, stop) = copy.copy(net), self._share(batch_size)
         here.W_transposed, here.b = (
             self.strategy.experimental_local_results(variable)[self._local()] for variable in (net.W_transposed, net.b)
@@ -145,7 +145,7 @@ class Replicas(OneDevice):
             return losses.write(i, loss)
 
         losses = tf.TensorArray(tf.float32, steps)
-        return model.over_batches(take, losses, *examples, steps, batch_size).stack()
+        return model.over_batches(take, losses, images, labels, order, first, steps, batch_size).stack()
 
     def _summed(self, mine: tf.Tensor) -> tf.Tensor:
         """Returns the sum of what each worker has, in a graph."""
