@@ -38,12 +38,8 @@ class Config:
     eval_first: int = flag(50, COUNT_OR_0, "Validate after each of the first steps, this many.")
     eval_every: int = flag(200, COUNT_OR_0, "Then validate every this many steps; 0: only at the end.")
     target_accuracy: float | None = flag(None, SHARE, "Stop at the first validation accuracy that reaches this.")
-    checkpoint_dir: str | None = flag(
-        None, TEXT, "Keep checkpoints here; the same command then goes on from the newest."
-    )
-    checkpoint_every: int = flag(
-        100_000, COUNT, "Steps between checkpoints, at most; one more at the end and at Ctrl-C."
-    )
+    checkpoint_dir: str | None = flag(None, TEXT, "Keep checkpoints here, and go on from the newest one.")
+    checkpoint_every: int = flag(100_000, COUNT, "Steps between checkpoints; one more at the end and at Ctrl-C.")
     export_dir: str | None = flag(None, TEXT, "Write the trained model to this folder as a SavedModel.")
     overwrite: bool = flag(False, SWITCH, "Let --export_dir and --record replace what is there.")
     logdir: str | None = flag(None, TEXT, "Write TensorBoard logs to a folder of the run's own in this one.")

@@ -8,9 +8,6 @@ import tensorflow as tf
 
 StateT = TypeVar("StateT")
 
-MOST_STEPS = (
-    2_000  # of a call: some 20 ms at batch 10, which hides what the call costs and does not keep Ctrl-C waiting
-)
 GATHERED = 10, 500  # batches, and rows at most, gathered at a time: they stay in a core's cache until they are taken
 GATHERED_BYTES = 256 * 2**20  # at most, where the number of steps is known before: on a GPU
 ROUND = 10  # steps in a round of the loop there: fewer kernels and launches a step
@@ -121,29 +118,29 @@ def take_steps(
     steps: int | tf.Tensor,
     learning_rate: tf.Tensor,
     batch_size: int,
-    mean: bool = False,
+    mean: bool,
+    most_steps: int,
 ) -> tf.Tensor:
-    """Takes a step on each batch of a block and returns their losses: mode xla, to be compiled whole.
+    """Takes a step on each batch of a block: mode xla, to be compiled whole.
 
     Args:
       images: [n, features] uint8, and labels [n] int32.
       order: [rows] int32; step i takes the rows order[first + i * batch_size:][:batch_size] of images and labels.
-      steps: at most MOST_STEPS. A tensor serves any number with one program; an int lets XLA know the trip count.
+      steps: as a tensor, one program serves any number up to `most_steps`; an int lets XLA know the trip count.
 
-    Returns:
-      losses [MOST_STEPS], or [steps] for an int; those from `steps` on mean nothing.
+    Returns the losses [most_steps] float32, those from `steps` on without a meaning; [steps] for an int.
     """
     divisor = batch_size if mean else 1
 
     def take(i: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, losses: tf.TensorArray) -> tf.TensorArray:
         return losses.write(i, sgd_step(model, images, labels, learning_rate, divisor))
 
-    losses = tf.TensorArray(tf.float32, steps if isinstance(steps, int) else MOST_STEPS)
+    losses = tf.TensorArray(tf.float32, steps if isinstance(steps, int) else most_steps)
     return over_batches(take, losses, images, labels, order, first, steps, batch_size).stack()
 
 
 def over_batches(
-    visit: Callable[[tf.Tensor, tf.Tensor, tf.Tensor, StateT], StateT],
+    visit: Callable[..., StateT],
     state: StateT,
     images: tf.Tensor,
     labels: tf.Tensor,
@@ -154,21 +151,22 @@ def over_batches(
 ) -> StateT:
     """Returns `state` after state = visit(i, images, labels, state) on each of `count` batches; for XLA alone.
 
-    The rows of some batches are gathered at a time. Of those behind the end of `order` XLA takes the last, unused.
+    The rows of some batches are gathered at a time. Behind the end of `order` XLA takes the last one, unused.
     """
     some, a_round = _at_once(count, batch_size, images.shape[1])
 
     def visit_some(part: tf.Tensor, state: StateT) -> tuple[tf.Tensor, StateT]:
-        i = part * some
-        rows = tf.gather(order, first + i * batch_size + tf.reshape(tf.range(some * batch_size), [some, batch_size]))
+        rows = tf.gather(
+            order, first + part * (some * batch_size) + tf.reshape(tf.range(some * batch_size), [some, batch_size])
+        )
         some_images, some_labels = tf.gather(images, rows), tf.gather(labels, rows)
 
         def visit_round(j: tf.Tensor, state: StateT) -> tuple[tf.Tensor, StateT]:
             for k in range(a_round):
-                state = visit(i + j + k, some_images[j + k], some_labels[j + k], state)
+                state = visit(part * some + j + k, some_images[j + k], some_labels[j + k], state)
             return j + a_round, state
 
-        stop = some if isinstance(count, int) else tf.minimum(some, count - i)
+        stop = some if isinstance(count, int) else tf.minimum(some, count - part * some)
         return part + 1, tf.while_loop(lambda j, _: j < stop, visit_round, (0, state))[1]
 
     parts = -(-count // some)  # counted by ones: XLA does not enter a loop that counts by more up to a constant 1

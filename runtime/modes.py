@@ -11,7 +11,7 @@ import tensorflow as tf
 import data
 import flags
 import model
-from runtime import devices
+from runtime import devices, plan
 
 SHARED_BATCH = 500  # from here on, all cores share the rows of a batch: docs/performance.md
 AHEAD = 10  # batches on their way to a GPU
@@ -88,7 +88,7 @@ class InXla:
     def _program(self, block: data.Block, inputs: Sequence[tf.Tensor]) -> Callable[..., tf.Tensor]:
         def take(images, labels, order, first, learning_rate, steps=block.steps):
             job = images, labels, order, first, steps, learning_rate
-            return model.take_steps(self.net, *job, block.batch_size, self.mean)
+            return model.take_steps(self.net, *job, block.batch_size, self.mean, plan.MOST_STEPS)
 
         # Without AutoGraph: converting the loop takes longer than compiling it. A concrete function checks nothing.
         return tf.function(take, autograph=False, jit_compile=True).get_concrete_function(*inputs)

@@ -168,7 +168,7 @@ def hlo_of(net: model.SoftmaxRegression, steps: int) -> str:
     inputs = tf.zeros([800, 784], tf.uint8), tf.zeros([800], tf.int32), tf.range(800), tf.constant(0), tf.constant(0.1)
 
     def take(images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, first: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
-        return model.take_steps(net, images, labels, order, first, steps, rate, 8)
+        return model.take_steps(net, images, labels, order, first, steps, rate, 8, False, 100)
 
     program = tf.function(take, autograph=False, jit_compile=True)
     return program.experimental_get_compiler_ir(*inputs)(stage="optimized_hlo")
