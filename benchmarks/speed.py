@@ -141,9 +141,11 @@ def large(bench: Bench, _: Bench) -> Rows:
     size = path.stat().st_size
     read = runs.elsewhere(seconds_of_fromfile, path if bench.project == runs.PROJECT else made / "decoded.npz")
     job = (f"--dataset=made{LARGE}", f"--data_dir={bench.folder}", "--input=memory", "--max_steps=1000")
-    run = bench.train(*job, *ALONE)
+    run, small = bench.train(*job, *ALONE), bench.train("--max_steps=1000", *ALONE)
+    ledger = run.record["seconds"]  # reading begins while TensorFlow is imported
+    loading = ledger["import"] + ledger["data"] - small.record["seconds"]["import"]
     return {
-        "3.3 GB in memory: loading over `np.fromfile` of the file": run.record["seconds"]["data"] / read,
+        "3.3 GB in memory: what loading adds to a run over `np.fromfile` of the file": loading / read,
         "3.3 GB in memory: peak memory over the images": run.peak_mib * runs.MIB / size,
     }
 
