@@ -158,9 +158,8 @@ def judged(common: dict[str, Any], place: pathlib.Path, expected: pathlib.Path, 
     same = difference <= work.TOLERANCE
     us_per_step = statistics.median(times) / steps * 1e6 if same else None
     right = found.get("num_correct")
-    return Sample(
-        **common, us_per_step=us_per_step, difference=difference, num_correct=right, seconds=outside, peak_mib=peak
-    )
+    known = {"num_correct": right, "seconds": outside, "peak_mib": peak, "gpu": found.get("gpu")}
+    return Sample(**common, us_per_step=us_per_step, difference=difference, **known)
 
 
 def limit(folder: pathlib.Path, device: str, cores: int | None) -> float:
