@@ -136,30 +136,24 @@ def take_steps(
         return losses.write(i, sgd_step(model, images, labels, learning_rate, divisor))
 
     losses = tf.TensorArray(tf.float32, steps if isinstance(steps, int) else most_steps)
-    return over_batches(take, losses, images, labels, order, first, steps, batch_size).stack()
+    return over_batches(take, losses, (images, labels, order, first), steps, batch_size).stack()
 
 
 def over_batches(
-    visit: Callable[..., StateT],
-    state: StateT,
-    images: tf.Tensor,
-    labels: tf.Tensor,
-    order: tf.Tensor,
-    first: tf.Tensor,
-    count: int | tf.Tensor,
-    batch_size: int,
+    visit: Callable[..., StateT], state: StateT, rows: Sequence[tf.Tensor], count: int | tf.Tensor, batch_size: int
 ) -> StateT:
     """Returns `state` after state = visit(i, images, labels, state) on each of `count` batches; for XLA alone.
 
-    The rows of some batches are gathered at a time. Behind the end of `order` XLA takes the last one, unused.
+    `rows` are the images, labels, order and first of a block. Those of some batches are gathered at a time; behind the
+    end of `order` XLA takes the last one, unused.
     """
+    images, labels, order, first = rows
     some, a_round = _at_once(count, batch_size, images.shape[1])
+    numbers = tf.reshape(tf.range(some * batch_size), [some, batch_size])
 
     def visit_some(part: tf.Tensor, state: StateT) -> tuple[tf.Tensor, StateT]:
-        rows = tf.gather(
-            order, first + part * (some * batch_size) + tf.reshape(tf.range(some * batch_size), [some, batch_size])
-        )
-        some_images, some_labels = tf.gather(images, rows), tf.gather(labels, rows)
+        indices = tf.gather(order, first + part * some * batch_size + numbers)
+        some_images, some_labels = tf.gather(images, indices), tf.gather(labels, indices)
 
         def visit_round(j: tf.Tensor, state: StateT) -> tuple[tf.Tensor, StateT]:
             for k in range(a_round):

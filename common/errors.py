@@ -14,6 +14,8 @@ OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ER
 # What TensorFlow adds to an error: its names of nodes, and where in Python it arose.
 NOISE = r"\{\{.*?\}\} |\[\[.*| \[Op:\w+\].*|Traceback \(most recent.*"
 
+OUT_OF_MEMORY = r"(?i)out.of.memory"  # as CUDA and XLA say it
+
 
 class InputError(Exception):
     """Bad input: the message names the flag or file, what was found, what is allowed, what to do."""
@@ -88,7 +90,8 @@ def exit_with_one_line(main: Callable[[], int | None]) -> None:
 def _failed(error: Exception) -> str | None:
     """Returns what to say where memory has run out, or TensorFlow has failed; None for a fault of this program."""
     kinds, why = {kind.__name__ for kind in type(error).__mro__}, reason(error)
-    if kinds & {"MemoryError", "ResourceExhaustedError"} and "space left" not in why:
+    full = kinds & {"MemoryError", "ResourceExhaustedError"} or ("OpError" in kinds and re.search(OUT_OF_MEMORY, why))
+    if full and "space left" not in why:
         return f"out of memory ({why}): a smaller --batch_size or --input=stream needs less"
     return f"TensorFlow failed: {why}; what was written before is kept" if "OpError" in kinds else None
 

@@ -4,8 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import pathlib
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,10 +13,8 @@ import psutil
 from runtime import devices
 
 BUSY = 0.1  # cores that others keep busy; a quiet desktop or server stays below
-BUSY_GPU = 5  # per cent
 STOLEN = 0.02  # share of the time that a hypervisor or a quota may take
 SLOW = 0.85  # share of the best pace seen in the run
-GPU_FIELDS = ("name", "driver_version", "clocks.sm", "clocks.max.sm", "temperature.gpu", "utilization.gpu")
 PACE_BYTES = bytes(4 * 2**20)
 THROTTLED_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
 
@@ -110,22 +106,6 @@ def clocks() -> dict[str, float]:
     """Returns the CPU's clock in MHz now, and its bounds, where the system tells."""
     frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
     return {name: round(value) for name, value in frequency._asdict().items() if value} if frequency else {}
-
-
-def gpus() -> list[dict[str, str]]:
-    """Returns name, driver, clocks and use of each NVIDIA GPU before the first measurement; [] without nvidia-smi."""
-    if not shutil.which("nvidia-smi"):
-        return []
-    command = ["nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader"]
-    lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-    return [dict(zip(GPU_FIELDS, map(str.strip, line.split(",")), strict=False)) for line in lines]
-
-
-def gpu_warnings(found: list[dict[str, str]]) -> list[str]:
-    """Returns a sentence for each GPU that others were using before the first measurement."""
-    shares = [(gpu["name"], gpu.get("utilization.gpu", "").removesuffix(" %")) for gpu in found]
-    busy = [(name, share) for name, share in shares if share.isdecimal() and int(share) > BUSY_GPU]
-    return [f"Busy GPU: {name} was in use, {share} %, before the first measurement." for name, share in busy]
 
 
 def warnings(seen: list[dict[str, Any]]) -> list[str]:

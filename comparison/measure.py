@@ -55,11 +55,14 @@ def tasks_of(
     return tasks
 
 
-def child(command: Sequence[str], device: str, cores: int | None = None) -> subprocess.CompletedProcess:
+def child(
+    command: Sequence[str], device: str, cores: int | None = None, timeout: float | None = None
+) -> subprocess.CompletedProcess:
     """Runs a command to its end on so many cores, with no GPU in sight when the device is cpu."""
     hidden = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"} if device == "cpu" else {}
     with machine.held(cores):
-        return subprocess.run(command, cwd=PROJECT, env=os.environ | hidden, capture_output=True, text=True)
+        options = {"cwd": PROJECT, "env": os.environ | hidden, "capture_output": True, "text": True}
+        return subprocess.run(command, **options, timeout=timeout)
 
 
 class Rounds:
@@ -72,7 +75,9 @@ class Rounds:
         contenders: Mapping[str, Contender],
         tasks: list[Task],
         rounds: int,
+        timeout: float | None = None,
     ):
+        self.timeout = timeout  # seconds of a measurement
         self.folder, self.contenders, self.tasks, self.rounds = folder, contenders, list(tasks), rounds
         self.jobs = {job.batch_size: job for job in jobs}
         self.cores: dict[Task, int] = {}  # those that a task is held to; the others are not held
@@ -130,7 +135,11 @@ class Rounds:
         asked = {"contender": task.contender, "device": task.device, "cores": cores, "min_seconds": LONG_ENOUGH}
         (place / "job.json").write_text(json.dumps(dataclasses.asdict(job) | asked))
         watch, began = machine.Watch(), time.perf_counter()
-        done = child([*self.contenders[task.contender].command, str(place)], task.device, cores)
+        command = [*self.contenders[task.contender].command, str(place)]
+        try:
+            done = child(command, task.device, cores, self.timeout)
+        except subprocess.TimeoutExpired:
+            done = subprocess.CompletedProcess(command, 1, stderr=f"given up after {self.timeout:g} s")
         wall = time.perf_counter() - began
         quiet = dataclasses.asdict(watch.seen())
         common = dataclasses.asdict(task) | {"round": round_number, "quiet": quiet, "cores": cores}
@@ -158,9 +167,8 @@ def judged(common: dict[str, Any], place: pathlib.Path, expected: pathlib.Path, 
     same = difference <= work.TOLERANCE
     us_per_step = statistics.median(times) / steps * 1e6 if same else None
     right = found.get("num_correct")
-    return Sample(
-        **common, us_per_step=us_per_step, difference=difference, num_correct=right, seconds=outside, peak_mib=peak
-    )
+    known = {"num_correct": right, "seconds": outside, "peak_mib": peak, "gpu": found.get("gpu")}
+    return Sample(**common, us_per_step=us_per_step, difference=difference, **known)
 
 
 def limit(folder: pathlib.Path, device: str, cores: int | None) -> float:

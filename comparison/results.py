@@ -18,6 +18,7 @@ class Sample:
     """One measurement. us_per_step is None if the work was not the same, all from it on if the contender failed.
 
     cores: those that the process was held to; None where none could be held, or the system lacks affinity.
+    gpu: its state right before and right after the steps that were timed, where that could be asked.
     """
 
     contender: str
@@ -32,6 +33,7 @@ class Sample:
     num_correct: int | None = None
     seconds: dict[str, float] | None = None
     peak_mib: float | None = None
+    gpu: list[dict[str, Any]] | None = None
     failed: str | None = None
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import statistics
 
-from comparison import machine, stats
+from comparison import gpus, machine, stats
 from comparison.results import Results, Run, Sample, limit_key
 from comparison.work import Job
 
@@ -157,6 +157,7 @@ def notes(results: Results) -> list[str]:
             sentences.append(f"{name}This system cannot hold a process to cores: each took those that it wanted.")
         sentences += [f"{name}Left out: {each}." for each in run.left_out]
         seen = [sample.quiet for sample in run.samples]
-        warnings = machine.warnings(seen) + machine.gpu_warnings(run.environment.get("gpus", []))
+        states = [state for sample in run.samples for state in sample.gpu or ()]
+        warnings = machine.warnings(seen) + gpus.warnings(run.environment.get("gpus", []), states)
         sentences += [name + warning for warning in warnings]
     return sentences

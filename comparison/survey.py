@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import InputError, exit_with_one_line
-from comparison import machine, measure, work
+from comparison import gpus, machine, measure, work
 from runtime import devices
 
 PACKAGES = ("numpy", "keras", "scikit-learn", "torch", "jax", "jaxlib")
@@ -42,7 +42,7 @@ def environment(device_names: list[str]) -> tuple[dict[str, str], dict[str, Any]
         del common[key]
     common["load_average"] = os.getloadavg()[0]
     variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
-    common |= versions() | {"variables": variables, "clocks": machine.clocks(), "gpus": machine.gpus()}
+    common |= versions() | {"variables": variables, "clocks": machine.clocks(), "gpus": gpus.listed()}
     return {name: devices.describe(device) for name, device in chosen.items()}, common
 
 

@@ -119,13 +119,14 @@ def header(state: State, device_name: str) -> str:
     replicas = f"{state.replicas} replica{'s' * (state.replicas > 1)}"
     strategy = f", strategy {config.strategy} with {replicas}," if config.strategy != "none" else ""
     streamed = "; streamed from disk" if dataset.on_disk else ""
+    tf32 = ", TF32 allowed" if config.tf32 else ""
     unreached = ""
     if config.max_steps > state.total_steps:
         unreached = f"\n--max_steps={config.max_steps} is never reached: --epochs ends at step {state.total_steps:,}"
     return (
         f"{dataset.name}: {len(dataset.train):,} training, {len(dataset.validation):,} validation, "
         f"{len(dataset.test):,} test images; batch {config.batch_size:,}, lr {config.lr:g}, {config.loss_reduction} "
-        f"loss; mode {config.mode}{strategy} on {device_name}{took}{streamed}{unreached}"
+        f"loss; mode {config.mode}{strategy} on {device_name}{took}{tf32}{streamed}{unreached}"
     )
 
 

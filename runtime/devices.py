@@ -144,7 +144,7 @@ def cpu_model() -> str:
 
 def most_bytes(source: str, device: "tf.config.LogicalDevice | None" = None) -> float:
     """Returns how many bytes of training images --input=`source` keeps in memory: auto, a quarter of the device's."""
-    return {"memory": math.inf, "stream": -1, "auto": memory(device) / 4}[source]
+    return memory(device) / 4 if source == "auto" else {"memory": math.inf, "stream": -1}[source]
 
 
 def memory(device: "tf.config.LogicalDevice | None" = None) -> float:

@@ -120,7 +120,7 @@ class OnAllCores:
             def step(i: tf.Tensor, losses: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
                 at = first + i * batch_size
                 shares = [
-                    share(images, labels, order, at + start, rows=stop - start)
+                    share(images, labels, order, at + start, count=stop - start)
                     for start, stop in itertools.pairwise(cuts)
                 ]
                 loss, *gradients = map(tf.add_n, zip(*shares, strict=True))
@@ -134,24 +134,19 @@ class OnAllCores:
 
 
 def sum_of_gradients(
-    net: model.SoftmaxRegression,
-    images: tf.Tensor,
-    labels: tf.Tensor,
-    order: tf.Tensor,
-    first: tf.Tensor,
-    rows: int,
-    divisor: int,
+    net: model.SoftmaxRegression, rows: Sequence[tf.Tensor], count: int, divisor: int
 ) -> list[tf.Tensor]:
-    """Returns loss and gradients of so many rows from `first` in `order` on, summed over some at a time."""
+    """Returns loss and gradients of `count` rows (images, labels, order, first), summed over some at a time."""
 
     def add(i: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, sums: list[tf.Tensor]) -> list[tf.Tensor]:
         parts = model.loss_and_gradients(net, images, labels, divisor)
         return [total + part for total, part in zip(sums, parts, strict=True)]
 
+    *examples, first = rows
+    pieces = math.ceil(count / PIECE)
+    piece, rest = count // pieces, count % pieces
     sums = [tf.zeros([]), tf.zeros_like(net.W_transposed), tf.zeros_like(net.b)]
-    pieces = math.ceil(rows / PIECE)
-    piece, rest = rows // pieces, rows % pieces
-    sums = model.over_batches(add, sums, images, labels, order, first, tf.constant(pieces), piece)
+    sums = model.over_batches(add, sums, rows, tf.constant(pieces), piece)
     if rest:
-        sums = model.over_batches(add, sums, images, labels, order, first + pieces * piece, tf.constant(1), rest)
+        sums = model.over_batches(add, sums, [*examples, first + pieces * piece], tf.constant(1), rest)
     return sums

@@ -145,7 +145,7 @@ class Replicas(OneDevice):
             return losses.write(i, loss)
 
         losses = tf.TensorArray(tf.float32, steps)
-        return model.over_batches(take, losses, images, labels, order, first, steps, batch_size).stack()
+        return model.over_batches(take, losses, (images, labels, order, first), steps, batch_size).stack()
 
     def _summed(self, mine: tf.Tensor) -> tf.Tensor:
         """Returns the sum of what each worker has, in a graph."""

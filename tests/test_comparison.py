@@ -257,12 +257,6 @@ def test_a_busy_throttled_or_slowing_machine_is_told():
     assert "50%" in told[2]
 
 
-def test_a_gpu_in_use_is_told():
-    used = {"name": "A GPU", "driver_version": "570.1", "utilization.gpu": "37 %"}
-    assert machine.gpu_warnings([]) == machine.gpu_warnings([used | {"utilization.gpu": "0 %"}]) == []
-    assert machine.gpu_warnings([used]) == ["Busy GPU: A GPU was in use, 37 %, before the first measurement."]
-
-
 def test_the_watch_sees_another_process():
     spin = "import sys\nprint('on', flush=True)\nwhile True: pass"
     other = subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE)

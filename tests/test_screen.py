@@ -207,6 +207,7 @@ def test_durations_and_speeds_are_short() -> None:
 
 def test_the_header_says_what_trains_and_on_how_many(make_state) -> None:
     plain = screen.header(make_state(batch_size=1_000, mode="xla"), "a CPU")
+    assert screen.header(make_state(tf32=True), "a GPU").endswith("on a GPU (--device=auto), TF32 allowed")
     assert plain == (
         "mnist: 55,000 training, 60 validation, 100 test images; batch 1,000, lr 0.01, sum loss; "
         "mode xla on a CPU (--device=auto)"
