@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -113,8 +113,8 @@ class OnAllCores:
         divisor = batch_size if self.mean else 1
 
         @tf.function(autograph=False, jit_compile=True)
-        def share(*examples: Any, rows: int) -> list[tf.Tensor]:
-            return sum_of_gradients(self.net, *[*examples, rows, divisor])
+        def share(*rows: tf.Tensor, count: int) -> list[tf.Tensor]:
+            return sum_of_gradients(self.net, rows, count, divisor)
 
         def take(images, labels, order, first, steps, learning_rate):
             def step(i: tf.Tensor, losses: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
