@@ -238,7 +238,7 @@ def test_a_chief_comes_before_the_workers(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_killed_worker_and_a_new_start_end_with_the_weights_of_one_device(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    killed = worker_kills.TwoWorkers(tmp_path, str(tiny_data_dir), "--epochs=300").kill(0)
+    killed = worker_kills.TwoWorkers(tmp_path, f"--data_dir={tiny_data_dir}", "--epochs=300").kill(0)
     assert killed.held, killed.shown
     one, other = [np.zeros((10, 784)), np.zeros(10)], [np.zeros((10, 784)), np.full(10, 2e-5)]
     assert worker_kills.differs(one, one) == "" and worker_kills.differs(one, other) == "weights differ by 2.0e-05"
