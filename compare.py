@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from common import flagging
+from common import children, flagging
 from common.errors import InputError, exit_with_one_line
 from common.files import write_atomically
 from comparison import campaign, charts, division, guard, tables
@@ -87,6 +87,7 @@ def one_did_not(results: Results) -> int:
 def main() -> int:
     """Does what the flags ask for; returns the exit code."""
     config = flagging.parse(Config, joined_merge(sys.argv), __doc__)
+    children.end_on_sigterm()
     check_output(config)
     console = Console(width=None if sys.stdout.isatty() else 160)
     if config.target_accuracy:

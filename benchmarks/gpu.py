@@ -66,7 +66,8 @@ def write(found: dict[str, Any], folder: pathlib.Path) -> None:
     title = "# This program on a GPU" if found["device"] == "gpu" else "# The checks of a GPU, on a CPU"
     texts = {"gpu.json": json.dumps(found, indent=1), "gpu.md": "\n".join([title, "", *table(found)])}
     for name, text in texts.items():
-        write_atomically(folder / name, lambda file, text=text: file.write(f"{text}\n".encode()))
+        content = f"{text}\n".encode()
+        write_atomically(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
 
 
 def measure(config: Config) -> int:
@@ -76,7 +77,12 @@ def measure(config: Config) -> int:
     folder = writable_folder("output", config.output)
     folder.mkdir(parents=True, exist_ok=True)
     command = f"python -m benchmarks.gpu --output=DIR --device={config.device}"
-    found = {"device": config.device, "date": f"{datetime.date.today()}", "command": command, "parts": {}}
+    found: dict[str, Any] = {
+        "device": config.device,
+        "date": f"{datetime.date.today()}",
+        "command": command,
+        "parts": {},
+    }
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(config, config.device, pathlib.Path(scratch))
         for name in gpu_checks.PARTS:

@@ -52,7 +52,7 @@ SIZES = {
 class Bench:
     """The machine that is looked at: --device, how to run train.py, and a folder for what is needed in between."""
 
-    runs: runs.Runs
+    config: runs.Runs
     device: str
     folder: pathlib.Path
 
@@ -66,14 +66,14 @@ class Bench:
         return [f"--device={self.device}", "--epochs=1000", f"--max_steps={2 * self.size.steps}", "--eval_every=0"]
 
     def train(self, *arguments: str, **options: Any) -> runs.Run:
-        return runs.train(self.runs, *self.job, *arguments, **options)
+        return runs.train(self.config, *self.job, *arguments, **options)
 
     def told(self, *arguments: str, steps_of_round: int = 0) -> dict[str, Any]:
         """Trains as `gpu_child` does, and returns what it tells."""
         path = self.folder / "told.json"
         path.unlink(missing_ok=True)
         own = ["-m", "benchmarks.gpu_child", str(path), str(steps_of_round)]
-        runs.run(self.runs, *own, *self.runs.where, *self.job, *arguments)
+        runs.run(self.config, *own, *self.config.where, *self.job, *arguments)
         return json.loads(path.read_text())
 
     @functools.cached_property
@@ -86,14 +86,14 @@ class Bench:
         """What compare.py finds out of devices and jobs before it measures."""
         here, sizes = dict.fromkeys(["cpu", self.device]), ",".join(map(str, self.size.batches))
         flags = [f"--devices={','.join(here)}", f"--batch_sizes={sizes}", f"--max_steps={self.size.steps}"]
-        config = flagging.parse(options.Config, ["", *flags, *self.runs.where], None)
+        config = flagging.parse(options.Config, ["", *flags, *self.config.where], None)
         return campaign.survey(config, self.folder)
 
     @functools.cached_property
     def rounds(self) -> measure.Rounds:
         """What measures as compare.py does: W and b must be those of the float64 reference."""
         jobs = [work.Job(**job) for job in self.survey["jobs"]]
-        return measure.Rounds(self.folder, jobs, contenders.CONTENDERS, [], 1, self.runs.timeout)
+        return measure.Rounds(self.folder, jobs, contenders.CONTENDERS, [], 1, self.config.timeout)
 
     @functools.cache  # noqa: B019 - one bench a process
     def sample(self, contender: str, device: str, batch_size: int) -> results.Sample:
@@ -122,7 +122,9 @@ def reference(bench: Bench) -> list[Row]:
     for mode in ("xla", "graph", "eager"):
         found = bench.sample(mode, bench.device, 10)
         shown = found.failed or f"{bench.size.steps:,} steps, W and b off by {found.difference:.1e}"
-        rows.append(Row(f"mode {mode} against float64", shown, not found.failed and found.difference <= CLOSE))
+        rows.append(
+            Row(f"mode {mode} against float64", shown, found.difference is not None and found.difference <= CLOSE)
+        )
     capability = bench.alone.get("details", {}).get("compute_capability", (0, 0))
     if capability[0] < AMPERE:
         return [*rows, Row("TF32", "not on this device", None)]
@@ -160,7 +162,7 @@ def repeats(bench: Bench) -> list[Row]:
 
 
 def _place(bench: Bench, name: str) -> Place:
-    data_dir = pathlib.Path(bench.runs.data_dir or "~/tensorflow_datasets").expanduser().absolute()
+    data_dir = pathlib.Path(bench.config.data_dir or "~/tensorflow_datasets").expanduser().absolute()
     return Place(bench.folder / name, data_dir)
 
 
@@ -174,7 +176,7 @@ def _weights(place: Place, more: list[str]) -> str:
 def programs(bench: Bench) -> list[Row]:
     """(e) Every program, several times."""
     model, image = bench.folder / "exported", str(runs.PROJECT / "docs" / "digit.png")
-    short = [*bench.runs.where, f"--device={bench.device}", "--max_steps=300", "--eval_every=0"]
+    short = [*bench.config.where, f"--device={bench.device}", "--max_steps=300", "--eval_every=0"]
     exported = ["train.py", *short, f"--export_dir={model}", "--overwrite"]
     commands = [[*exported, f"--mode={mode}"] for mode in ("eager", "graph", "xla")]
     commands += [["predict.py", f"--model={model}", image], ["sweep.py", *short, "--lr=0.001,0.01", "--jobs=1"]]
@@ -183,7 +185,7 @@ def programs(bench: Bench) -> list[Row]:
         what, seconds = " ".join(each for each in command if "=" not in each or "mode" in each), []
         what = what.replace(image, "digit.png")
         try:
-            seconds = [runs.run(bench.runs, *command).seconds for _ in range(bench.size.times)]
+            seconds = [runs.run(bench.config, *command).seconds for _ in range(bench.size.times)]
             rows.append(Row(what, ", ".join(f"{each:.1f} s" for each in seconds), True))
         except RunError as error:
             rows.append(Row(what, str(error), False))
@@ -282,7 +284,7 @@ def whole(bench: Bench) -> list[Row]:
     caches = os.environ | {name: str(bench.folder / name) for name in CACHES}
     rows = []
     for what in ("cold", "warm"):
-        found = runs.train(bench.runs, f"--device={bench.device}", env=caches)
+        found = runs.train(bench.config, f"--device={bench.device}", env=caches)
         parts = ", ".join(f"{part} {seconds:.1f}" for part, seconds in found.record["seconds"].items())
         rows.append(Row(f"python train.py, {what}", f"{found.seconds:.1f} s ({parts})", None))
     return rows

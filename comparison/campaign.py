@@ -98,7 +98,7 @@ def _rounds(config: Config, folder: pathlib.Path, console: Console, base: Result
         run = _empty_run(config, found, tasks[0], left_out)
         for sentence in guard.check(base, Results(jobs, [run]), config) if base else []:
             console.print(sentence, highlight=False, soft_wrap=True)
-        rounds = measure.Rounds(folder, jobs, contenders, tasks, config.rounds)
+        rounds = measure.Rounds(folder, jobs, contenders, tasks, config.rounds, config.timeout)
         rounds.choose_cores(config.cores, guard.cores_of(base) if base else {}, show)
         for number in range(1, config.rounds + 1):
             samples = list(rounds.measured(number, show))

@@ -6,6 +6,7 @@ import json
 import pathlib
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -58,7 +59,7 @@ def run(config: Config, console: Console) -> int:
             for name in random.sample(list(commands), len(commands)):
                 show(f"seed {seed}", name)
                 job = found["jobs"][0] | {"seed": seed, "target_accuracy": config.target_accuracy}
-                _measure(entries[name], commands[name], place, job, labels)
+                _measure(entries[name], commands[name], place, job, labels, config.timeout)
     ranked = sorted(entries.values(), key=lambda entry: statistics.median(entry.training))
     body = sorted((entry.cells(config.target_accuracy or 1) for entry in ranked), key=lambda cells: bool(cells[-1]))
     title = f"{config.dataset}, mean test accuracy of {config.target_accuracy:g} over {config.seeds} seeds, any method"
@@ -68,13 +69,18 @@ def run(config: Config, console: Console) -> int:
     return 0
 
 
-def _measure(entry: Entry, command: tuple[str, ...], place: pathlib.Path, job: Mapping, labels: np.ndarray) -> None:
+def _measure(
+    entry: Entry, command: tuple[str, ...], place: pathlib.Path, job: Mapping, labels: np.ndarray, timeout: int
+) -> None:
     """Adds a run to an entry; raises RunError if it failed."""
     for name in ("predictions.npy", "result.json"):
         (place / name).unlink(missing_ok=True)
     (place / "job.json").write_text(json.dumps(job))
     began = time.perf_counter()
-    done = measure.child([*command, str(place)], device="cpu")
+    try:
+        done = measure.child([*command, str(place)], "cpu", timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise RunError(f"--timeout={timeout}: {entry.name} was ended after {timeout} s") from None
     entry.process.append(time.perf_counter() - began)
     try:
         if done.returncode:

@@ -61,7 +61,7 @@ def child(
     """Runs a command to its end on so many cores, with no GPU in sight when the device is cpu."""
     hidden = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"} if device == "cpu" else {}
     with machine.held(cores):
-        options = {"cwd": PROJECT, "env": os.environ | hidden, "capture_output": True, "text": True}
+        options: dict[str, Any] = {"cwd": PROJECT, "env": os.environ | hidden, "capture_output": True, "text": True}
         return subprocess.run(command, **options, timeout=timeout)
 
 

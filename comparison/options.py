@@ -77,6 +77,7 @@ class Config:
     dataset: str = flag("mnist", TEXT, "An image-classification dataset of tfds.")
     data_dir: str | None = flag(None, TEXT, "Prepared datasets; default: tfds's own, ~/tensorflow_datasets.")
     manual_dir: str | None = flag(None, TEXT, "The dataset's archives; default: archives/DATASET beside train.py.")
+    timeout: int = flag(600, COUNT, "Seconds after which a measurement is ended; its contender has failed then.")
     columns: tuple[str, ...] = flag(",".join(tables.COLUMNS), COLUMNS, "What the tables show of each contender.")
     output: str | None = flag(None, TEXT, "A new FILE.json; FILE.md and the charts are put beside it.")
     merge: tuple[str, ...] | None = flag(None, List(TEXT, "files"), "Show these result files as one; measure nothing.")
