@@ -1,5 +1,6 @@
 """predict.py: the right class for every kind of file, and one line for what is none."""
 
+import contextlib
 import io
 import json
 import os
@@ -16,19 +17,23 @@ import tensorflow as tf
 from PIL import Image
 
 import data
+import model
 import predict
+from common import pictures
 from common.errors import InputError
+from outputs import export
 from tests.conftest import PROJECT, Command, learnable_split
 
 W = np.zeros((784, 10), np.float32)
 for digit in range(10):
-    W.reshape(28, 28, 10)[2 * digit : 2 * digit + 2, :, digit] = 0.5
+    W.reshape(28, 28, 10)[4 + 2 * digit : 6 + 2 * digit, 11:17, digit] = 0.5
 B = np.linspace(-0.5, 0.5, 10, dtype=np.float32)
 
 
 def digit_image(digit: int) -> np.ndarray:
+    """Two posts that fill MNIST's box of 20 x 20, and from one to the other a bar that says the digit."""
     image = np.zeros((28, 28), np.uint8)
-    image[2 * digit : 2 * digit + 2, 2:-2] = 255
+    image[4:24, 4:10] = image[4:24, 18:24] = image[4 + 2 * digit : 6 + 2 * digit, 10:18] = 255
     return image
 
 
@@ -75,8 +80,9 @@ def save(path: pathlib.Path, image: Image.Image, **options: object) -> str:
 
 def test_command_serves_good_images_and_names_bad_ones(model_dir: str, tmp_path: pathlib.Path) -> None:
     """Also: neither the training code nor tfds is there to be imported."""
-    for name in ("predict.py", "flags.py", "errors.py", "devices.py", "stopping.py"):
-        shutil.copy(PROJECT / name, tmp_path)
+    shutil.copy(PROJECT / "predict.py", tmp_path)
+    for room in ("common", "runtime"):
+        shutil.copytree(PROJECT / room, tmp_path / room)
     (tmp_path / "tensorflow_datasets.py").write_text("raise SystemExit('tfds was imported')")
     good = [save(tmp_path / f"[b]{digit}.png", Image.fromarray(digit_image(digit))) for digit in (3, 7)]
     (tmp_path / "text.png").write_text("no image")
@@ -155,7 +161,7 @@ def test_folder_that_is_no_model_of_ours_is_refused(damage: str, tmp_path: pathl
         module.serve = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec([None, 784], tf.float32)])
         tf.saved_model.save(module, tmp_path, signatures=module.serve)
     with pytest.raises(InputError, match=r"^--model=.*cannot be served: .+$"):
-        predict.Model(tmp_path)
+        predict.load(tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (784,), None])
@@ -166,18 +172,18 @@ def test_model_of_each_signature_answers_with_its_class_names(
     names.write_text("".join(f"clase ñ {number}\n" for number in range(10)), encoding="utf-8")
     written = write_model(tmp_path / "model", shape, names)
     names.unlink()
-    model = predict.Model(pathlib.Path(written))
-    assert model.image_shape == (28, 28, 1)
-    assert model.class_names() == [f"clase ñ {number}" for number in range(10)]
+    loaded = predict.load(pathlib.Path(written))
+    assert (loaded.image_shape, loaded.box) == ((28, 28, 1), (20, 20))
+    assert loaded.class_names == [f"clase ñ {number}" for number in range(10)]
     for image in learnable_split(5, seed=3).images:
-        np.testing.assert_allclose(model.probabilities(image.reshape(28, 28, 1)), softmax_by_hand(image), atol=1e-6)
+        np.testing.assert_allclose(loaded.probabilities(image.reshape(28, 28, 1)), softmax_by_hand(image), atol=1e-6)
 
 
 def test_image_shape_of_features_in_a_row() -> None:
-    assert predict._image_shape([784]) == (28, 28, 1)
-    assert predict._image_shape([3072]) == (32, 32, 3)
+    assert predict.image_shape([784]) == (28, 28, 1)
+    assert predict.image_shape([3072]) == (32, 32, 3)
     with pytest.raises(ValueError, match="785 features"):
-        predict._image_shape([785])
+        predict.image_shape([785])
 
 
 KINDS = {
@@ -192,86 +198,233 @@ KINDS = {
 }
 
 
+def prepare(path: str, **flags: bool) -> pictures.Prepared:
+    return pictures.prepare(path, (28, 28, 1), (20, 20), **flags)
+
+
+def sides(image: np.ndarray) -> list[int]:
+    """Returns the height and width of what is bright."""
+    return [side.stop - side.start for side in pictures.bounds(image[:, :, 0] > 127)]
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_png_of_any_kind_is_read_exactly(kind: str, tmp_path: pathlib.Path) -> None:
+def test_png_of_any_kind_that_stands_as_mnist_stays_as_it_is(kind: str, tmp_path: pathlib.Path) -> None:
     path = save(tmp_path / "4.png", KINDS[kind](Image.fromarray(digit_image(4))))
-    image, hint = predict.read_image(path, (28, 28, 1), invert=False)
+    image, done, doubt = prepare(path)
     np.testing.assert_array_equal(image[:, :, 0], digit_image(4))
-    assert (image.dtype, hint) == (np.uint8, None)
+    assert (image.shape, image.dtype, done, doubt) == ((28, 28, 1), np.uint8, [], None)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_jpeg_is_read(mode: str, tmp_path: pathlib.Path) -> None:
-    large = Image.fromarray(digit_image(4)).resize((280, 280), Image.Resampling.NEAREST).convert(mode)
-    image, _ = predict.read_image(save(tmp_path / "4.jpg", large, quality=95), (28, 28, 1), invert=False)
-    assert softmax_by_hand(image).argmax() == 4
+    large = Image.fromarray(digit_image(5)).resize((280, 280), Image.Resampling.NEAREST).convert(mode)
+    image = prepare(save(tmp_path / "5.jpg", large, quality=95)).pixels
+    assert sides(image) == [20, 20] and softmax_by_hand(image).argmax() == 5
 
 
 def test_camera_orientation_is_followed(tmp_path: pathlib.Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # stored turned: to be shown rotated by 90 degrees clockwise
     turned = Image.fromarray(digit_image(4)).transpose(Image.Transpose.ROTATE_90)
-    image, _ = predict.read_image(save(tmp_path / "4.png", turned, exif=exif), (28, 28, 1), invert=False)
+    image = prepare(save(tmp_path / "4.png", turned, exif=exif)).pixels
     np.testing.assert_array_equal(image[:, :, 0], digit_image(4))
 
 
-def test_other_sizes_keep_their_proportions(tmp_path: pathlib.Path) -> None:
-    wide = Image.new("L", (400, 100), 255)
-    image, _ = predict.read_image(save(tmp_path / "wide.png", wide), (28, 28, 1), invert=False)
+def test_nocenter_takes_the_whole_picture_in_its_proportions(tmp_path: pathlib.Path) -> None:
+    wide = save(tmp_path / "wide.png", Image.new("L", (400, 100), 255))
+    image, done, _ = prepare(wide, center=False, invert=False)
     assert (image[:10] == 0).all() and (image[11:17] == 255).all() and (image[18:] == 0).all()
-    small, _ = predict.read_image(save(tmp_path / "one.png", Image.new("L", (1, 1), 255)), (28, 28, 1), invert=False)
-    assert (small == 255).all()
+    assert done == ["scaled to fit"]
+    assert prepare(wide, center=False).pixels.max() == 0  # seen as light ground
+    small = save(tmp_path / "one.png", Image.new("L", (1, 1), 255))
+    assert (prepare(small, center=False, invert=False).pixels == 255).all()
 
 
-def test_dark_on_light_is_noticed_and_inverted(tmp_path: pathlib.Path) -> None:
-    dark_on_light = save(tmp_path / "4.png", Image.fromarray(255 - digit_image(4)))
-    _, hint = predict.read_image(dark_on_light, (28, 28, 1), invert=False)
-    assert "try --invert" in hint
-    image, hint = predict.read_image(dark_on_light, (28, 28, 1), invert=True)
-    np.testing.assert_array_equal(image[:, :, 0], digit_image(4))
-    assert hint is None
-    light_on_dark = save(tmp_path / "light.png", Image.fromarray(digit_image(4)))
-    assert "without --invert" in predict.read_image(light_on_dark, (28, 28, 1), invert=True)[1]
+def test_dark_on_light_is_inverted_and_the_flag_overrides_it(tmp_path: pathlib.Path) -> None:
+    path = save(tmp_path / "4.png", Image.fromarray(255 - digit_image(4)))
+    for flags in ({}, {"invert": True}, {"center": False}):
+        image, done, doubt = prepare(path, **flags)
+        np.testing.assert_array_equal(image[:, :, 0], digit_image(4))
+        assert (done, doubt) == (["inverted"], None)
+    image, done, _ = prepare(path, invert=False, center=False)
+    np.testing.assert_array_equal(image[:, :, 0], 255 - digit_image(4))
+    assert done == []
 
 
-@pytest.mark.parametrize("side, left, top", [(140, 30, 200), (260, 210, 10), (60, 400, 300)])
-def test_drawing_anywhere_on_paper_is_centred_as_mnist_is(
-    side: int, left: int, top: int, tmp_path: pathlib.Path
-) -> None:
-    """A thick L, 16 x 20, whose centre of mass is not the middle of its box."""
+def thick_l(side: int, left: int, top: int) -> np.ndarray:
+    """A thick L, 16 x 20, whose centre of mass is not the middle of its box, `side` high on a paper; ink is 1."""
     ink = np.zeros((20, 16), np.uint8)
     ink[:, :5] = ink[15:] = 255
     paper = Image.new("L", (500, 400), 0)
     paper.paste(Image.fromarray(ink).resize((side * 16 // 20, side), Image.Resampling.NEAREST), (left, top))
-    noise = np.random.default_rng(0).normal(0, 3, (400, 500))
-    photo = (200 - 0.6 * np.asarray(paper) + noise).clip(0, 255).astype(np.uint8)
-    path = save(tmp_path / "photo.jpg", Image.fromarray(photo))
-    image, hint = predict.read_image(path, (28, 28, 1), invert=True, center=True)
-    assert hint is None
+    return np.asarray(paper) / 255
+
+
+def grey(values: np.ndarray) -> Image.Image:
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+
+
+def in_colour(ink: np.ndarray, colour: tuple[int, ...], ground: tuple[int, ...]) -> Image.Image:
+    return Image.fromarray((ink[..., None] * colour + (1 - ink[..., None]) * ground).astype(np.uint8))
+
+
+NOISE = np.random.default_rng(0).normal(0, 1, (400, 500))
+FALL = np.indices((400, 500)).sum(axis=0) / 900  # of the light, from a corner to the one across
+DRAWINGS = {
+    "dark on light": (lambda ink: grey(255 - 255 * ink), ["inverted"]),
+    "light on dark": (lambda ink: grey(255 * ink), []),
+    "photo": (lambda ink: grey(200 - 150 * ink + 3 * NOISE), ["inverted"]),
+    "uneven light": (lambda ink: grey((235 - 120 * FALL) * (1 - 0.85 * ink)), ["inverted", "evened out"]),
+    "noise": (lambda ink: grey(255 - 255 * ink + 8 * NOISE), ["inverted"]),
+    "pencil": (lambda ink: grey(220 - 50 * ink + 4 * NOISE), ["inverted"]),
+    "blue on yellow": (lambda ink: in_colour(ink, (0, 0, 255), (255, 255, 0)), ["inverted"]),
+    "colours of one grey": (lambda ink: in_colour(ink, (200, 60, 60), (44, 124, 60)), None),
+    "transparent": (lambda ink: Image.merge("LA", (Image.new("L", (500, 400)), grey(255 * ink))), ["inverted"]),
+    "specks": (lambda ink: grey(255 - 255 * (ink + (NOISE > 4))), ["inverted"]),
+}
+
+
+@pytest.mark.parametrize("side, left, top", [(140, 30, 200), (260, 210, 10), (60, 400, 300)])
+@pytest.mark.parametrize("drawing", DRAWINGS)
+def test_drawing_anywhere_on_paper_is_centred_as_mnist_is(
+    drawing: str, side: int, left: int, top: int, tmp_path: pathlib.Path
+) -> None:
+    draw, expected = DRAWINGS[drawing]
+    picture = draw(thick_l(side, left, top))
+    image, done, doubt = prepare(save(tmp_path / ("a.png" if picture.mode == "LA" else "a.jpg"), picture))
+    assert doubt is None and done[-1] == "cropped to its ink, centred"
+    assert expected is None or done[:-1] == expected
     rows, columns = np.nonzero(image[:, :, 0] > 127)
     assert abs(np.ptp(rows) + 1 - 20) <= 1 and abs(np.ptp(columns) + 1 - 16) <= 1
     mass = image[:, :, 0].astype(float)
     centre = (np.indices((28, 28)) * mass).sum(axis=(1, 2)) / mass.sum()
-    np.testing.assert_allclose(centre, 13.5, atol=0.6)
-    assert mass.max() > 240
+    np.testing.assert_allclose(centre, 14, atol=0.6)
+    assert mass.max() > 240 and np.median(mass) == 0
 
 
-def test_blank_paper_is_centred_too(tmp_path: pathlib.Path) -> None:
-    path = save(tmp_path / "blank.png", Image.new("L", (50, 40), 200))
-    assert predict.read_image(path, (28, 28, 1), invert=True, center=True)[0].max() == 0
+def test_small_digit_in_a_picture_of_the_right_size_is_enlarged(tmp_path: pathlib.Path) -> None:
+    small = np.zeros((28, 28), np.uint8)
+    small[2:12, 15:25] = digit_image(5)[4:24:2, 4:24:2]
+    path = save(tmp_path / "5.png", Image.fromarray(small))
+    assert sides(prepare(path).pixels) == [20, 20]
+    np.testing.assert_array_equal(prepare(path, center=False).pixels[:, :, 0], small)
 
 
-def test_dark_ink_on_transparency_is_dark_on_light(tmp_path: pathlib.Path) -> None:
-    ink = Image.merge("LA", (Image.new("L", (28, 28), 0), Image.fromarray(digit_image(4))))
-    image, hint = predict.read_image(save(tmp_path / "4.png", ink), (28, 28, 1), invert=True)
-    np.testing.assert_array_equal(image[:, :, 0], digit_image(4))
-    assert hint is None
+@pytest.mark.parametrize(
+    "values, says",
+    [
+        (np.full((50, 40), 200), "nothing"),
+        (np.full((28, 28), 0), "nothing"),
+        (np.full((1, 1), 255), "nothing"),
+        (200 - 100 * FALL, "nothing"),
+        (200 + 8 * NOISE, "nothing"),
+        (255 - 255 * (thick_l(150, 50, 100) + thick_l(150, 300, 100)), "2 shapes"),
+        (255 - 255 * (FALL[:, :1] * 900 // 20 == 10) * np.ones(500), "wider than a digit"),
+    ],
+    ids=["blank", "black", "one pixel", "only light", "only noise", "two digits", "line"],
+)
+def test_what_is_no_single_digit_is_said(values: np.ndarray, says: str, tmp_path: pathlib.Path) -> None:
+    image, _, doubt = prepare(save(tmp_path / "a.png", grey(values)))
+    assert says in doubt and (image.max() == 0) == (says == "nothing")
 
 
-def test_colour_model_gets_colour_and_no_hint(tmp_path: pathlib.Path) -> None:
+def test_digit_of_two_strokes_is_one_shape(tmp_path: pathlib.Path) -> None:
+    ink = thick_l(200, 100, 100)
+    ink[200:212] = 0  # below the stem's beginning: the larger part is the lower one
+    image, _, doubt = prepare(save(tmp_path / "a.png", grey(255 - 255 * ink)))
+    assert doubt is None and sides(image) == [20, 16]
+
+
+def test_colour_model_gets_colour_and_no_doubt(tmp_path: pathlib.Path) -> None:
     path = save(tmp_path / "red.png", Image.new("RGB", (32, 32), (250, 240, 230)))
-    image, hint = predict.read_image(path, (32, 32, 3), invert=False)
-    assert image.shape == (32, 32, 3) and (image == (250, 240, 230)).all() and hint is None
+    image, done, doubt = pictures.prepare(path, (32, 32, 3), (32, 32))
+    assert image.shape == (32, 32, 3) and (image == (250, 240, 230)).all() and (done, doubt) == ([], None)
+
+
+def test_what_was_done_and_that_it_is_not_sure_is_one_line(tmp_path: pathlib.Path) -> None:
+    both = digit_image(3) | digit_image(4)
+    path = save(tmp_path / "a.png", Image.fromarray(255 - both))
+    answering = predict.Model(softmax_by_hand, [f"n{number}" for number in range(10)], (28, 28, 1), (20, 20))
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        found = predict.answered(answering, predict.Config(json=True), path)
+    assert said.getvalue() == f"{path}: inverted; not sure: n4 or n3\n"
+    assert (found["name"], found["prepared"], found["hint"]) == ("n4", "inverted", "not sure: n4 or n3")
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_dataset: data.Dataset, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """What an export writes, with random weights, images of 20 x 16 and names of classes."""
+    rng, shape = np.random.default_rng(0), (20, 16, 1)
+    images = rng.integers(256, size=(7, 320), dtype=np.uint8)
+    split = data.Split(images, rng.integers(4, size=7).astype(np.int32))
+    net = model.SoftmaxRegression(320, 4)
+    for variable in (net.W_transposed, net.b):
+        variable.assign(rng.normal(0, 0.3, variable.shape))
+    folder = tmp_path_factory.mktemp("twenty") / "model"
+    folder.mkdir()
+    export.write(net, data.Dataset("letters", split, split, split, ["A", "é", "c d", "D"], shape), folder)
+    return folder
+
+
+def copy_of(folder: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    return shutil.copytree(folder, tmp_path / "copy")
+
+
+def test_plain_weights_and_tensorflow_give_the_same(exported: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    copy = copy_of(exported, tmp_path)
+    (copy / "weights.npz").unlink()
+    plain, served = predict.load(exported), predict.load(copy)
+    for one in (plain, served):
+        assert (one.image_shape, one.box, one.class_names) == ((20, 16, 1), (20, 16), ["A", "é", "c d", "D"])
+    seen, rng = set(), np.random.default_rng(1)
+    for _ in range(20):
+        image = (rng.integers(256, size=(20, 16, 1)) * (rng.random((20, 16, 1)) < 0.3)).astype(np.uint8)
+        np.testing.assert_allclose(plain.probabilities(image), served.probabilities(image), rtol=0, atol=1e-6)
+        seen.add(int(plain.probabilities(image).argmax()))
+    assert len(seen) > 1
+
+
+def test_export_is_answered_without_tensorflow(exported: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Its images are not square, and one of their size stays as it is."""
+    pixels = np.random.default_rng(2).integers(100, size=(20, 16), dtype=np.uint8)
+    path = save(tmp_path / "a.png", Image.fromarray(pixels))
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
+    done = run_predict("--json", f"--model={exported}", path, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)["images"]
+    expected = predict.load(exported).probabilities(pixels[..., None])
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-12)
+    assert found["prepared"] == "as it is"
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "another", "foreign"])
+def test_plain_weights_that_are_no_good_are_said_and_tensorflow_answers(
+    damage: str, exported: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture
+) -> None:
+    copy = copy_of(exported, tmp_path)
+    file = copy / "weights.npz"
+    whole = file.read_bytes()
+    middle = len(whole) // 2
+    if damage == "another":
+        (copy / "fingerprint.pb").write_bytes(b"of another model")
+    elif damage == "foreign":
+        np.savez(file, weights=np.zeros(3))
+    else:
+        flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        file.write_bytes({"cut": whole[:middle], "empty": b"", "flipped": flipped}[damage])
+    image = np.full((20, 16, 1), 100, np.uint8)
+    found = predict.load(copy).probabilities(image)
+    said = capfd.readouterr().err
+    assert said.startswith(f"{file}: ") and said.count("\n") == 1 and "TensorFlow answers" in said
+    np.testing.assert_allclose(found, predict.load(exported).probabilities(image), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("said", ["", "[]", "{}", '{"shape": [9, 9, 1], "box": [9, 9]}', '{"shape": 3, "box": 3}'])
+def test_damaged_description_is_one_line(said: str, exported: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    copy = copy_of(exported, tmp_path)
+    (copy / "assets" / "images.json").write_text(said)
+    with pytest.raises(InputError, match=r"^--model=.*cannot be served: .+$"):
+        predict.load(copy)
 
 
 def huge_png() -> bytes:
@@ -306,5 +459,5 @@ def test_what_is_no_image_is_one_line(content: bytes | None, says: str, tmp_path
     path = tmp_path / "file.png"
     path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(InputError) as refused:
-        predict.read_image(str(path), (28, 28, 1), invert=False)
+        prepare(str(path))
     assert str(refused.value).startswith(f"{path}: {says}") and "\n" not in str(refused.value)
