@@ -69,8 +69,8 @@ def plain(folder: pathlib.Path) -> tuple[Answer, Sequence[int], int] | None:
     Weights that are damaged, or of another SavedModel than the one beside them, are said and not used.
     """
     try:
-        with np.load(folder / "weights.npz") as file:
-            W, b, fingerprint = (file[name] for name in ("W", "b", "fingerprint"))
+        with open(folder / "weights.npz", "rb") as file, np.load(file) as arrays:
+            W, b, fingerprint = (arrays[name] for name in ("W", "b", "fingerprint"))
         if fingerprint.tobytes() != (folder / "fingerprint.pb").read_bytes():
             raise ValueError("belongs to another model")
     except FileNotFoundError:

@@ -19,6 +19,7 @@ COUNT, MOST_LOST = 500, 0.04  # digits, and of them what a way of drawing may co
 ORIGINAL = "the originals, 28 x 28"
 PAPER = (420, 560)  # rows and columns of a picture
 LARGE = 10  # pixels of a picture for one of MNIST
+Config = runs.Config
 Draw = Callable[[np.ndarray, np.random.Generator], Image.Image]
 
 
@@ -89,7 +90,7 @@ def read_all(model: predict.Model, digits: np.ndarray, way: str, folder: pathlib
     return np.array(answers), same
 
 
-def test_digits(config: runs.Config) -> tuple[np.ndarray, np.ndarray]:
+def test_digits(config: Config) -> tuple[np.ndarray, np.ndarray]:
     """Returns COUNT test images [n, 28, 28] of MNIST, drawn by lot, and their labels."""
     with devices.quiet():
         import data
@@ -99,7 +100,7 @@ def test_digits(config: runs.Config) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(test.images[:])[some].reshape(-1, 28, 28), test.labels[some]
 
 
-def measure(config: runs.Config) -> int:
+def measure(config: Config) -> int:
     """Trains for an epoch, reads every picture, and returns 1 if a way of drawing costs more than MOST_LOST."""
     digits, labels = test_digits(config)
     right, lines = {}, [f"| {COUNT} test digits | read right | left as they are |", "|---|---|---|"]
@@ -120,4 +121,4 @@ def measure(config: runs.Config) -> int:
 
 
 if __name__ == "__main__":
-    runs.main(runs.Config, measure, __doc__)
+    runs.main(Config, measure, __doc__)
