@@ -15,6 +15,7 @@ from benchmarks.places import Place
 from common import flagging
 from common.errors import RunError
 from comparison import campaign, contenders, measure, options, results, sweep, work
+from runtime import devices
 
 CLOSE = 1e-5  # to float64, with TF32 off
 MOST_KERNELS = 10  # a step; as compiled they are some 7
@@ -104,16 +105,17 @@ class Bench:
 def machine(bench: Bench) -> list[Row]:
     """(a) Driver, capability, build and clocks."""
     told = bench.alone
-    details, versions = told.get("details", {}), [f"{k} {v}" for k, v in told["build"].items() if k.endswith("version")]
+    build, details = told["build"], told.get("details", {})
+    versions = ", ".join(f"{name} {found}" for name, found in build.items() if name.endswith("version"))
     capability = ".".join(map(str, details.get("compute_capability", ())))
     is_right = told["record"]["environment"]["device_kind"] == bench.device.upper()
     return [
         Row("the device", told["record"]["environment"]["device_name"], is_right),
         Row("compute capability", capability or "none: no GPU", None),
-        Row("TensorFlow's build", ", ".join(versions) or "no CUDA", None),
+        Row("TensorFlow's build", versions or "no CUDA", None),
         Row("nvidia-smi", json.dumps(told["listed"]), None),
         Row("clock, heat, power after a run (nvidia-ml-py)", json.dumps(told["state"]), None),
-    ]  # fmt: skip
+    ]
 
 
 def reference(bench: Bench) -> list[Row]:
@@ -147,15 +149,11 @@ def repeats(bench: Bench) -> list[Row]:
         places = [_place(bench, f"{flag[2:]}{number}") for number in range(1 + max(2, bench.size.times))]
         killed = places[-1].killed_run("step 1", 0.3, *more)
         weights = [_weights(place, more) for place in places]
-        must = flag == "--deterministic" or bench.device == "cpu"
-        for what, those in (
-            (f"{len(places) - 1} processes", weights[:-1]),
-            ("killed and resumed", weights[:: len(weights) - 1]),
-        ):
+        wrong = False if flag == "--deterministic" or bench.device == "cpu" else None  # a GPU promises nothing without
+        pairs = {f"{len(places) - 1} processes": weights[:-1], "killed and resumed": [weights[0], weights[-1]]}
+        for what, those in pairs.items():
             equal = len(set(those)) == 1
-            rows.append(
-                Row(f"{what}, {flag}", "same weights" if equal else "other weights", equal or (False if must else None))
-            )
+            rows.append(Row(f"{what}, {flag}", "same weights" if equal else "other weights", equal or wrong))
         if not killed:
             rows[-1] = Row(f"killed and resumed, {flag}", "it ended before it could be killed", None)
     return rows
@@ -182,8 +180,8 @@ def programs(bench: Bench) -> list[Row]:
     commands += [["predict.py", f"--model={model}", image], ["sweep.py", *short, "--lr=0.001,0.01", "--jobs=1"]]
     rows = []
     for command in commands:
-        what, seconds = " ".join(each for each in command if "=" not in each or "mode" in each), []
-        what = what.replace(image, "digit.png")
+        kept = (each for each in command if "=" not in each or each.startswith("--mode="))
+        what = " ".join(kept).replace(image, "digit.png")
         try:
             seconds = [runs.run(bench.config, *command).seconds for _ in range(bench.size.times)]
             rows.append(Row(what, ", ".join(f"{each:.1f} s" for each in seconds), True))
@@ -252,7 +250,8 @@ def profile(bench: Bench) -> list[Row]:
 
 def events(trace: bytes) -> dict[str, int]:
     """Returns how many kernels, copies between host and device, and others there are in an xplane.pb."""
-    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+    with devices.quiet():
+        from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     counts = {"kernels": 0, "copies": 0, "others": 0}
     for plane in xplane_pb2.XSpace.FromString(trace).planes:
@@ -290,7 +289,6 @@ def whole(bench: Bench) -> list[Row]:
     return rows
 
 
-PARTS: dict[str, Callable[[Bench], list[Row]]] = {
-    "a": machine, "b": reference, "c": streams, "d": repeats, "e": programs,
-    "f": speeds, "g": profile, "h": memory, "i": whole,
-}  # fmt: skip
+PARTS: dict[str, Callable[[Bench], list[Row]]] = dict(
+    zip("abcdefghi", (machine, reference, streams, repeats, programs, speeds, profile, memory, whole), strict=True)
+)

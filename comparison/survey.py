@@ -35,9 +35,11 @@ def environment(device_names: list[str]) -> tuple[dict[str, str], dict[str, Any]
     """Returns the description of each of the named devices that is there, and of all that surrounds them."""
     import tensorflow as tf
 
-    there = {"cpu": True, "gpu": bool(tf.config.list_physical_devices("GPU"))}
-    chosen = {name: devices.choose(name, tf32=False) for name in device_names if there[name]}
-    common = devices.environment(next(iter(chosen.values()), devices.choose("cpu", tf32=False)), "xla", tf32=False)
+    # Once: what a TensorFlow sees cannot be changed any more.
+    first = devices.choose("auto" if "gpu" in device_names else "cpu", tf32=False)
+    there = {"cpu": tf.config.list_logical_devices("CPU")[0], first.device_type.lower(): first}
+    chosen = {name: there[name] for name in device_names if name in there}
+    common = devices.environment(next(iter(chosen.values()), first), "xla", tf32=False)
     for key in ("device_kind", "device_name", "xla", "tf32"):
         del common[key]
     common["load_average"] = os.getloadavg()[0]

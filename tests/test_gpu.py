@@ -1,14 +1,20 @@
 """GPUs, as far as a CPU can test them: what is said of them, and the acceptance command on a CPU."""
 
+import json
+import subprocess
 import sys
 import types
 
 import pytest
 import tensorflow as tf
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
+from benchmarks import gpu as command
+from benchmarks import gpu_checks, pages
 from common import errors
-from comparison import gpus, worker
+from comparison import gpus, results, survey, work, worker
 from runtime import devices
+from tests.conftest import PROJECT
 
 
 def test_a_gpu_in_use_is_told():
@@ -72,3 +78,99 @@ def test_nvidia_smi_is_not_asked_for_the_memory_where_nothing_depends_on_it(monk
 def test_a_gpu_without_memory_left_is_one_line_whatever_tensorflow_calls_it(said):
     line = errors._failed(tf.errors.InternalError(None, None, said))
     assert line.startswith("out of memory (") and "--batch_size" in line and "--input=stream" in line
+
+
+def test_a_survey_asks_once_which_devices_there_are(monkeypatch):
+    """A TensorFlow that has begun refuses to see others."""
+    asked, a_gpu = [], types.SimpleNamespace(device_type="GPU", name="/device:GPU:0")
+    monkeypatch.setattr(survey.devices, "choose", lambda name, tf32: asked.append(name) or a_gpu)
+    monkeypatch.setattr(survey.devices, "describe", lambda device: device.name)
+    assert survey.environment(["cpu", "gpu"])[0] == {"cpu": "/device:CPU:0", "gpu": "/device:GPU:0"}
+    assert asked == ["auto"]
+
+
+def test_kernels_and_copies_are_counted_on_the_streams_of_the_gpu_alone():
+    space = xplane_pb2.XSpace()
+    names = ["fusion_1", "MemcpyH2D", "MemcpyD2H", "Memset", "MemcpyD2D"]
+    for place, lines in (("/device:GPU:0", ["Stream #13(Compute)", "XLA Ops"]), ("/host:CPU", ["Stream #1"])):
+        plane = space.planes.add(name=place)
+        for number, name in enumerate(names):
+            plane.event_metadata[number].name = name
+        for line in lines:
+            plane.lines.add(name=line).events.extend(xplane_pb2.XEvent(metadata_id=n) for n in (0, 0, 0, 1, 2, 3, 4))
+    assert gpu_checks.events(space.SerializeToString()) == {"kernels": 3, "copies": 2, "others": 16}
+
+
+def fake_bench(**methods: object) -> types.SimpleNamespace:
+    """A bench on a GPU that is not there; batch 100 is where it overtakes the CPU."""
+
+    def sample(contender: str, device: str, batch_size: int) -> results.Sample:
+        us = 20.0 if device == "gpu" else batch_size / 2
+        known = {"again": False, "round": 1, "quiet": {}, "cores": None, "us_per_step": us, "difference": 1e-7}
+        return results.Sample(contender=contender, device=device, batch_size=batch_size, **known)
+
+    jobs = {size: work.Job("mnist", "", 784, 10, 55_000, size, 10, 0.01, 0) for size in (10, 100)}
+    known = {"device": "gpu", "size": gpu_checks.Size(10, (10, 100), 3, ()), "sample": sample}
+    surveyed = {"survey": {"devices": {"cpu": "a CPU", "gpu": "a GPU"}, "environment": {}}}
+    return types.SimpleNamespace(**known | surveyed | {"rounds": types.SimpleNamespace(jobs=jobs)} | methods)
+
+
+def test_a_loop_that_ends_its_process_is_a_failed_row_and_the_others_are_shown():
+    def ends(**options: object) -> None:
+        assert "+WHILE" in options["env"]["XLA_FLAGS"]
+        raise errors.RunError("Unknown flag in XLA_FLAGS")
+
+    record = {"us_per_step": 15.0, "seconds": {"compile": 2.0}}
+    rows = gpu_checks.speeds(fake_bench(told=lambda steps_of_round: {"record": record}, train=ends))
+    assert "xla: the GPU overtakes the CPU from batch 100." in [row.shown for row in rows]
+    assert [row.held for row in rows[-3:]] == [True, True, False] and "Unknown flag" in rows[-1].shown
+    assert all(row.held in (True, None) for row in rows[:-1])
+
+
+@pytest.mark.parametrize(
+    ("capability", "other", "held"), [((9, 0), "b", True), ((9, 0), "a", False), ((7, 5), "a", None)]
+)
+def test_tf32_must_differ_where_the_gpu_has_it(capability, other, held):
+    alone = {"details": {"compute_capability": capability}, "record": {"weights_sha256": "a"}}
+    train = lambda *flags: types.SimpleNamespace(record={"weights_sha256": other})  # noqa: E731
+    rows = gpu_checks.reference(fake_bench(alone=alone, train=train))
+    assert [row.held for row in rows] == [True, True, True, held]
+
+
+def test_a_part_that_raises_is_a_failed_row_and_the_command_goes_on(monkeypatch, tmp_path, capsys):
+    def breaks(bench: object) -> list:
+        """(a) Breaks."""
+        raise errors.RunError("a | b")
+
+    def works(bench: object) -> list:
+        """(b) Works."""
+        return [gpu_checks.Row("what", "seen", True), gpu_checks.Row("a figure", "3", None)]
+
+    monkeypatch.setattr(gpu_checks, "PARTS", {"a": breaks, "b": works})
+    page = tmp_path / "page.md"
+    page.write_text("<!-- gpu -->\n<!-- /gpu -->\n")
+    monkeypatch.setattr(command, "PAGE", page)
+    assert command.measure(command.Config(output=str(tmp_path / "new"), device="gpu")) == 1
+    found = json.loads((tmp_path / "new" / "gpu.json").read_text())
+    assert [[row["held"] for row in part["rows"]] for part in found["parts"].values()] == [[False], [True, None]]
+    for text in (page.read_text(), (tmp_path / "new" / "gpu.md").read_text()):
+        assert r"| | breaks | RunError: a \| b | **failed** |" in text and "| | what | seen | held |" in text
+    assert command.measure(command.Config(output=str(tmp_path / "new"), device="cpu")) == 1
+    with pytest.raises(errors.InputError, match="--output: must be a folder"):
+        command.measure(command.Config())
+
+
+def test_the_page_has_a_place_for_the_table():
+    assert "<!-- gpu -->" in pages.with_block(command.PAGE.read_text(), "gpu", "a table")
+
+
+@pytest.mark.slow
+def test_the_command_passes_on_a_cpu(tiny_data_dir, tmp_path):
+    before = command.PAGE.read_text()
+    arguments = ["-m", "benchmarks.gpu", f"--output={tmp_path / 'out'}", "--device=cpu", f"--data_dir={tiny_data_dir}"]
+    done = subprocess.run([sys.executable, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "out" / "gpu.json").read_text())
+    assert list(found["parts"]) == list("abcdefghi")
+    assert all(any(row["held"] for row in part["rows"]) for name, part in found["parts"].items() if name != "i")
+    assert command.PAGE.read_text() == before
