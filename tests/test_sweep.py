@@ -329,7 +329,7 @@ def test_the_pictures_show_every_rate_and_every_seed(tmp_path: pathlib.Path) -> 
     assert [*line.get_ydata()] == pytest.approx([0.55, 0.725])
     assert rates.collections[0].get_datalim(rates.transData).intervaly == pytest.approx([0.5, 0.75])
     steps = report.over_steps(groups, (10, "sum", 1, 1.0)).axes
-    assert [axes.get_title(loc="left") for axes in steps] == ["lr 0.1", "lr 1"]
+    assert [axes.get_title() for axes in steps] == ["lr 0.1", "lr 1"]
     ends = [sorted(line.get_ydata()[-1] for line in axes.lines) for axes in steps]
     assert ends == [[0.5, 0.6], [0.7, 0.75]]
     rows = [row for runs in groups.values() for row in runs]
