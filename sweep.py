@@ -16,6 +16,10 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
     stopping.install()
     with one_line():
         CONFIGS, OWN = options.parse(sys.argv, __doc__)
+        devices.hide_gpus(CONFIGS[0].device)
+        from storage import dataset
+
+        dataset.read_ahead(CONFIGS[0].dataset, CONFIGS[0].data_dir, devices.most_bytes(CONFIGS[0].input))
 
 with devices.quiet("TensorFlow is being started ..."), devices.without_keras():
     import tensorflow as tf
@@ -31,20 +35,20 @@ with devices.quiet("TensorFlow is being started ..."), devices.without_keras():
 
 def run(configs: Sequence[flags.Config], own: options.Own) -> None:
     """Trains the runs that --output does not have yet, and reports on all, even where a signal or a failure ends it."""
-    smallest, largest = (by(configs, key=lambda config: config.batch_size) for by in (min, max))
-    engine, _ = strategies.start(smallest)
+    largest = max(configs, key=lambda config: config.batch_size)
     with devices.quiet():
-        device = devices.choose(largest.device, largest.tf32, engine.device_names, runs.one_thread(configs))
+        wanted = largest.device, largest.tf32, (), runs.one_thread(configs), largest.deterministic
+        device = devices.choose(*wanted)
     with tf.device(device.name):
         most_bytes = devices.most_bytes(largest.input, device)
         dataset = data.load(largest.dataset, largest.data_dir, largest.manual_dir, most_bytes)
-        first = train.start(largest, dataset, Ledger(), engine)
+        first = train.start(largest, dataset, Ledger(), strategies.OneDevice())
     environment = devices.environment(device, largest.mode, largest.tf32)
     kept = Kept(own.output, largest, environment, dataset.checksum)
     missing = [config for config in configs if key(config) not in kept.rows]
     try:
         with stopping.at_block_ends():
-            for row in shown(runs.finished(missing, own.jobs, first, engine, device.name), len(configs), len(missing)):
+            for row in shown(runs.finished(missing, own.jobs, first, device.name), len(configs), len(missing)):
                 kept.add(row)
             if stopping.asked():
                 left = sum(key(config) not in kept.rows for config in configs)

@@ -11,10 +11,17 @@ import filelock
 import flags
 from common.errors import InputError, RunError, reason
 from common.files import locked
-from sweeps.options import OF_ONE_RUN, SWEPT
+from sweeps.options import OF_ONE_RUN, OF_SEVERAL_DEVICES, SWEPT
 
 FORMAT, BEGINNING = 1, b'{"sweep": '  # of every file
-NO_MATTER = {*OF_ONE_RUN, *SWEPT, "data_dir", "manual_dir", "device"}  # the data's checksum and the device's name do
+NO_MATTER = {
+    *OF_ONE_RUN,
+    *OF_SEVERAL_DEVICES,
+    *SWEPT,
+    "data_dir",
+    "manual_dir",
+    "device",
+}  # the data's checksum and the device's name do
 CADENCE = {"eval_first", "eval_every"}  # no weight depends on it without a target
 
 Row = dict[str, Any]  # the values of SWEPT, and what train.py's record says of the run, or `diverged`

@@ -8,11 +8,12 @@ from typing import Any
 import flags
 from common import files, flagging, plots
 from common.errors import InputError
-from common.flagging import COUNT_OR_0, SWITCH, TEXT, choice, flag
+from common.flagging import COUNT_OR_0, SWITCH, TEXT, flag
 from runtime import cluster
 
 SWEPT = ("batch_size", "loss_reduction", "epochs", "lr", "seed")
-OF_ONE_RUN = ("timeout", "checkpoint_dir", "checkpoint_every", "export_dir", "overwrite", "logdir", "record", "figures")
+OF_ONE_RUN = ("checkpoint_dir", "checkpoint_every", "export_dir", "overwrite", "logdir", "profile", "record", "figures")
+OF_SEVERAL_DEVICES = ("strategy", "replicas", "timeout")  # a sweep has each run on one
 MOST_RUNS = 10_000
 
 
@@ -32,7 +33,8 @@ class Own:
 def parse(argv: list[str], summary: str | None) -> tuple[list[flags.Config], Own]:
     """Returns the runs that `argv` asks for, and the flags of none; raises InputError on what is not allowed."""
     own_names = [field.name for field in dataclasses.fields(Own)]
-    of_train = [field for field in dataclasses.fields(flags.Config) if field.name not in {*own_names, *OF_ONE_RUN}]
+    left_out = {*own_names, *OF_ONE_RUN, *OF_SEVERAL_DEVICES}
+    of_train = [field for field in dataclasses.fields(flags.Config) if field.name not in left_out]
     fields = [(field.name, Any, _flag(field)) for field in of_train]
     all_flags = dataclasses.make_dataclass("Flags", fields, bases=(Own,), frozen=True, kw_only=True)
     given = dataclasses.asdict(flagging.parse(all_flags, argv, summary))
@@ -54,8 +56,6 @@ def parse(argv: list[str], summary: str | None) -> tuple[list[flags.Config], Own
 def _flag(field: dataclasses.Field) -> Any:
     """Returns a flag of train.py as a field of this command: several values where they are swept."""
     default, parser, text = field.default, field.metadata["parser"], field.metadata["help"]
-    if field.name == "strategy":
-        parser = choice("none", "mirrored")
     if field.name not in SWEPT:
         return flag(default, parser, text)
     allowed = f"{parser.syntactic_help}, or several or ranges (0:10 is 0 to 9)"

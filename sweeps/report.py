@@ -17,12 +17,13 @@ from common.errors import RunError, reason
 from sweeps.kept import Row, key
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = (plots.BLUE, plots.VERMILION, plots.GREEN, plots.ORANGE, plots.PINK, plots.SKY, plots.GREY, plots.INK)
 HEAD = ("batch", "loss", "epochs", "lr", "seeds", "validation", "test", "s", "µs/step", "beside the best")
 DOUBT = 0.05  # a difference tells if chance brings one as clear more rarely
+
+PANELS = 4  # in a row
 
 Groups = dict[tuple, list[Row]]  # the finished runs of all seeds, by batch size, loss, epochs and lr
 Validation = dict[tuple, dict[int, float]]  # their last validation accuracy by seed
@@ -53,8 +54,8 @@ def verdict(mine: dict[int, float], best: dict[int, float]) -> str:
     pairs = [(mine[seed], best[seed]) for seed in mine.keys() & best.keys()]
     worse, better = sum(a < b for a, b in pairs), sum(a > b for a, b in pairs)
     chance = sign_test(better, worse)
-    tells = f"worse on {worse} of {len(pairs)} seeds" if chance < DOUBT else f"{len(pairs)} seeds cannot tell"
-    return f"{tells} (p {chance:.2g})"
+    tells = f"worse on {worse} of {len(pairs)}" if chance < DOUBT else f"{len(pairs)} seeds cannot tell"
+    return f"{tells}, p {chance:.2g}"
 
 
 def spread(values: Sequence[float]) -> str:
@@ -89,9 +90,9 @@ def show(rows: Iterable[Row], environment: Row, figures: str | None) -> None:
     """Prints the table of what is finished, if anything is, and draws what is to be drawn; raises RunError."""
     if not (groups := grouped(rows)):
         return
-    Console(width=None if sys.stdout.isatty() else 160).print(table(groups))
+    Console(width=None if sys.stdout.isatty() else 200).print(table(groups))
     print("Accuracy: mean ± sd (least-most) of the seeds. The best: by validation; p: exact sign test over the seeds.")
-    print(f"Training alone, while runs shared the {environment['cores']} cores of a {environment['cpu_model']}.")
+    print(f"Training alone, while runs shared the {environment['cores']} cores of one {environment['cpu_model']}.")
     if figures and (winner := best(validation(groups))):
         with plots.look("--figures"):
             drawn = {"learning_rate.png": over_learning_rate(groups), "steps.png": over_steps(groups, winner)}
@@ -105,7 +106,9 @@ def show(rows: Iterable[Row], environment: Row, figures: str | None) -> None:
 
 def over_learning_rate(groups: Groups) -> "Figure":
     """Returns the mean of all seeds over lr, in a band from the least to the most, a line for all else that differs."""
-    figure, axes = _new("learning rate", "Mean of all seeds, in a band from the least to the most")
+    from matplotlib.figure import Figure
+
+    axes = (figure := Figure(figsize=(plots.WIDTH, 4.2))).subplots()
     lines: dict[tuple, dict[float, list[float]]] = {}
     for values, of_seeds in validation(groups).items():
         lines.setdefault(values[:-1], {})[values[-1]] = [*of_seeds.values()]
@@ -113,36 +116,37 @@ def over_learning_rate(groups: Groups) -> "Figure":
         lrs, accuracies = [*line], [*line.values()]
         axes.plot(lrs, [*map(statistics.fmean, accuracies)], color=colour, marker="o", label=_named(*others))
         axes.fill_between(lrs, [*map(min, accuracies)], [*map(max, accuracies)], color=colour, alpha=0.2, linewidth=0)
+    title = "Mean of all seeds, in a band from the least to the most"
+    axes.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy", title=title)
     all_lrs = sorted({lr for line in lines.values() for lr in line})
     axes.set_xticks(all_lrs, [f"{lr:g}" for lr in all_lrs])
     axes.minorticks_off()
+    axes.grid(True)
     axes.legend()
     return figure
 
 
 def over_steps(groups: Groups, winner: tuple) -> "Figure":
-    """Returns the course of every seed, a thin line each, for the best combination and those with another lr."""
-    figure, axes = _new("step", f"A line for each seed: {_named(*winner)}")
+    """Returns the course of all seeds, in a panel for the best combination and for each that differs in its lr."""
+    from matplotlib.figure import Figure
+
     beside = [values for values in validation(groups) if values[:-1] == winner[:-1]]
-    for colour, values in zip(itertools.cycle(COLOURS), beside, strict=False):
-        axes.plot([], [], color=colour, label=f"lr {values[-1]:g}")
-        for run in groups[values]:
+    rows = math.ceil(len(beside) / PANELS)
+    figure = Figure(figsize=(plots.WIDTH, 0.8 + 2 * rows))
+    figure.suptitle(f"The steps of every seed, in blue of the best: {_named(*winner)}", x=0.01, ha="left", fontsize=11)
+    panels = figure.subplots(rows, min(len(beside), PANELS), sharex=True, sharey=True, squeeze=False)
+    for axes, values in itertools.zip_longest(panels.flat, beside):
+        axes.set_axis_off() if values is None else axes.set_title(f"lr {values[-1]:g}")
+        axes.grid(True)
+        for run in groups.get(values, []):
             steps, accuracies = zip(*run["validation_accuracy"], strict=True)
+            colour = plots.BLUE if values == winner else plots.GREY
             axes.plot(steps, accuracies, color=colour, linewidth=0.5, marker="." if len(steps) == 1 else "")
-    axes.legend()
+    panels[0, 0].set(xscale="log", ylabel="validation accuracy")
+    figure.supxlabel("step", fontsize=10)
     return figure
 
 
 def _named(batch_size: int, loss: str, epochs: int, *_: float) -> str:
     """Returns what a combination is called, but for its lr."""
     return f"batch {batch_size:,}, {loss} loss, {epochs:,} epoch{'s' * (epochs > 1)}"
-
-
-def _new(x: str, title: str) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(plots.WIDTH, 4.2))
-    axes = figure.subplots()
-    axes.set(xscale="log", xlabel=x, ylabel="validation accuracy", title=title)
-    axes.grid(True)
-    return figure, axes
