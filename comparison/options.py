@@ -38,10 +38,9 @@ class ProgramParser(absl_flags.ArgumentParser):
 class Factor(Finite):
     """A finite factor of at least 1."""
 
-    syntactic_help = "a finite number of at least 1"
-
     def __init__(self) -> None:
-        absl_flags.FloatParser.__init__(self, lower_bound=1.0)
+        super().__init__()
+        self.syntactic_help = "a finite number of at least 1"
 
     def is_outside_bounds(self, val: float) -> bool:
         return not math.isfinite(val) or val < 1

@@ -67,7 +67,7 @@ def load(name: str, data_dir: str | None, manual_dir: str | None, most_bytes: fl
         from storage import prepare  # tfds takes a second to import
 
         archives = pathlib.Path(manual_dir or ARCHIVES / re.split("[/:]", name)[0])
-        folder, archives_read = prepare.decoded_folder(name, root, archives)
+        folder, archives_read = prepare.decoded_folder(name, root, archives, most_bytes)
         try:
             found = _dataset(name, decoded.read(folder, most_bytes))
         except ValueError as error:

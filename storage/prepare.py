@@ -21,7 +21,9 @@ from storage import catalog, decoded, decoding
 FORMER = "decoded.npz"  # the decoded form before format 2, beside which the new one is written
 
 
-def decoded_folder(name: str, root: pathlib.Path, archives: pathlib.Path) -> tuple[pathlib.Path, bool]:
+def decoded_folder(
+    name: str, root: pathlib.Path, archives: pathlib.Path, most_bytes: float
+) -> tuple[pathlib.Path, bool]:
     """Returns the decoded folder of a dataset below `root`, made now unless another process has just made it.
 
     And whether the archives were read, which nobody needs for what tfds has prepared already.
@@ -36,7 +38,7 @@ def decoded_folder(name: str, root: pathlib.Path, archives: pathlib.Path) -> tup
     folder = _place(full_name, root)
     with _alone(folder):
         with contextlib.suppress(ValueError):
-            decoded.read(folder / decoded.FOLDER, most_bytes=0)
+            decoded.read(folder / decoded.FOLDER, most_bytes)  # which checks what will be read
             return folder / decoded.FOLDER, False
         if _decode_prepared(full_name, folder, root):
             return folder / decoded.FOLDER, False

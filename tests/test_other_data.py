@@ -192,3 +192,19 @@ def test_archives_of_a_dataset_are_used_when_they_are_there(
         with pytest.raises(ZeroDivisionError):
             data.load(name, str(tmp_path / "data"))
     assert asked == [tmp_path / "archives" / "kmnist", tmp_path / "archives" / "emnist"]
+
+
+def test_a_flipped_bit_among_the_decoded_images_is_repaired_from_what_tfds_has(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    splits = {"train": examples(120, 0, [0, 1]), "test": examples(30, 1, [0, 1])}
+    made.prepare(tmp_path, splits, IMAGE, LABEL)
+    whole = data.load("made", str(tmp_path))
+    path = next(tmp_path.rglob("train_images.npy"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16
+    path.write_bytes(content)
+    repaired = data.load("made", str(tmp_path))
+    assert "train_images.npy" in capsys.readouterr().err
+    np.testing.assert_array_equal(repaired.train.images, whole.train.images)
+    assert repaired.checksum == whole.checksum

@@ -224,7 +224,7 @@ def test_a_full_disk_while_decoding_is_not_called_damage(
     monkeypatch.setattr(prepare, "_place", lambda *_: kept)
     monkeypatch.setattr(prepare.catalog, "builder", full)
     with pytest.raises(errors.RunError, match="--data_dir: cannot prepare"):
-        prepare.decoded_folder("mnist", tmp_path, dataset.ARCHIVES / "mnist")
+        prepare.decoded_folder("mnist", tmp_path, dataset.ARCHIVES / "mnist", 0)
     assert "damaged" not in capsys.readouterr().err
     assert (kept / "dataset_info.json").read_text() == "by tfds"
 
