@@ -19,7 +19,7 @@ from comparison import guard, machine, options, results, stats
 from comparison.results import Run
 
 PAGE = PROJECT / "docs" / "comparison.md"
-ROUNDS, PLANTED, RESAMPLED = 7, 1.1, 2000
+ROUNDS, PLANTED, RESAMPLED = 7, 1.1, 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

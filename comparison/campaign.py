@@ -133,7 +133,7 @@ def _empty_run(config: Config, found: dict[str, Any], baseline: measure.Task, le
 
 def _with_round(run: Run, samples: list[Sample], limits: dict[str, float]) -> Run:
     rates = {device: [*run.limits.get(device, []), rate] for device, rate in limits.items()}
-    return dataclasses.replace(run, samples=run.samples + samples, limits=rates)
+    return dataclasses.replace(run, samples=run.samples + samples, limits=run.limits | rates)
 
 
 class Progress:

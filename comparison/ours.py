@@ -1,15 +1,19 @@
 """Our own modes as a contender: what train.py runs."""
 
 import numpy as np
-import tensorflow as tf
 
-import data
 import flags
-import train
 from comparison.peers import Peer
 from comparison.work import Work
-from runtime import devices, modes, strategies
+from runtime import devices
 from runtime.clock import Ledger
+
+with devices.without_keras():  # as the command does
+    import tensorflow as tf
+
+    import data
+    import train
+    from runtime import modes, strategies
 
 
 class Ours(Peer):

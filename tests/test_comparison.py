@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import comparison as page
-from benchmarks import pages
+from benchmarks import noise, pages
 from common import flagging
 from common.errors import InputError
 from comparison import guard, machine, options, results, stats, summary, sweep, tables, work
@@ -357,3 +357,12 @@ def test_guard_refuses_another_job_and_for_times_another_machine():
     with pytest.raises(InputError, match=r"tensorflow 2.21.0 there, 2.22.0 here.*--ratios"):
         guard.check(base, other, config)
     assert "2.22.0 here" in guard.check(base, other, dataclasses.replace(config, ratios=True))[0]
+
+
+def test_noise_script_says_how_often_equal_contenders_are_told_apart(monkeypatch):
+    monkeypatch.setattr(noise, "RESAMPLED", 200)
+    times = 10 * np.exp(np.random.default_rng(0).normal(scale=0.02, size=120))
+    rows = noise.table(run_of([sample("xla", us, number) for number, us in enumerate(times.tolist())]))
+    shares = [float(line.split("|")[2]) for line in rows[2:5]]
+    assert shares[0] <= 5 and shares[1] <= 5 and shares[2] >= 95
+    assert noise.called_different(times, np.random.default_rng(0)) * 100 == shares[0]

@@ -56,25 +56,21 @@ static double number(const char *json, const char *key) {
 
 enum { TILE = 5 }; /* images whose sums run side by side: one sum alone waits for each of its own additions */
 
-/* Takes a step on the images of `rows`; W is [classes, features], x and delta are scratch for whole tiles of images. */
+/* Takes a step on the images of `rows`; W is [classes, n features]; x and delta, of whole tiles, and sums are scratch. */
 static void step(float *restrict W, float *restrict b, const uint8_t *images, const int32_t *labels,
-                 const int32_t *rows, int batch, int features, int classes, float lr, float *restrict x,
-                 float *restrict delta) {
-  int padded = (batch + TILE - 1) / TILE * TILE, n = features;
+                 const int32_t *rows, int batch, int n, int classes, float lr, float *restrict x,
+                 float *restrict delta, float *restrict sums) {
+  int padded = (batch + TILE - 1) / TILE * TILE;
   memset(x + (size_t)batch * n, 0, sizeof(float) * (padded - batch) * n);
-  memset(delta, 0, sizeof(float) * padded * classes);
   for (int i = 0; i < batch; i++)
     for (int f = 0; f < n; f++) x[(size_t)i * n + f] = images[(size_t)rows[i] * n + f] * (1 / 255.0f);
   for (int i = 0; i < padded; i += TILE)
     for (int k = 0; k < classes; k++) {
       const float *w = W + (size_t)k * n, *xi = x + (size_t)i * n;
-      float z0 = b[k], z1 = b[k], z2 = b[k], z3 = b[k], z4 = b[k];
-      for (int f = 0; f < n; f++) {
-        z0 += w[f] * xi[f], z1 += w[f] * xi[f + n], z2 += w[f] * xi[f + 2 * n];
-        z3 += w[f] * xi[f + 3 * n], z4 += w[f] * xi[f + 4 * n];
-      }
-      float *d = delta + i * classes + k;
-      d[0] = z0, d[classes] = z1, d[2 * classes] = z2, d[3 * classes] = z3, d[4 * classes] = z4;
+      float z[TILE] = {0};
+      for (int f = 0; f < n; f++)
+        for (int j = 0; j < TILE; j++) z[j] += w[f] * xi[f + j * n];
+      for (int j = 0; j < TILE; j++) delta[(i + j) * classes + k] = z[j] + b[k];
     }
   for (int i = 0; i < padded; i++) {
     float *d = delta + i * classes, most = d[0], sum = 0;
@@ -82,14 +78,19 @@ static void step(float *restrict W, float *restrict b, const uint8_t *images, co
     for (int k = 0; k < classes; k++) sum += d[k] = expf(d[k] - most);
     for (int k = 0; k < classes; k++) d[k] = i < batch ? lr * (d[k] / sum - (k == labels[rows[i]])) : 0;
   }
-  for (int k = 0; k < classes; k++)
+  for (int k = 0; k < classes; k++) { /* the batch is summed first: W would round off what each tile adds to it */
+    memset(sums, 0, sizeof(float) * n);
+    float bias = 0;
     for (int i = 0; i < padded; i += TILE) {
-      float *w = W + (size_t)k * n, *xi = x + (size_t)i * n, *d = delta + i * classes + k;
-      float d0 = d[0], d1 = d[classes], d2 = d[2 * classes], d3 = d[3 * classes], d4 = d[4 * classes];
+      const float *xi = x + (size_t)i * n;
+      float d[TILE];
+      for (int j = 0; j < TILE; j++) bias += d[j] = delta[(i + j) * classes + k];
       for (int f = 0; f < n; f++)
-        w[f] -= d0 * xi[f] + d1 * xi[f + n] + d2 * xi[f + 2 * n] + d3 * xi[f + 3 * n] + d4 * xi[f + 4 * n];
-      b[k] -= d0 + d1 + d2 + d3 + d4;
+        for (int j = 0; j < TILE; j++) sums[f] += d[j] * xi[f + j * n];
     }
+    for (int f = 0; f < n; f++) W[(size_t)k * n + f] -= sums[f];
+    b[k] -= bias;
+  }
 }
 
 static double now(void) {
@@ -115,16 +116,20 @@ int main(int argc, char **argv) {
   FILE *job = file(folder, "job.json", "r");
   if (!fread(json, 1, sizeof json - 1, job)) fail("job.json");
   fclose(job);
-  int batch = number(json, "batch_size"), features = number(json, "num_features"), classes = number(json, "num_classes");
+  int batch = number(json, "batch_size"), classes = number(json, "num_classes");
+  int features = number(json, "num_features");
   long steps = number(json, "steps");
   float lr = number(json, "lr");
   double min_seconds = number(json, "min_seconds"), timed = 0;
 
-  size_t size, examples;
+  size_t size, labels_size;
   uint8_t *images = array(folder, "images.npy", &size);
-  int32_t *labels = array(folder, "labels.npy", &size), *order = (examples = size / 4, array(folder, "order.npy", &size));
+  int32_t *labels = array(folder, "labels.npy", &labels_size), *order = array(folder, "order.npy", &size);
+  size_t examples = labels_size / sizeof *labels;
   float *W = malloc(sizeof(float) * features * classes), *b = malloc(sizeof(float) * classes);
-  float *x = malloc(sizeof(float) * (batch + TILE) * features), *delta = malloc(sizeof(float) * (batch + TILE) * classes);
+  float *x = malloc(sizeof(float) * (batch + TILE) * features);
+  float *delta = malloc(sizeof(float) * (batch + TILE) * classes);
+  float *sums = malloc(sizeof(float) * features);
   FILE *result = file(folder, "result.json", "w");
   fprintf(result, "{\"train\": [");
   for (int turn = 0; timed < min_seconds || !turn; turn++) {
@@ -135,7 +140,7 @@ int main(int argc, char **argv) {
     for (long taken = 0; taken < steps; taken++) {
       size_t left = examples - at % examples;
       int rows = left < (size_t)batch ? (int)left : batch;
-      step(W, b, images, labels, order + at, rows, features, classes, lr, x, delta);
+      step(W, b, images, labels, order + at, rows, features, classes, lr, x, delta, sums);
       at += rows;
     }
     double took = now() - began;
