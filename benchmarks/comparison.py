@@ -43,7 +43,7 @@ def note(results: Results) -> str:
         f"{tables.job_line(job) if itself else f'{job.dataset}, lr {job.lr:g}, seed {job.seed}'}; {run.rounds} rounds; "
         f"{run.date} on {'; '.join(run.devices.values())}, {run.environment['cores']} cores, TensorFlow "
         f"{run.environment['tensorflow']}, commit {(run.environment['git_commit'] or 'unknown')[:12]}.{noise}"
-        f"{' **The machine was not quiet.** ' + ' '.join(busy) if busy else ''}  \nOnce more: `{command(run.flags)}`"
+        f"{' **The machine was not quiet.** ' + ' '.join(busy) if busy else ''}  \nTo repeat it: `{command(run.flags)}`"
     )
 
 

@@ -86,7 +86,7 @@ def table(run: Run) -> list[str]:
         "",
         f"From {len(times)} measurements of {run.baseline[0]}, one after the other, whose standard deviation is "
         f"{spread:.1%}; {run.date} on {'; '.join(run.devices.values())}, {run.environment['cores']} cores. {busy}  ",
-        "Once more: `python -m benchmarks.noise --write`",
+        "To repeat it: `python -m benchmarks.noise --write`",
     ]
 
 
