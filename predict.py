@@ -182,7 +182,7 @@ def main() -> int:
     if not config.images:
         raise InputError("no image: name at least one PNG or JPEG file; see --help")
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # where bars and names cannot be written, `?` is
-    model, answers, refused = load(pathlib.Path(config.model)), [], []
+    model, answers, refused = load(pathlib.Path(config.model).expanduser()), [], []
     for path in config.images:
         try:
             answers.append(answered(model, config, path))

@@ -55,7 +55,8 @@ def compiled(state: State, engine: strategies.OneDevice) -> tuple[modes.Take, It
     blocks = data.blocks(split, config.batch_size, config.seed, config.shuffle, plan.spans(*planned))
     first = list(itertools.islice(blocks, 1))
     for block, size in itertools.product(first, plan.batch_sizes(config, len(split))):
-        modes.warm(take, block._replace(batch_size=size), plan.lengths(*planned))
+        lengths = plan.lengths(*planned) if size == config.batch_size else {1}  # a smaller batch has a block of its own
+        modes.warm(take, block._replace(batch_size=size), lengths)
     num_correct(state, state.validation)
     return take, itertools.chain(first, blocks)
 

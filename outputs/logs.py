@@ -18,7 +18,7 @@ from outputs.observers import Observer
 from runtime.state import State
 
 # Flags that do not change what is trained: no folder is named after them.
-PLACES = {"data_dir", "manual_dir", "checkpoint_dir", "export_dir", "logdir", "record", "figures"}
+PLACES = {"data_dir", "manual_dir", "checkpoint_dir", "export_dir", "logdir", "record", "figures", "profile"}
 UNNAMED = PLACES | {"checkpoint_every", "overwrite", "timeout"}
 MOST_LETTERS = 200  # of a folder's name; file systems take 255 bytes
 

@@ -48,7 +48,7 @@ class Cluster:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             found = f"{type(error).__name__}: {error}" if text else "it is not set"
             raise InputError(f"--strategy=multi_worker: TF_CONFIG must be like {EXAMPLE}; {found}") from None
-        return cls(addresses, index, "chief" in jobs)
+        return cls(addresses, index, bool(jobs.get("chief")))
 
     def silent(self) -> list[str]:
         """Returns the addresses of other workers at which nobody answers."""

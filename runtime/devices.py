@@ -128,7 +128,7 @@ def describe(device: "tf.config.LogicalDevice") -> str:
 
     if device.device_type == "GPU":
         index = int(device.name.rsplit(":", 1)[1])
-        details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[index])
+        details = tf.config.experimental.get_device_details(tf.config.get_visible_devices("GPU")[index])
         return details.get("device_name", "GPU")
     return cpu_model()
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import flags
 
-MOST_STEPS = 2_000  # of a span: some 20 ms at batch 10, which hides what a call costs and does not keep Ctrl-C waiting
-MOST_STEPS_EAGER = 50  # an eager step takes 4 ms
+MOST_STEPS = 2_000  # of a span: hides what a call costs, and at small batches does not keep Ctrl-C waiting
+MOST_STEPS_EAGER = 50  # an eager step takes far longer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,7 +66,7 @@ def load(name: str, data_dir: str | None, manual_dir: str | None, most_bytes: fl
     if not found:
         from storage import prepare  # tfds takes a second to import
 
-        archives = pathlib.Path(manual_dir or ARCHIVES / re.split("[/:]", name)[0])
+        archives = pathlib.Path(manual_dir or ARCHIVES / re.split("[/:]", name)[0]).expanduser()
         folder, archives_read = prepare.decoded_folder(name, root, archives, most_bytes)
         try:
             found = _dataset(name, decoded.read(folder, most_bytes))

@@ -54,7 +54,8 @@ def verdict(mine: dict[int, float], best: dict[int, float]) -> str:
     pairs = [(mine[seed], best[seed]) for seed in mine.keys() & best.keys()]
     worse, better = sum(a < b for a, b in pairs), sum(a > b for a, b in pairs)
     chance = sign_test(better, worse)
-    tells = f"worse on {worse} of {len(pairs)}" if chance < DOUBT else f"{len(pairs)} seeds cannot tell"
+    clear = f"worse on {worse}" if worse > better else f"better on {better}"  # a few bad seeds may cost a mean
+    tells = f"{clear} of {len(pairs)}" if chance < DOUBT else f"{len(pairs)} seeds cannot tell"
     return f"{tells}, p {chance:.2g}"
 
 

@@ -308,6 +308,7 @@ def test_the_verdict_says_what_the_seeds_carry() -> None:
         (dict.fromkeys(range(5), 0.8), "5 seeds cannot tell, p 0.062"),
         ({seed: 0.8 if seed else 0.95 for seed in range(6)}, "6 seeds cannot tell, p 0.22"),
         ({seed: 0.9 if seed else 0.8 for seed in range(6)}, "6 seeds cannot tell, p 1"),
+        ({seed: 0.91 if seed < 6 else 0.5 for seed in range(7)}, "better on 6 of 6, p 0.031"),
     ):
         cells = table_of(made(0.1, best) + made(0.2, worse))
         assert [row[-1] for row in cells] == ["**best**", words]
