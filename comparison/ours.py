@@ -17,7 +17,7 @@ with devices.without_keras():  # as the command does
 
 
 class Ours(Peer):
-    """A run of train.py in a mode. What it does between its blocks is in its time too."""
+    """A run of train.py in a mode. What it does between its blocks is in its time; the order is given, as to all."""
 
     def __init__(self, work: Work, device: str, mode: str):
         super().__init__(work, device)

@@ -25,7 +25,8 @@ SAME = ("dataset", "batch_size", "lr", "seed", "shuffle", "loss_reduction")  # f
 NAME, WHOLE = "step", (".index", ".data-00000-of-00001")
 PART = re.compile(NAME + r"-(\d+)(_temp.*|\.index.*|\.data.*|\.tmp.*)|checkpoint\.tmp.*")
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # what tf.train.Checkpoint appends to a name
-ROUNDING = ("mode", "device", "tf32", "strategy", "replicas")  # flags: another value may end with other last bits
+# Flags, of which another value may end with other last bits.
+ROUNDING = ("mode", "device", "tf32", "deterministic", "strategy", "replicas")
 PLACE = ("numpy", "tensorflow", "threads", "cores")  # where it ran: so may these
 
 
@@ -126,7 +127,7 @@ class Checkpoints(Observer):
 
     def _check(self, kept: Mapping[str, Any], step: int) -> None:
         """Raises InputError unless the checkpoint is of this run, and says what may change its last bits."""
-        other = {name: value for name, value in self._run().items() if value != kept[name]}
+        other = {name: value for name, value in self._run().items() if value != kept.get(name, value)}
         for name, value in other.items():
             if name in ROUNDING + PLACE:
                 continue

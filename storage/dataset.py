@@ -16,7 +16,7 @@ from storage import decoded
 ARCHIVES = pathlib.Path(__file__).resolve().parent.parent / "archives"
 NAME = r"\w+(/[\w.+-]+)?(:[\d.*]+)?"  # dataset/config:version
 
-_ahead: dict[tuple[pathlib.Path, float], concurrent.futures.Future[decoded.Decoded]] = {}
+_ahead: dict[pathlib.Path, tuple[concurrent.futures.Future[decoded.Decoded], float]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +90,16 @@ def _decoded(name: str, root: pathlib.Path, most_bytes: float) -> Dataset | None
 def read_ahead(name: str, data_dir: str | None, most_bytes: float) -> None:
     """Begins to read a dataset that is there decoded, for the `load` to come: while TensorFlow is imported."""
     for folder in decoded.folders(name, _root(data_dir))[:1] if re.fullmatch(NAME, name) else ():
-        _ahead[folder, most_bytes] = concurrent.futures.ThreadPoolExecutor(1).submit(decoded.read, folder, most_bytes)
+        _ahead[folder] = concurrent.futures.ThreadPoolExecutor(1).submit(decoded.read, folder, most_bytes), most_bytes
 
 
 def _read(folder: pathlib.Path, most_bytes: float) -> decoded.Decoded:
-    ahead = _ahead.pop((folder, most_bytes), None)
-    return ahead.result() if ahead else decoded.read(folder, most_bytes)
+    ahead, limit = _ahead.pop(folder, (None, 0.0))
+    if ahead is None:
+        return decoded.read(folder, most_bytes)
+    images = ahead.result().train[0]
+    size = len(images) * images.shape[1]  # a GPU's limit may be another than that of the host
+    return ahead.result() if (size <= limit) == (size <= most_bytes) else decoded.read(folder, most_bytes)
 
 
 def _root(data_dir: str | None) -> pathlib.Path:
