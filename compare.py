@@ -1,21 +1,24 @@
-"""Compares the speed of training: this project's modes on each device, and other frameworks, all doing the same work.
+"""Compares the speed of training: this project's modes on each device, and other programs, all doing the same work.
 
-python compare.py --rounds=5 --output=results.json
+python compare.py --output=results.json
 python compare.py --merge a.json b.json --output=merged.json
+python compare.py --against=results.json
+python compare.py --target_accuracy=0.92
 """
 
 import pathlib
 import sys
 import tempfile
+from collections.abc import Sequence
 
 from rich.console import Console
 
-import flags
-from comparison import campaign, charts, tables
+from common import children, flagging
+from common.errors import InputError, exit_with_one_line
+from common.files import write_atomically
+from comparison import campaign, charts, division, guard, tables
 from comparison.options import Config, joined_merge
 from comparison.results import Results, merge, save
-from errors import InputError, exit_with_one_line
-from files import write_atomically
 
 
 def check_output(config: Config) -> None:
@@ -34,7 +37,7 @@ def check_output(config: Config) -> None:
         raise InputError(f"{flag_text}: cannot write to {path.parent}: {error.strerror}") from None
 
 
-def write(results: Results, path: pathlib.Path, console: Console) -> None:
+def write(results: Results, path: pathlib.Path, console: Console, columns: Sequence[str]) -> None:
     """Writes the JSON file, the charts if matplotlib is there, and the Markdown file that shows both."""
     save(results, path)
     drawn = []
@@ -42,7 +45,7 @@ def write(results: Results, path: pathlib.Path, console: Console) -> None:
         drawn = charts.draw(results, path.with_suffix(""))
     except InputError as error:
         console.print(f"no charts: {error}", highlight=False, soft_wrap=True)
-    text = tables.markdown(results, [chart.name for chart in drawn])
+    text = tables.markdown(results, [chart.name for chart in drawn], columns)
     write_atomically(path.with_suffix(".md"), lambda file: file.write(text.encode()))
     console.print(f"written: {', '.join(map(str, (path, path.with_suffix('.md'), *drawn)))}", soft_wrap=True)
 
@@ -55,22 +58,45 @@ def keep(results: Results, config: Config) -> None:
         save(results, pathlib.Path(config.output))
 
 
-def main() -> int:
-    """Measures or merges, shows, writes; returns 1 if a contender failed or did other work, 130 after Ctrl-C."""
-    config = flags.parse(Config, joined_merge(sys.argv), __doc__)
-    check_output(config)
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    path = pathlib.Path(config.output) if config.output else None
-    if config.merge:
-        results = merge([pathlib.Path(file) for file in config.merge])
-    else:
-        results = campaign.run(config, console, keep=lambda so_far: keep(so_far, config))
-    tables.show(results, console)
-    if path:
-        write(results, path, console)
-    if not config.merge and results.runs[0].rounds < config.rounds:
+def show(results: Results, config: Config, console: Console) -> None:
+    """Shows the tables, and writes them if there is an --output."""
+    tables.show(results, console, config.columns)
+    if config.output:
+        write(results, pathlib.Path(config.output), console, config.columns)
+
+
+def measured(config: Config, console: Console) -> int:
+    """Measures, shows, writes; returns 130 after Ctrl-C, 1 if one failed or did other work, 3 if one is slower."""
+    base = guard.load(config) if config.against else None
+    config = guard.config_of(config, base) if base else config
+    results = campaign.run(config, console, lambda so_far: keep(so_far, config), base)
+    show(results, config, console)
+    verdicts = guard.verdicts(base.runs[0], results.runs[0], config.max_slowdown, config.ratios) if base else []
+    for verdict in verdicts:
+        console.print(f"{verdict}", highlight=False, soft_wrap=True)
+    if results.runs[0].rounds < config.rounds:
         return 130
+    return one_did_not(results) or (3 if any(verdict.slower for verdict in verdicts) else 0)
+
+
+def one_did_not(results: Results) -> int:
+    """Returns 1 if a contender failed or did other work."""
     return int(any(sample.us_per_step is None for run in results.runs for sample in run.samples))
+
+
+def main() -> int:
+    """Does what the flags ask for; returns the exit code."""
+    config = flagging.parse(Config, joined_merge(sys.argv), __doc__)
+    children.end_on_sigterm()
+    check_output(config)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    if config.target_accuracy:
+        return division.run(config, console)
+    if not config.merge:
+        return measured(config, console)
+    results = merge([pathlib.Path(file) for file in config.merge])
+    show(results, config, console)
+    return one_did_not(results)
 
 
 if __name__ == "__main__":

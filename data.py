@@ -1,126 +1,49 @@
-"""The dataset: prepared by tfds once, kept decoded beside it, and handed out as blocks of batches."""
+"""The data: its three splits, the order of an epoch, and its batches, one by one or for whole blocks of steps."""
 
-import contextlib
-import copy
-import dataclasses
 import functools
 import math
-import os
-import pathlib
-import re
-import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-import ondisk
-from errors import InputError, RunError, of_the_system, reason
+from runtime.plan import Span
+from storage import dataset, stream
+from storage.dataset import Dataset, Split
+from storage.decoded import is_aligned
 
-if TYPE_CHECKING:
-    from plan import Block
-
-ARCHIVES = pathlib.Path(__file__).parent / "archives"
-DECODED = "decoded.npz"
-VERSIONS = {"mnist": "3.*.*"}  # the version this project is written for; any other dataset: its newest
-NAME = r"\w+(/[\w.+-]+)?(:[\d.*]+)?"  # dataset/config:version
-GATHERED = 500  # rows at a time, in memory: of 784 bytes they are 392 kB and stay in a core's cache
-VALIDATION_SHARE = 12  # one twelfth of the training split validates: the article's 5,000 of 60,000
+GATHERED = 500  # rows that the pipeline gathers at a time, so that they share what tf.data takes for each call
 
 
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """Examples: images [n, features] uint8 and labels [n] int32, in the dataset's own order."""
+class Block(NamedTuple):
+    """Steps taken in one call: step i on the rows order[first + i * batch_size:][:batch_size] of images and labels."""
 
-    images: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """The three splits of an image-classification dataset, flattened, with what its classes are called."""
-
-    name: str
-    train: Split
-    validation: Split
-    test: Split
-    class_names: list[str]
-    image_shape: tuple[int, ...]
-    images_crc32: int = 0  # of the decoded file's train_images.npy
-
-    @property
-    def num_features(self) -> int:
-        return self.train.images.shape[1]
-
-    @property
-    def on_disk(self) -> bool:
-        """Says whether the examples were left on the disk, for `stream.Streamed`."""
-        return isinstance(self.train.images, ondisk.ArrayOnDisk)
+    images: tf.Tensor  # [n, features] uint8
+    labels: tf.Tensor  # [n] int32
+    order: tf.Tensor  # [rows] int32
+    first: int
+    steps: int
+    batch_size: int
+    evaluate: bool  # after it
 
 
 def load(
     name: str, data_dir: str | None = None, manual_dir: str | None = None, most_bytes: float = math.inf
 ) -> Dataset:
-    """Returns the dataset, from its decoded file if that is whole, else through tfds.
+    """Returns the dataset with its splits train, validation and test, as it was decoded before, else through tfds.
 
     Args:
       name: a tfds name such as "mnist" or "emnist/letters".
       data_dir: where tfds keeps prepared datasets; None for its own default.
       manual_dir: the dataset's downloaded archives; None for archives/NAME of this project.
-      most_bytes: more bytes of training images than these stay on the disk, as `ondisk.ArrayOnDisk`.
+      most_bytes: more bytes of training images than these stay on the disk.
 
     Raises:
       InputError: the dataset cannot be had, or a folder or archive is not as it must be.
-      RunError: its file cannot be read, for want of memory or of rights, or right after it was written.
+      RunError: it cannot be read, for want of memory or of rights, or right after it was written.
     """
-    if not re.fullmatch(NAME, name):
-        raise InputError(f"--dataset={name}: must be a name of tfds such as mnist, emnist/letters or mnist:3.0.1")
-    root = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-    for decoded in decoded_files(name, root):
-        with contextlib.suppress(ValueError):
-            return read_decoded(name, decoded, most_bytes)
-        print(f"{decoded} is damaged: decoding {name} again", file=sys.stderr)
-    import prepare
-
-    archives = pathlib.Path(manual_dir or ARCHIVES / re.split("[/:]", name)[0])
-    decoded = prepare.decoded_file(name, root, archives, most_bytes)
-    try:
-        return read_decoded(name, decoded, most_bytes)
-    except ValueError as error:
-        raise RunError(f"--data_dir: cannot read what was just written: {error}; check the disk") from None
-
-
-def decoded_files(name: str, root: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the decoded files of a dataset below `root`, the newest version first."""
-    return sorted(root.glob(f"{name}/{VERSIONS.get(name, '*')}/{DECODED}"), reverse=True)
-
-
-def read_decoded(name: str, decoded: pathlib.Path, most_bytes: float = math.inf) -> Dataset:
-    """Returns the dataset kept in `decoded`; raises ValueError if the file is not whole, RunError if it may be.
-
-    zip's CRC-32 tells for what is read into memory, zip's directory, which ends the file, for what is not.
-    """
-    try:
-        with ondisk.load(decoded, most_bytes) as arrays:
-            images, labels = arrays["train_images"], arrays["train_labels"]
-            test = Split(arrays["test_images"], arrays["test_labels"])
-            class_names = np.asarray(arrays["class_names"]).tolist()
-            image_shape = tuple(np.asarray(arrays["image_shape"]).tolist())
-            crc32 = arrays.getinfo("train_images.npy").CRC
-    except MemoryError:
-        raise RunError(f"{decoded}: does not fit into memory; --input=stream needs less memory") from None
-    except Exception as error:  # a flipped bit can make zipfile and NumPy raise anything
-        if of_the_system(error):
-            raise RunError(f"{decoded}: cannot be read: {reason(error)}") from None
-        raise ValueError(f"{decoded}: {error}") from error
-    cut = len(labels) // VALIDATION_SHARE
-    # A copy, so that the training images are free to go once the device has them.
-    train, validation = Split(images[cut:], labels[cut:]), Split(copy.copy(images[:cut]), labels[:cut])
-    return Dataset(name, train, validation, test, class_names, image_shape, crc32)
+    return dataset.load(name, data_dir, manual_dir, most_bytes)
 
 
 def epoch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True, part: int = 0) -> np.ndarray:
@@ -130,70 +53,59 @@ def epoch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True, 
     return np.random.default_rng((seed, epoch, part)).permutation(num_examples).astype(np.int32)
 
 
-@dataclasses.dataclass(frozen=True)
-class Chunks:
-    """A split as (images, labels) on the device, in order, some rows at a time: put there when it is their turn."""
-
-    split: Split
-    rows: int = 2_500  # counting a chunk's right answers takes as much memory again as its floats: 8 MB
-
-    def __iter__(self) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        for first in range(0, len(self.split), self.rows):
-            cut = slice(first, first + self.rows)
-            yield tf.constant(self.split.images[cut]), tf.constant(self.split.labels[cut])
-
-
-class Source:
-    """Training examples as blocks of batches; each of its kinds also has `deliver` and `batches`."""
-
-    order = "whole"  # an epoch is shuffled as a whole, not in buffers
-
-    def __init__(self, num_examples: int, batch_size: int):
-        self.num_examples, self.batch_size = num_examples, batch_size
-        self.steps_per_epoch = -(-num_examples // batch_size)
-
-    def shape(self, start: int, stop: int) -> tuple[int, int]:
-        """Returns (steps, batch) of the block of steps [start, stop); only an epoch's last batch is smaller."""
-        first = start % self.steps_per_epoch * self.batch_size
-        return stop - start, min(self.batch_size, self.num_examples - first)
-
-    def at_once(self, steps: int) -> int:
-        """Returns for how many steps of a block at a time an XLA program best asks for their batches."""
-        return steps
-
-    def example(self, block: "Block") -> tuple[tf.Tensor, ...]:
-        """Returns what is delivered for `block`, or something of the same shape: to compile with."""
-        return next(self.deliver([block]))
+def pipeline(split: Split, batch_size: int, seed: int = 0, epoch: int = 0, shuffle: bool = True) -> tf.data.Dataset:
+    """Returns the batches of an epoch: (images [batch, features] uint8, labels [batch] int32), the last one smaller."""
+    order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
+    parts = functools.partial(stream.parts, split.images, split.labels, order_of, batch_size, epoch)
+    count = math.ceil(len(split) / stream.rows_of_part(split.images, batch_size))
+    if count == 1:
+        images, labels, order = next(parts())
+        return batches(shared(images), tf.constant(labels), tf.constant(order), batch_size)
+    rows = tf.TensorSpec([None], tf.int32)
+    signature = (tf.TensorSpec([None, split.images.shape[1]], tf.uint8), rows, rows)
+    several = tf.data.Dataset.from_generator(parts, output_signature=signature).take(count)
+    return several.flat_map(lambda images, labels, order: batches(images, labels, order, batch_size))
 
 
-class InMemory(Source):
-    """The training examples, on the device, as blocks of batches."""
+def batches(images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batch_size: int) -> tf.data.Dataset:
+    """Returns the batches (images, labels) of the rows `order` [rows], gathered on the host; the last is smaller."""
+    some = math.ceil(GATHERED / batch_size) * batch_size
 
-    def __init__(self, split: Split, batch_size: int, seed: int = 0, shuffle: bool = True):
-        super().__init__(len(split), batch_size)
-        self.images, self.labels = tf.constant(split.images), tf.constant(split.labels)
-        self._order = functools.lru_cache(maxsize=1)(
-            lambda epoch: tf.constant(epoch_order(self.num_examples, seed, epoch, shuffle))
-        )
+    def gather(first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        rows = order[first : first + some]
+        return tf.gather(images, rows), tf.gather(labels, rows)
 
-    def deliver(self, blocks: "Iterable[Block]") -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        """Yields what `batches` needs for each of `blocks`: its epoch's order and the place in it."""
-        for block in blocks:
-            epoch, first = divmod(block.start, self.steps_per_epoch)
-            yield self._order(epoch), tf.constant(first * self.batch_size)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # it costs more than so short a pipeline can win
+    gathered = tf.data.Dataset.range(0, tf.size(order, tf.int64), some).map(gather).prefetch(2)
+    return gathered.rebatch(batch_size).with_options(options)
 
-    def at_once(self, steps: int) -> int:
-        """Returns for how many steps of a block at a time an XLA program best gathers their batches."""
-        if "GPU" in self.images.device:  # no cache of a core to stay in, and a gather is a launch
-            return steps
-        most = max(1, GATHERED // self.batch_size)
-        return max(some for some in range(1, min(steps, most) + 1) if steps % some == 0)
 
-    def batches(
-        self, order: tf.Tensor, place: tf.Tensor, batch: int, first: tf.Tensor | int, steps: int
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns images [steps, batch, features] uint8 and labels [steps, batch] int32 of a block, from its step
-        `first` on. May be compiled."""
-        # Not tf.slice: XLA would compile it anew for each `place`.
-        indices = tf.gather(order, place + first * batch + tf.reshape(tf.range(steps * batch), [steps, batch]))
-        return tf.gather(self.images, indices), tf.gather(self.labels, indices)
+def steps_of_part(split: Split, batch_size: int) -> int:
+    """Returns how many steps a part of an epoch has: all of it in memory, a buffer from the disk."""
+    return math.ceil(stream.rows_of_part(split.images, batch_size) / batch_size)
+
+
+def blocks(split: Split, batch_size: int, seed: int, shuffle: bool, spans: Iterable[Span]) -> Iterator[Block]:
+    """Yields the block of each of `spans`, which follow one another and are cut where a part ends."""
+    order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
+    of_part, of_epoch = steps_of_part(split, batch_size), math.ceil(len(split) / batch_size)
+    rows, at, parts, images, held = stream.rows_of_part(split.images, batch_size), None, None, None, list[tf.Tensor]()
+    for span in spans:
+        epoch, step = divmod(span.start, of_epoch)
+        if at != (epoch, step // of_part):
+            at = epoch, step // of_part
+            parts = parts or stream.parts(split.images, split.labels, order_of, batch_size, *at)
+            new, labels, order = next(parts)
+            if new is not images:
+                images, held = new, [shared(new), tf.constant(labels)]
+            order = tf.constant(np.resize(order, rows))  # of one shape for all parts
+        batch = min(batch_size, len(split) - step * batch_size)
+        yield Block(held[0], held[1], order, step % of_part * batch_size, span.stop - span.start, batch, span.evaluate)
+
+
+def shared(array: np.ndarray) -> tf.Tensor:
+    """Returns a tensor of an array, which must not change any more: on a CPU they share memory if it is aligned."""
+    if "GPU" in tf.zeros([]).device or not is_aligned(array):
+        return tf.constant(array)
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

@@ -1,30 +1,24 @@
-"""Softmax regression, its cross-entropy and one step of SGD: tensors in, tensors out."""
+"""Softmax regression, its cross-entropy, one step of SGD, and many of them in one call: tensors in, tensors out."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-import numpy as np
 import tensorflow as tf
 
-from devices import SHARED_BATCH
+StateT = TypeVar("StateT")
 
-# (images [steps, batch, features] uint8, labels [steps, batch] int32, learning_rate) -> losses [steps] float32; in mode
-# xla a fourth argument says how many steps a round of the loop takes
-RunBlock = Callable[..., tf.Tensor]
-
-# Rows of a large batch that one core of a CPU takes at a time: their floats, 314 kB, stay in its cache.
-ROWS = 100
+GATHERED = 10, 500  # batches, and rows at most, gathered at a time: they stay in a core's cache until they are taken
+GATHERED_BYTES = 256 * 2**20  # at most, where the number of steps is known before: on a GPU
+ROUND = 10  # steps in a round of the loop there: fewer kernels and launches a step
 
 
 class SoftmaxRegression(tf.Module):
-    """y = softmax(x @ W + b), with W [features, classes] and b [classes] float32, zeros at the start.
-
-    W is stored as its transpose: a step reads and writes along rows of 784 instead of 10, and takes
-    9.9 us instead of 26 (batch 10, XLA, one core; see docs/performance.md).
-    """
+    """y = softmax(x @ W + b), with W [features, classes] and b [classes] float32, zeros at the start."""
 
     def __init__(self, num_features: int, num_classes: int):
         super().__init__()
+        # W is stored as its transpose: along rows of 784, not of 10, XLA's step takes less than half the time.
         self.W_transposed = tf.Variable(tf.zeros([num_classes, num_features]), name="W_transposed")
         self.b = tf.Variable(tf.zeros([num_classes]), name="b")
 
@@ -33,21 +27,9 @@ class SoftmaxRegression(tf.Module):
         """The weights [features, classes] float32."""
         return tf.transpose(self.W_transposed)
 
-    def assign(self, W: np.ndarray, b: np.ndarray) -> None:
-        """Sets W [features, classes] and b [classes]; raises ValueError on any other shape."""
-        self.W_transposed.assign(tf.transpose(W))
-        self.b.assign(b)
-
-    def is_finite(self) -> bool:
-        """Says whether no image can make a logit overflow."""
-        with np.errstate(over="ignore"):  # pixels are at most 1, so that this bounds a class's logit
-            bounds = np.abs(self.W_transposed.numpy()).sum(axis=1) + np.abs(self.b.numpy())
-        return bool(np.isfinite(bounds).all())
-
     def logits(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns x @ W + b [batch, classes] for x [batch, features] float32."""
-        # Computed as (Wᵀxᵀ + b)ᵀ: `cross_entropy` undoes the outer transpose, and XLA then drops both.
-        return tf.transpose(tf.matmul(self.W_transposed, x, transpose_b=True) + self.b[:, tf.newaxis])
+        """Returns the logits [batch, classes] of x [batch, features] float32."""
+        return x @ self.W + self.b
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """Returns the probabilities [batch, classes]; each row sums to 1."""
@@ -64,14 +46,13 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
     Computed as log(softmax(z)) = z - log(sum(exp(z))), which is finite where the softmax is 0.
     """
-    # Classes first: along rows of `batch`, not of 10, XLA fills its vectors; 9.9 us a step instead of 12.8 (batch 10).
-    z = tf.transpose(logits)
+    z = tf.transpose(logits)  # classes first: along rows of `batch`, not of 10, XLA fills its vectors
     y = tf.one_hot(labels, z.shape[0], axis=0)
-    return tf.reduce_sum(tf.reduce_logsumexp(z, axis=0) - tf.reduce_sum(y * z, axis=0))
+    return tf.reduce_sum(tf.reduce_logsumexp(z, axis=0)) - tf.reduce_sum(y * z)
 
 
 def loss_and_gradients(
-    model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor, divisor: int = 1
+    model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor, divisor: float | tf.Tensor = 1
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the cross-entropy of a batch over `divisor`, and its gradients for W_transposed and b."""
     with tf.GradientTape() as tape:
@@ -79,25 +60,18 @@ def loss_and_gradients(
     return loss, *tape.gradient(loss, (model.W_transposed, model.b))
 
 
-def loss_and_gradients_by_rows(
-    model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor, divisor: int, rows: int
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the same, summed over some rows at a time."""
-    chunks = images.shape[0] // rows
-    cut = chunks * rows
-    images_of = tf.reshape(images[:cut], [chunks, rows, -1])
-    labels_of = tf.reshape(labels[:cut], [chunks, rows])
-
-    def add_chunk(i: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        parts = loss_and_gradients(model, images_of[i], labels_of[i], divisor)
-        return i + 1, *(total + part for total, part in zip(sums, parts, strict=True))
-
-    sums = loss_and_gradients(model, images[cut:], labels[cut:], divisor)  # zeros where there is no rest
-    return tf.while_loop(lambda i, *_: i < chunks, add_chunk, (0, *sums))[1:]
+def descend(model: SoftmaxRegression, gradients: Sequence[tf.Tensor], learning_rate: float | tf.Tensor) -> None:
+    """Moves W_transposed and b against their gradients."""
+    for variable, gradient in zip((model.W_transposed, model.b), gradients, strict=True):
+        variable.assign_sub(learning_rate * gradient)
 
 
 def sgd_step(
-    model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor, learning_rate: tf.Tensor, divisor: int = 1
+    model: SoftmaxRegression,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    learning_rate: float | tf.Tensor,
+    divisor: float | tf.Tensor = 1,
 ) -> tf.Tensor:
     """Takes one step of SGD on a batch and returns its loss before the step, a scalar.
 
@@ -107,60 +81,96 @@ def sgd_step(
       learning_rate: scalar float32; 0 leaves the weights as they are.
       divisor: what the summed cross-entropy is divided by: 1 for the sum, the batch size for the mean.
     """
-    rows = SHARED_BATCH if images.shape[0] >= SHARED_BATCH else ROWS
-    if images.shape[0] >= 2 * rows and "CPU" in model.b.device and not tf.executing_eagerly():
-        loss, *gradients = loss_and_gradients_by_rows(model, images, labels, divisor, rows)
-    else:
-        loss, *gradients = loss_and_gradients(model, images, labels, divisor)
-    for variable, gradient in zip((model.W_transposed, model.b), gradients, strict=True):
-        variable.assign_sub(learning_rate * gradient)
+    loss, *gradients = loss_and_gradients(model, images, labels, divisor)
+    descend(model, gradients, learning_rate)
     return loss
 
 
 @tf.function(autograph=False)
 def num_correct(model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns how many of `images` [n, features] uint8 are given their label, an int32 scalar."""
-    predictions = tf.argmax(model.logits(scale(images)), axis=1, output_type=tf.int32)
+    """Returns how many of `images` [n, features] are given their label, an int32 scalar."""
+    # Classes first, as W is stored: outside XLA half the time of model.logits.
+    logits = tf.matmul(model.W_transposed, scale(images), transpose_b=True) + model.b[:, tf.newaxis]
+    predictions = tf.argmax(logits, axis=0, output_type=tf.int32)
     return tf.reduce_sum(tf.cast(predictions == labels, tf.int32))
 
 
-def block_runner(model: SoftmaxRegression, mode: str, mean: bool = False) -> RunBlock:
-    """Returns the function that takes one SGD step on each batch of a block: plain eager or graph steps in a
-    Python loop, or for mode xla a loop to be compiled whole with `tf.function(jit_compile=True)`."""
-    step = tf.function(sgd_step, autograph=False) if mode == "graph" else sgd_step
+def train_steps(
+    model: SoftmaxRegression, batches: tf.data.Iterator, steps: tf.Tensor, learning_rate: tf.Tensor, mean: bool = False
+) -> tf.Tensor:
+    """Takes a step on each of the next `steps` batches (images, labels), returns their losses [steps]: mode graph."""
 
-    def loop_in_python(images: tf.Tensor, labels: tf.Tensor, learning_rate: tf.Tensor) -> tf.Tensor:
-        divisor = images.shape[1] if mean else 1
-        batches = zip(tf.unstack(images), tf.unstack(labels), strict=True)
-        return tf.stack([step(model, *batch, learning_rate, divisor) for batch in batches])
+    def take(i: tf.Tensor, losses: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        images, labels = next(batches)
+        divisor = tf.cast(tf.size(labels), tf.float32) if mean else 1
+        return i + 1, losses.write(i, sgd_step(model, images, labels, learning_rate, divisor))
 
-    def loop_in_xla(images: tf.Tensor, labels: tf.Tensor, learning_rate: tf.Tensor, a_round: int = 1) -> tf.Tensor:
-        steps, divisor = images.shape[0], images.shape[1] if mean else 1
-        return stacked(lambda i: sgd_step(model, images[i], labels[i], learning_rate, divisor), steps, a_round)
-
-    return loop_in_xla if mode == "xla" else loop_in_python
+    _, losses = tf.while_loop(lambda i, _: i < steps, take, (0, tf.TensorArray(tf.float32, steps)))
+    return losses.stack()
 
 
-def stacked(take: Callable[[tf.Tensor], tf.Tensor], count: int | tf.Tensor, a_round: int = 1) -> tf.Tensor:
-    """Returns the float32 tensors take(0) to take(count - 1), stacked: taken in their order, `a_round` in each round
-    of a loop if that divides `count`."""
-    if isinstance(count, int):
-        a_round = math.gcd(count, a_round)
-        if count == 1:  # compiled in 0.1 s less than a loop
-            return take(0)[tf.newaxis]
+def take_steps(
+    model: SoftmaxRegression,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    order: tf.Tensor,
+    first: tf.Tensor,
+    steps: int | tf.Tensor,
+    learning_rate: tf.Tensor,
+    batch_size: int,
+    mean: bool,
+    most_steps: int,
+) -> tf.Tensor:
+    """Takes a step on each batch of a block: mode xla, to be compiled whole.
 
-    def body(i: tf.Tensor, taken: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        for j in range(a_round):
-            taken = taken.write(i + j, take(i + j))
-        return i + a_round, taken
+    Args:
+      images: [n, features] uint8, and labels [n] int32.
+      order: [rows] int32; step i takes the rows order[first + i * batch_size:][:batch_size] of images and labels.
+      steps: as a tensor, one program serves any number up to `most_steps`; an int lets XLA know the trip count.
 
-    # With `count` a Python int and i an int32, XLA knows the trip count: a GPU need not ask the host.
-    _, taken = tf.while_loop(lambda i, _: i < count, body, (0, tf.TensorArray(tf.float32, count)))
-    return taken.stack()
+    Returns the losses [most_steps] float32, those from `steps` on without a meaning; [steps] for an int.
+    """
+    divisor = batch_size if mean else 1
+
+    def take(i: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, losses: tf.TensorArray) -> tf.TensorArray:
+        return losses.write(i, sgd_step(model, images, labels, learning_rate, divisor))
+
+    losses = tf.TensorArray(tf.float32, steps if isinstance(steps, int) else most_steps)
+    return over_batches(take, losses, (images, labels, order, first), steps, batch_size).stack()
 
 
-def compiled(program: Callable[..., tf.Tensor], *inputs: tf.Tensor) -> Callable[..., tf.Tensor]:
-    """Returns `program` as one XLA program for inputs of these shapes."""
-    # Without AutoGraph: converting the loop takes 0.6 s, tracing it 0.06 s. The concrete function skips 0.2 ms of
-    # argument checks at each call.
-    return tf.function(program, autograph=False, jit_compile=True).get_concrete_function(*inputs)
+def over_batches(
+    visit: Callable[..., StateT], state: StateT, rows: Sequence[tf.Tensor], count: int | tf.Tensor, batch_size: int
+) -> StateT:
+    """Returns `state` after state = visit(i, images, labels, state) on each of `count` batches; for XLA alone.
+
+    `rows` are the images, labels, order and first of a block. Those of some batches are gathered at a time; behind the
+    end of `order` XLA takes the last one, unused.
+    """
+    images, labels, order, first = rows
+    some, a_round = _at_once(count, batch_size, images.shape[1])
+    numbers = tf.reshape(tf.range(some * batch_size), [some, batch_size])
+
+    def visit_some(part: tf.Tensor, state: StateT) -> tuple[tf.Tensor, StateT]:
+        indices = tf.gather(order, first + part * some * batch_size + numbers)
+        some_images, some_labels = tf.gather(images, indices), tf.gather(labels, indices)
+
+        def visit_round(j: tf.Tensor, state: StateT) -> tuple[tf.Tensor, StateT]:
+            for k in range(a_round):
+                state = visit(part * some + j + k, some_images[j + k], some_labels[j + k], state)
+            return j + a_round, state
+
+        stop = some if isinstance(count, int) else tf.minimum(some, count - part * some)
+        return part + 1, tf.while_loop(lambda j, _: j < stop, visit_round, (0, state))[1]
+
+    parts = -(-count // some)  # counted by ones: XLA does not enter a loop that counts by more up to a constant 1
+    return tf.while_loop(lambda part, _: part < parts, visit_some, (0, state))[1]
+
+
+def _at_once(count: int | tf.Tensor, batch_size: int, num_features: int) -> tuple[int, int]:
+    """Returns how many batches are gathered at a time, and how many a round of the loop takes of them."""
+    if not isinstance(count, int):
+        return max(1, min(GATHERED[0], GATHERED[1] // batch_size)), 1
+    most = max(1, GATHERED_BYTES // (batch_size * num_features))
+    some = max(each for each in range(1, min(count, most) + 1) if count % each == 0)
+    return some, math.gcd(some, ROUND)

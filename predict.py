@@ -1,6 +1,7 @@
 """Says what is on images: python predict.py --model=EXPORT_DIR digit.png ...
 
-EXPORT_DIR is what `python train.py --export_dir=EXPORT_DIR` wrote; images are PNG or JPEG files of any size.
+EXPORT_DIR is what `python train.py --export_dir=EXPORT_DIR` wrote; images are PNG or JPEG files of any size. A digit
+drawn or photographed is inverted, evened out, cropped and centred as MNIST's are where it needs that.
 """
 
 import dataclasses
@@ -8,18 +9,18 @@ import json
 import math
 import pathlib
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import zipfile
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import flags
-from errors import InputError, exit_with_one_line, reason
-from flags import SWITCH, TEXT, flag
+import numpy as np
 
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
+from common import flagging, pictures
+from common.errors import InputError, exit_with_one_line, reason
+from common.flagging import SWITCH, TEXT, flag
 
-MOST_PIXELS = 50_000_000  # of a photograph; decoded these take 200 MB
+SURE = 0.6  # of the probability: an answer below it is said not to be sure
+Answer = Callable[[np.ndarray], np.ndarray]  # an image, uint8 -> the probabilities of the classes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,60 +28,108 @@ class Config:
     """The flags of predict.py."""
 
     model: str | None = flag(None, TEXT, "The SavedModel folder that train.py --export_dir wrote.")
-    invert: bool = flag(False, SWITCH, "For dark on light: the model has seen light on dark.")
-    center: bool = flag(False, SWITCH, "Crop to the digit and centre it as MNIST's are; for drawings and photographs.")
+    invert: bool | None = flag(None, SWITCH, "The ink is dark on light; --noinvert: light on dark; else as found.")
+    center: bool | None = flag(
+        None, SWITCH, "Crop to the ink and centre it, --nocenter: take the whole image; else where it needs that."
+    )
     json: bool = flag(False, SWITCH, "Print one JSON object, for machines, in place of bars.")
-    images: tuple[str, ...] = flags.arguments("PNG or JPEG files of any size.")
+    images: tuple[str, ...] = flagging.arguments("PNG or JPEG files of any size.")
 
 
+@dataclasses.dataclass(frozen=True)
 class Model:
-    """A SavedModel that answers uint8 images with the probabilities of its classes."""
+    """What answers an image of `image_shape`, uint8, with probabilities; its ink fills `box` (height, width)."""
 
-    def __init__(self, folder: pathlib.Path):
-        """Raises InputError when `folder` is no SavedModel, or not one that takes images as ours do."""
-        if not (folder / "saved_model.pb").is_file():
-            raise InputError(
-                f"--model={folder}: must be a folder that `python train.py --export_dir=FOLDER` wrote; "
-                "it has no saved_model.pb"
-            )
-        import devices
+    probabilities: Answer
+    class_names: list[str]
+    image_shape: tuple[int, ...]
+    box: tuple[int, ...]
 
-        with devices.quiet():
-            import tensorflow as tf
 
-            tf.config.set_visible_devices([], "GPU")  # an image needs none, and a training may be using it
-        try:
-            self._load(folder)
-        except Exception as error:  # TensorFlow has no one error for a file that is not a model
-            raise InputError(f"--model={folder}: cannot be served: {reason(error)[:200]}") from None
+def load(folder: pathlib.Path) -> Model:
+    """Returns the model in `folder`; raises InputError when it is no SavedModel, or none that takes images as ours do.
 
-    def _load(self, folder: pathlib.Path) -> None:
+    NumPy alone answers from the plain weights beside it, TensorFlow, which takes seconds to start, without them.
+    """
+    if not (folder / "saved_model.pb").is_file():
+        raise InputError(
+            f"--model={folder}: must be a folder that `python train.py --export_dir=FOLDER` wrote; "
+            "it has no saved_model.pb"
+        )
+    try:
+        answer, taken, classes = plain(folder) or served(folder)
+        return Model(answer, *described(folder / "assets", taken, classes))
+    except Exception as error:  # TensorFlow has no one error for a file that is not a model
+        raise InputError(f"--model={folder}: cannot be served: {reason(error)[:200]}") from None
+
+
+def plain(folder: pathlib.Path) -> tuple[Answer, Sequence[int], int] | None:
+    """Returns what answers, the shape it takes and its number of classes, with NumPy alone; None without plain weights.
+
+    Weights that are damaged, or of another SavedModel than the one beside them, are said and not used.
+    """
+    try:
+        with open(folder / "weights.npz", "rb") as file, np.load(file) as arrays:
+            W, b, fingerprint = (arrays[name] for name in ("W", "b", "fingerprint"))
+        if fingerprint.tobytes() != (folder / "fingerprint.pb").read_bytes():
+            raise ValueError("belongs to another model")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        print(f"{folder}/weights.npz: {reason(error)}: TensorFlow answers, which takes longer", file=sys.stderr)
+        return None
+
+    def answer(image: np.ndarray) -> np.ndarray:
+        logits = image.reshape(-1) / 255 @ W + b
+        powers = np.exp(logits - logits.max())
+        return powers / powers.sum()
+
+    return answer, W.shape[:1], W.shape[1]
+
+
+def served(folder: pathlib.Path) -> tuple[Answer, Sequence[int], int]:
+    """Returns what `plain` does, through TensorFlow; raises ValueError where the SavedModel's signature is another."""
+    from runtime import devices
+
+    with devices.quiet():
         import tensorflow as tf
 
-        self.loaded = tf.saved_model.load(folder)
-        self.serve = self.loaded.signatures["serving_default"]
-        ((self.input_name, spec),) = self.serve.structured_input_signature[1].items()
-        if spec.dtype != tf.uint8 or not {"probabilities", "classes"} <= set(self.serve.structured_outputs):
-            raise ValueError("its serving_default must take uint8 images and return probabilities and classes")
-        any_shape = spec.shape.rank is None  # images and features in a row; how many, the weights say
-        taken = self.loaded.softmax.W_transposed.shape[1:] if any_shape else spec.shape[1:]
-        self.image_shape, self.input_shape = _image_shape(taken), [1, -1] if any_shape else [1, *taken]
+        tf.config.set_visible_devices([], "GPU")  # an image needs none, and a training may be using it
+    loaded = tf.saved_model.load(folder)
+    serve = loaded.signatures["serving_default"]
+    ((input_name, spec),) = serve.structured_input_signature[1].items()
+    if spec.dtype != tf.uint8 or not {"probabilities", "classes"} <= set(serve.structured_outputs):
+        raise ValueError("its serving_default must take uint8 images and return probabilities and classes")
+    any_shape = spec.shape.rank is None  # images and features in a row; how many, the weights say
+    taken = loaded.softmax.W_transposed.shape[1:] if any_shape else spec.shape[1:]
 
-    def probabilities(self, image: "np.ndarray") -> "np.ndarray":
-        """Returns the probabilities [classes] of an image of `image_shape`, uint8."""
-        import tensorflow as tf
+    def answer(image: np.ndarray) -> np.ndarray:
+        images = tf.constant(image.reshape([1, *taken]))
+        return serve(**{input_name: images})["probabilities"].numpy()[0].astype(float)
 
-        images = tf.constant(image.reshape(self.input_shape))
-        return self.serve(**{self.input_name: images})["probabilities"].numpy()[0]
-
-    def class_names(self) -> list[str]:
-        """Returns what the classes are called; their numbers where the model does not say."""
-        if asset := getattr(self.loaded, "class_names", None):
-            return pathlib.Path(asset.asset_path.numpy().decode()).read_text(encoding="utf-8").splitlines()
-        return [str(number) for number in range(self.serve.structured_outputs["probabilities"].shape[1])]
+    answer.keep = loaded  # type: ignore[attr-defined] # its variables live as long as it does
+    return answer, taken, serve.structured_outputs["probabilities"].shape[1]
 
 
-def _image_shape(shape: Sequence[int]) -> tuple[int, ...]:
+def described(
+    assets: pathlib.Path, taken: Sequence[int], classes: int
+) -> tuple[list[str], tuple[int, ...], tuple[int, ...]]:
+    """Returns names of classes, image shape and box of ink as `assets` say, else numbers, a square and MNIST's box."""
+    names = [str(number) for number in range(classes)]
+    if (file := assets / "class_names.txt").exists():
+        names = file.read_text(encoding="utf-8").splitlines()
+    if (file := assets / "images.json").exists():
+        said = json.loads(file.read_text())
+        shape, box = tuple(said["shape"]), tuple(said["box"])
+    else:
+        shape = image_shape(taken)
+        box = tuple(side * 20 // 28 for side in shape[:2])
+    if math.prod(shape) != math.prod(taken) or len(names) != classes:
+        raise ValueError(f"its assets do not fit its {math.prod(taken)} features and {classes} classes")
+    return names, shape, box
+
+
+def image_shape(shape: Sequence[int]) -> tuple[int, ...]:
     """Returns (height, width, channels) for what a model takes; features in a row are a square, grey or RGB."""
     if len(shape) == 3:
         return tuple(shape)
@@ -92,89 +141,7 @@ def _image_shape(shape: Sequence[int]) -> tuple[int, ...]:
     raise ValueError(f"its {features} features are no square image")
 
 
-def read_image(
-    path: str, shape: tuple[int, int, int], invert: bool = False, center: bool = False
-) -> tuple["np.ndarray", str | None]:
-    """Returns the image in `path` as uint8 of `shape`, light on dark, and what the user should know about it.
-
-    An image of another size keeps its proportions: it is scaled to fit and stands in the middle.
-
-    Raises:
-      InputError: no file, no PNG or JPEG, truncated, or larger than MOST_PIXELS, which is seen before decoding.
-    """
-    import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    Image.MAX_IMAGE_PIXELS = None  # ours is the lower bound, and an error from its first pixel on
-    try:
-        with Image.open(path, formats=("PNG", "JPEG")) as file:
-            if file.width * file.height > MOST_PIXELS:
-                raise InputError(f"{path}: is {file.width:,} x {file.height:,} pixels: must be at most {MOST_PIXELS:,}")
-            image = _opaque(ImageOps.exif_transpose(file)).convert("L" if shape[2] == 1 else "RGB")
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: is not a PNG or JPEG image") from None
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or f'is damaged: {error}'}") from None
-    except (SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: is damaged: {error}") from None
-    light_ground = _light_ground(image)
-    if invert:
-        image = ImageOps.invert(image)
-    fit = _centred if center else ImageOps.pad
-    fitted = fit(image, (shape[1], shape[0]), Image.Resampling.LANCZOS)
-    return np.asarray(fitted).reshape(shape), _hint(light_ground, invert) if shape[2] == 1 else None
-
-
-def _centred(image: "Image.Image", size: tuple[int, int], filter: int) -> "Image.Image":
-    """Returns light ink as MNIST's digits stand: 20 of 28 parts large, its centre of mass in the middle, on black."""
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    image = ImageOps.autocontrast(image, cutoff=(50, 0.1))  # most of the pixels are ground: they become 0
-    box = image.point(lambda value: 255 * (value > 90)).getbbox()
-    if box is None:
-        return Image.new(image.mode, size)
-    ink = ImageOps.contain(image.crop(box), tuple(side * 20 // 28 for side in size), filter)
-    mass = np.asarray(ink.convert("L"), float)
-    y, x = (np.indices(mass.shape) * mass).sum(axis=(1, 2)) / mass.sum()
-    centred = Image.new(image.mode, size)
-    centred.paste(ink, (round((size[0] - 1) / 2 - x), round((size[1] - 1) / 2 - y)))
-    return centred
-
-
-def _opaque(image: "Image.Image") -> "Image.Image":
-    """Returns an image of 8 bits without transparency: on white where its ink is dark, on black where it is light."""
-    import numpy as np
-    from PIL import Image, ImageStat
-
-    if image.mode.startswith("I;16"):  # of which convert("L") would cut off all above 255
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if not image.has_transparency_data:
-        return image
-    image = image.convert("RGBA")
-    alpha = image.getchannel("A")
-    light_ink = alpha.getbbox() and ImageStat.Stat(image.convert("L"), mask=alpha).mean[0] > 127
-    return Image.alpha_composite(Image.new("RGBA", image.size, "black" if light_ink else "white"), image)
-
-
-def _light_ground(image: "Image.Image") -> bool:
-    """Says whether most of the image's border is light."""
-    import numpy as np
-
-    pixels = np.asarray(image.convert("L"))
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    return bool(np.median(border) > 127)
-
-
-def _hint(light_ground: bool, invert: bool) -> str | None:
-    if light_ground and not invert:
-        return "looks dark on light, and the model has seen light on dark: try --invert"
-    if invert and not light_ground:
-        return "looks light on dark already: try without --invert"
-    return None
-
-
-def show(path: str, names: list[str], probabilities: "np.ndarray") -> None:
+def show(path: str, names: list[str], probabilities: np.ndarray) -> None:
     """Prints the class of an image and the probability of each class as a bar."""
     from rich.bar import Bar
     from rich.console import Console
@@ -191,38 +158,41 @@ def show(path: str, names: list[str], probabilities: "np.ndarray") -> None:
     console.print(table)
 
 
-def answer(model: Model, config: Config) -> dict[str, Any]:
-    """Returns what --json prints; shows each image as it is answered, and what is wrong with one on stderr."""
-    names, answers, refused = model.class_names(), [], []
-    for path in config.images:
-        try:
-            image, hint = read_image(path, model.image_shape, config.invert, config.center)
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            refused.append({"file": path, "error": str(error)})
-            continue
-        probabilities = model.probabilities(image)
-        if hint:
-            print(f"{path}: {hint}", file=sys.stderr)
-        if not config.json:
-            show(path, names, probabilities)
-        found = {"file": path, "class": int(probabilities.argmax()), "name": names[probabilities.argmax()]}
-        answers.append(found | {"probabilities": probabilities.tolist(), "hint": hint})
-    return {"model": config.model, "class_names": names, "images": answers, "errors": refused}
+def answered(model: Model, config: Config, path: str) -> dict[str, Any]:
+    """Returns what --json prints of an image, and shows it; raises InputError where it cannot be read."""
+    image, done, hint = pictures.prepare(path, model.image_shape, model.box, config.invert, config.center)
+    probabilities = model.probabilities(image)
+    second, best = probabilities.argsort()[-2:]
+    if hint is None and probabilities[best] < SURE:
+        hint = f"not sure: {model.class_names[best]} or {model.class_names[second]}"
+    prepared = ", ".join(done)
+    if prepared or hint:
+        print(f"{path}: {'; '.join(filter(None, (prepared, hint)))}", file=sys.stderr)
+    if not config.json:
+        show(path, model.class_names, probabilities)
+    found = {"file": path, "class": int(best), "name": model.class_names[best]}
+    return found | {"probabilities": probabilities.tolist(), "prepared": prepared or "as it is", "hint": hint}
 
 
 def main() -> int:
-    """Answers every image that can be read; returns 2 if one could not."""
-    config = flags.parse(Config, sys.argv, __doc__)
+    """Answers every image that can be read, and names the others on stderr; returns 2 if one could not."""
+    config = flagging.parse(Config, sys.argv, __doc__)
     if not config.model:
         raise InputError("--model: name the folder that `python train.py --export_dir=FOLDER` wrote; see --help")
     if not config.images:
         raise InputError("no image: name at least one PNG or JPEG file; see --help")
-    sys.stdout.reconfigure(errors="replace")  # where bars and names cannot be written, `?` is
-    answers = answer(Model(pathlib.Path(config.model)), config)
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # where bars and names cannot be written, `?` is
+    model, answers, refused = load(pathlib.Path(config.model).expanduser()), [], []
+    for path in config.images:
+        try:
+            answers.append(answered(model, config, path))
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            refused.append({"file": path, "error": str(error)})
     if config.json:
-        print(json.dumps(answers, indent=2))
-    return 2 if answers["errors"] else 0
+        found = {"model": config.model, "class_names": model.class_names, "images": answers, "errors": refused}
+        print(json.dumps(found, indent=2))
+    return 2 if refused else 0
 
 
 if __name__ == "__main__":

@@ -4,223 +4,137 @@ import time
 
 START = time.perf_counter()
 
-import stopping
-
-if __name__ == "__main__":
-    stopping.install()  # before the other imports: Ctrl-C during them is no traceback
-
-import concurrent.futures
-import dataclasses
-import math
+import itertools
 import sys
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-import devices
-import distribute
-import extras
 import flags
-import plan
-import report
-from errors import InputError, RunError, exit_with_one_line
-from ledger import Ledger
+from common import files, flagging
+from common.errors import InputError, one_line
+from runtime import cluster, devices, plan, stopping
+from runtime.clock import Ledger
 
-if TYPE_CHECKING:  # at run time TensorFlow, 2.5 s, comes once the flags are known to be good
-    import numpy as np
+if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes 2 s
+    stopping.install()
+    with one_line():
+        CONFIG = cluster.settled(flagging.parse(flags.Config, sys.argv, __doc__))
+        files.check_writable("record", CONFIG.record, CONFIG.overwrite or not files.is_free(CONFIG.checkpoint_dir))
+        devices.hide_gpus(CONFIG.device)
+        from storage import dataset  # with NumPy, and only for good flags
+
+        dataset.read_ahead(CONFIG.dataset, CONFIG.data_dir, devices.most_bytes(CONFIG.input))
+
+with devices.quiet("TensorFlow is being started ..."), devices.without_keras():
     import tensorflow as tf
 
     import data
+    import model
+    from outputs import observers, record, screen
+    from runtime import modes, strategies
+    from runtime.state import State
 
 
-class Trainer:
-    """One run: the model, the data on the device, and the programs compiled for them.
-
-    While it trains, `examples` counts what was trained on, `step` the steps taken, `loss` is the mean loss of an
-    example in the newest block, and `accuracies` the [step, validation accuracy] of each evaluation. An observer
-    that resumes a run sets them all when it is made.
-    """
-
-    def __init__(
-        self, config: flags.Config, dataset: "data.Dataset", ledger: Ledger, engine: distribute.OneDevice | None = None
-    ):
-        import tensorflow as tf
-
-        import model
-
-        if config.batch_size > len(dataset.train):
-            raise InputError(
-                f"--batch_size={config.batch_size}: must be at most the {len(dataset.train)} training images "
-                f"of {dataset.name}"
-            )
-        self.config, self.ledger = config, ledger
-        self.engine = engine or distribute.OneDevice()
-        with self.engine.scope():
-            self.model = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
-        self.run_steps = self.engine.block_runner(self.model, config.mode, mean=config.loss_reduction == "mean")
-        self.num_correct = model.num_correct
-        self.dataset = self._place(dataset)
-        self.lr, self.no_lr = tf.constant(config.lr), tf.constant(0.0)
-        self.step, self.examples, self.loss, self.accuracies = 0, 0, math.nan, []
-        self.total_steps = plan.last_step(config, len(dataset.train))
-        self.observers = extras.observers(self)
-        self.engine.follow_chief(self)
-        self.resumed_at, self.resumed_examples = self.step, self.examples
-        blocks = plan.blocks(config, len(dataset.train), dataset.num_features, self.step)
-        self.blocks = [] if self.reached_target() else list(blocks)
-
-    def _place(self, dataset: "data.Dataset") -> "data.Dataset":
-        """Puts the examples where steps and evaluations take them from; returns the dataset, each image kept once."""
-        import data
-        import model
-        import stream
-
-        job = self.config.batch_size, self.config.seed, self.config.shuffle
-        if dataset.on_disk:
-            self.source = stream.Streamed(dataset.train, *job)
-            self.validation, self.test = stream.chunks(dataset.validation), stream.chunks(dataset.test)
-            return dataset
-        self.source = data.InMemory(dataset.train, *job)
-        # Scaled once, not at each evaluation.
-        self.validation = [(model.scale(images), labels) for images, labels in data.Chunks(dataset.validation)]
-        self.test = data.Chunks(dataset.test)
-        return dataclasses.replace(dataset, train=data.Split(self.source.images, self.source.labels))
-
-    def compile(self) -> None:
-        """Makes a program for each shape of block and calls it once; at a learning rate of 0 no weight moves."""
-        self.inputs = self.source.deliver(self.blocks)  # a stream reads ahead from here on, while programs compile
-        blocks = {self.source.shape(block.start, block.stop): block for block in self.blocks}
-        with concurrent.futures.ThreadPoolExecutor(self.engine.compile_threads) as pool:
-            self.programs = dict(zip(blocks, pool.map(self._program, blocks.values()), strict=True))
-        for examples in (self.validation, self.test):
-            for chunk in examples:
-                self.num_correct(self.model, *chunk)
-
-    def _program(self, block: plan.Block) -> Callable[..., "tf.Tensor"]:
-        """Returns the program of blocks like `block`, warm: (*what is delivered, learning_rate) -> losses [steps]."""
-        import tensorflow as tf
-
-        import model
-
-        steps, batch = self.source.shape(block.start, block.stop)
-        inputs = self.source.example(block)
-
-        def program(*inputs: "tf.Tensor", steps: int = steps) -> "tf.Tensor":
-            *delivered, learning_rate = inputs
-            return self.run_steps(*self.source.batches(*delivered, batch, 0, steps), learning_rate)
-
-        def program_in_xla(*inputs: "tf.Tensor") -> "tf.Tensor":
-            *delivered, learning_rate = inputs
-            some, a_round = self.source.at_once(steps), 2 if steps >= plan.LONG_BLOCK else 1
-
-            def take_some(i: "tf.Tensor") -> "tf.Tensor":
-                batches = self.source.batches(*delivered, batch, i * some, some)
-                return self.run_steps(*batches, learning_rate, a_round)
-
-            return tf.reshape(model.stacked(take_some, steps // some), [steps])
-
-        if self.config.mode == "xla":
-            program = model.compiled(program_in_xla, *inputs, self.no_lr)
-            program(*inputs, self.no_lr)
-        else:  # what is compiled is the step, whatever the length of the block
-            program(*inputs, self.no_lr, steps=1)
-        return program
-
-    def train(self, line: report.LiveLine) -> None:
-        """Takes the steps, block by block, and evaluates where the plan says so; stops at --target_accuracy.
-
-        Raises RunError when a loss is not finite or the weights overflow.
-        """
-        for block in self.blocks:
-            with self.ledger("train"):
-                program = self.programs[self.source.shape(block.start, block.stop)]
-                losses = program(*next(self.inputs), self.lr).numpy()
-            self._account_for(block, losses)
-            if block.evaluate:
-                self.accuracies.append([block.stop, self.accuracy(self.validation)])
-                line.show(*self.accuracies[-1], self.loss, self.images_per_second())
-            stop = stopping.asked()  # asked once: a signal that comes after the observers waits for the next block
-            for observer in self.observers:
-                observer.after_block(block, losses)
-            if block.evaluate and self.reached_target():
-                return
-            if stop:
-                raise stopping.stopped(self._reached())
-
-    def _reached(self) -> str:
-        kept = (
-            "the same command goes on from there" if self.config.checkpoint_dir else "kept only with --checkpoint_dir"
+def start(config: flags.Config, dataset: data.Dataset, ledger: Ledger, engine: strategies.OneDevice) -> State:
+    """Returns the run at its beginning; raises InputError if the batch is larger than the training split."""
+    if config.batch_size > (count := len(dataset.train)):
+        raise InputError(
+            f"--batch_size={config.batch_size}: must be at most the {count:,} training images of {dataset.name}"
         )
-        accuracy = self.accuracy(self.validation)
-        return f"at step {self.step:,} of {self.total_steps:,}, validation accuracy {accuracy:.4f}: {kept}"
+    with engine.scope(dataset):
+        net = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
+    return State(config, dataset, net, ledger, engine.count)
 
-    def _account_for(self, block: plan.Block, losses: "np.ndarray") -> None:
-        mean = float(losses.mean())
-        if not math.isfinite(mean):
-            for step, loss in enumerate(losses.tolist(), block.start + 1):
-                if not math.isfinite(loss):
-                    raise self._diverged(f"the loss is {loss} at step {step:,}")
-        # A loss is taken before its step, so that what the last step did shows in the weights alone.
-        if (block.evaluate or self.observers) and not self.model.is_finite():
-            raise self._diverged(f"the weights overflow after step {block.stop:,}")
-        steps, batch = self.source.shape(block.start, block.stop)
-        self.step, self.examples = block.stop, self.examples + steps * batch
-        self.loss = mean / (batch if self.config.loss_reduction == "sum" else 1)
 
-    def _diverged(self, found: str) -> RunError:
-        return RunError(f"{found} with --lr={self.config.lr:g}: try a smaller --lr, or --loss_reduction=mean")
+def compiled(state: State, engine: strategies.OneDevice) -> tuple[modes.Take, Iterable[data.Block]]:
+    """Returns what takes steps, compiled and warm, and the blocks to take; at a learning rate of 0 no weight moves."""
+    config, split = state.config, state.dataset.train
+    take = engine.taker(state.model, config)
+    done = state.total_steps if state.reached_target() else state.step
+    planned = config, len(split), data.steps_of_part(split, config.batch_size), done
+    blocks = data.blocks(split, config.batch_size, config.seed, config.shuffle, plan.spans(*planned))
+    first = list(itertools.islice(blocks, 1))
+    for block, size in itertools.product(first, plan.batch_sizes(config, len(split))):
+        lengths = plan.lengths(*planned) if size == config.batch_size else {1}  # a smaller batch has a block of its own
+        modes.warm(take, block._replace(batch_size=size), lengths)
+    num_correct(state, state.validation)
+    return take, itertools.chain(first, blocks)
 
-    def accuracy(self, examples: "Iterable[tuple[tf.Tensor, tf.Tensor]]") -> float:
-        """Returns the share of chunks (images, labels) that are given their label: all counted, divided once."""
-        with self.ledger("evaluate"):
-            counts = [(int(self.num_correct(self.model, *chunk)), len(chunk[1])) for chunk in examples]
-            correct, total = map(sum, zip(*counts, strict=True))
-            return correct / total
 
-    def reached_target(self) -> bool:
-        """Says whether the newest validation accuracy is at least --target_accuracy."""
-        return bool(self.accuracies) and self.accuracies[-1][1] >= (self.config.target_accuracy or math.inf)
+def train(
+    state: State,
+    take: modes.Take,
+    blocks: Iterable[data.Block],
+    watching: Sequence[observers.Observer] = (),
+    line: screen.LiveLine | None = None,
+) -> None:
+    """Takes the steps, block by block, and evaluates where the plan says so; stops at --target_accuracy.
 
-    def images_per_second(self) -> float:
-        """Returns the speed of training alone, in this process."""
-        return (self.examples - self.resumed_examples) / (self.ledger.parts["train"] or math.inf)
+    Raises RunError when a loss is not finite or the weights overflow, Stopped after a block in which a signal came.
+    """
+    blocks = iter(blocks)
+    while not state.reached_target():
+        with state.ledger("train"):
+            if (block := next(blocks, None)) is None:
+                return
+            losses = take(block, state.config.lr)
+        state.count(block, losses, look=block.evaluate or bool(watching))
+        if block.evaluate:
+            state.evaluated(accuracy(state, state.validation))
+        if line:
+            line.show(state)
+        stop = stopping.asked()  # asked once: a signal that comes after the observers waits for the next block
+        for observer in watching:
+            observer.after_block(losses, block.evaluate)
+        if stop and not state.reached_target():
+            raise stopping.stopped(screen.reached(state, accuracy(state, state.validation)))
+
+
+def accuracy(state: State, split: data.Split) -> float:
+    """Returns the share of a split that is given its label: all counted, divided once."""
+    with state.ledger("evaluate"):
+        return state.agreed(num_correct(state, split)) / len(split)
+
+
+def num_correct(state: State, split: data.Split) -> int:
+    """Returns how many of a split are given their label."""
+    return sum(int(model.num_correct(state.model, *chunk)) for chunk in split.chunks())
 
 
 def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
     """Loads, compiles, trains, evaluates; shows it all, and returns the record."""
+    engine, config = strategies.start(config)  # waits for the other workers, which is no import
     with ledger("import"), devices.quiet():
-        import tensorflow as tf
-
-        import data
-    engine = distribute.start(config)  # waits for the other workers, which is no import
-    with ledger("import"), devices.quiet():
-        device = devices.choose(config.device, config.tf32, engine.device_names, config.batch_size)
+        wanted = config.device, config.tf32, engine.device_names, modes.one_thread(config), config.deterministic
+        device = devices.choose(*wanted)
     ledger.barrier = engine.barrier
     with tf.device(device.name):
         with ledger("data"):
             most_bytes = devices.most_bytes(config.input, device)
             dataset = data.load(config.dataset, config.data_dir, config.manual_dir, most_bytes)
-            trainer = Trainer(config, dataset, ledger, engine)
-            del dataset
-        print(report.header(config, trainer.dataset, devices.describe(device)), flush=True)
+            state = start(config, dataset, ledger, engine)
+            watching = observers.asked_for(state) if engine.is_chief else []
+            engine.follow_chief(state)
+            state.resumed = state.step, state.examples
+        print(screen.header(state, devices.describe(device)), flush=True)
         with ledger("compile"):
-            trainer.compile()
-        with report.LiveLine(trainer.total_steps) as line, stopping.at_block_ends():
-            trainer.train(line)
-        record = report.record_of(trainer, trainer.accuracy(trainer.test), device)
-    print(report.summary(record, trainer.reached_target()))
-    for observer in trainer.observers:
-        observer.after_run(record)
-    return record
+            take, blocks = compiled(state, engine)
+        with screen.LiveLine() as line, stopping.at_block_ends():
+            train(state, take, blocks, watching, line)
+        found = record.of(state, accuracy(state, dataset.test), device)
+    print(screen.summary(found, state.reached_target()))
+    for observer in watching:
+        observer.after_run(found)
+    return found
 
 
-def main() -> None:
-    """Reads the flags, runs, writes the record."""
+def main(config: flags.Config) -> None:
+    """Runs, and writes the record."""
     ledger = Ledger(START)
-    config = distribute.settled(flags.parse(flags.Config, sys.argv, __doc__))
-    report.check_writable(config.record)
-    record = run(config, ledger)
-    report.write_record(config.record, record)
+    ledger.parts["import"] = time.perf_counter() - START
+    record.write(config.record, run(config, ledger))
 
 
 if __name__ == "__main__":
-    exit_with_one_line(main)
+    with one_line(leave=True):
+        main(CONFIG)

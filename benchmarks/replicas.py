@@ -1,61 +1,63 @@
 """Time of a step over replicas and global batch: when several devices or workers pay.
 
-python -m benchmarks.replicas --runs=3
+python -m benchmarks.replicas --rounds=3 --write
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
-import socket
+import os
+import pathlib
+import subprocess
 import sys
+import tempfile
 
-import flags
 from benchmarks import runs
-from errors import exit_with_one_line
+from common import children
+from common.errors import RunError
+from common.flagging import COUNT, flag
 
 BATCHES = (10, 100, 1000, 10000)
 KINDS = (("none", 1), ("mirrored", 2), ("mirrored", 3), ("multi_worker", 2), ("multi_worker", 3))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(runs.Config):
     """The flags of this benchmark."""
 
-    data_dir: str | None = flags.flag(None, flags.TEXT, "Prepared datasets; default: tfds's own.")
-    runs: int = flags.flag(3, flags.COUNT, "Runs of each.")
-    steps: int = flags.flag(500, flags.COUNT, "Steps of a run.")
-    write: bool = flags.flag(False, flags.SWITCH, "Write the table into the READMEs.")
+    steps: int = flag(500, COUNT, "Steps of a run.")
 
 
-def measure(config: Config, strategy: str, replicas: int, batch: int) -> runs.Run:
-    """Trains once; workers are processes on loopback."""
+def us_per_step(config: Config, strategy: str, replicas: int, batch: int) -> float:
+    """Trains once, and returns the microseconds of a step; workers are processes on loopback."""
     job = [f"--batch_size={batch}", "--lr=1e-5", f"--max_steps={config.steps}", "--epochs=1000", "--eval_every=0"]
-    job += [f"--strategy={strategy}", *runs.where(config.data_dir)]
+    job += [f"--strategy={strategy}", *config.where]
     if strategy != "multi_worker":
-        return runs.together([*job, f"--replicas={replicas if strategy == 'mirrored' else 0}"])
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(replicas)]
-    cluster = {"worker": [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]}
-    for each in sockets:
-        each.close()
-    tasks = [{"cluster": cluster, "task": {"type": "worker", "index": i}} for i in range(replicas)]
-    return runs.together(*[job] * replicas, environments=[{"TF_CONFIG": json.dumps(task)} for task in tasks])
+        count = replicas if strategy == "mirrored" else 0
+        return runs.train(config, *job, f"--replicas={count}").record["us_per_step"]
+    with contextlib.ExitStack() as stack:
+        record = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()), "record.json")
+        command, processes = [sys.executable, "train.py", *job, f"--record={record}"], []
+        for variables in runs.loopback(replicas):
+            options = {"cwd": runs.PROJECT, "env": os.environ | variables, "stdout": subprocess.DEVNULL}
+            processes.append(stack.enter_context(children.started(command, config.timeout, **options)))
+        if any(process.wait() for process in processes):
+            raise RunError(f"a worker of {' '.join(command)} failed")
+        return json.loads(record.read_text())["us_per_step"]
 
 
-def main() -> None:
+def measure(config: Config) -> None:
     """Measures each kind at each batch, in turn; prints and writes the table."""
-    config = flags.parse(Config, sys.argv, __doc__)
-    found = {}
-    for _, (kind, batch) in itertools.product(range(config.runs), itertools.product(KINDS, BATCHES)):
-        run = measure(config, *kind, batch)
-        found.setdefault((kind, batch), []).append(run.record["us_per_step"])
-    heads = " | ".join(f"batch {batch:,}" for batch in BATCHES)
-    lines = [f"| us/step | {heads} |", "|---" * (len(BATCHES) + 1) + "|"]
-    for strategy, replicas in KINDS:
-        cells = " | ".join(runs.middle(found[(strategy, replicas), batch], 0) for batch in BATCHES)
-        lines.append(f"| {strategy}, {replicas} | {cells} |")
-    lines += ["", runs.conditions(run, config.runs)]
-    runs.publish("replicas", lines, ("README.md", "README.es.md") if config.write else ())
+    found: dict[tuple, list[float]] = {}
+    for _, kind, batch in itertools.product(range(config.rounds), KINDS, BATCHES):
+        found.setdefault((kind, batch), []).append(us_per_step(config, *kind, batch))
+    lines = [f"| us/step | {' | '.join(f'batch {batch:,}' for batch in BATCHES)} |", "|---" * (len(BATCHES) + 1) + "|"]
+    for kind in KINDS:
+        cells = " | ".join(runs.middle(found[kind, batch], 0) for batch in BATCHES)
+        lines.append(f"| {', '.join(map(str, kind))} | {cells} |")
+    runs.publish("replicas", config, lines, ("docs/results.md",))
 
 
 if __name__ == "__main__":
-    exit_with_one_line(main)
+    runs.main(Config, measure, __doc__)

@@ -1,155 +1,113 @@
-"""Writes the figures of the READMEs from record files: python benchmarks/results.py
+"""Writes what the project prints and reaches into its pages, from records: python -m benchmarks.results
 
-With --run it first makes the records anew: the main job, and 1 and 10 epochs for each of --seeds seeds.
+With --run it first makes the records anew: the main job, its pictures, a prediction, and 1 and 10 epochs of each seed.
 """
 
 import dataclasses
+import io
 import json
 import pathlib
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 from typing import Any
 
-PROJECT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(PROJECT))
+from rich.console import Console
 
 import flags
-from errors import InputError, RunError, exit_with_one_line
-from files import write_atomically
-from flags import COUNT, SWITCH, TEXT, flag
-from pages import READMES, rewrite_blocks
+from benchmarks import runs
+from benchmarks.pages import PROJECT, rewrite_blocks
+from common.errors import InputError
+from common.flagging import COUNT, SWITCH, TEXT, flag
+from sweeps import report
+from sweeps.kept import Row
 
 MAIN_JOB = ("--batch_size=10", "--lr=0.01")
-PLACES = ("record", "data_dir", "manual_dir")  # flags that name paths of a machine, and do not change the work
-JOBS = (("--epochs=1",), ("--epochs=10",), ("--epochs=10", "--eval_every=0"))
-TEXTS = {
-    "en": {
-        "head": "| `python train.py` with | steps | test accuracy, mean ± sd | training, s | µs/step | images/s |",
-        "defaults": "the defaults: `--epochs=1`",
-        "note": "Accuracy over {runs} seeds; speed: the median of these runs (smallest to largest), training alone.  \n"
-        "Measured on {date} on {device}, {cores} cores, {os}; Python {python}, TensorFlow {tensorflow}, "
-        "tensorflow-datasets {tfds}; commit {commit}.  \n"
-        "Once more: `python benchmarks/results.py --run --seeds={runs}`",
-    },
-    "es": {
-        "head": "| `python train.py` con | pasos | acierto en test, media ± de | entrenar, s | µs/paso | imágenes/s |",
-        "defaults": "lo que va por defecto: `--epochs=1`",
-        "note": "Acierto sobre {runs} semillas; velocidad: mediana de esas ejecuciones (de la menor a la mayor), solo "
-        "entrenar.  \nMedido el {date} en {device}, {cores} núcleos, {os}; Python {python}, TensorFlow {tensorflow}, "
-        "tensorflow-datasets {tfds}; commit {commit}.  \n"
-        "Otra vez: `python benchmarks/results.py --run --seeds={runs}`",
-    },
-}
+SEEDS, FIRST, LAST = "seeds.jsonl", 3, 4  # lines of the main job that are shown
+AGAIN = "To repeat it: `python -m benchmarks.results --run --seeds={seeds}`"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """The flags of results.py."""
+class Config(runs.Runs):
+    """The flags of this script."""
 
     run: bool = flag(False, SWITCH, "Make the records and the pictures anew before writing the figures.")
-    seeds: int = flag(10, COUNT, "With --run: seeds 0, 1, ... of each job, this many.")
-    records: str = flag(str(PROJECT / "benchmarks" / "records"), TEXT, "The folder of the record files.")
+    seeds: int = flag(10, COUNT, "With --run: seeds 0, 1, ... of 1 and of 10 epochs, this many.")
+    records: str = flag(str(PROJECT / "benchmarks" / "records"), TEXT, "The folder of the records.")
 
 
-def make_records(folder: pathlib.Path, seeds: int) -> None:
-    """Runs every job with every seed, and puts the records in place of those in `folder` once all are there.
+def make_records(config: Config, folder: pathlib.Path) -> None:
+    """Makes all records, and puts them in place of those in `folder` once all are there.
 
     Meanwhile no file of the project changes, so that each record names the commit without `-dirty`.
     """
+
+    def said(*arguments: str) -> str:
+        with tempfile.TemporaryFile("w+") as stdout:
+            runs.run(config, *arguments, stdout=stdout)
+            stdout.seek(0)
+            return "".join(f"{line.rstrip()}\n" for line in stdout)
+
     with tempfile.TemporaryDirectory() as place:
-        records, pictures = pathlib.Path(place, "records"), pathlib.Path(place, "figures")
+        records, pictures, exported = (pathlib.Path(place, name) for name in ("records", "figures", "exported"))
         records.mkdir()
-        (records / "main_job.txt").write_text(_run("train.py", *MAIN_JOB))
-        for seed in range(seeds):
-            for job in JOBS:
-                name = "-".join(part.strip("-").replace("=", "-") for part in (*job, f"--seed={seed}"))
-                said = _run("train.py", *job, f"--seed={seed}", f"--record={records / name}.json")
-                print(f"{name}: {said.splitlines()[-3]}", flush=True)
-        exported = f"{place}/exported"
-        _run("train.py", *MAIN_JOB, f"--figures={pictures}", f"--export_dir={exported}")
-        (records / "predict.txt").write_text(_run("predict.py", f"--model={exported}", "docs/digit.png"))
-        for record in records.glob("*.json"):
-            without_places(record)
-        for old in folder.glob("epochs-*-seed-*.json"):
-            old.unlink()
-        shutil.copytree(records, folder, dirs_exist_ok=True)
+        (records / "main_job.txt").write_text(said("train.py", *MAIN_JOB, *config.where))
+        said("train.py", *MAIN_JOB, *config.where, f"--figures={pictures}", f"--export_dir={exported}")
+        (records / "predict.txt").write_text(said("predict.py", f"--model={exported}", "docs/digit.png"))
+        values = f"--seed=0:{config.seeds}", "--epochs=1,10", f"--output={records / SEEDS}"
+        print(said("sweep.py", *values, *config.where))
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(records, folder, ignore=shutil.ignore_patterns(".*"))
         shutil.copytree(pictures, PROJECT / "docs" / "figures", dirs_exist_ok=True)
 
 
-def _run(program: str, *arguments: str) -> str:
-    """Returns what a program of this project prints; raises RunError with its complaint when it fails."""
-    done = subprocess.run([sys.executable, program, *arguments], cwd=PROJECT, capture_output=True, text=True)
-    if done.returncode:
-        raise RunError(f"{program} {' '.join(arguments)} failed: {done.stderr.strip()}")
-    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
-
-
-def read_records(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns the records in `folder`; raises InputError when there are none or they come from unlike machines."""
+def read_seeds(folder: pathlib.Path) -> tuple[dict[str, Any], list[Row]]:
+    """Returns the environment and the runs of the sweep over seeds; raises InputError if they are not there."""
     try:
-        records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-        if not records:
-            raise ValueError("there is no record")
-        for record in records:
-            first = records[0]["environment"] | {"date": record["environment"]["date"]}
-            if unlike := [key for key, value in record["environment"].items() if value != first[key]]:
-                raise ValueError(f"records differ in {', '.join(unlike)}")
+        first, *rows = map(json.loads, (folder / SEEDS).read_text().splitlines())
+        if not rows:
+            raise ValueError("there is no run")
+        return first["environment"], rows
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"--records={folder}: {error}; make records with --run") from None
-    return records
+        raise InputError(f"--records={folder}: {SEEDS}: {error}; make it with --run") from None
 
 
-def without_places(path: pathlib.Path) -> None:
-    """Takes out of the record file at `path` the flags that name paths of the machine."""
-    record = json.loads(path.read_text())
-    record["config"] = {name: value for name, value in record["config"].items() if name not in PLACES}
-    text = json.dumps(record, indent=2) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def job_of(record: dict[str, Any]) -> str:
-    """Returns the flags of a run that are not at their defaults, those aside that do not change the work."""
-    defaults = dataclasses.asdict(flags.Config())
-    changed = {name: value for name, value in record["config"].items() if value != defaults[name]}
-    return " ".join(f"--{name}={value}" for name, value in changed.items() if name not in {"seed", *PLACES})
-
-
-def results_table(records: list[dict[str, Any]], language: str) -> str:
-    """Returns the table of accuracy and speed, a row for each job, and where and when it was measured."""
-    text, jobs = TEXTS[language], {}
-    for record in records:
-        jobs.setdefault(job_of(record), {})[record["config"]["seed"]] = record
-    rows = [text["head"], "|---|--:|--:|--:|--:|--:|"]
-    for job, by_seed in sorted(jobs.items(), key=lambda item: (next(iter(item[1].values()))["steps"], item[0])):
-        rows.append(_row(f"`{job}`" if job else text["defaults"], list(by_seed.values())))
-    environment = records[-1]["environment"]
-    note = text["note"].format(
-        runs=max(map(len, jobs.values())),
-        device=environment["device_name"],
-        tfds=environment["tensorflow_datasets"],
-        commit=(environment["git_commit"] or "unknown")[:12],
-        **{key: environment[key] for key in ("date", "cores", "os", "python", "tensorflow")},
-    )
-    return "\n".join([*rows, "", note])
-
-
-def _row(job: str, records: list[dict[str, Any]]) -> str:
-    accuracies = [record["test_accuracy"] for record in records]
-    spread = f" ± {statistics.stdev(accuracies):.4f}" if len(accuracies) > 1 else ""
-    times = [record["us_per_step"] for record in records]
-    seconds = statistics.median(record["seconds"]["train"] for record in records)
-    rate = statistics.median(record["examples_per_second"] for record in records)
+def conditions(environment: dict[str, Any], seeds: int) -> str:
+    """Returns where and when the runs were made, and how to make them again."""
     return (
-        f"| {job} | {records[0]['steps']:,} | {statistics.mean(accuracies):.4f}{spread} | {seconds:.2f} | "
-        f"{statistics.median(times):.1f} ({min(times):.1f} to {max(times):.1f}) | {rate:,.0f} |"
+        f"{environment['date']} on {environment['device_name']}, {environment['cores']} cores; Python "
+        f"{environment['python']}, TensorFlow {environment['tensorflow']}; commit "
+        f"{(environment['git_commit'] or 'unknown')[:12]}. {AGAIN.format(seeds=seeds)}"
     )
 
 
-def _quoted(path: pathlib.Path) -> str:
-    return f"```text\n{path.read_text()}```"
+def accuracy(rows: list[Row]) -> str:
+    """Returns the test accuracy after each number of epochs, as a sentence."""
+    by_epochs: dict[int, list[float]] = {}
+    for row in sorted(rows, key=lambda row: row["epochs"]):
+        by_epochs.setdefault(row["epochs"], []).append(row["test_accuracy"])
+    said = [
+        f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} after {epochs} epoch{'s' * (epochs > 1)}"
+        for epochs, values in by_epochs.items()
+    ]
+    return (
+        f"Test accuracy, mean ± standard deviation over {len(next(iter(by_epochs.values())))} seeds: {', '.join(said)}."
+    )
+
+
+def seeds_table(rows: list[Row]) -> str:
+    """Returns the table that sweep.py prints, as Markdown."""
+    text = io.StringIO()
+    Console(file=text, width=200).print(report.table(report.grouped(rows)))
+    return "\n".join(line.strip() for line in text.getvalue().splitlines() if line.strip())
+
+
+def quoted(text: str, first: int = 0, last: int = 0) -> str:
+    """Returns a text as a block of a page; of a long one, its first and last lines."""
+    lines = text.splitlines()
+    if first and len(lines) > first + last:
+        lines = [*lines[:first], "...", *lines[-last:]]
+    return "\n".join(["```text", *lines, "```"])
 
 
 def flags_table() -> str:
@@ -158,34 +116,28 @@ def flags_table() -> str:
     for field in dataclasses.fields(flags.Config):
         name = f"`--[no]{field.name}`" if field.metadata["parser"] is SWITCH else f"`--{field.name}`"
         default = "" if field.default is None else f"`{str(field.default).lower()}`"
-        choices = getattr(field.metadata["parser"], "values", ())
+        choices = getattr(field.metadata["parser"], "enum_values", ())
         allowed = f" One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""
         rows.append(f"| {name} | {default} | {field.metadata['help'].replace('|', chr(92) + '|')}{allowed} |")
     return "\n".join(rows)
 
 
-def blocks(folder: pathlib.Path, records: list[dict[str, Any]], language: str) -> dict[str, str]:
-    """Returns the blocks of the README in a language; the table of flags is written in English alone."""
-    found = {
-        "output": _quoted(folder / "main_job.txt"),
-        "predict": _quoted(folder / "predict.txt"),
-        "results": results_table(records, language),
-    }
-    return found | ({"flags": flags_table()} if language == "en" else {})
-
-
-def main() -> None:
-    """Makes the records if asked to, and writes every block of both READMEs."""
-    config = flags.parse(Config, sys.argv, __doc__)
+def measure(config: Config) -> None:
+    """Makes the records if asked to, and writes the blocks that come from them."""
     folder = pathlib.Path(config.records)
     if config.run:
-        make_records(folder, config.seeds)
-    records = read_records(folder)
-    for language, path in READMES.items():
-        written = blocks(folder, records, language)
-        rewrite_blocks(path, written)
-        print(f"{path.name}: {', '.join(written)}")
+        make_records(config, folder)
+    environment, rows = read_seeds(folder)
+    where = conditions(environment, len({row["seed"] for row in rows}))
+    readme = {
+        "output": quoted((folder / "main_job.txt").read_text(), FIRST, LAST),
+        "accuracy": accuracy(rows),
+    }
+    rewrite_blocks(PROJECT / "README.md", readme)
+    rewrite_blocks(PROJECT / "docs" / "predict.md", {"predict": quoted((folder / "predict.txt").read_text())})
+    rewrite_blocks(PROJECT / "docs" / "results.md", {"seeds": f"{seeds_table(rows)}\n\n{where}"})
+    rewrite_blocks(PROJECT / "docs" / "training.md", {"flags": flags_table()})
 
 
 if __name__ == "__main__":
-    exit_with_one_line(main)
+    runs.main(Config, measure, __doc__)

@@ -1,115 +1,238 @@
-"""How fast the program is at its own job, each figure against what it must beat, in one run.
+"""How fast the program is at its own job, against what it must beat and against an earlier state of itself.
 
-python -m benchmarks.speed --rounds=5 --write
+python -m benchmarks.speed --before=DIR --write
 """
 
 import dataclasses
+import itertools
+import json
 import os
 import pathlib
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 
-import flags
+import numpy as np
+
 from benchmarks import runs
-from comparison import results, summary
+from common import children
+from common.errors import InputError, RunError
+from common.flagging import TEXT, List, choice, flag
 from comparison.contenders import CONTENDERS
-from errors import RunError, exit_with_one_line
+from comparison.results import KEY
+from storage import dataset, decoded
 
-BATCHES = (10, 100, 1_000, 10_000, 55_000)
-RIVALS = ("numpy", "numpy_best", "jax", "jax_best")
+IMPORT = "import tensorflow, os; os._exit(0)"
+BATCHES = (10, 30, 100, 300, 500, 1_000, 2_000, 5_000, 10_000, 55_000)
+STREAMED = (10, 100, 1_000, 10_000)
+TEN, LARGE = 10, 70  # times MNIST; the larger has 3.3 GB
+ALONE = ("--eval_every=0", "--loss_reduction=mean")  # of a run whose training alone is looked at
+Rows = dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """A checkout of this project, measured: the flags, its folder, and where the datasets made for it are."""
+
+    config: "Config"
+    project: pathlib.Path
+    folder: pathlib.Path
+
+    def python(self, *arguments: str) -> runs.Run:
+        return runs.run(self.config, *arguments, cwd=self.project)
+
+    def train(self, *arguments: str) -> runs.Run:
+        return runs.train(self.config, *arguments, cwd=self.project)
+
+    def rate(self, batch_size: int, *arguments: str) -> float:
+        """Returns thousand images/s of training alone."""
+        return self.train(f"--batch_size={batch_size}", *ALONE, *arguments).record["examples_per_second"] / 1000
+
+    def until(self, words: bytes, *arguments: str, terminal: bool = False) -> runs.Run:
+        """Runs train.py until it has printed `words`, anything if they are empty, and ends it there."""
+        reading, writing = os.openpty() if terminal else os.pipe()
+        command = [sys.executable, "train.py", *self.config.where, *arguments]
+        options = {"cwd": self.project, "stdin": subprocess.DEVNULL, "stdout": writing, "stderr": writing}
+        began, seen = time.perf_counter(), b""
+        with children.started(command, self.config.timeout, **options) as process, open(reading, "rb", 0) as output:
+            os.close(writing)
+            while not seen or words not in seen:
+                if not (some := output.read(4096)):
+                    raise RunError(f"{' '.join(command)} ended before it said {words!r}")
+                seen += some
+            seconds = time.perf_counter() - began
+            process.kill()
+            return runs.Run(seconds, runs.wait(process))
+
+    def us_per_step(self, contender: str) -> float:
+        """Returns what compare.py measures for a contender on the CPU."""
+        output = pathlib.Path(tempfile.mkdtemp(dir=self.folder), "found.json")
+        job = (f"--contenders={contender}", "--devices=cpu", "--rounds=2", "--max_steps=5500")
+        self.python("compare.py", *self.config.where, *job, f"--output={output}")
+        samples = json.loads(output.read_text())[KEY]["runs"][0]["samples"]
+        return statistics.median(sample["us_per_step"] for sample in samples)
+
+
+def start(bench: Bench, _: Bench) -> Rows:
+    """A run around its steps."""
+    imported, run = bench.python("-c", IMPORT), bench.train()
+    ledger = run.record["seconds"]
+    return {
+        "a warm run, the whole process, s": run.seconds,
+        f'a warm run over `python -c "{IMPORT}"`': run.seconds / imported.seconds,
+        "compile over import, of its ledger": ledger["compile"] / ledger["import"],
+        "peak memory of a warm run beyond that import, MiB": run.peak_mib - imported.peak_mib,
+        "from the command to the first output on a terminal, s": bench.until(b"", terminal=True).seconds,
+        "`--help`, s": bench.python("train.py", "--help").seconds,
+    }
+
+
+def steps(bench: Bench, now: Bench) -> Rows:
+    """A step at batch 10, against the same rivals for every checkout."""
+    xla = bench.us_per_step("xla")
+    rows = {"a step in mode xla, us": xla}
+    if "c" in CONTENDERS and shutil.which(os.environ.get("CC", "cc")):
+        rows["a step in mode xla over plain C"] = xla / now.us_per_step("c")
+    with runs.one_core():
+        graph, article = bench.us_per_step("graph"), now.us_per_step("article")
+    return rows | {
+        "a step in mode graph on one core, us": graph,
+        "a step in mode graph over the article's program, both on one core": graph / article,
+    }
+
+
+def batches(bench: Bench, _: Bench) -> Rows:
+    """Images/s over the batch size."""
+    rates = {size: bench.rate(size, "--epochs=20") for size in BATCHES}
+    best = itertools.accumulate(rates.values(), max)
+    with runs.one_core():
+        alone = bench.rate(10_000, "--epochs=20")
+    return {f"batch {size:,}, thousand images/s": rate for size, rate in rates.items()} | {
+        "the deepest fall of images/s as the batch grows, %": max(
+            100 * (1 - rate / most) for rate, most in zip(rates.values(), best, strict=True)
+        ),
+        "batch 10,000, all cores over one": rates[10_000] / alone,
+    }
+
+
+def stream(bench: Bench, _: Bench) -> Rows:
+    """Images/s from the disk over those from memory, and the memory that both take."""
+    rows: Rows = {}
+    for name, job in (
+        ("MNIST", ("--epochs=20",)),
+        ("ten times MNIST", (f"--dataset=made{TEN}", f"--data_dir={bench.folder}", "--epochs=2")),
+    ):
+        for size in STREAMED:
+            memory, streamed = (bench.rate(size, *job, f"--input={source}") for source in ("memory", "stream"))
+            rows[f"stream over memory, images/s, {name}, batch {size:,}"] = streamed / memory
+        for source in ("memory", "stream"):
+            peak = bench.train("--eval_every=0", *job, "--epochs=1", f"--input={source}").peak_mib
+            rows[f"peak memory, {name}, --input={source}, MiB"] = peak
+    return rows
+
+
+def large(bench: Bench, _: Bench) -> Rows:
+    """3.3 GB of training images in memory."""
+    made = bench.folder / f"made{LARGE}" / "1.0.0"
+    path = made / decoded.FOLDER / "train_images.npy"
+    size = path.stat().st_size
+    read = runs.elsewhere(seconds_of_fromfile, path if bench.project == runs.PROJECT else made / "decoded.npz")
+    job = (f"--dataset=made{LARGE}", f"--data_dir={bench.folder}", "--input=memory", "--max_steps=1000")
+    run, small = bench.train(*job, *ALONE), bench.train("--max_steps=1000", *ALONE)
+    ledger = run.record["seconds"]  # reading begins while TensorFlow is imported
+    loading = ledger["import"] + ledger["data"] - small.record["seconds"]["import"]
+    return {
+        "3.3 GB in memory: what loading adds to a run over `np.fromfile` of the file": loading / read,
+        "3.3 GB in memory: peak memory over the images": run.peak_mib * runs.MIB / size,
+    }
+
+
+def epochs(bench: Bench, _: Bench) -> Rows:
+    """What a long plan costs before the first step."""
+    one, many = (bench.until(b"step 1/", f"--epochs={count}") for count in (1, 100_000))
+    return {
+        "--epochs=100000 over --epochs=1: time to the first step": many.seconds / one.seconds,
+        "--epochs=100000 over --epochs=1: memory at the first step": many.peak_mib / one.peak_mib,
+    }
+
+
+GROUPS = {"start": start, "steps": steps, "batches": batches, "stream": stream, "large": large, "epochs": epochs}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(runs.Config):
     """The flags of this benchmark."""
 
-    data_dir: str | None = flags.flag(None, flags.TEXT, "Prepared datasets; default: tfds's own.")
-    rounds: int = flags.flag(5, flags.Number(int, "a whole number of at least 2", lambda n: n >= 2), "Runs of each.")
-    write: bool = flags.flag(False, flags.SWITCH, "Write the table into the READMEs.")
-
-    @property
-    def job(self) -> list[str]:
-        return runs.where(self.data_dir)
+    before: str | None = flag(None, TEXT, "Another checkout of this project, measured in turn with this one.")
+    only: tuple[str, ...] = flag(
+        tuple(GROUPS), List(choice(*GROUPS), f"some of {', '.join(GROUPS)}"), "What to measure."
+    )
 
 
-def seconds(*arguments: str) -> tuple[float, float]:
-    """Runs Python; returns the seconds and the peak of resident memory in MiB, as the operating system tells them."""
-    start = time.perf_counter()
-    null = subprocess.DEVNULL
-    process = subprocess.Popen([sys.executable, *arguments], stdout=null, stderr=null, cwd=runs.PROJECT)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+def seconds_of_fromfile(path: pathlib.Path) -> float:
+    """Returns how long NumPy takes to read a file."""
+    began = time.perf_counter()
+    np.fromfile(path, np.uint8)
+    return time.perf_counter() - began
 
 
-def steps(config: Config) -> dict[str, list[float]]:
-    """Measures a step over those of other frameworks, paired round by round, as compare.py takes its samples."""
-    rivals = [name for name in RIVALS if CONTENDERS[name].installed()]
+def make(root: pathlib.Path, times: int, data_dir: str | None, npz: bool) -> None:
+    """Puts MNIST, so many times, below `root` as the dataset made<times>; if asked to, in the earlier form too."""
+    mnist = dataset.load("mnist", data_dir, None, float("inf"))
+    folder = root / f"made{times}" / "1.0.0" / decoded.FOLDER
+    folder.mkdir(parents=True)
+    shape = (len(mnist.validation) + len(mnist.train), mnist.num_features)
+    images = np.lib.format.open_memmap(folder / "train_images.npy", "w+", np.uint8, (shape[0] * times, shape[1]))
+    labels = np.concatenate([mnist.validation.labels, mnist.train.labels])
+    for first in range(0, len(images), shape[0]):
+        images[first:][: len(mnist.validation)] = mnist.validation.images
+        images[first + len(mnist.validation) :][: len(mnist.train)] = mnist.train.images
+    images.flush()
+    np.save(folder / "train_labels.npy", np.tile(labels, times))
+    np.save(folder / "test_images.npy", mnist.test.images)
+    np.save(folder / "test_labels.npy", mnist.test.labels)
+    decoded.describe(folder, mnist.class_names, mnist.image_shape)
+    if npz:
+        arrays = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+        np.savez(folder.parent / "decoded.npz", **arrays, class_names=mnist.class_names, image_shape=mnist.image_shape)
+
+
+def table(found: dict[str, list[list[float]]]) -> list[str]:
+    """Returns the Markdown of the samples of each row: those of this state last, before them those of --before."""
+    two = len(next(iter(found.values()))) == 2
+    lines = (
+        ["| what | before | now | now over before |", "|---|--:|--:|--:|"] if two else ["| what | now |", "|---|--:|"]
+    )
+    for name, columns in found.items():
+        cells = [runs.middle(values) if values else "" for values in columns]
+        if two:
+            ratios = [now / before for before, now in zip(*columns, strict=False) if before]
+            cells.append(f"{statistics.median(ratios):.2f}" if ratios else "")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def measure(config: Config) -> None:
+    """Measures every row of every checkout in turn; prints and writes the table."""
+    projects = [pathlib.Path(config.before).resolve()] if config.before else []
+    if projects and not (projects[0] / "train.py").is_file():
+        raise InputError(f"--before={config.before}: must be a checkout of this project, with train.py in it")
+    found: dict[str, list[list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        output = pathlib.Path(folder, "steps.json")
-        command = [sys.executable, str(runs.PROJECT / "compare.py"), *config.job, f"--rounds={config.rounds}"]
-        command += [f"--contenders={','.join(['xla', *rivals])}", "--devices=cpu"]
-        command += ["--max_steps=5500", f"--output={output}"]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        if done.returncode:
-            raise RunError(f"compare.py failed: {done.stderr.strip()}")
-        run = results.load(output).runs[0]
-    found = {name: summary.times(summary.samples_of(run, name, "cpu", 10)) for name in ("xla", *rivals)}
-    table = {"a step, us": found["xla"]}
-    for name in rivals:
-        table[f"a step of {name}, us"] = found[name]
-        ratios = [ours / theirs for ours, theirs in zip(found["xla"], found[name], strict=True)]
-        table[f"a step over that of {name}"] = ratios
-    return table
-
-
-def start_up(config: Config) -> dict[str, list[float]]:
-    """Measures what a warm run costs beyond `import tensorflow`, and what an answer without it costs."""
-    runs.together(config.job)  # the first run may prepare the dataset
-    table: dict[str, list[float]] = {}
-
-    def add(name: str, value: float) -> None:
-        table.setdefault(name, []).append(value)
-
-    for _ in range(config.rounds):
-        imported, imported_mib = seconds("-c", "import tensorflow")
-        whole, whole_mib = seconds("train.py", *config.job)
-        add("a warm run beyond `import tensorflow`, s", whole - imported)
-        add("`--help`, s", seconds("train.py", "--help")[0])
-        add("a bad flag, s", seconds("train.py", "--batch_size=0")[0])
-        add("data of a warm run, s", runs.together(config.job).record["seconds"]["data"])
-        add("peak memory beyond `import tensorflow`, MiB", whole_mib - imported_mib)
-    return table
-
-
-def batches(config: Config) -> dict[str, list[float]]:
-    """Measures images/s of training alone over the batch size."""
-    table: dict[str, list[float]] = {}
-    for _ in range(config.rounds):
-        for batch in BATCHES:
-            job = [f"--batch_size={batch}", "--loss_reduction=mean", "--eval_every=0", "--epochs=4"]
-            rate = runs.together([*config.job, *job]).record["examples_per_second"]
-            table.setdefault(f"batch {batch:,}, thousand images/s", []).append(rate / 1000)
-    return table
-
-
-def rows(table: dict[str, Sequence[float]]) -> list[str]:
-    """Returns the rows of a Markdown table."""
-    return [f"| {name} | {runs.middle(values, 0 if min(values) >= 100 else 2)} |" for name, values in table.items()]
-
-
-def main() -> None:
-    """Measures every row; prints and writes the table."""
-    config = flags.parse(Config, sys.argv, __doc__)
-    lines = ["| what | median (least-most) |", "|---|---|"]
-    for part in (steps, start_up, batches):
-        lines += rows(part(config))
-    lines += ["", runs.conditions(runs.together([*config.job, "--max_steps=1"]), config.rounds)]
-    runs.publish("speed", lines, ("README.md", "README.es.md") if config.write else ())
+        benches = [Bench(config, project, pathlib.Path(folder)) for project in [*projects, runs.PROJECT]]
+        for times in {"stream": TEN, "large": LARGE}.items():
+            if times[0] in config.only:
+                runs.elsewhere(make, benches[0].folder, times[1], config.data_dir, bool(projects))
+        for number, group in itertools.product(range(config.rounds), config.only):
+            print(f"round {number + 1} of {config.rounds}: {group}", file=sys.stderr, flush=True)
+            for place, bench in enumerate(benches):
+                for name, value in GROUPS[group](bench, benches[-1]).items():
+                    found.setdefault(name, [[] for _ in benches])[place].append(value)
+    runs.publish("speed", config, table(found), ("docs/performance.md",))
 
 
 if __name__ == "__main__":
-    exit_with_one_line(main)
+    runs.main(Config, measure, __doc__)

@@ -1,5 +1,6 @@
 """A comparison from its flags to its results: who takes part, the survey, the rounds, what is kept of them."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -13,11 +14,11 @@ from typing import Any
 from rich.console import Console
 from rich.status import Status
 
-from comparison import measure, work
-from comparison.contenders import CONTENDERS, DEVICE_NAMES
+from common.errors import InputError, RunError
+from comparison import guard, measure, work
+from comparison.contenders import CONTENDERS, DEVICE_NAMES, Contender
 from comparison.options import Config
-from comparison.results import Results, Run, Sample
-from errors import InputError, RunError
+from comparison.results import Results, Run, Sample, limit_key
 
 
 def those_here(
@@ -35,15 +36,20 @@ def those_here(
     return tuple(name for name in asked or reasons if not reasons[name])
 
 
-def installed(asked: tuple[str, ...] | None, left_out: list[str]) -> tuple[str, ...]:
-    """Returns the contenders whose packages are there."""
-    reason = "{} is not installed: python -m pip install -r requirements-peers.txt"
-    reasons = {name: None if one.installed() else reason.format(one.package) for name, one in CONTENDERS.items()}
-    return those_here("contenders", asked, reasons, left_out)
+def taking_part(config: Config, left_out: list[str]) -> dict[str, Contender]:
+    """Returns the contenders that can take part, then the user's programs; raises InputError if two have one name."""
+    missing = {name: one.missing() for name, one in CONTENDERS.items()}
+    found = {name: CONTENDERS[name] for name in those_here("contenders", config.contenders, missing, left_out)}
+    for program in config.program or ():
+        if program.name in CONTENDERS:
+            raise InputError(f"--program={program}: a contender has that name: choose another")
+        found[program.name] = Contender(command=program.command)
+    return found
 
 
 def survey(config: Config, folder: pathlib.Path) -> dict[str, Any]:
     """Returns what the survey found and leaves the examples in `folder`; if it fails, exits with its code and line."""
+    sizes = [(size, work.steps_of(size, config.max_steps)) for size in config.batch_sizes]
     request = {
         "folder": str(folder),
         "dataset": config.dataset,
@@ -51,7 +57,7 @@ def survey(config: Config, folder: pathlib.Path) -> dict[str, Any]:
         "manual_dir": _absolute(config.manual_dir),
         "seed": config.seed,
         "devices": config.devices or DEVICE_NAMES,
-        "sizes": [(size, work.steps_of(size, config.max_steps)) for size in config.batch_sizes],
+        "jobs": [{"batch_size": size, "steps": n, "lr": work.lr_of(size, config.lr)} for size, n in sizes],
     }
     command = [sys.executable, "-m", "comparison.survey", json.dumps(request)]
     if code := subprocess.run(command, cwd=measure.PROJECT).returncode:
@@ -63,51 +69,56 @@ def _absolute(path: str | None) -> str | None:
     return str(pathlib.Path(path).expanduser().absolute()) if path else None
 
 
-def run(config: Config, console: Console, keep: Callable[[Results], None]) -> Results:
+def run(config: Config, console: Console, keep: Callable[[Results], None], base: Results | None = None) -> Results:
     """Measures all rounds and returns the results, calling `keep` with those so far after each round.
 
-    Ctrl-C ends it with the rounds that are finished; raises RunError if there is none.
+    With `base` it measures what that did, on as many cores; raises InputError if the two cannot be compared. Ctrl-C
+    ends it with the rounds that are finished; raises RunError if there is none.
     """
     results = None
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            for results in _rounds(config, pathlib.Path(folder), console):
-                keep(results)
-        except KeyboardInterrupt:
-            if results is None:
-                raise RunError("stopped before the first round had ended: there is nothing to keep") from None
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
+        for results in _rounds(config, pathlib.Path(folder), console, base):
+            keep(results)
+    if results is None:
+        raise RunError("stopped before the first round had ended: there is nothing to keep")
     return results
 
 
-def _rounds(config: Config, folder: pathlib.Path, console: Console) -> Iterator[Results]:
+def _rounds(config: Config, folder: pathlib.Path, console: Console, base: Results | None) -> Iterator[Results]:
     """Yields the results so far after each round."""
     left_out: list[str] = []
-    contenders = installed(config.contenders, left_out)
+    contenders = taking_part(config, left_out)
     with Progress(console) as show:
         show("looking at the machine and the data")
         found = survey(config, folder)
         reasons = {name: None if name in found["devices"] else "TensorFlow sees none here" for name in DEVICE_NAMES}
         device_names = those_here("devices", config.devices, reasons, left_out)
         tasks = measure.tasks_of(contenders, device_names, config.batch_sizes)
-        jobs = [_job(config, batch_size, found["data"]) for batch_size in config.batch_sizes]
-        run, rounds = _empty_run(config, found, tasks[0], left_out), measure.Rounds(folder, jobs, tasks, config.rounds)
+        jobs = [work.Job(**job) for job in found["jobs"]]
+        run = _empty_run(config, found, tasks[0], left_out)
+        for sentence in guard.check(base, Results(jobs, [run]), config) if base else []:
+            console.print(sentence, highlight=False, soft_wrap=True)
+        rounds = measure.Rounds(folder, jobs, contenders, tasks, config.rounds, config.timeout)
+        rounds.choose_cores(config.cores, guard.cores_of(base) if base else {}, show)
         for number in range(1, config.rounds + 1):
             samples = list(rounds.measured(number, show))
-            # Only the sweep speaks of the limit.
-            limits = {device: measure.limit(folder, device) for device in device_names if len(jobs) > 1}
-            run = _with_round(run, samples, limits)
+            run = _with_round(run, samples, _limits(config, folder, samples) if number == 1 or len(jobs) > 1 else {})
             yield Results(jobs, [run])
 
 
-def _job(config: Config, batch_size: int, data: dict[str, Any]) -> work.Job:
-    steps, lr = work.steps_of(batch_size, config.max_steps), work.lr_of(batch_size, config.lr)
-    return work.Job(dataset=config.dataset, batch_size=batch_size, steps=steps, lr=lr, seed=config.seed, **data)
+def _limits(config: Config, folder: pathlib.Path, samples: list[Sample]) -> dict[str, float]:
+    """Returns the matmul rate of each device on as many cores as its samples had, where it is shown."""
+    if len(config.batch_sizes) < 2 and "limit" not in config.columns:
+        return {}
+    places = dict.fromkeys((sample.device, sample.cores) for sample in samples)
+    return {limit_key(*place): measure.limit(folder, *place) for place in places}
 
 
 def _empty_run(config: Config, found: dict[str, Any], baseline: measure.Task, left_out: list[str]) -> Run:
     flags = dataclasses.asdict(config)
-    for place in ("data_dir", "manual_dir", "output", "merge"):  # where, not what: nobody else's business
+    for place in ("data_dir", "manual_dir", "output", "merge", "against"):  # where, not what: nobody else's business
         del flags[place]
+    flags["program"] = [str(program) for program in config.program or ()]
     return Run(
         devices=found["devices"],
         environment=found["environment"],
@@ -122,7 +133,7 @@ def _empty_run(config: Config, found: dict[str, Any], baseline: measure.Task, le
 
 def _with_round(run: Run, samples: list[Sample], limits: dict[str, float]) -> Run:
     rates = {device: [*run.limits.get(device, []), rate] for device, rate in limits.items()}
-    return dataclasses.replace(run, samples=run.samples + samples, limits=rates)
+    return dataclasses.replace(run, samples=run.samples + samples, limits=run.limits | rates)
 
 
 class Progress:

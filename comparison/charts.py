@@ -3,8 +3,10 @@
 import pathlib
 from typing import TYPE_CHECKING
 
-import plots
-from comparison import summary, sweep
+import numpy as np
+
+from common import plots
+from comparison import stats, summary, sweep
 from comparison.results import Results
 from comparison.tables import number
 from comparison.work import REFERENCE_BATCH
@@ -38,30 +40,36 @@ def _bars(results: Results) -> "Figure":
     """Returns us a step of each contender at batch 10, or the first size there is, fastest on top, with intervals."""
     from matplotlib.figure import Figure
 
-    sizes = [job.batch_size for job in results.jobs]
-    batch_size = REFERENCE_BATCH if REFERENCE_BATCH in sizes else sizes[0]
-    rows = [row for row in summary.rows(results, batch_size) if row.time][::-1]
+    job = next((job for job in results.jobs if job.batch_size == REFERENCE_BATCH), results.jobs[0])
+    timed = [(row, row.time) for row in summary.rows(results, job) if row.time][::-1]
+    rows = [row for row, _ in timed]
     figure = Figure(figsize=(plots.WIDTH, 1 + 0.42 * len(rows)))
     axes = figure.subplots()
-    medians = [row.time.median for row in rows]
-    errors = [
-        [max(0, row.time.median - row.time.low) for row in rows],
-        [max(0, row.time.high - row.time.median) for row in rows],
-    ]
-    colours = [plots.VERMILION if row.words == "baseline" else plots.BLUE for row in rows]
-    axes.barh(
+    medians = [time.median for _, time in timed]
+    errors = np.transpose([(max(0, time.median - time.low), max(0, time.high - time.median)) for _, time in timed])
+    colours = [plots.VERMILION if row.words.startswith("baseline") else plots.BLUE for row in rows]
+    bars = axes.barh(
         [row.label for row in rows], medians, xerr=errors, color=colours, ecolor=plots.INK, capsize=3, height=0.65
     )
-    for place, row in enumerate(rows):
-        ratio = f"  ({number(row.ratio.median)}×)" if row.ratio and row.words != "baseline" else ""
-        end = row.time.high if row.time.n > 1 else row.time.median
-        axes.annotate(
-            f"{number(row.time.median)} µs{ratio}", (end, place), (7, 0), textcoords="offset points", va="center"
-        )
-    axes.set(xscale="log", xlabel=f"µs a step, batch {batch_size:,} (log scale; shorter is faster)")
+    for bar, row in zip(bars, rows, strict=True):
+        bar.set(hatch="///" if row.is_noisy else "", edgecolor="white")
+    for floor in [time.median for row, time in timed if row.contender == "c"][:1]:
+        axes.axvline(floor, color=plots.INK, linestyle="--", linewidth=1)
+    for place, (row, time) in enumerate(timed):
+        end = time.high if time.n > 1 else time.median
+        axes.annotate(_says(row, time), (end, place), (7, 0), textcoords="offset points", va="center")
+    plain = "; dashed: plain C" if any(row.contender == "c" for row in rows) else ""
+    axes.set(xscale="log", xlabel=f"µs a step, batch {job.batch_size:,} (log scale; shorter is faster{plain})")
     axes.set_xlim(min(medians, default=1) / 3, max(medians, default=1) * 8)
     axes.tick_params(axis="y", length=0)
     return figure
+
+
+def _says(row: summary.Row, time: stats.Estimate) -> str:
+    """Returns what stands behind a bar."""
+    ratio = f"{number(row.ratio.median)}×" if row.ratio and not row.words.startswith("baseline") else ""
+    said = ", ".join(filter(None, [ratio, "noisy" if row.is_noisy else ""]))
+    return f"{number(time.median)} µs" + (f"  ({said})" if said else "")
 
 
 def _sweep(results: Results) -> "Figure":
@@ -76,10 +84,10 @@ def _sweep(results: Results) -> "Figure":
         colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
         axes.plot(list(curve), speeds, color=colour, marker=marker, label=label)
     for index, run in enumerate(results.runs):
-        for device in run.limits:
-            speeds = [job.batch_size / sweep.limit_us(run, device, job) * 1e6 for job in results.jobs]
-            sizes = [job.batch_size for job in results.jobs]
-            axes.plot(sizes, speeds, "--", color=plots.INK, label=results.label(index, "limit", device))
+        for place, key in enumerate(run.limits):
+            speeds = [job.batch_size / sweep.limit_us(run, key, job) * 1e6 for job in results.jobs]
+            sizes, style = [job.batch_size for job in results.jobs], ("--", ":", "-.")[place % 3]
+            axes.plot(sizes, speeds, style, color=plots.INK, label=results.label(index, "limit", key))
     axes.set(xscale="log", yscale="log", xlabel="batch size", ylabel="images/s")
     axes.grid()
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -7,8 +7,8 @@ import time
 
 import tensorflow as tf
 
-import devices
-from errors import exit_with_one_line
+from common.errors import exit_with_one_line
+from runtime import devices
 
 SIZES = (512, 1024, 2048, 4096, 8192, 16384)
 LONG_ENOUGH = 0.1  # seconds of one matmul: by then its rate has stopped rising

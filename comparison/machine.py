@@ -1,23 +1,20 @@
 """Whether the machine was left alone: what others took from it, and whether it kept its pace, during a measurement."""
 
+import contextlib
 import dataclasses
 import hashlib
 import pathlib
-import resource
-import shutil
-import subprocess
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
 
-import devices
+from runtime import devices
 
 BUSY = 0.1  # cores that others keep busy; a quiet desktop or server stays below
-BUSY_GPU = 5  # per cent
 STOLEN = 0.02  # share of the time that a hypervisor or a quota may take
 SLOW = 0.85  # share of the best pace seen in the run
-GPU_FIELDS = ("name", "driver_version", "clocks.sm", "clocks.max.sm", "temperature.gpu", "utilization.gpu")
 PACE_BYTES = bytes(4 * 2**20)
 THROTTLED_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
 
@@ -44,9 +41,9 @@ class Watch:
 
     def _state(self) -> tuple[float, float, float, float]:
         times = psutil.cpu_times()
-        own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        own = psutil.Process().cpu_times()  # and of the children it has waited for
         busy = sum(getattr(times, kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq"))
-        used = sum(usage.ru_utime + usage.ru_stime for usage in own)
+        used = own.user + own.system + own.children_user + own.children_system
         return time.perf_counter(), busy - used, getattr(times, "steal", 0.0), _throttled_seconds()
 
     def seen(self) -> Quiet:
@@ -75,26 +72,40 @@ def _throttled_seconds() -> float:
     return 0.0
 
 
+def peak_mib() -> float:
+    """Returns the peak of this process's resident memory in MiB; what it has now where the system keeps no peak."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):  # getrusage would begin with the peak of who started this process
+                return int(line.split()[1]) / 2**10
+    memory = psutil.Process().memory_info()
+    return getattr(memory, "peak_wset", memory.rss) / 2**20
+
+
+@contextlib.contextmanager
+def held(cores: int | None) -> Iterator[None]:
+    """Lets processes that are started inside run on the first so many of this one's cores; None: on all of them."""
+    if cores is None:
+        yield
+        return
+    process = psutil.Process()
+    before = process.cpu_affinity()
+    process.cpu_affinity(before[:cores])
+    try:
+        yield
+    finally:
+        process.cpu_affinity(before)
+
+
+def can_hold() -> bool:
+    """Says whether this system lets a process be held to cores; macOS does not."""
+    return hasattr(psutil.Process, "cpu_affinity")
+
+
 def clocks() -> dict[str, float]:
     """Returns the CPU's clock in MHz now, and its bounds, where the system tells."""
     frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
     return {name: round(value) for name, value in frequency._asdict().items() if value} if frequency else {}
-
-
-def gpus() -> list[dict[str, str]]:
-    """Returns name, driver, clocks and use of each NVIDIA GPU before the first measurement; [] without nvidia-smi."""
-    if not shutil.which("nvidia-smi"):
-        return []
-    command = ["nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader"]
-    lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-    return [dict(zip(GPU_FIELDS, map(str.strip, line.split(",")), strict=False)) for line in lines]
-
-
-def gpu_warnings(found: list[dict[str, str]]) -> list[str]:
-    """Returns a sentence for each GPU that others were using before the first measurement."""
-    shares = [(gpu["name"], gpu.get("utilization.gpu", "").removesuffix(" %")) for gpu in found]
-    busy = [(name, share) for name, share in shares if share.isdecimal() and int(share) > BUSY_GPU]
-    return [f"Busy GPU: {name} was in use, {share} %, before the first measurement." for name, share in busy]
 
 
 def warnings(seen: list[dict[str, Any]]) -> list[str]:

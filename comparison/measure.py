@@ -5,20 +5,24 @@ import json
 import os
 import pathlib
 import random
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from common.errors import InputError, RunError
 from comparison import machine, work
-from comparison.contenders import CONTENDERS
+from comparison.contenders import Contender
 from comparison.results import Sample
-from errors import InputError, RunError
+from runtime import devices
 
 PROJECT = pathlib.Path(__file__).parent.parent
+WORK = "work"  # the folder of a survey that a contender is handed
+LONG_ENOUGH = 0.3  # seconds: who is faster does the job again and again, and its median counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +38,15 @@ class Task:
         return f"{self.contender} on {self.device}, batch {self.batch_size:,}"
 
 
-def tasks_of(contenders: Sequence[str], device_names: Sequence[str], batch_sizes: Iterable[int]) -> list[Task]:
+def tasks_of(
+    contenders: Mapping[str, Contender], device_names: Sequence[str], batch_sizes: Iterable[int]
+) -> list[Task]:
     """Returns the measurements of a round; the first of them is the baseline, which is there twice a batch size.
 
     Raises InputError if no contender runs on a device.
     """
     tasks = []
-    pairs = [(name, device) for device in device_names for name in contenders if device in CONTENDERS[name].devices]
+    pairs = [(name, device) for device in device_names for name, one in contenders.items() if device in one.devices]
     if not pairs:
         raise InputError(f"--contenders={','.join(contenders)}: none runs on --devices={','.join(device_names)}")
     for batch_size in batch_sizes:
@@ -49,26 +55,52 @@ def tasks_of(contenders: Sequence[str], device_names: Sequence[str], batch_sizes
     return tasks
 
 
-def child(module: str, request: dict[str, Any], device: str) -> subprocess.CompletedProcess:
-    """Runs `python -m module REQUEST` to its end, with no GPU in sight when the device is cpu."""
+def child(
+    command: Sequence[str], device: str, cores: int | None = None, timeout: float | None = None
+) -> subprocess.CompletedProcess:
+    """Runs a command to its end on so many cores, with no GPU in sight when the device is cpu."""
     hidden = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"} if device == "cpu" else {}
-    return subprocess.run(
-        [sys.executable, "-m", module, json.dumps(request)],
-        cwd=PROJECT,
-        env=os.environ | hidden,
-        capture_output=True,
-        text=True,
-    )
+    with machine.held(cores):
+        options: dict[str, Any] = {"cwd": PROJECT, "env": os.environ | hidden, "capture_output": True, "text": True}
+        return subprocess.run(command, **options, timeout=timeout)
 
 
 class Rounds:
     """Measures round after round and knows how long the rest will take."""
 
-    def __init__(self, folder: pathlib.Path, jobs: list[work.Job], tasks: list[Task], rounds: int):
-        self.folder, self.tasks, self.rounds = folder, list(tasks), rounds
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        jobs: list[work.Job],
+        contenders: Mapping[str, Contender],
+        tasks: list[Task],
+        rounds: int,
+        timeout: float | None = None,
+    ):
+        self.timeout = timeout  # seconds of a measurement
+        self.folder, self.contenders, self.tasks, self.rounds = folder, contenders, list(tasks), rounds
         self.jobs = {job.batch_size: job for job in jobs}
-        self.expected = {size: work.reference(work.load(folder, job)) for size, job in self.jobs.items()}
+        self.cores: dict[Task, int] = {}  # those that a task is held to; the others are not held
         self.seconds: dict[Task, float] = {}
+
+    def choose_cores(self, asked: int | None, known: dict[Task, int], show: Callable[..., None]) -> None:
+        """Settles how many cores each task on a CPU gets: those asked for, else known, else the faster of 1 and all.
+
+        Raises InputError if more are asked for than there are, or the system cannot hold a process to them.
+        """
+        there = devices.cores()
+        if asked and asked > there:
+            raise InputError(f"--cores={asked}: must be at most the {there} cores that this process may use")
+        if asked and not machine.can_hold():
+            raise InputError(f"--cores={asked}: this system cannot hold a process to cores: leave the flag out")
+        once = [task for task in self.tasks if task.device == "cpu" and not task.again and machine.can_hold()]
+        for task in once:
+            best = asked or known.get(task)
+            if best is None:
+                show("looking for the best number of cores", str(task))
+                tried = {cores: self.measure(task, 0, cores).us_per_step for cores in sorted({1, there})}
+                best = min(tried, key=lambda cores: tried[cores] or float("inf"))
+            self.cores |= {task: best, dataclasses.replace(task, again=True): best}
 
     def seconds_left(self, pending: list[Task], rounds_after: int) -> float:
         """Returns the time that the pending tasks and the rounds after them will take, by what has been seen."""
@@ -87,7 +119,7 @@ class Rounds:
             left_text = f"{duration(left)} left" if self.seconds else ""
             show(f"round {round_number} of {self.rounds}", str(task), left_text)
             began = time.perf_counter()
-            sample = self.measure(task, round_number)
+            sample = self.measure(task, round_number, self.cores.get(task))
             self.seconds[task] = time.perf_counter() - began
             if sample.failed and (task.contender, task.device) == (self.tasks[0].contender, self.tasks[0].device):
                 raise RunError(f"the baseline, {task}, failed: {sample.failed}")
@@ -95,38 +127,55 @@ class Rounds:
                 self.tasks.remove(task)
             yield sample
 
-    def measure(self, task: Task, round_number: int) -> Sample:
+    def measure(self, task: Task, round_number: int, cores: int | None) -> Sample:
         """Returns one sample; it has a time only if the weights are those of the reference."""
-        result, job = self.folder / "result.npz", self.jobs[task.batch_size]
-        result.unlink(missing_ok=True)
-        request = {"folder": str(self.folder), "job": dataclasses.asdict(job), "result": str(result)}
-        watch = machine.Watch()
-        done = child("comparison.worker", request | {"contender": task.contender, "device": task.device}, task.device)
-        common = dataclasses.asdict(task) | {"round": round_number, "quiet": dataclasses.asdict(watch.seen())}
+        place, job = self.folder / WORK, self.jobs[task.batch_size]
+        for name in ("W.npy", "b.npy", "result.json"):
+            (place / name).unlink(missing_ok=True)
+        asked = {"contender": task.contender, "device": task.device, "cores": cores, "min_seconds": LONG_ENOUGH}
+        (place / "job.json").write_text(json.dumps(dataclasses.asdict(job) | asked))
+        watch, began = machine.Watch(), time.perf_counter()
+        command = [*self.contenders[task.contender].command, str(place)]
+        try:
+            done = child(command, task.device, cores, self.timeout)
+        except subprocess.TimeoutExpired:
+            done = subprocess.CompletedProcess(command, 1, stderr=f"given up after {self.timeout:g} s")
+        wall = time.perf_counter() - began
+        quiet = dataclasses.asdict(watch.seen())
+        common = dataclasses.asdict(task) | {"round": round_number, "quiet": quiet, "cores": cores}
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             return Sample(**common, failed=lines[-1].removeprefix("error: "))
-        with np.load(result) as arrays:
-            return judged(common, arrays, self.expected[task.batch_size], job.steps)
+        return judged(common, place, self.folder / f"expected-{job.batch_size}.npz", job.steps, wall)
 
 
-def judged(common: dict[str, Any], arrays: Any, expected: tuple[np.ndarray, np.ndarray], steps: int) -> Sample:
-    """Returns the sample of a finished measurement: without a time if W and b are not those expected."""
-    difference = work.difference((arrays["W"], arrays["b"]), expected)
-    seconds = json.loads(str(arrays["seconds"]))
-    return Sample(
-        **common,
-        us_per_step=seconds["train"] / steps * 1e6 if difference <= work.TOLERANCE else None,
-        difference=difference,
-        num_correct=int(arrays["num_correct"]),
-        seconds={part: seconds[part] for part in ("start", "compile", "evaluate")},
-    )
+def judged(common: dict[str, Any], place: pathlib.Path, expected: pathlib.Path, steps: int, wall: float) -> Sample:
+    """Returns the sample of what was left in `place` after `wall` seconds: without a time if W and b are not right."""
+    try:
+        found = json.loads((place / "result.json").read_text())
+        times = [float(seconds) for seconds in found["train"]]
+        weights = np.load(place / "W.npy"), np.load(place / "b.npy")
+        if not times or not all(seconds > 0 for seconds in times) or not sum(times) <= wall:
+            raise ValueError(f"result.json has seconds of training that cannot be: {times[:3]} in {wall:.3f} s")
+        outside = {part: float(found.get(part, 0)) for part in ("compile", "evaluate")}
+        outside["start"] = float(found.get("start", wall - sum(times) - sum(outside.values())))
+        peak = float(found["peak_mib"]) if "peak_mib" in found else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return Sample(**common, failed=f"what it left cannot be read: {' '.join(str(error).split())}")
+    with np.load(expected) as arrays:
+        difference = work.difference(weights, (arrays["W"], arrays["b"]))
+    same = difference <= work.TOLERANCE
+    us_per_step = statistics.median(times) / steps * 1e6 if same else None
+    right = found.get("num_correct")
+    known = {"num_correct": right, "seconds": outside, "peak_mib": peak, "gpu": found.get("gpu")}
+    return Sample(**common, us_per_step=us_per_step, difference=difference, **known)
 
 
-def limit(folder: pathlib.Path, device: str) -> float:
+def limit(folder: pathlib.Path, device: str, cores: int | None) -> float:
     """Returns the operations a second of the device's largest matmul; raises RunError if it cannot be measured."""
     result = folder / "limit.json"
-    done = child("comparison.limit", {"device": device, "result": str(result)}, device)
+    request = json.dumps({"device": device, "result": str(result)})
+    done = child([sys.executable, "-m", "comparison.limit", request], device, cores)
     if done.returncode:
         raise RunError(f"the matmul rate of the {device} cannot be measured: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(result.read_text())

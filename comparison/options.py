@@ -1,35 +1,58 @@
 """Every flag of compare.py, once: name, default, help and what is allowed."""
 
 import dataclasses
+import math
+import re
+import shlex
 
 from absl import flags as absl_flags
 
-from comparison import work
+from common.flagging import COUNT, COUNT_OR_0, POSITIVE, SHARE, SWITCH, TEXT, Finite, List, choice, flag
+from comparison import tables, work
 from comparison.contenders import CONTENDERS, DEVICE_NAMES
-from flags import COUNT, COUNT_OR_0, POSITIVE, TEXT, Choice, Number, flag
 
 
-class List(absl_flags.ArgumentParser):
-    """Parses items with commas between them, each accepted by `item`, none twice, into a tuple."""
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Somebody's program as a contender."""
 
-    def __init__(self, item: absl_flags.ArgumentParser, syntactic_help: str):
-        self.item, self.syntactic_help = item, syntactic_help
+    name: str
+    command: tuple[str, ...]
 
-    def parse(self, argument: str | tuple) -> tuple:
-        items = argument.split(",") if isinstance(argument, str) else argument
-        try:
-            values = tuple(self.item.parse(item) for item in items if item != "")
-        except ValueError:
-            values = ()
-        if not values or len(set(values)) < len(items):
-            raise ValueError(f"must be {self.syntactic_help}, with commas between them, none empty, none twice")
-        return values
+    def __str__(self) -> str:
+        return f"{self.name}:{shlex.join(self.command)}"
 
 
-NAMES = List(Choice(*CONTENDERS), f"some of {', '.join(CONTENDERS)}")
-DEVICES = List(Choice(*DEVICE_NAMES), f"some of {', '.join(DEVICE_NAMES)}")
+class ProgramParser(absl_flags.ArgumentParser):
+    """NAME:COMMAND, the command as a shell would split it."""
+
+    syntactic_help = "NAME:COMMAND, the name of letters, digits and _"
+
+    def parse(self, argument: str | Program) -> Program:
+        name, _, command = str(argument).partition(":")
+        if not re.fullmatch(r"\w+", name) or not shlex.split(command):
+            raise ValueError(f"must be {self.syntactic_help}")
+        return Program(name, tuple(shlex.split(command)))
+
+
+class Factor(Finite):
+    """A finite factor of at least 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.syntactic_help = "a finite number of at least 1"
+
+    def is_outside_bounds(self, val: float) -> bool:
+        return not math.isfinite(val) or val < 1
+
+
+NAMES = List(choice(*CONTENDERS), f"some of {', '.join(CONTENDERS)}")
+DEVICES = List(choice(*DEVICE_NAMES), f"some of {', '.join(DEVICE_NAMES)}")
+COLUMNS = List(choice(*tables.COLUMNS), f"some of {', '.join(tables.COLUMNS)}")
+PROGRAMS = List(ProgramParser(), ProgramParser.syntactic_help)
 SIZES = List(COUNT, "whole numbers above 0")
-ROUNDS = Number(int, "a whole number of at least 2", lambda value: value >= 2)
+ROUNDS = absl_flags.IntegerParser(lower_bound=2)
+SEEDS = absl_flags.IntegerParser(lower_bound=7, upper_bound=16)  # of fewer no mean is sure with p < 0.01
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,18 +60,35 @@ class Config:
     """The flags of a comparison, frozen. A field is a flag; its default and help stand here only."""
 
     contenders: tuple[str, ...] | None = flag(None, NAMES, "Who takes part; the first is the baseline. Default: all.")
+    program: tuple[Program, ...] | None = flag(
+        None, PROGRAMS, "Programs that take part too, NAME:COMMAND with commas between them: docs/comparison.md."
+    )
     devices: tuple[str, ...] | None = flag(None, DEVICES, "Where to measure. Default: all that are there.")
-    rounds: int = flag(5, ROUNDS, "How often each is measured.")
+    cores: int | None = flag(
+        None, COUNT, "Hold each contender to so many cores. Default: to one or to all, what is faster for each."
+    )
+    rounds: int = flag(7, ROUNDS, "How often each is measured.")
     batch_sizes: tuple[int, ...] = flag("10", SIZES, "Examples in the batch of a step; several make a sweep.")
-    # 2,000 steps take the fastest 25 ms and the slowest, which has to take as many, 8 s.
+    # As many as the slowest takes in 8 s; who is faster does them again and again.
     max_steps: int = flag(2000, COUNT, f"Steps of a measurement, of {work.MAX_IMAGES:,} images at most.")
     lr: float = flag(0.01, POSITIVE, "Learning rate of batches up to 10; larger ones take lr * 10 / batch.")
     seed: int = flag(0, COUNT_OR_0, "The order of an epoch is a pure function of (seed, epoch).")
     dataset: str = flag("mnist", TEXT, "An image-classification dataset of tfds.")
     data_dir: str | None = flag(None, TEXT, "Prepared datasets; default: tfds's own, ~/tensorflow_datasets.")
     manual_dir: str | None = flag(None, TEXT, "The dataset's archives; default: archives/DATASET beside train.py.")
+    timeout: int = flag(600, COUNT, "Seconds after which a measurement is ended; its contender has failed then.")
+    columns: tuple[str, ...] = flag(",".join(tables.COLUMNS), COLUMNS, "What the tables show of each contender.")
     output: str | None = flag(None, TEXT, "A new FILE.json; FILE.md and the charts are put beside it.")
     merge: tuple[str, ...] | None = flag(None, List(TEXT, "files"), "Show these result files as one; measure nothing.")
+    against: str | None = flag(
+        None, TEXT, "Measure what this result file measured; exit with 3 if a contender has become slower."
+    )
+    max_slowdown: float = flag(1.05, Factor(), "The factor that --against lets pass.")
+    ratios: bool = flag(False, SWITCH, "With --against: compare the ratios to the baseline, not the times.")
+    target_accuracy: float | None = flag(
+        None, SHARE, "Open division: any method; seconds until the mean test accuracy over --seeds reaches this."
+    )
+    seeds: int = flag(10, SEEDS, "Runs of each with --target_accuracy.")
 
 
 def joined_merge(argv: list[str]) -> list[str]:

@@ -1,30 +1,26 @@
-"""Our own modes as a contender: the very Trainer of train.py."""
-
-import dataclasses
-import io
+"""Our own modes as a contender: what train.py runs."""
 
 import numpy as np
-import tensorflow as tf
 
-import data
-import devices
 import flags
-import report
+from comparison.peers import Peer
 from comparison.work import Work
-from ledger import Ledger
-from peers import Peer
-from train import Trainer
+from runtime import devices
+from runtime.clock import Ledger
+
+with devices.without_keras():  # as the command does
+    import tensorflow as tf
+
+    import data
+    import train
+    from runtime import modes, strategies
 
 
 class Ours(Peer):
-    """A run of train.py's Trainer in a mode. What it does between its blocks is in its time too."""
+    """A run of train.py in a mode. What it does between its blocks is in its time; the order is given, as to all."""
 
     def __init__(self, work: Work, device: str, mode: str):
         super().__init__(work, device)
-        self.place = devices.choose(device, tf32=False, batch_size=work.batch_size).name
-        train, test = data.Split(work.images, work.labels), data.Split(work.test_images, work.test_labels)
-        names = [str(label) for label in range(work.num_classes)]
-        dataset = data.Dataset("compared", train, test, test, names, (work.num_features,))
         config = flags.Config(
             batch_size=work.batch_size,
             lr=work.lr,
@@ -34,25 +30,34 @@ class Ours(Peer):
             eval_every=0,
             mode=mode,
         )
+        self.place = devices.choose(device, tf32=False, one_thread=modes.one_thread(config)).name
+        examples, test = data.Split(work.images, work.labels), data.Split(work.test_images, work.test_labels)
+        names = [str(label) for label in range(work.num_classes)]
+        dataset = data.Dataset("compared", examples, test, test, names, (work.num_features,))
         with tf.device(self.place):
-            self.trainer = Trainer(config, dataset, Ledger())
-        # The evaluation after the last step is left to num_correct: it has a time of its own.
-        self.trainer.blocks = [dataclasses.replace(block, evaluate=False) for block in self.trainer.blocks]
+            self.state = train.start(config, dataset, Ledger(), strategies.OneDevice())
 
     def compile(self) -> None:
         with tf.device(self.place):
-            self.trainer.compile()
+            self.take, blocks = train.compiled(self.state, strategies.OneDevice())
+            # The evaluation after the last step is left to num_correct: it has a time of its own.
+            self.blocks = [block._replace(evaluate=False) for block in blocks]
+
+    def reset(self) -> None:
+        self.state.step = 0
+        for variable in self.state.model.variables:
+            variable.assign(tf.zeros_like(variable))
 
     def train(self) -> None:
         with tf.device(self.place):
-            self.trainer.train(report.LiveLine(self.work.steps, io.StringIO()))
+            train.train(self.state, self.take, self.blocks)
 
     def num_correct(self) -> int:
         with tf.device(self.place):
-            return round(self.trainer.accuracy(self.trainer.test) * len(self.work.test_labels))
+            return train.num_correct(self.state, self.state.dataset.test)
 
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.trainer.model.W.numpy(), self.trainer.model.b.numpy()
+        return self.state.model.W.numpy(), self.state.model.b.numpy()
 
     def barrier(self) -> None:
         tf.test.experimental.sync_devices()

@@ -5,17 +5,21 @@ import json
 import pathlib
 from typing import Any
 
+from common.errors import InputError, RunError
+from common.files import write_atomically
 from comparison.work import Job
-from errors import InputError, RunError
-from files import write_atomically
 
-KEY, FORMAT = "softmax_regression_comparison", 1
+KEY, FORMAT = "softmax_regression_comparison", 2
 PYPERF_VERSION = "1.0"  # of pyperf's own format: https://pyperf.readthedocs.io
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One measurement. us_per_step is None if the work was not the same, all from it on if the contender failed."""
+    """One measurement. us_per_step is None if the work was not the same, all from it on if the contender failed.
+
+    cores: those that the process was held to; None where none could be held, or the system lacks affinity.
+    gpu: its state right before and right after the steps that were timed, where that could be asked.
+    """
 
     contender: str
     device: str
@@ -23,10 +27,13 @@ class Sample:
     again: bool
     round: int
     quiet: dict[str, float]
+    cores: int | None
     us_per_step: float | None = None
     difference: float | None = None
     num_correct: int | None = None
     seconds: dict[str, float] | None = None
+    peak_mib: float | None = None
+    gpu: list[dict[str, Any]] | None = None
     failed: str | None = None
 
 
@@ -34,8 +41,8 @@ class Sample:
 class Run:
     """What one machine gave: its devices by name, its environment, the flags, every sample of the finished rounds.
 
-    `baseline` is [contender, device]; `limits` has the operations a second of each device's largest matmul, one a
-    round, and is empty without a sweep.
+    `baseline` is [contender, device]; `limits` has the operations a second of the largest matmul of each `limit_key`,
+    one for each time it was measured; `name` tells the runs of a merged file apart.
     """
 
     devices: dict[str, str]
@@ -46,6 +53,7 @@ class Run:
     left_out: list[str]
     samples: list[Sample]
     limits: dict[str, list[float]]
+    name: str = ""
 
     @property
     def rounds(self) -> int:
@@ -59,13 +67,14 @@ class Results:
     jobs: list[Job]
     runs: list[Run]
 
-    def machine(self, index: int) -> str:
-        """Returns what the machine of a run is called, A, B, ...; nothing if it is the only one."""
-        return chr(ord("A") + index) if len(self.runs) > 1 else ""
-
     def label(self, index: int, *names: str) -> str:
-        """Returns the names with the machine's behind them."""
-        return " ".join(filter(None, [*names, self.machine(index)]))
+        """Returns the names with that of the run behind them, if there are several runs."""
+        return " ".join([*names, *([f"({self.runs[index].name})"] if len(self.runs) > 1 else [])])
+
+
+def limit_key(device: str, cores: int | None) -> str:
+    """Returns the key of a device held to so many cores."""
+    return device if cores is None else f"{device}, {cores} core{'s' if cores > 1 else ''}"
 
 
 def save(results: Results, path: pathlib.Path) -> None:
@@ -81,11 +90,11 @@ def save(results: Results, path: pathlib.Path) -> None:
 def _benchmarks(results: Results) -> list[dict[str, Any]]:
     """Returns pyperf's view: for each contender its seconds a step, one run a round."""
     benchmarks: dict[str, list[dict[str, Any]]] = {}
-    for index, run in enumerate(results.runs):
-        machine = f", machine {results.machine(index)}" if results.machine(index) else ""
+    for run in results.runs:
+        where = f", {run.name}" if run.name else ""
         for sample in run.samples:
             if sample.us_per_step and not sample.again:
-                name = f"{sample.contender} on {sample.device}, batch {sample.batch_size}{machine}"
+                name = f"{sample.contender} on {sample.device}, batch {sample.batch_size}{where}"
                 metadata = {"name": name, "unit": "second", "device_name": run.devices[sample.device]}
                 one = {"metadata": metadata, "values": [sample.us_per_step / 1e6]}
                 benchmarks.setdefault(name, []).append(one)
@@ -104,7 +113,7 @@ def load(path: pathlib.Path) -> Results:
         raise InputError(f"{path}: not a result file of compare.py: it has no {KEY!r}")
     content = whole[KEY]
     if content.get("format") != FORMAT:
-        raise InputError(f"{path}: has format {content.get('format')!r}, this compare.py reads {FORMAT}: update it")
+        raise InputError(f"{path}: has format {content.get('format')!r}, this compare.py reads {FORMAT}: measure again")
     try:
         results = Results([Job(**job) for job in content["jobs"]], [_run(run) for run in content["runs"]])
         if not (results.jobs and results.runs and all(run.samples for run in results.runs)):
@@ -124,7 +133,18 @@ def merge(paths: list[pathlib.Path]) -> Results:
     for path, other in zip(paths[1:], others, strict=True):
         if differing := differences(first.jobs, other.jobs):
             raise InputError(f"--merge: {path} did another job than {paths[0]}: {'; '.join(differing)}")
-    return Results(first.jobs, [run for results in loaded for run in results.runs])
+    stems = [path.stem for path in paths]
+    runs = []
+    for path, one in zip(paths, loaded, strict=True):
+        name = path.stem if stems.count(path.stem) == 1 else str(path)
+        runs += [dataclasses.replace(run, name=f"{name}/{run.name}" if run.name else name) for run in one.runs]
+    return Results(first.jobs, runs)
+
+
+def same_machine(run: Run, other: Run) -> bool:
+    """Says whether two runs seem to have been made on one machine."""
+    keys = ("cpu_model", "cores", "os")
+    return run.devices == other.devices and all(run.environment.get(k) == other.environment.get(k) for k in keys)
 
 
 def differences(jobs: list[Job], others: list[Job]) -> list[str]:

@@ -1,55 +1,81 @@
-"""Medians, their intervals, and ratios."""
+"""Medians, their exact intervals, ratios, and whether one group of samples is slower than another."""
 
 import dataclasses
+import itertools
 import math
+import statistics
+from collections.abc import Sequence
 
 import numpy as np
 
+SURE = 0.95  # from six samples on some two of them enclose the median as often as this
+NOISY = 1.5  # most over least of a contender's times: such a contender is marked
 RESAMPLES = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A median with its 95 % bootstrap interval, and the number of samples; one sample has no interval: nan."""
+    """A median and two samples, or ratios of such, that enclose the true one with probability `coverage`.
+
+    rank: 1 if they are the least and the most of the n samples, k for the k-th of each end. One sample has no interval:
+    low and high are nan. spread: the most over the least sample.
+    """
 
     median: float
     low: float
     high: float
     n: int
+    coverage: float
+    rank: int = 1
+    spread: float = 1.0
+
+    @property
+    def kind(self) -> str:
+        """What the interval is, for the head of a column."""
+        ends = "min-max" if self.rank == 1 else f"{self.rank} from either end"
+        return f"{ends}, {math.floor(100 * self.coverage + 0.5)} %" if self.n > 1 else "no interval"
 
     def __format__(self, spec: str) -> str:
         interval = f"{self.low:{spec}} to {self.high:{spec}}" if self.n > 1 else "no interval"
         return f"{self.median:{spec}} [{interval}]"
 
 
-def estimate(samples: list[float]) -> Estimate:
-    """Returns the median of the samples with the 95 % percentile bootstrap interval of it."""
-    values = np.asarray(samples, float)
-    return _estimate(float(np.median(values)), _resampled_medians(values), len(values))
+def ranks(n: int) -> tuple[int, float]:
+    """Returns the largest k whose k-th least and k-th most of n samples enclose the median in SURE of cases, else 1.
+
+    Beside it, how often they do: a sample is below the median as often as a coin shows heads.
+    """
+    found = 1, 1 - 2 * 0.5**n
+    for k in range(2, n // 2 + 1):
+        coverage = 1 - 2 * sum(math.comb(n, below) for below in range(k)) / 2**n
+        if coverage < SURE:
+            break
+        found = k, coverage
+    return found
 
 
-def paired_ratio(samples: list[float], baseline: list[float]) -> Estimate:
+def estimate(samples: Sequence[float]) -> Estimate:
+    """Returns the median of the samples with its interval by order statistics."""
+    values, (k, coverage) = sorted(samples), ranks(len(samples))
+    low, high = (values[k - 1], values[-k]) if len(values) > 1 else (math.nan, math.nan)
+    spread = values[-1] / values[0]
+    return Estimate(statistics.median(values), low, high, len(values), max(0.0, coverage), k, spread)
+
+
+def paired_ratio(samples: Sequence[float], baseline: Sequence[float]) -> Estimate:
     """Returns the median of sample / baseline, round by round: what slows both in a round cancels out."""
     return estimate([sample / base for sample, base in zip(samples, baseline, strict=True)])
 
 
-def unpaired_ratio(samples: list[float], baseline: list[float]) -> Estimate:
-    """Returns median(samples) / median(baseline), for times of different machines, with its bootstrap interval."""
-    groups = [np.asarray(group, float) for group in (samples, baseline)]
-    over, under = (_resampled_medians(group, seed) for seed, group in enumerate(groups))
-    return _estimate(float(np.median(groups[0]) / np.median(groups[1])), over / under, min(map(len, groups)))
+def unpaired_ratio(samples: Sequence[float], baseline: Sequence[float]) -> Estimate:
+    """Returns median(samples) / median(baseline), for times of different machines.
 
-
-def _resampled_medians(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    picks = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    return np.median(values[picks], axis=1)
-
-
-def _estimate(median: float, resampled: np.ndarray, n: int) -> Estimate:
-    if n < 2:
-        return Estimate(median, math.nan, math.nan, n)
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Estimate(median, float(low), float(high), n)
+    Its interval goes from end to end of both: it is right at least as often as both of them are.
+    """
+    over, under = estimate(samples), estimate(baseline)
+    ends = over.low / under.high, over.high / under.low
+    coverage = max(0.0, over.coverage + under.coverage - 1)
+    return Estimate(over.median / under.median, *ends, min(over.n, under.n), coverage, over.rank)
 
 
 def noise_floor(against_itself: Estimate) -> float:
@@ -61,5 +87,19 @@ def noise_floor(against_itself: Estimate) -> float:
 
 
 def within_noise(ratio: Estimate, floor: float) -> bool:
-    """Says whether a ratio is no further from 1 than the baseline is from itself."""
-    return 1 / floor <= ratio.median <= floor
+    """Says whether a ratio may well be 1, or is no further from it than the baseline is from itself."""
+    return ratio.low <= 1 <= ratio.high or 1 / floor <= ratio.median <= floor
+
+
+def p_slower(now: Sequence[float], before: Sequence[float]) -> float:
+    """Returns how often chance alone would rank the samples of `now` as far behind: the rank-sum test, one-sided."""
+    order = np.argsort(np.argsort([*now, *before]))
+    drawn = np.random.default_rng(0).permuted(np.tile(order, (RESAMPLES, 1)), axis=1)[:, : len(now)].sum(axis=1)
+    return float((1 + (drawn >= order[: len(now)].sum()).sum()) / (1 + RESAMPLES))
+
+
+def p_reached(samples: Sequence[float], target: float) -> float:
+    """Returns how often chance alone would put their mean as far above `target`: the exact sign-flip test."""
+    over = np.subtract(samples, target)
+    sums = np.array(list(itertools.product((-1, 1), repeat=len(over)))) @ over
+    return float(np.mean(sums >= over.sum() - 1e-12))

@@ -7,14 +7,12 @@ from comparison.results import Results, Run
 from comparison.work import Job
 
 Curve = dict[int, float]  # us a step by batch size
+NEAR = 0.5  # of the limit: from here on arithmetic is what bounds
 
 
-def limit_us(run: Run, device: str, job: Job) -> float | None:
-    """Returns us of a step's two matmuls at the rate of the device's largest; None if that was not measured."""
-    if not run.limits.get(device):
-        return None
-    operations = 4 * job.batch_size * job.num_features * job.num_classes  # x @ W and its gradient, 2 each
-    return operations / statistics.median(run.limits[device]) * 1e6
+def limit_us(run: Run, key: str, job: Job) -> float:
+    """Returns us of a step's two matmuls at the rate of the largest matmul of a `limit_key`."""
+    return job.operations / statistics.median(run.limits[key]) * 1e6
 
 
 def curves(results: Results) -> dict[tuple[int, str, str], Curve]:
@@ -26,8 +24,9 @@ def curves(results: Results) -> dict[tuple[int, str, str], Curve]:
     for index, run in enumerate(results.runs):
         for contender, device in dict.fromkeys((sample.contender, sample.device) for sample in run.samples):
             sizes = {job.batch_size: _us(run, contender, device, job.batch_size) for job in results.jobs}
-            if all(sizes.values()):
-                found[index, contender, device] = sizes
+            curve = {size: us for size, us in sizes.items() if us}
+            if len(curve) == len(sizes):
+                found[index, contender, device] = curve
     return dict(sorted(found.items(), key=lambda item: item[1][results.jobs[-1].batch_size]))
 
 
@@ -40,26 +39,31 @@ def verdicts(results: Results) -> list[str]:
     """Returns for each curve what bounds it, then for each contender where the GPU overtakes the CPU."""
     found, sentences = curves(results), []
     for (index, contender, device), curve in found.items():
-        limits = [(limit_us(results.runs[index], device, job), curve[job.batch_size]) for job in results.jobs]
-        share = max((limit / us for limit, us in limits if limit), default=None)
-        of_limit = f"; at its best {share:.1%} of the limit" if share else ""
-        sentences.append(f"{contender} on {device}{_of(results, index)}: {bound_by(curve)}{of_limit}.")
+        run, shares = results.runs[index], []
+        for job in results.jobs:
+            rate = summary.limit_of(run, summary.samples_of(run, contender, device, job.batch_size))
+            shares += [job.operations / rate / curve[job.batch_size] * 1e6] if rate else []
+        sentences.append(f"{contender} on {device}{_of(results, index)}: {bound_by(curve, max(shares, default=None))}.")
     return sentences + overtaking(results, found)
 
 
-def arithmetic_from(curve: Curve) -> int:
+def flat_from(curve: Curve) -> int:
     """Returns the first batch size at which an image takes at most twice as long as at the best size."""
     best = min(us / size for size, us in curve.items())
     return next(size for size in sorted(curve) if curve[size] / size <= 2 * best)
 
 
-def bound_by(curve: Curve) -> str:
-    """Says up to which batch size launches, a step's fixed cost, are more than half of its time."""
-    arithmetic = arithmetic_from(curve)
-    launches = [size for size in curve if size < arithmetic]
-    if not launches:
-        return "bound by arithmetic at every batch size"
-    return f"bound by launches up to batch {max(launches):,}, by arithmetic from {arithmetic:,}"
+def bound_by(curve: Curve, share: float | None) -> str:
+    """Says up to which batch size launches, a step's fixed cost, are more than half of its time, and what is beyond.
+
+    share: of the device's limit at its best, None if that is not known; arithmetic bounds who comes near it.
+    """
+    flat = flat_from(curve)
+    launches = [size for size in curve if size < flat]
+    begins = f"bound by launches up to batch {max(launches):,}, " if launches else ""
+    if share is not None and share >= NEAR:
+        return f"{begins}bound by arithmetic from batch {flat:,} on, at {share:.0%} of the limit"
+    return f"{begins}flat from batch {flat:,} on" + ("" if share is None else f", at {share:.1%} of the limit")
 
 
 def overtaking(results: Results, found: dict[tuple[int, str, str], Curve]) -> list[str]:
@@ -80,4 +84,4 @@ def overtaking(results: Results, found: dict[tuple[int, str, str], Curve]) -> li
 
 
 def _of(results: Results, index: int) -> str:
-    return f" of {results.machine(index)}" if results.machine(index) else ""
+    return f" of {results.runs[index].name}" if len(results.runs) > 1 else ""

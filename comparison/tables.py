@@ -2,17 +2,15 @@
 
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from comparison import stats, summary, sweep
-from comparison.results import Results
+from comparison.results import Results, same_machine
 from comparison.work import Job
-
-SPEED = ("contender", "µs/step [95 %]", "images/s", "× baseline [95 %]", "", "W, b off by")
-OUTSIDE = ("contender", "start s", "compile s", "evaluate s", "test images right")
 
 
 def number(value: float) -> str:
@@ -24,25 +22,44 @@ def number(value: float) -> str:
     return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
-def speed_cells(row: summary.Row) -> list[str]:
-    """Returns the text of a row, one for each of SPEED; the words stand where a time is missing."""
-    off = "" if math.isnan(row.difference) else f"{row.difference:.0e}"
-    if not row.time:
-        return [row.label, "", "", "", row.words, off]
-    ratio = with_interval(row.ratio) if row.ratio else ""
-    return [row.label, with_interval(row.time), f"{row.images_per_second:,.0f}", ratio, row.words, off]
-
-
-def outside_cells(row: summary.Row) -> list[str]:
-    """Returns the text of a row, one for each of OUTSIDE: what is not in the time of a step."""
-    seconds = [f"{row.seconds[part]:.2f}" if row.seconds else "" for part in ("start", "compile", "evaluate")]
-    return [row.label, *seconds, "" if row.num_correct is None else f"{row.num_correct:,}"]
-
-
 def with_interval(estimate: stats.Estimate) -> str:
     """Returns the median and, of more than one sample, its interval."""
     interval = f" [{number(estimate.low)}, {number(estimate.high)}]" if estimate.n > 1 else ""
     return number(estimate.median) + interval
+
+
+def _seconds(part: str) -> Callable[[summary.Row], str]:
+    return lambda row: f"{row.seconds[part]:.2f}" if part in row.seconds else ""
+
+
+# The columns behind the contender's name: their head and their cell; {} is the kind of the interval.
+SPEED: dict[str, tuple[str, Callable[[summary.Row], str]]] = {
+    "time": ("µs/step [{}]", lambda row: with_interval(row.time) if row.time else ""),
+    "images": ("images/s", lambda row: f"{row.images_per_second:,.0f}" if row.time else ""),
+    "ratio": ("× baseline [{}]", lambda row: with_interval(row.ratio) if row.ratio else ""),
+    "verdict": ("", lambda row: row.words),
+    "cores": ("cores", lambda row: str(row.cores or "")),
+    "gflops": ("GFLOP/s", lambda row: number(row.gflops)),
+    "limit": ("of limit", lambda row: f"{row.gflops * 1e9 / row.limit:.0%}" if row.time and row.limit else ""),
+    "off": ("W, b off by", lambda row: "" if math.isnan(row.difference) else f"{row.difference:.0e}"),
+}
+OUTSIDE: dict[str, tuple[str, Callable[[summary.Row], str]]] = {
+    "start": ("start s", _seconds("start")),
+    "compile": ("compile s", _seconds("compile")),
+    "evaluate": ("evaluate s", _seconds("evaluate")),
+    "first": ("s to first result", lambda row: number(row.first_result)),
+    "memory": ("peak MiB", lambda row: f"{row.peak_mib:,.0f}" if row.peak_mib else ""),
+    "right": ("test images right", lambda row: "" if row.num_correct is None else f"{row.num_correct:,}"),
+}
+COLUMNS = (*SPEED, *OUTSIDE)
+
+
+def columns_of(rows: list[summary.Row], kinds: dict, chosen: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Returns header and body of the chosen ones among the columns `kinds`; no body if none is."""
+    wanted = [kinds[name] for name in kinds if name in chosen]
+    intervals = " or ".join(dict.fromkeys(row.time.kind for row in rows if row.time))
+    header = ["contender", *(head.format(intervals) for head, _ in wanted)]
+    return header, [[row.label, *(cell(row) for _, cell in wanted)] for row in rows] if wanted else []
 
 
 def job_line(job: Job) -> str:
@@ -58,13 +75,15 @@ def machine_lines(results: Results) -> list[str]:
     lines = []
     for index, run in enumerate(results.runs):
         found = run.environment
-        packages = ("tensorflow", "numpy", "keras", "torch", "jax")
+        packages = ("tensorflow", "numpy", "keras", "scikit-learn", "torch", "jax")
         versions = ", ".join(f"{name} {found[name]}" for name in packages if name in found)
         where = "; ".join(f"{device}: {name}" for device, name in run.devices.items())
-        name = f"Machine {results.machine(index)}: " if results.machine(index) else ""
+        name = f"{run.name}: " if run.name else ""
+        twin = next((other.name for other in results.runs[:index] if same_machine(run, other)), None)
+        again = f"; it seems to be the machine of {twin} once more" if twin else ""
         lines.append(
             f"{name}{where}; {found['cores']} cores; Python {found['python']}, {versions}; {run.date}; commit "
-            f"{(found['git_commit'] or 'none')[:10]}; rounds: {run.rounds}, each measurement in a fresh process"
+            f"{(found['git_commit'] or 'none')[:10]}; rounds: {run.rounds}, each measurement in a fresh process{again}"
         )
     return lines
 
@@ -78,35 +97,41 @@ def sweep_columns(results: Results) -> tuple[list[str], list[list[str]]]:
             [results.label(index, contender, device), *(f"{size / us * 1e6:,.0f}" for size, us in curve.items())]
         )
     for index, run in enumerate(results.runs):
-        for device in run.limits:
-            limits = [(job.batch_size, sweep.limit_us(run, device, job)) for job in results.jobs]
-            body.append([results.label(index, "limit", device), *(f"{size / us * 1e6:,.0f}" for size, us in limits)])
+        for key in run.limits:
+            limits = [(job.batch_size, sweep.limit_us(run, key, job)) for job in results.jobs]
+            body.append([results.label(index, "limit", key), *(f"{size / us * 1e6:,.0f}" for size, us in limits)])
     return header, body
 
 
-def tables_of(results: Results) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Returns title, header and rows of every table."""
+def tables_of(results: Results, chosen: Sequence[str]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Returns title, header and rows of every table, with the chosen columns."""
     found = []
     for job in results.jobs:
-        rows = summary.rows(results, job.batch_size)
-        found.append((job_line(job), list(SPEED), [speed_cells(row) for row in rows]))
-        found.append(("Outside the time of a step", list(OUTSIDE), [outside_cells(row) for row in rows]))
+        rows = summary.rows(results, job)
+        found.append((job_line(job), *columns_of(rows, SPEED, chosen)))
+        found.append(("Outside the time of a step", *columns_of(rows, OUTSIDE, chosen)))
     if len(results.jobs) > 1:
         found.append(("The batch sweep", *sweep_columns(results)))
-    return found
+    return [table for table in found if table[2]]
 
 
-def show(results: Results, console: Console) -> None:
+def show(results: Results, console: Console, chosen: Sequence[str]) -> None:
     """Prints the tables and the sentences."""
-    for title, header, body in tables_of(results):
-        shown = Table(box=None, header_style="bold", pad_edge=False)
-        for column, name in enumerate(header):
-            shown.add_column(name, justify="right" if column and name else "left")
-        for line in body:
-            shown.add_row(*line, style="bold green" if "baseline" in line else None)
-        console.print(f"[bold]{title}[/bold]", shown, "", sep="\n", highlight=False)
+    for title, header, body in tables_of(results, chosen):
+        show_table(console, title, header, body)
     for line in sentences(results):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def show_table(console: Console, title: str, header: Sequence[str], body: list[list[str]]) -> None:
+    """Prints a table, the baseline's row in bold."""
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for column, name in enumerate(header):
+        shown.add_column(escape(name), justify="right" if column and name else "left")
+    for line in body:
+        is_baseline = any(cell.startswith("baseline") for cell in line)
+        shown.add_row(*map(escape, line), style="bold green" if is_baseline else None)
+    console.print(f"[bold]{title}[/bold]", shown, "", sep="\n", highlight=False)
 
 
 def sentences(results: Results) -> list[str]:
@@ -121,9 +146,9 @@ def table(header: Sequence[str], body: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [header, rule, *body])
 
 
-def markdown(results: Results, charts: list[str]) -> str:
+def markdown(results: Results, charts: list[str], chosen: Sequence[str] = COLUMNS) -> str:
     """Returns tables, charts (their paths) and sentences as Markdown."""
-    parts = [f"**{title}**\n\n{table(header, body)}" for title, header, body in tables_of(results)]
+    parts = [f"**{title}**\n\n{table(header, body)}" for title, header, body in tables_of(results, chosen)]
     parts += [f"![{pathlib.Path(chart).stem}]({chart})" for chart in charts]
     parts.append("\n".join(f"- {line}" for line in sentences(results)))
     return "\n\n".join(parts) + "\n"

@@ -1,8 +1,10 @@
 """The work that every contender does, the float64 run that checks it, and what makes two jobs the same."""
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +23,7 @@ class Job:
     data_sha256: str
     num_features: int
     num_classes: int
+    num_examples: int
     batch_size: int
     steps: int
     lr: float
@@ -29,6 +32,11 @@ class Job:
     loss: str = "sum"
     dtype: str = "float32"
     tf32: bool = False
+
+    @property
+    def operations(self) -> int:
+        """Those of a step's two matmuls, x @ W and its gradient: 2 each for every weight and image."""
+        return 4 * self.batch_size * self.num_features * self.num_classes
 
 
 def steps_of(batch_size: int, max_steps: int) -> int:
@@ -88,11 +96,11 @@ ARRAYS = ("images", "labels", "test_images", "test_labels", "order")
 TAKEN_FROM_JOB = ("num_classes", "batch_size", "steps", "lr", "seed")
 
 
-def load(folder: pathlib.Path, job: Job) -> Work:
-    """Returns the work of a job on the examples that the survey left in `folder`."""
-    with np.load(folder / "data.npz") as arrays:
-        examples = {name: arrays[name] for name in ARRAYS}
-    return Work(**examples, **{name: getattr(job, name) for name in TAKEN_FROM_JOB})
+def load(folder: pathlib.Path, job: Job | None = None) -> Work:
+    """Returns the work of a job, by default that in job.json, on the examples that the survey left in `folder`."""
+    known = dataclasses.asdict(job) if job else json.loads((folder / "job.json").read_text())
+    examples: dict[str, Any] = {name: np.load(folder / f"{name}.npy") for name in ARRAYS}
+    return Work(**examples, **{name: known[name] for name in TAKEN_FROM_JOB})
 
 
 def reference(work: Work) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,13 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import data
+import flags
+import train
+from common import flagging
+from runtime import cluster, strategies
+from runtime.clock import Ledger
+from runtime.state import State
+from storage import decoded
 
 # A shell starts a command in the background with SIGINT ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,6 +37,14 @@ def learnable_split(num_examples: int, seed: int, num_classes: int = 10) -> data
     return data.Split(images.reshape(num_examples, 784), labels)
 
 
+def trained(dataset: data.Dataset, **changes: object) -> State:
+    """Returns the run that these flags make of a dataset, in this process."""
+    engine = strategies.OneDevice()
+    state = train.start(flags.Config(**changes), dataset, Ledger(), engine)
+    train.train(state, *train.compiled(state, engine))
+    return state
+
+
 @pytest.fixture(scope="session")
 def tiny_dataset() -> data.Dataset:
     """A dataset of 660 training, 60 validation and 100 test examples that softmax regression can learn."""
@@ -42,12 +57,13 @@ def tiny_dataset() -> data.Dataset:
 @pytest.fixture
 def tiny_data_dir(tiny_dataset: data.Dataset, tmp_path: pathlib.Path) -> pathlib.Path:
     """A data_dir in which `tiny_dataset` stands decoded as mnist, so that no run needs tfds."""
-    folder = tmp_path / "data" / "mnist" / "3.0.1"
+    folder = tmp_path / "data" / "mnist" / "3.0.1" / decoded.FOLDER
     folder.mkdir(parents=True)
     splits = {"train": (tiny_dataset.validation, tiny_dataset.train), "test": (tiny_dataset.test,)}
-    arrays = {f"{name}_images": np.concatenate([part.images for part in parts]) for name, parts in splits.items()}
-    arrays |= {f"{name}_labels": np.concatenate([part.labels for part in parts]) for name, parts in splits.items()}
-    np.savez(folder / data.DECODED, **arrays, class_names=tiny_dataset.class_names, image_shape=(28, 28, 1))
+    for name, parts in splits.items():
+        np.save(folder / f"{name}_images.npy", np.concatenate([part.images for part in parts]))
+        np.save(folder / f"{name}_labels.npy", np.concatenate([part.labels for part in parts]))
+    decoded.describe(folder, tiny_dataset.class_names, tiny_dataset.image_shape)
     return tmp_path / "data"
 
 
@@ -68,12 +84,9 @@ def run_train(tiny_data_dir: pathlib.Path) -> Command:
 @pytest.fixture
 def run_here(tiny_data_dir: pathlib.Path) -> Callable[..., dict]:
     """Runs what `python train.py` runs, on the tiny data but in this process, and returns the record."""
-    import flags
-    import train
-    from ledger import Ledger
 
     def run(*arguments: str) -> dict:
         argv = ["train.py", f"--data_dir={tiny_data_dir}", *arguments]
-        return train.run(flags.parse(flags.Config, argv, ""), Ledger())
+        return train.run(cluster.settled(flagging.parse(flags.Config, argv, "")), Ledger())
 
     return run

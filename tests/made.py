@@ -1,10 +1,11 @@
 """Datasets made for the tests, prepared by tfds itself."""
 
+import contextlib
 import gzip
 import hashlib
 import pathlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from unittest import mock
 
 import numpy as np
@@ -44,8 +45,12 @@ def prepare(
     Made(data_dir=root).download_and_prepare()
 
 
-def prepare_fashion_mnist(root: pathlib.Path, archives: pathlib.Path, num_train: int, num_test: int) -> None:
-    """Has tfds's own fashion_mnist prepare four archives of learnable images, registered in place of the real ones."""
+@contextlib.contextmanager
+def fashion_mnist(archives: pathlib.Path, num_train: int, num_test: int) -> Iterator[Callable[[pathlib.Path], None]]:
+    """Makes four archives of learnable images, which tfds takes for those of fashion_mnist inside the `with` block.
+
+    Yields what has tfds prepare them below a folder.
+    """
     archives.mkdir()
     url_infos = {}
     for prefix, count in (("train", num_train), ("t10k", num_test)):
@@ -60,10 +65,14 @@ def prepare_fashion_mnist(root: pathlib.Path, archives: pathlib.Path, num_train:
             url_infos[mnist.FashionMNIST.URL + name] = tfds.download.checksums.UrlInfo(
                 size=len(content), checksum=hashlib.sha256(content).hexdigest(), filename=name
             )
+
+    def prepare_below(root: pathlib.Path) -> None:
+        config = tfds.download.DownloadConfig(manual_dir=archives)
+        tfds.builder("fashion_mnist", data_dir=root).download_and_prepare(download_config=config)
+
     with (
         mock.patch.object(mnist, "_TRAIN_EXAMPLES", num_train),
         mock.patch.object(mnist, "_TEST_EXAMPLES", num_test),
         mock.patch.object(mnist.FashionMNIST, "url_infos", url_infos),
     ):
-        config = tfds.download.DownloadConfig(manual_dir=archives)
-        tfds.builder("fashion_mnist", data_dir=root).download_and_prepare(download_config=config)
+        yield prepare_below

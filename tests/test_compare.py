@@ -14,7 +14,7 @@ from comparison import results
 from tests.conftest import PROJECT
 
 NO_GPU = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-QUICK = ("--devices=cpu", "--max_steps=100", "--rounds=2")
+QUICK = ("--devices=cpu", "--max_steps=100", "--rounds=2", "--cores=1")
 
 
 def compare(*arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess:
@@ -43,6 +43,7 @@ def test_two_contenders_from_flags_to_files(tiny_data_dir, tmp_path):
     assert all(sample.us_per_step > 0 and sample.difference < 1e-5 for sample in run.samples)
     assert len({sample.num_correct for sample in run.samples}) == 1
     assert run.flags["max_steps"] == 100
+    assert {sample.cores for sample in run.samples} == {1}
     assert {"python", "tensorflow", "numpy", "cpu_model", "cores", "git_commit", "variables"} <= set(run.environment)
     assert "| numpy cpu |" in (tmp_path / "new.md").read_text()
     assert "![new-bars](new-bars.png)" in (tmp_path / "new.md").read_text()
@@ -53,7 +54,8 @@ def test_two_contenders_from_flags_to_files(tiny_data_dir, tmp_path):
 
 def test_ctrl_c_keeps_the_finished_rounds(tiny_data_dir, tmp_path):
     command = [sys.executable, str(PROJECT / "compare.py"), f"--data_dir={tiny_data_dir}", "--contenders=numpy"]
-    command += ["--devices=cpu", "--max_steps=100", "--rounds=1000", "--output=kept.json"]
+    command += ["--devices=cpu", "--cores=1", "--max_steps=100", "--rounds=1000", "--columns=time,ratio"]
+    command += ["--output=kept.json"]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     with subprocess.Popen(command, cwd=tmp_path, env=NO_GPU, **options) as process:
         for line in process.stdout:
@@ -87,18 +89,18 @@ def test_files_of_several_machines_in_one_table(tmp_path):
         quiet = {"other_cores": 0.0, "stolen": 0.0, "pace": 500.0}
         seconds = {"start": 1.0, "compile": 0.5, "evaluate": 0.01}
         samples = [
-            results.Sample("xla", "cpu", 10, again, number, quiet, us * wobble, 1e-6, 9000, seconds)
+            results.Sample("xla", "cpu", 10, again, number, quiet, 1, us * wobble, 1e-6, 9000, seconds)
             for number, wobble in enumerate((1.0, 1.01, 0.99), 1)
             for again in (False, True)
         ]
-        job = results.Job("mnist", "0" * 64, 784, 10, 10, 2000, 0.01, seed=0)
+        job = results.Job("mnist", "0" * 64, 784, 10, 55_000, 10, 2000, 0.01, seed=0)
         environment = {"python": "3.11.7", "tensorflow": "2.21.0", "cores": 2, "git_commit": None}
         run = results.Run({"cpu": f"CPU {name}"}, environment, {}, "2026-11-23", ["xla", "cpu"], [], samples, {})
         results.save(results.Results([job], [run]), tmp_path / name)
     done = compare("--merge", "a.json", "b.json", "--output=c.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.index("xla cpu B") < done.stdout.index("xla cpu A")
-    assert "Machine B: cpu: CPU b.json" in done.stdout
+    assert done.stdout.index("xla cpu (b)") < done.stdout.index("xla cpu (a)")
+    assert "b: cpu: CPU b.json" in done.stdout
     assert [run.devices["cpu"] for run in results.load(tmp_path / "c.json").runs] == ["CPU a.json", "CPU b.json"]
     assert (tmp_path / "c-bars.svg").exists()
 
@@ -113,7 +115,7 @@ def test_files_of_several_machines_in_one_table(tmp_path):
         (["--devices=tpu"], "--devices=tpu: must be some of cpu, gpu"),
         (["--devices="], "--devices="),
         (["--devices=gpu", "--contenders=numpy"], "--devices=gpu: TensorFlow sees none here"),
-        (["--rounds=1"], "--rounds=1: must be a whole number of at least 2"),
+        (["--rounds=1"], "--rounds=1: must be integer >= 2"),
         (["--batch_sizes=10,0"], "--batch_sizes=10,0"),
         (["--batch_sizes=661"], "--batch_sizes=661: must be at most the 660 training images"),
         (["--output=a.txt"], "must end in .json"),
@@ -122,6 +124,14 @@ def test_files_of_several_machines_in_one_table(tmp_path):
         (["--merge", "torn.json"], "torn.json: not whole"),
         (["--merge"], "--merge="),
         (["extra"], "stray argument 'extra'"),
+        (["--cores=99999", "--contenders=numpy", "--devices=cpu"], "--cores=99999: must be at most the"),
+        (["--columns=time,colour"], "--columns=time,colour: must be some of time, images"),
+        (["--program=mine"], "--program=mine: must be NAME:COMMAND"),
+        (["--program=c:./mine"], "--program=c:./mine: a contender has that name"),
+        (["--against=missing.json"], "missing.json: No such file"),
+        (["--max_slowdown=0.9"], "--max_slowdown=0.9: must be a finite number of at least 1"),
+        (["--max_slowdown=nan"], "--max_slowdown=nan"),
+        (["--target_accuracy=0.9", "--seeds=6"], "--seeds=6"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(arguments, told, tiny_data_dir, tmp_path):
@@ -133,21 +143,84 @@ def test_bad_input_is_one_line_and_code_2(arguments, told, tiny_data_dir, tmp_pa
     assert "Traceback" not in done.stderr
 
 
-def test_survey_leaves_the_order_of_the_epochs(tiny_data_dir, tmp_path):
-    request = {
+def test_survey_leaves_examples_order_and_what_each_job_ends_with(tiny_data_dir, tmp_path):
+    jobs = [{"batch_size": size, "steps": steps, "lr": 0.01} for size, steps in ((10, 2000), (100, 30))]
+    request: dict[str, object] = {
         "folder": str(tmp_path),
         "dataset": "mnist",
         "data_dir": str(tiny_data_dir),
         "manual_dir": None,
-        "seed": 3,
-        "devices": ["cpu", "gpu"],
-        "sizes": [[10, 2000], [100, 30]],
     }
+    request |= {"seed": 3, "devices": ["cpu", "gpu"], "jobs": jobs}
     subprocess.run(
         [sys.executable, "-m", "comparison.survey", json.dumps(request)], cwd=PROJECT, env=NO_GPU, check=True
     )
-    with np.load(tmp_path / "data.npz") as arrays:
-        assert arrays["order"].shape == (31, 660)  # 2,000 steps of 66 an epoch
-        np.testing.assert_array_equal(np.sort(arrays["order"]), np.tile(np.arange(660), (31, 1)))
+    order = np.load(tmp_path / "work" / "order.npy")
+    assert order.shape == (31, 660)  # 2,000 steps of 66 an epoch
+    np.testing.assert_array_equal(np.sort(order), np.tile(np.arange(660), (31, 1)))
     found = json.loads((tmp_path / "survey.json").read_text())
     assert list(found["devices"]) == ["cpu"]
+    known = [(job["batch_size"], job["num_examples"], job["seed"]) for job in found["jobs"]]
+    assert known == [(10, 660, 3), (100, 660, 3)]
+    with np.load(tmp_path / "expected-100.npz") as weights:
+        assert weights["W"].shape == (784, 10)
+
+
+# Trains with NumPy, and says that it took as long as the file beside it says.
+PROGRAM = """
+import json, pathlib, sys
+import numpy as np
+here = pathlib.Path(sys.argv[1])
+job = json.loads((here / "job.json").read_text())
+images, labels, order = (np.load(here / f"{name}.npy") for name in ("images", "labels", "order"))
+W, b = np.zeros((784, 10)), np.zeros(10)
+for step in range(job["steps"]):
+    epoch, at = divmod(step, -(-len(labels) // job["batch_size"]))
+    rows = order[epoch, at * job["batch_size"]:][:job["batch_size"]]
+    x, delta = images[rows] / 255, np.exp(images[rows] / 255 @ W + b)
+    delta = delta / delta.sum(1, keepdims=True) - np.eye(10)[labels[rows]]
+    W, b = W - job["lr"] * x.T @ delta, b - job["lr"] * delta.sum(0)
+np.save(here / "W.npy", W)
+np.save(here / "b.npy", b)
+took = float(pathlib.Path(__file__).with_name("took").read_text())
+(here / "result.json").write_text(json.dumps({"train": [took]}))
+"""
+
+
+@pytest.mark.slow
+def test_guard_exits_with_3_where_a_program_has_become_slower(tiny_data_dir, tmp_path):
+    (tmp_path / "mine.py").write_text(PROGRAM)
+    data_dir, mine = f"--data_dir={tiny_data_dir}", f"--program=mine:{sys.executable} {tmp_path / 'mine.py'}"
+    (tmp_path / "took").write_text("0.01")
+    few = ("--contenders=numpy", "--devices=cpu", "--max_steps=100", "--cores=1", "--columns=time,off", "--rounds=4")
+    done = compare(data_dir, mine, *few, "--output=base.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    times = [sample.us_per_step for sample in results.load(tmp_path / "base.json").runs[0].samples]
+    assert times.count(0.01 / 100 * 1e6) == 4
+    (tmp_path / "took").write_text("0.011")
+    done = compare(data_dir, "--against=base.json", "--max_slowdown=1.09", cwd=tmp_path)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "mine on cpu, batch 10: × 1.100" in done.stdout and "SLOWER" in done.stdout
+    done = compare(data_dir, "--against=base.json", "--max_steps=50", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--max_steps: --against measures what base.json measured: leave the flag out" in done.stderr
+
+
+@pytest.mark.slow
+def test_open_division_gives_a_time_to_who_reaches_the_target(tiny_data_dir, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import json, pathlib, sys\nimport numpy as np\nhere = pathlib.Path(sys.argv[1])\n"
+        "assert not (here / 'test_labels.npy').exists()\n"
+        "np.save(here / 'predictions.npy', np.zeros(len(np.load(here / 'test_images.npy')), int))\n"
+        "(here / 'result.json').write_text('{\"train\": [0.125]}')\n"
+    )
+    mine = f"--program=constant:{sys.executable} {tmp_path / 'mine.py'}"
+    told = (f"--data_dir={tiny_data_dir}", mine, "--target_accuracy=0.9", "--seeds=7", "--output=open.json")
+    done = compare(*told, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "open.md").read_text().splitlines()
+    ours, constant = (next(line for line in lines if line.startswith(f"| {name} ")) for name in ("ours", "constant"))
+    assert "does not surely reach it" in constant and "0.125" not in constant
+    assert "| 0.0078 |" in ours  # 1 of 2**7
+    assert lines.index(ours) < lines.index(constant)
+    assert len(json.loads((tmp_path / "open.json").read_text())["entries"][0]["accuracies"]) == 7

@@ -10,21 +10,22 @@ import sys
 import numpy as np
 import pytest
 
-import flags
-import pages
-from comparison import machine, options, readme, results, stats, summary, sweep, tables, work
+from benchmarks import comparison as page
+from benchmarks import noise, pages
+from common import flagging
+from common.errors import InputError
+from comparison import guard, machine, options, results, stats, summary, sweep, tables, work
 from comparison.results import Results, Run, Sample
-from errors import InputError
 
 QUIET = {"other_cores": 0.0, "stolen": 0.0, "pace": 500.0}
-JOB = work.Job("mnist", "0" * 64, 784, 10, 10, 2000, 0.01, seed=0)
+JOB = work.Job("mnist", "0" * 64, 784, 10, 55_000, 10, 2000, 0.01, seed=0)
 ENVIRONMENT = {"python": "3.11.7", "tensorflow": "2.21.0", "cores": 2, "git_commit": "0123456789ab"}
 
 
 def sample(contender: str, us: float | None, round_number: int, **more: object) -> Sample:
     seconds = {"start": 1.0, "compile": 0.5, "evaluate": 0.01}
     known = {"device": "cpu", "batch_size": 10, "again": False, "quiet": QUIET, "difference": 1e-6, "num_correct": 9000}
-    known |= {"contender": contender, "us_per_step": us, "round": round_number, "seconds": seconds}
+    known |= {"contender": contender, "us_per_step": us, "round": round_number, "seconds": seconds, "cores": 1}
     return Sample(**known | more)
 
 
@@ -34,9 +35,9 @@ def run_of(samples: list[Sample], **more: object) -> Run:
 
 
 def three_contenders(factor: float = 1.0) -> Results:
-    """Five rounds in which the machine slows down by half, and all contenders with it."""
+    """Seven rounds in which the machine slows down by half, and all contenders with it."""
     samples = []
-    for number, slowed in enumerate([1.0, 1.1, 1.2, 1.4, 1.5], 1):
+    for number, slowed in enumerate([1.0, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5], 1):
         samples.append(sample("xla", 10 * slowed * factor, number))
         samples.append(sample("xla", 10 * slowed * factor * (1.02 if number % 2 else 0.99), number, again=True))
         samples.append(sample("graph", 300 * slowed * factor, number))
@@ -44,20 +45,47 @@ def three_contenders(factor: float = 1.0) -> Results:
     return Results([JOB], [run_of(samples)])
 
 
-def test_median_and_interval_of_known_samples():
-    found = stats.estimate([1.0, 2.0, 3.0, 4.0, 5.0])
-    # Of 5 samples, a resampled median is the least with probability 0.058: the 2.5 % point is the least sample.
-    assert (found.median, found.low, found.high, found.n) == (3.0, 1.0, 5.0, 5)
-    assert stats.estimate([7.0] * 6) == stats.Estimate(7.0, 7.0, 7.0, 6)
+@pytest.mark.parametrize(
+    ("n", "kind", "low", "high"),
+    [
+        (2, "min-max, 50 %", 0, 1),
+        (5, "min-max, 94 %", 0, 4),
+        (6, "min-max, 97 %", 0, 5),
+        (7, "min-max, 98 %", 0, 6),
+        (9, "2 from either end, 96 %", 1, 7),  # the table of binomial probabilities: 1 - 2 * 10/512
+        (20, "6 from either end, 96 %", 5, 14),
+    ],
+)
+def test_interval_is_of_order_statistics_and_says_its_coverage(n, kind, low, high):
+    found = stats.estimate([float(value) for value in range(1, n + 1)][::-1])
+    assert (found.low, found.high, found.kind) == (low + 1, high + 1, kind)
 
 
-def test_interval_covers_the_true_median_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    inside = 0
-    for _ in range(200):
-        found = stats.estimate(rng.lognormal(size=25).tolist())
+@pytest.mark.parametrize("n", [5, 7, 25])
+def test_interval_covers_the_true_median_as_often_as_it_says(n):
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(2000):
+        found = stats.estimate(rng.lognormal(size=n).tolist())
         inside += found.low <= 1.0 <= found.high  # the median of exp(N(0, 1))
-    assert 0.89 <= inside / 200 <= 0.99
+    assert inside / 2000 == pytest.approx(found.coverage, abs=0.015)
+
+
+def test_equal_contenders_are_called_different_once_in_twenty_at_most():
+    rng, called = np.random.default_rng(1), 0
+    for _ in range(1000):
+        base, again, other = np.exp(rng.normal(scale=0.05, size=(3, 7)))
+        floor = stats.noise_floor(stats.paired_ratio(again, base))
+        called += not stats.within_noise(stats.paired_ratio(other, base), floor)
+    assert called <= 50
+    assert not stats.within_noise(stats.paired_ratio(other * 1.5, base), floor)
+
+
+def test_rank_sum_and_sign_flip_are_the_exact_tests():
+    now, before = [5.0, 6.0, 7.0, 8.0], [1.0, 2.0, 3.0, 4.0]
+    assert stats.p_slower(now, before) == pytest.approx(1 / 70, rel=0.25)  # 70 ways to choose 4 of 8
+    assert stats.p_slower(before, now) == 1
+    assert stats.p_reached([0.93] * 10, 0.92) == 2**-10
+    assert stats.p_reached([0.93, 0.91] * 4, 0.92) > 0.5
 
 
 def test_one_sample_has_no_interval():
@@ -84,10 +112,11 @@ def test_noise_floor_is_the_farther_end():
     assert stats.within_noise(stats.estimate([1.2, 1.2]), 1.25)
     assert stats.within_noise(stats.estimate([0.81, 0.81]), 1.25)
     assert not stats.within_noise(stats.estimate([1.26, 1.26]), 1.25)
+    assert stats.within_noise(stats.estimate([0.99, 1.5, 1.6]), 1.25)  # far off, but its interval has 1 in it
 
 
 def test_rows_are_paired_sorted_and_called_noise_where_they_are():
-    rows = summary.rows(three_contenders(), 10)
+    rows = summary.rows(three_contenders(), JOB)
     assert [(row.label, row.words) for row in rows] == [
         ("xla cpu", "baseline"),
         ("jax cpu", "within noise"),
@@ -96,6 +125,8 @@ def test_rows_are_paired_sorted_and_called_noise_where_they_are():
     assert rows[2].ratio.median == pytest.approx(30)
     assert rows[2].ratio.high == pytest.approx(30)
     assert rows[0].time.median == pytest.approx(12)
+    assert rows[0].first_result == pytest.approx(1.5 + 5500 * 12e-6)
+    assert rows[0].gflops == pytest.approx(4 * 10 * 784 * 10 / 12e-6 / 1e9)
     # Against itself between 0.99 and 1.02: farther from 1 is 1.02.
     assert summary.notes(three_contenders())[0].endswith("ratios up to 1.02 either way are noise.")
     assert rows[0].images_per_second == pytest.approx(10 / 12e-6)
@@ -103,11 +134,13 @@ def test_rows_are_paired_sorted_and_called_noise_where_they_are():
 
 def test_not_the_same_work_shows_words_and_no_time(tmp_path):
     found = three_contenders()
-    cheating = [sample("graph", None, number, difference=0.3) for number in range(1, 6)]
+    cheating = [sample("graph", None, number, difference=0.3) for number in range(1, 8)]
     honest = [each for each in found.runs[0].samples if each.contender != "graph"]
     found = Results([JOB], [run_of(honest + cheating)])
-    text = tables.markdown(found, [])
+    text = tables.markdown(found, [], ["time", "images", "ratio", "verdict", "off"])
     assert "| graph cpu |  |  |  | not the same work | 3e-01 |" in text
+    assert "| contender | µs/step [min-max, 98 %] | images/s | × baseline [min-max, 98 %] |" in text
+    assert "Outside the time of a step" not in text
     results.save(found, tmp_path / "a.json")
     names = [each["metadata"]["name"] for each in json.loads((tmp_path / "a.json").read_text())["benchmarks"]]
     assert names == ["xla on cpu, batch 10", "jax on cpu, batch 10"]
@@ -156,12 +189,17 @@ def test_merge_puts_machines_side_by_side_against_the_first_baseline(tmp_path):
     results.save(three_contenders(), tmp_path / "a.json")
     results.save(three_contenders(factor=0.5), tmp_path / "b.json")
     merged = results.merge([tmp_path / "a.json", tmp_path / "b.json"])
-    rows = summary.rows(merged, 10)
-    assert [row.label for row in rows[:3]] == ["xla cpu B", "jax cpu B", "xla cpu A"]
+    rows = summary.rows(merged, JOB)
+    assert [row.label for row in rows[:3]] == ["xla cpu (b)", "jax cpu (b)", "xla cpu (a)"]
     assert rows[0].ratio.median == pytest.approx(0.5)
+    assert rows[0].ratio.kind == "min-max, 97 %"  # both of 98.4 %
     assert rows[2].words == "baseline"
+    lines = tables.machine_lines(merged)
+    assert "it seems to be the machine of a once more" in lines[1]
+    assert "once more" not in lines[0]
     results.save(merged, tmp_path / "c.json")
-    assert len(results.merge([tmp_path / "c.json", tmp_path / "a.json"]).runs) == 3
+    names = [run.name for run in results.merge([tmp_path / "c.json", tmp_path / "a.json"]).runs]
+    assert names == ["c/a", "c/b", "a"]
 
 
 def swept(curves: dict[tuple[str, str], list[float]]) -> Results:
@@ -173,28 +211,30 @@ def swept(curves: dict[tuple[str, str], list[float]]) -> Results:
         for number, wobble in ((1, 0.99), (2, 1.01))
     ]
     devices = {device: f"A {device}" for _, device in curves}
-    run = run_of(samples, devices=devices, limits={device: [98e9, 102e9, 100e9] for device in devices})
+    run = run_of(samples, devices=devices, limits={f"{device}, 1 core": [98e9, 102e9, 100e9] for device in devices})
     return Results([dataclasses.replace(JOB, batch_size=size) for size in sizes], [run])
 
 
 def test_sweep_says_what_bounds_a_contender():
-    assert sweep.bound_by({1: 50, 10: 51, 100: 60, 1000: 150}) == (
-        "bound by launches up to batch 100, by arithmetic from 1,000"
+    assert sweep.bound_by({1: 50, 10: 51, 100: 60, 1000: 150}, 0.5) == (
+        "bound by launches up to batch 100, bound by arithmetic from batch 1,000 on, at 50% of the limit"
     )
     # The caches' limit at the largest size is not a launch.
-    assert sweep.bound_by({1: 50, 10: 51, 100: 60, 1000: 2000}) == (
-        "bound by launches up to batch 10, by arithmetic from 100"
+    assert sweep.bound_by({1: 50, 10: 51, 100: 60, 1000: 2000}, 0.49) == (
+        "bound by launches up to batch 10, flat from batch 100 on, at 49.0% of the limit"
     )
-    assert sweep.bound_by({1: 2, 10: 19, 100: 210}) == "bound by arithmetic at every batch size"
+    assert sweep.bound_by({1: 2, 10: 19, 100: 210}, None) == "flat from batch 1 on"
 
 
-def test_sweep_measures_the_limit_by_the_largest_matmul():
+def test_sweep_measures_the_limit_by_the_largest_matmul_on_as_many_cores():
     found = swept({("xla", "cpu"): [2.0, 10.0, 90.0, 880.0]})
     # 2 operations for each of 784 x 10 weights forward and as many backward, at 100 GFLOP/s.
-    assert sweep.limit_us(found.runs[0], "cpu", found.jobs[1]) == pytest.approx(10 * 4 * 7840 / 100e9 * 1e6)
+    assert sweep.limit_us(found.runs[0], "cpu, 1 core", found.jobs[1]) == pytest.approx(10 * 4 * 7840 / 100e9 * 1e6)
+    assert summary.rows(found, found.jobs[1])[0].limit == 100e9
+    assert "at 35.6% of the limit" in sweep.verdicts(found)[0]  # 313.6 of 880 us
     header, body = tables.sweep_columns(found)
     assert header[1:] == ["batch 1", "batch 10", "batch 100", "batch 1,000"]
-    assert body[-1][0] == "limit cpu"
+    assert body[-1][0] == "limit cpu, 1 core"
     assert set(body[-1][1:]) == {"3,188,776"}
 
 
@@ -217,12 +257,6 @@ def test_a_busy_throttled_or_slowing_machine_is_told():
     assert "50%" in told[2]
 
 
-def test_a_gpu_in_use_is_told():
-    used = {"name": "A GPU", "driver_version": "570.1", "utilization.gpu": "37 %"}
-    assert machine.gpu_warnings([]) == machine.gpu_warnings([used | {"utilization.gpu": "0 %"}]) == []
-    assert machine.gpu_warnings([used]) == ["Busy GPU: A GPU was in use, 37 %, before the first measurement."]
-
-
 def test_the_watch_sees_another_process():
     spin = "import sys\nprint('on', flush=True)\nwhile True: pass"
     other = subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE)
@@ -236,37 +270,31 @@ def test_the_watch_sees_another_process():
         other.communicate()
 
 
-@pytest.mark.parametrize("language", readme.TEXTS)
-def test_readmes_have_the_figures_of_the_result_files(tmp_path, language):
-    folder = tmp_path / readme.FOLDER
-    folder.mkdir(parents=True)
-    other_work = [sample("torch", None, number) for number in range(1, 6)]
+def test_pages_have_the_figures_of_the_result_files(tmp_path):
     three = three_contenders()
-    three.runs[0].samples.extend(other_work)
+    three.runs[0].samples.extend(sample("torch", None, number) for number in range(1, 8))
     for name in ("batch10", "sweep"):
-        results.save(three, folder / f"{name}.json")
-    found = readme.blocks(language, tmp_path)
-    for row in summary.rows(three, 10):
+        results.save(three, tmp_path / f"{name}.json")
+    found = page.blocks(tmp_path)
+    for row in summary.rows(three, JOB):
         line = next(line for line in found["peers"].splitlines() if line.startswith(f"| {row.label} |"))
-        assert not row.time or f" {tables.number(row.time.median)} " in line
-    words = {"en": "not the same work", "es": "no es el mismo trabajo"}
-    assert [each for each, said in words.items() if said in found["peers"]] == [language]
-    assert set(readme.TEXTS[language]) == set(readme.TEXTS["en"])
+        assert (f" {tables.number(row.time.median)} " if row.time else "not the same work") in line
 
 
-@pytest.mark.parametrize("language", readme.TEXTS)
-def test_readmes_hold_what_the_script_writes(language):
-    text = pages.READMES[language].read_text()
-    for name, content in readme.blocks(language).items():
-        assert pages.with_block(text, name, content) == text, "run python -m comparison.readme"
+def test_pages_hold_what_the_script_writes():
+    blocks = page.blocks(page.FOLDER)
+    for path, names in page.PAGES.items():
+        text = path.read_text()
+        for name in names:
+            assert pages.with_block(text, name, blocks[name]) == text, "run python -m benchmarks.comparison"
 
 
 def test_command_of_a_result_file_gives_its_flags():
     given = ["compare.py", "--rounds=3", "--batch_sizes=1,10", "--contenders=xla,numpy", "--lr=0.02"]
-    kept = json.loads(json.dumps(dataclasses.asdict(flags.parse(options.Config, given, ""))))
-    said = readme.command(kept).split()
-    again = flags.parse(options.Config, said[1:], "")
-    assert again == dataclasses.replace(flags.parse(options.Config, given, ""), output="results.json")
+    kept = json.loads(json.dumps(dataclasses.asdict(flagging.parse(options.Config, given, ""))))
+    said = page.command(kept).split()
+    again = flagging.parse(options.Config, said[1:], "")
+    assert again == dataclasses.replace(flagging.parse(options.Config, given, ""), output="results.json")
     assert sorted(said[2:-1]) == sorted(given[1:])
 
 
@@ -276,10 +304,10 @@ def test_command_of_a_result_file_gives_its_flags():
         ('{"version": "1.0", "bench', "not whole"),
         ('{"version": "1.0", "benchmarks": []}', "not a result file"),
         ("[1]", "not a result file"),
-        ('{"softmax_regression_comparison": {"format": 2}}', "format 2"),
-        ('{"softmax_regression_comparison": {"format": 1, "jobs": [{}], "runs": []}}', "damaged"),
-        ('{"softmax_regression_comparison": {"format": 1, "jobs": [], "runs": [7]}}', "damaged"),
-        ('{"softmax_regression_comparison": {"format": 1, "jobs": [], "runs": []}}', "no samples"),
+        ('{"softmax_regression_comparison": {"format": 1}}', "format 1"),
+        ('{"softmax_regression_comparison": {"format": 2, "jobs": [{}], "runs": []}}', "damaged"),
+        ('{"softmax_regression_comparison": {"format": 2, "jobs": [], "runs": [7]}}', "damaged"),
+        ('{"softmax_regression_comparison": {"format": 2, "jobs": [], "runs": []}}', "no samples"),
     ],
 )
 def test_a_file_that_is_not_a_result_is_refused(tmp_path, content, told):
@@ -287,3 +315,54 @@ def test_a_file_that_is_not_a_result_is_refused(tmp_path, content, told):
     path.write_text(content)
     with pytest.raises(InputError, match=told):
         results.load(path)
+
+
+def measured_by(us: list[float], **more: object) -> Run:
+    """A run in which xla, the baseline, takes `us` and graph thirty times as long, times more[contender]."""
+    samples = [sample("xla", time, number, again=again) for number, time in enumerate(us, 1) for again in (False, True)]
+    samples += [sample("graph", 30 * time * more.get("graph", 1), number) for number, time in enumerate(us, 1)]
+    return run_of(samples, environment=ENVIRONMENT | more.get("environment", {}))
+
+
+STEADY = [10.0, 10.1, 9.9, 10.05, 9.95, 10.02, 10.08]
+
+
+def test_guard_tells_a_slowdown_from_noise():
+    base, again = measured_by(STEADY), measured_by(STEADY[::-1])
+    assert not any(verdict.slower for verdict in guard.verdicts(base, again, 1.05, ratios=False))
+    slow = guard.verdicts(base, measured_by([time * 1.1 for time in STEADY]), 1.05, ratios=False)
+    assert [(verdict.task.contender, verdict.slower) for verdict in slow] == [("xla", True), ("graph", True)]
+    assert not any(verdict.slower for verdict in guard.verdicts(base, again, 1.05, ratios=False))
+    slow = guard.verdicts(base, measured_by([time * 1.1 for time in STEADY]), 1.2, ratios=False)
+    assert not any(verdict.slower for verdict in slow)  # they are, but by less than is let pass
+    wild = measured_by([10.0, 14.0, 9.0, 13.0, 9.5, 12.0, 10.8])
+    assert not any(verdict.slower for verdict in guard.verdicts(wild, wild, 1.05, ratios=False))
+
+
+def test_guard_by_ratios_is_blind_to_the_machine_and_not_to_a_contender():
+    base = measured_by(STEADY)
+    half = guard.verdicts(base, measured_by([time * 2 for time in STEADY]), 1.05, ratios=True)
+    assert [(verdict.task.contender, verdict.slower) for verdict in half] == [("graph", False)]
+    slow = guard.verdicts(base, measured_by([time * 2 for time in STEADY], graph=1.1), 1.05, ratios=True)
+    assert [(verdict.task.contender, verdict.slower) for verdict in slow] == [("graph", True)]
+
+
+def test_guard_refuses_another_job_and_for_times_another_machine():
+    config = flagging.parse(options.Config, ["", "--against=base.json"], "")
+    base = Results([JOB], [measured_by(STEADY)])
+    assert guard.check(base, base, config) == []
+    with pytest.raises(InputError, match="another job: steps 2000 and 1000"):
+        guard.check(base, Results([dataclasses.replace(JOB, steps=1000)], base.runs), config)
+    other = Results([JOB], [measured_by(STEADY, environment={"tensorflow": "2.22.0"})])
+    with pytest.raises(InputError, match=r"tensorflow 2.21.0 there, 2.22.0 here.*--ratios"):
+        guard.check(base, other, config)
+    assert "2.22.0 here" in guard.check(base, other, dataclasses.replace(config, ratios=True))[0]
+
+
+def test_noise_script_says_how_often_equal_contenders_are_told_apart(monkeypatch):
+    monkeypatch.setattr(noise, "RESAMPLED", 200)
+    times = 10 * np.exp(np.random.default_rng(0).normal(scale=0.02, size=120))
+    rows = noise.table(run_of([sample("xla", us, number) for number, us in enumerate(times.tolist())]))
+    shares = [float(line.split("|")[2]) for line in rows[2:5]]
+    assert shares[0] <= 5 and shares[1] <= 5 and shares[2] >= 95
+    assert noise.called_different(times, np.random.default_rng(0)) * 100 == shares[0]

@@ -1,110 +1,168 @@
-"""The data: what is in the splits, the order of an epoch, the decoded file."""
+"""The data: what is in the splits, the order of an epoch, its batches, the decoded folder."""
+
+import itertools
+import pathlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import data
-import plan
-from errors import InputError
+import flags
+import model
+from common.errors import InputError
+from runtime import plan
+from storage import decoded
+from tests import oracle
+from tests.conftest import trained
 
 
-def steps_of(source: data.Source, start: int, stop: int) -> tuple[tf.Tensor, tf.Tensor]:
-    block = plan.Block(start, stop, evaluate=False)
-    steps, batch = source.shape(start, stop)
-    return source.batches(*source.example(block), batch, 0, steps)
+def numbered(split: data.Split) -> data.Split:
+    """Returns the split with the number of each example as its label."""
+    return data.Split(split.images, np.arange(len(split), dtype=np.int32))
 
 
-def test_order_is_a_full_permutation_that_seed_and_epoch_decide():
+def test_order_is_a_full_permutation_that_seed_epoch_and_part_decide() -> None:
     order = data.epoch_order(1000, seed=5, epoch=2)
     np.testing.assert_array_equal(np.sort(order), np.arange(1000))
     np.testing.assert_array_equal(order, data.epoch_order(1000, seed=5, epoch=2))
-    for seed, epoch in ((5, 3), (6, 2)):
-        assert (order != data.epoch_order(1000, seed, epoch)).mean() > 0.9
+    for seed, epoch, part in ((5, 3, 0), (6, 2, 0), (5, 2, 1)):
+        assert (order != data.epoch_order(1000, seed, epoch, part=part)).mean() > 0.9
     np.testing.assert_array_equal(data.epoch_order(9, 5, 2, shuffle=False), np.arange(9))
 
 
+@pytest.mark.parametrize("batch_size", [1, 10, 64, 500, 660])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_the_pipeline_has_an_epoch_in_its_order_the_last_smaller_batch_too(
+    tiny_dataset: data.Dataset, batch_size: int, shuffle: bool
+) -> None:
+    split = numbered(tiny_dataset.train)
+    for epoch in (0, 3):
+        batches = list(data.pipeline(split, batch_size, seed=1, epoch=epoch, shuffle=shuffle))
+        sizes = [batch_size] * (660 // batch_size) + [660 % batch_size] * (660 % batch_size > 0)
+        assert [images.shape for images, _ in batches] == [(size, 784) for size in sizes]
+        assert [labels.shape for _, labels in batches] == [(size,) for size in sizes]
+        assert {images.dtype for images, _ in batches} == {tf.uint8}
+        assert {labels.dtype for _, labels in batches} == {tf.int32}
+        images, labels = (np.concatenate(each) for each in zip(*batches, strict=True))
+        np.testing.assert_array_equal(labels, data.epoch_order(660, 1, epoch, shuffle))
+        np.testing.assert_array_equal(images, split.images[labels])
+
+
+def test_the_pipeline_starts_with_seed_0_and_epoch_0_and_shuffles(tiny_dataset: data.Dataset) -> None:
+    _, labels = next(iter(data.pipeline(numbered(tiny_dataset.train), 660)))
+    np.testing.assert_array_equal(labels, data.epoch_order(660, 0, 0))
+
+
+def rows_of(block: data.Block) -> np.ndarray:
+    return block.order.numpy()[block.first :][: block.steps * block.batch_size]
+
+
 @pytest.mark.parametrize("batch_size", [1, 10, 64, 660])
-def test_an_epoch_has_each_example_once_the_last_smaller_batch_too(tiny_dataset, batch_size):
-    numbered = data.Split(tiny_dataset.train.images, np.arange(660, dtype=np.int32))
-    source = data.InMemory(numbered, batch_size, seed=1)
-    seen: list[int] = []
-    for epoch in range(2):
-        for step in range(epoch * source.steps_per_epoch, (epoch + 1) * source.steps_per_epoch):
-            images, labels = steps_of(source, step, step + 1)
-            np.testing.assert_array_equal(images[0], tiny_dataset.train.images[labels[0]])
-            seen += labels.numpy().ravel().tolist()
-    assert source.steps_per_epoch == -(-660 // batch_size)
-    assert sorted(seen[:660]) == sorted(seen[660:]) == list(range(660))
-    assert seen[:660] != seen[660:]
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("start", [0, 1])
+def test_blocks_have_each_epoch_in_its_order(
+    tiny_dataset: data.Dataset, batch_size: int, shuffle: bool, start: int
+) -> None:
+    split = tiny_dataset.train
+    config = flags.Config(batch_size=batch_size, epochs=3, eval_every=7)
+    spans = list(plan.spans(config, 660, data.steps_of_part(split, batch_size), start))
+    blocks = list(data.blocks(split, batch_size, 2, shuffle, spans))
+    expected = np.concatenate([data.epoch_order(660, 2, epoch, shuffle) for epoch in range(3)])
+    np.testing.assert_array_equal(np.concatenate([rows_of(each) for each in blocks]), expected[start * batch_size :])
+    for block, span in zip(blocks, spans, strict=True):
+        assert (block.steps, block.evaluate) == (span.stop - span.start, span.evaluate)
+        assert block.images.dtype == tf.uint8 and block.labels.dtype == block.order.dtype == tf.int32
+        assert block.images is blocks[0].images and block.order.shape == blocks[0].order.shape
+    np.testing.assert_array_equal(blocks[0].images, split.images)
+    np.testing.assert_array_equal(blocks[0].labels, split.labels)
 
 
-def test_a_block_is_its_steps_stacked(tiny_dataset):
-    source = data.InMemory(tiny_dataset.train, 10, seed=1)
-    images, labels = steps_of(source, 3, 7)
-    assert images.shape == (4, 10, 784) and images.dtype == tf.uint8 and labels.dtype == tf.int32
-    for i, step in enumerate(range(3, 7)):
-        one_image, one_label = steps_of(source, step, step + 1)
-        np.testing.assert_array_equal(images[i], one_image[0])
-        np.testing.assert_array_equal(labels[i], one_label[0])
+def by_hand(dataset: data.Dataset, step: Callable, batches: int | None = None) -> model.SoftmaxRegression:
+    """Returns what the README's loop ends with, after an epoch or so many batches."""
+    net = model.SoftmaxRegression(784, 10)
+    for images, labels in itertools.islice(data.pipeline(dataset.train, batch_size=10, seed=0, epoch=0), batches):
+        step(net, images, labels, 0.01)
+    return net
 
 
-def test_the_batches_of_a_block_can_be_asked_for_some_at_a_time(tiny_dataset):
-    source = data.InMemory(tiny_dataset.train, 10, seed=1)
-    some = source.at_once(60)
-    assert 60 % some == 0 and some > 1
-    delivered = source.example(plan.Block(3, 63, evaluate=False))
-    images, labels = zip(*(source.batches(*delivered, 10, first, some) for first in range(0, 60, some)), strict=True)
-    whole_images, whole_labels = steps_of(source, 3, 63)
-    np.testing.assert_array_equal(np.concatenate(images), whole_images)
-    np.testing.assert_array_equal(np.concatenate(labels), whole_labels)
+def test_training_by_hand_ends_with_the_weights_of_the_program(tiny_data_dir: pathlib.Path) -> None:
+    dataset = data.load("mnist", str(tiny_data_dir))
+    order = data.epoch_order(660, 0, 0)
+    W, b, _ = oracle.train(dataset.train.images, dataset.train.labels, [order], batch=10, lr=0.01)
+    program = trained(dataset).model
+    for step in (tf.function(model.sgd_step), model.sgd_step):
+        net = by_hand(dataset, step)
+        for mine, programs, expected in ((net.W, program.W, W), (net.b, program.b, b)):
+            np.testing.assert_allclose(mine, programs, atol=1e-5)
+            np.testing.assert_allclose(mine, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 10, 16, 64, 128, 600])
-def test_as_many_batches_are_gathered_at_once_as_divide_the_block(tiny_dataset, batch_size):
-    source = data.InMemory(tiny_dataset.train, batch_size)
-    for steps in (2000, 500, 200, 50, 10, 1):
-        some = source.at_once(steps)
-        larger = [n for n in range(some + 1, steps + 1) if steps % n == 0]
-        assert steps % some == 0 and (some == 1 or some * batch_size <= data.GATHERED)
-        assert not larger or larger[0] * batch_size > data.GATHERED
+def shares_memory(tensor: tf.Tensor, array: np.ndarray) -> bool:
+    return np.shares_memory(np.asarray(memoryview(tensor)), array)
 
 
-def test_chunks_are_the_split_in_order_as_often_as_asked(tiny_dataset):
-    chunks = data.Chunks(tiny_dataset.test, rows=7)
+def test_an_array_is_shared_with_tensorflow_if_it_is_aligned_and_copied_if_not() -> None:
+    buffer = decoded.aligned(7 * 20 + 1)
+    buffer[:] = np.arange(len(buffer))
+    aligned, unaligned = (buffer[at : at + 140].reshape(7, 20) for at in (0, 1))
+    read_only = aligned[:]
+    read_only.flags.writeable = False
+    for array, shared in ((aligned, True), (unaligned, False), (aligned[:, :10], False), (read_only, False)):
+        tensor = data.shared(array)
+        np.testing.assert_array_equal(tensor, array)
+        assert tensor.dtype == tf.uint8 and shares_memory(tensor, array) is shared
+
+
+def test_unaligned_images_can_be_trained_on(tiny_dataset: data.Dataset) -> None:
+    train = tiny_dataset.train
+    buffer = decoded.aligned(train.images.size + 1)[1:]
+    buffer[:] = train.images.ravel()
+    unaligned = data.Split(buffer.reshape(train.images.shape), train.labels)
+    dataset = data.Dataset("mnist", unaligned, tiny_dataset.validation, tiny_dataset.test, list("0123456789"), (28, 28))
+    expected = trained(tiny_dataset, max_steps=20).model.W.numpy()
+    np.testing.assert_array_equal(trained(dataset, max_steps=20).model.W, expected)
+    np.testing.assert_allclose(by_hand(dataset, model.sgd_step, 20).W, expected, atol=1e-5)
+
+
+def test_chunks_are_the_split_in_order_as_often_as_asked(tiny_dataset: data.Dataset) -> None:
     for _ in range(2):
-        images, labels = zip(*chunks, strict=True)
-        assert len(images) > 1
+        images, labels = zip(*tiny_dataset.test.chunks(rows=7), strict=True)
+        assert len(images) == 15
         np.testing.assert_array_equal(np.concatenate(images), tiny_dataset.test.images)
         np.testing.assert_array_equal(np.concatenate(labels), tiny_dataset.test.labels)
 
 
-def test_noshuffle_keeps_the_order_of_the_dataset(tiny_dataset):
-    source = data.InMemory(tiny_dataset.train, 10, seed=1, shuffle=False)
-    images, _ = steps_of(source, 66, 70)
-    np.testing.assert_array_equal(images.numpy().reshape(40, 784), tiny_dataset.train.images[:40])
-
-
-def test_the_decoded_file_gives_the_splits_back(tiny_dataset, tiny_data_dir):
-    loaded = data.load("mnist", str(tiny_data_dir))
+@pytest.mark.parametrize("most_bytes", [float("inf"), 0])
+def test_the_decoded_folder_gives_the_splits_back(
+    tiny_dataset: data.Dataset, tiny_data_dir: pathlib.Path, most_bytes: float
+) -> None:
+    loaded = data.load("mnist", str(tiny_data_dir), most_bytes=most_bytes)
+    assert loaded.on_disk is (most_bytes == 0)
     for split in ("train", "validation", "test"):
         np.testing.assert_array_equal(getattr(loaded, split).images, getattr(tiny_dataset, split).images)
         np.testing.assert_array_equal(getattr(loaded, split).labels, getattr(tiny_dataset, split).labels)
     assert loaded.class_names == tiny_dataset.class_names and loaded.image_shape == (28, 28, 1)
+    assert data.is_aligned(loaded.train.images) if not loaded.on_disk else loaded.train.images.shape == (660, 784)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
-def test_a_damaged_decoded_file_is_refused(tiny_data_dir, damage):
-    decoded = tiny_data_dir / "mnist" / "3.0.1" / data.DECODED
-    raw = bytearray(decoded.read_bytes())
+@pytest.mark.parametrize("name", ["train_images.npy", "test_labels.npy", "about.json"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "gone"])
+def test_a_damaged_decoded_folder_is_refused(tiny_data_dir: pathlib.Path, name: str, damage: str) -> None:
+    folder = tiny_data_dir / "mnist" / "3.0.1" / decoded.FOLDER
+    raw = bytearray((folder / name).read_bytes())
     if damage == "flipped":
         raw[len(raw) // 2] ^= 1
-    decoded.write_bytes({"truncated": raw[: len(raw) // 2], "flipped": raw, "empty": b""}[damage])
-    with pytest.raises(ValueError):
-        data.read_decoded("mnist", decoded)
+    if damage == "gone":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes({"truncated": raw[: len(raw) // 2], "flipped": raw, "empty": b""}[damage])
+    with pytest.raises(ValueError, match=str(folder)):
+        decoded.read(folder)
 
 
-def test_a_data_dir_that_cannot_be_written_is_named(tmp_path):
+def test_a_data_dir_that_cannot_be_written_is_named(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(InputError, match=r"--data_dir.*file/below/mnist.* must be a folder that can be written"):
         data.load("mnist", str(tmp_path / "file" / "below"))

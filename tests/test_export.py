@@ -1,7 +1,9 @@
 """The exported model, loaded by TensorFlow alone in another process and by saved_model_cli."""
 
 import json
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,9 +13,9 @@ import pytest
 import tensorflow as tf
 
 import data
-import errors
 import model
-from extras import export
+from common import errors, files
+from outputs import export
 
 Run = Callable[..., dict]
 
@@ -78,16 +80,19 @@ def test_saved_model_cli_runs_it(exported: pathlib.Path, images: pathlib.Path, t
 
 
 def test_it_takes_images_of_other_shapes(tmp_path: pathlib.Path) -> None:
-    softmax = model.SoftmaxRegression(32 * 32 * 3, 4)
-    export.write(softmax, ["frog", "a long name", "é", "car"], 32 * 32 * 3, tmp_path / "model")
+    softmax, names = model.SoftmaxRegression(32 * 32 * 3, 4), ["frog", "a long name", "é", "car"]
+    split = data.Split(np.full((3, 3072), 255, np.uint8), np.zeros(3, np.int32))
+    (tmp_path / "model").mkdir()
+    export.write(softmax, data.Dataset("pets", split, split, split, names, (32, 32, 3)), tmp_path / "model")
     loaded = tf.saved_model.load(str(tmp_path / "model"))
     for shape in ([5, 32, 32, 3], [5, 3072]):
         answer = loaded.signatures["serving_default"](images=tf.zeros(shape, tf.uint8))
         np.testing.assert_allclose(answer["probabilities"], np.full([5, 4], 0.25))
     with pytest.raises(tf.errors.InvalidArgumentError):
         loaded.signatures["serving_default"](images=tf.zeros([5, 28, 28, 1], tf.uint8))
-    names = (tmp_path / "model" / "assets" / "class_names.txt").read_text(encoding="utf-8")
-    assert names.splitlines() == ["frog", "a long name", "é", "car"]
+    assets = tmp_path / "model" / "assets"
+    assert (assets / "class_names.txt").read_text(encoding="utf-8").splitlines() == names
+    assert json.loads((assets / "images.json").read_text()) == {"shape": [32, 32, 3], "box": [32, 32]}
 
 
 def test_an_existing_model_is_refused_before_training_and_replaced_only_with_overwrite(
@@ -110,12 +115,68 @@ def test_what_is_not_a_saved_model_is_never_replaced(run_here: Run, tmp_path: pa
     assert (tmp_path / "home" / "thesis.txt").read_text() == "years of work"
 
 
-def test_what_a_killed_export_left_is_undone(run_here: Run, exported: pathlib.Path) -> None:
-    exported.rename(exported.with_name(".new.replaced"))
-    (exported.parent / ".new.new.1234").mkdir()
+def test_box_of_ink_is_what_the_largest_images_fill() -> None:
+    images = np.zeros((50, 20, 16), np.uint8)
+    for number in range(50):
+        images[number, 3 : 8 + number % 10, 4:9] = 1
+    split = data.Split(images.reshape(50, 320), np.zeros(50, np.int32))
+    assert export.ink_box(data.Dataset("letters", split, split, split, ["A"], (20, 16, 1))) == [14, 5]
+
+
+@pytest.mark.parametrize("killed", ["while writing", "before the new one was there", "before the old one was gone"])
+def test_what_a_killed_export_left_is_undone(run_here: Run, exported: pathlib.Path, killed: str) -> None:
+    half_done = exported.parent / f"{files.OURS}.{exported.name}.new.1234"
+    (half_done / "new").mkdir(parents=True)
+    aside = exported.parent / f"{files.OURS}.{exported.name}.replaced"
+    if killed == "before the new one was there":
+        exported.rename(aside)
+    elif killed == "before the old one was gone":
+        shutil.copytree(exported, aside)
     with pytest.raises(errors.InputError, match="is there already"):
         run_here("--max_steps=1", f"--export_dir={exported}")
     assert (exported / "saved_model.pb").exists()
+    assert list(exported.parent.iterdir()) == [exported]
+
+
+def test_the_new_model_is_on_the_disk_before_it_takes_the_place_of_the_old(
+    exported: pathlib.Path, tiny_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may come after any of the calls."""
+    calls: list[tuple[str, str]] = []
+    names: dict[int, str] = {}
+    opened, synced, renamed, removed = os.open, os.fsync, os.rename, shutil.rmtree
+
+    def open_(path: str | pathlib.Path, *more: int, **options: int) -> int:
+        descriptor = opened(path, *more, **options)
+        names[descriptor] = str(path)
+        return descriptor
+
+    def sync(descriptor: int) -> None:
+        calls.append(("sync", names[descriptor]))
+        synced(descriptor)
+
+    def rename(source: pathlib.Path, target: pathlib.Path, **options: int) -> None:
+        calls.append(("rename", str(target)))
+        renamed(source, target, **options)
+
+    def remove(path: str | pathlib.Path, *more: bool, **options: bool) -> None:
+        calls.append(("remove", str(path)))
+        removed(path, *more, **options)
+
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "rename", rename)
+    with files.whole_folder(exported) as folder:
+        export.write(model.SoftmaxRegression(784, 10), tiny_dataset, folder)
+        written = {str(path) for path in folder.rglob("*")} | {str(folder)}
+        calls.clear()  # TensorFlow renames files of its own
+    renames = [at for at, (call, _) in enumerate(calls) if call == "rename"]
+    aside = str(exported.parent / f"{files.OURS}.{exported.name}.replaced")
+    assert [calls[at][1] for at in renames] == [aside, str(exported)]
+    assert {path for call, path in calls[: renames[0]] if call == "sync"} == written
+    assert len(written) >= 8
+    assert renames[1] < calls.index(("sync", str(exported.parent))) < calls.index(("remove", aside))
     assert list(exported.parent.iterdir()) == [exported]
 
 

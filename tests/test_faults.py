@@ -1,47 +1,76 @@
 """Damaged, missing and read-only data: found, said in one line, and repaired where that can be."""
 
 import errno
+import json
 import pathlib
+import re
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import data
-import errors
-import files
-from campaigns import faults, runs
-from tests.conftest import Command
-
-Run = Callable[..., dict]
+from common import errors
+from storage import decoded, prepare
+from tests.conftest import PROJECT
 
 
-def test_no_flipped_bit_of_a_decoded_file_is_read_as_other_data(tmp_path: pathlib.Path) -> None:
-    rng = np.random.default_rng(0)
-    arrays = {f"{name}_images": rng.integers(256, size=(24, 4), dtype=np.uint8) for name in ("train", "test")}
-    arrays |= {f"{name}_labels": np.arange(24, dtype=np.int32) for name in ("train", "test")}
-    path = tmp_path / data.DECODED
-    np.savez(path, **arrays, class_names=np.array(["a", "b"]), image_shape=np.array((2, 2)))
-    whole, original = path.read_bytes(), data.read_decoded("tiny", path)
-    damaged_bytes, found_damage = [whole[:cut] for cut in range(0, len(whole), 50)], 0
-    for position in range(0, len(whole) * 8, 5):
-        flipped = bytearray(whole)
-        flipped[position // 8] ^= 1 << position % 8
-        damaged_bytes.append(bytes(flipped))
-    for content in damaged_bytes:
-        path.write_bytes(content)
-        try:
-            read = data.read_decoded("tiny", path)
-        except ValueError:
-            found_damage += 1
-        else:  # the flip is in what is not read, such as a date
-            for split in ("train", "validation", "test"):
-                np.testing.assert_array_equal(getattr(read, split).images, getattr(original, split).images)
-                np.testing.assert_array_equal(getattr(read, split).labels, getattr(original, split).labels)
-            assert (read.class_names, read.image_shape) == (original.class_names, original.image_shape)
-    assert found_damage > len(damaged_bytes) / 2
+def make_decoded(folder: pathlib.Path) -> pathlib.Path:
+    """Returns `folder` with a decoded dataset of 24 training and 24 test images of 2x2 pixels in it."""
+    folder.mkdir(parents=True)
+    for name in ("train", "test"):
+        np.save(folder / f"{name}_images.npy", np.random.default_rng(0).integers(256, size=(24, 4), dtype=np.uint8))
+        np.save(folder / f"{name}_labels.npy", np.arange(24, dtype=np.int32))
+    decoded.describe(folder, ["a", "b"], (2, 2))
+    return folder
+
+
+def spoilt(path: pathlib.Path, bits: Iterable[int], lengths: Iterable[int]) -> Iterator[str]:
+    """Yields after each damage of a file: one of its bits flipped, or its end lost, all of it; mends it afterwards."""
+    whole = path.read_bytes()
+    for bit in bits:
+        path.write_bytes(whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :])
+        yield f"{path.name}: bit {bit}"
+    for length in lengths:
+        path.write_bytes(whole[:length])
+        yield f"{path.name}: length {length}"
+    path.unlink()
+    yield f"{path.name}: gone"
+    path.write_bytes(whole)
+
+
+ARRAYS = [f"{split}_{kind}.npy" for split in ("train", "test") for kind in ("images", "labels")]
+
+
+@pytest.mark.parametrize("name", [*ARRAYS, decoded.ABOUT])
+def test_any_flipped_bit_or_lost_end_of_a_decoded_folder_is_found(tmp_path: pathlib.Path, name: str) -> None:
+    folder = make_decoded(tmp_path / decoded.FOLDER)
+    size = (folder / name).stat().st_size
+    for damage in spoilt(folder / name, range(0, size * 8, 7), range(0, size, 13)):
+        with pytest.raises(ValueError) as found:
+            assert not decoded.read(folder), damage
+        assert str(found.value).startswith(f"{folder}: ") and "\n" not in str(found.value)
+    assert len(decoded.read(folder).train[1]) == 22
+
+
+def test_a_flipped_bit_of_a_header_or_of_labels_is_found_where_images_stay_on_the_disk(tmp_path: pathlib.Path) -> None:
+    folder = make_decoded(tmp_path / decoded.FOLDER)
+    for name in ARRAYS:
+        for damage in spoilt(folder / name, range(0, 128 * 8, 3), [0, 100, 200]):
+            with pytest.raises(ValueError):
+                assert not decoded.read(folder, most_bytes=0), damage
+    assert len(decoded.read(folder, most_bytes=0).train[1]) == 22
+
+
+def test_another_format_is_said_and_not_read(tmp_path: pathlib.Path) -> None:
+    folder = make_decoded(tmp_path / decoded.FOLDER)
+    about = json.loads((folder / decoded.ABOUT).read_text())
+    (folder / decoded.ABOUT).write_text(json.dumps(about | {"format": decoded.FORMAT - 1}))
+    with pytest.raises(ValueError, match=f"{folder}: has format {decoded.FORMAT - 1}, not {decoded.FORMAT}"):
+        decoded.read(folder)
 
 
 @pytest.mark.parametrize(
@@ -57,132 +86,81 @@ def test_no_memory_and_no_rights_are_not_called_damage(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(data.ondisk, "load", fail)
+    monkeypatch.setattr(decoded, "_whole", fail)
     with pytest.raises(errors.RunError, match=words):
         data.load("mnist", str(tiny_data_dir))
-    assert "damaged" not in capsys.readouterr().err
+    assert capsys.readouterr().err == ""
 
 
-def test_a_new_file_that_cannot_be_read_back_is_one_line(
+def test_a_new_folder_that_cannot_be_read_back_is_one_line(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import prepare
-
-    (tmp_path / data.DECODED).write_text("not an archive")
-    monkeypatch.setattr(prepare, "decoded_file", lambda *_: tmp_path / data.DECODED)
-    with pytest.raises(errors.RunError, match=r"cannot read what was just written: .*decoded\.npz"):
+    monkeypatch.setattr(prepare, "decoded_folder", lambda *_: (tmp_path / decoded.FOLDER, True))
+    with pytest.raises(errors.RunError, match=r"cannot read what was just written: .*decoded: No such file"):
         data.load("mnist", str(tmp_path))
 
 
-@pytest.fixture
-def archives(tmp_path: pathlib.Path) -> pathlib.Path:
-    """Copies of the project's archives of MNIST."""
-    folder = tmp_path / "archives"
-    folder.mkdir()
-    for archive in (data.ARCHIVES / "mnist").glob("*.gz"):
-        (folder / archive.name).write_bytes(archive.read_bytes())
-    return folder
+FAILING = """
+import os, pathlib, sys
+import flags, train
+from common import errors, flagging
+from storage import stream
 
+file, kind = pathlib.Path(sys.argv.pop(1)), sys.argv.pop(1)
+stream.PART_BYTES, compiled = 100 * 784, train.compiled
+happens = {
+    "none": lambda: None,
+    "cut": lambda: os.truncate(file, 200_000),
+    "gone": file.unlink,
+    "tensorflow": lambda: train.tf.debugging.assert_equal(1, 2, "on the way"),
+    "memory": lambda: train.tf.zeros([2**50]),
+}
 
-@pytest.mark.parametrize("damage", ["flipped", "truncated"])
-def test_a_damaged_archive_is_named_with_both_checksums(
-    tmp_path: pathlib.Path, archives: pathlib.Path, damage: str
-) -> None:
-    archive = archives / "train-labels-idx1-ubyte.gz"
-    whole = archive.read_bytes()
-    archive.write_bytes(whole[:9000] + (b"" if damage == "truncated" else bytes([whole[9000] ^ 4]) + whole[9001:]))
-    with pytest.raises(errors.InputError) as caught:
-        data.load("mnist", str(tmp_path / "new"), str(archives))
-    line, right = str(caught.value), "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"
-    assert line.startswith(f"--manual_dir: {archive} is damaged: expected 28881 bytes with SHA-256 {right}, found ")
-    assert {path.name for path in (tmp_path / "new").rglob("*")} == {"mnist", ".lock"}
+def breaking(*arguments):
+    take, blocks = compiled(*arguments)
+    return take, ((happens[kind] if number == 5 else happens["none"])() or block for number, block in enumerate(blocks))
 
-
-def test_a_missing_archive_without_a_network_is_one_line_with_all_four_names(
-    tmp_path: pathlib.Path, archives: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import prepare
-
-    def no_network(request: object, timeout: float) -> None:
-        raise OSError("no network")
-
-    monkeypatch.setattr(prepare.urllib.request, "urlopen", no_network)
-    (archives / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(errors.InputError) as caught:
-        data.load("mnist", str(tmp_path / "new"), str(archives))
-    line = str(caught.value)
-    assert line.startswith(f"--manual_dir: {archives} lacks an archive") and "\n" not in line
-    assert "run: python train.py --manual_dir=FOLDER" in line
-    for part in ("train", "t10k"):
-        assert f"{part}-images-idx3-ubyte.gz" in line and f"{part}-labels-idx1-ubyte.gz" in line
-
-
-def test_what_a_killed_preparation_left_is_removed_by_the_next(tmp_path: pathlib.Path) -> None:
-    folder = tmp_path / "mnist"
-    for leftover in ("incomplete/mnist/3.0.1", "incomplete.ABC_3.0.1", "3.0.1"):
-        (folder / leftover).mkdir(parents=True)
-    (folder / "3.0.1" / f".{data.DECODED}.abc").write_text("half")
-    (tmp_path / "empty").mkdir()
-    import prepare
-
-    with prepare._scratch(folder) as scratch:
-        assert list(scratch.iterdir()) == []
-        with pytest.raises(BlockingIOError):
-            files.locked(folder / ".lock", wait=False)
-    assert sorted(path.name for path in folder.rglob("*")) == [".lock", "3.0.1"]
+train.compiled = breaking
+with errors.one_line(leave=True):
+    train.main(flagging.parse(flags.Config, sys.argv, ""))
+"""
 
 
 @pytest.mark.parametrize(
-    "error",
-    [OSError(errno.ENOSPC, "No space"), MemoryError(), tf.errors.ResourceExhaustedError(None, None, "No space")],
-    ids=["disk", "memory", "tensorflow"],
+    ("mode", "kind", "words"),
+    [
+        ("eager", "cut", "cannot be read any more: it ends too soon"),
+        ("graph", "gone", "cannot be read any more: No such file or directory"),
+        ("xla", "cut", "cannot be read any more: it ends too soon"),
+        ("xla", "tensorflow", "TensorFlow failed: on the way"),
+        ("xla", "memory", "out of memory (.*): a smaller --batch_size or --input=stream needs less"),
+    ],
 )
-def test_a_full_disk_while_decoding_is_not_called_damage(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, error: Exception
+def test_what_fails_while_training_is_one_line_and_checkpoints_are_kept(
+    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path, mode: str, kind: str, words: str
 ) -> None:
-    import prepare
+    images = tiny_data_dir / "mnist" / "3.0.1" / decoded.FOLDER / "train_images.npy"
+    whole = images.read_bytes()
 
-    def full(*_: object) -> None:
-        raise error
+    def run(kind: str) -> subprocess.CompletedProcess:
+        arguments = [f"--data_dir={tiny_data_dir}", f"--checkpoint_dir={tmp_path / 'kept'}", "--checkpoint_every=5"]
+        command = [sys.executable, "-c", FAILING, str(images), kind, f"--mode={mode}", "--input=stream", "--epochs=2"]
+        more = ["--eval_first=0", "--eval_every=0"]
+        return subprocess.run([*command, *arguments, *more], capture_output=True, text=True, cwd=PROJECT, timeout=120)
 
-    kept = tmp_path / "mnist" / "3.0.1"
-    kept.mkdir(parents=True)
-    (kept / "prepared").write_text("by tfds")
-    monkeypatch.setattr(prepare, "_decode", full)
-    with pytest.raises(errors.RunError, match="--data_dir: cannot prepare"):
-        prepare.decoded_file("mnist", tmp_path, data.ARCHIVES / "mnist", 0)
-    assert "damaged" not in capsys.readouterr().err
-    assert (kept / "prepared").read_text() == "by tfds"
-
-
-def test_a_data_dir_that_cannot_be_written_is_one_line(run_train: Command, tmp_path: pathlib.Path) -> None:
-    (tmp_path / "file").write_text("")
-    done = run_train(f"--data_dir={tmp_path / 'file'}")
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: --data_dir: {tmp_path / 'file'}") and len(done.stderr.splitlines()) == 1
+    failed = run(kind)
+    assert failed.returncode == 1 and re.fullmatch(rf"error: .*{words}.*\n", failed.stderr), failed.stderr
+    images.write_bytes(whole)
+    done = run("none")
+    assert done.returncode == 0 and f"goes on from {tmp_path / 'kept'}/step-" in done.stdout, done.stderr
 
 
-def test_a_run_killed_three_times_ends_with_the_weights_of_one_never_killed(
-    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    unbroken = runs.Place(tmp_path / "unbroken", tiny_data_dir)
-    assert unbroken.run("--epochs=30").returncode == 0
-    killed = runs.Place(tmp_path / "killed", tiny_data_dir)
-    # The first kill comes before anything is compiled, the others among compilation, training and 30 checkpoints.
-    assert killed.killed_run("training,", 0, "--epochs=30")
-    for seconds in (0.6, 0.9):
-        killed.killed_run("training,", seconds, "--epochs=30")
-    assert killed.whole_after(killed.run("--epochs=30"), unbroken.weights()) == ""
+def test_an_error_inside_a_pipeline_is_one_line_without_its_traceback() -> None:
+    def parts() -> Iterator[int]:
+        yield 1
+        raise errors.RunError("file: cannot be read any more")
 
-
-def test_a_skipped_fault_is_not_counted_as_held() -> None:
-    outcomes = [runs.Outcome("one", held, "") for held in (True, True, False, None)]
-    assert faults.counted(outcomes) == "2 of 3 held, 1 skipped"
-    text = faults.document([], outcomes[2:], faults.Config(), 1.0)
-    assert "| one | NO |" in text and "| one | skipped |" in text
-
-
-def test_no_folder_of_the_machine_gets_into_the_document(tmp_path: pathlib.Path) -> None:
-    place = runs.Place(tmp_path / "kill_1")
-    done = subprocess.CompletedProcess([], 1, "", f"{tmp_path}/other: {place.folder}/data in {runs.PROJECT}/x")
-    assert place.whole_after(done, "") == "exit 1: /other: /kill_1/data in /x"
+    pipeline = tf.data.Dataset.from_generator(parts, output_signature=tf.TensorSpec([], tf.int32))
+    with pytest.raises(tf.errors.OpError) as caught:
+        list(pipeline)
+    assert errors.reason(caught.value) == "RunError: file: cannot be read any more"

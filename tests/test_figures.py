@@ -9,8 +9,12 @@ import pytest
 from PIL import Image
 
 import data
-import plots
-from extras import figures
+import flags
+import model
+from common import plots
+from outputs import figures
+from runtime.clock import Ledger
+from runtime.state import State
 from tests.conftest import Command
 
 NAMES = ("accuracy", "confusion", "predictions", "weights")
@@ -53,22 +57,50 @@ def test_without_matplotlib_one_line_names_the_requirements_file(run_train: Comm
     (tmp_path / "matplotlib.py").write_text("raise ImportError('not installed')\n")
     done = run_train(f"--figures={tmp_path / 'figures'}", env={"PYTHONPATH": str(tmp_path), "PATH": ""})
     assert done.returncode == 2
-    assert "requirements-plots.txt" in done.stderr and done.stderr.count("\n") == 1
+    assert "requirements/plots.txt" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_accuracy_draws_each_evaluation_and_the_mean_loss_between_them() -> None:
-    losses = {step: 3.0 / step for step in range(1, 301)}
+def watched(
+    dataset: data.Dataset, spans: list[tuple[int, int, float | None]], tmp_path: pathlib.Path
+) -> figures.Figures:
+    """What --figures keeps of steps [start, stop) of loss 3 / step an example, then evaluated or not."""
+    net = model.SoftmaxRegression(784, 10)
+    state = State(flags.Config(figures=str(tmp_path)), dataset, net, Ledger(clock=lambda: 0.0))
+    watching = figures.Figures(state)
+    for start, stop, accuracy in spans:
+        state.step, state.examples_of_block = stop - 1, 10 * (stop - start)
+        if accuracy:
+            state.evaluated(accuracy)
+        watching.after_block(30.0 / np.arange(start, stop), bool(accuracy))
+    return watching
+
+
+def test_accuracy_draws_each_evaluation_and_the_mean_loss_between_them(
+    tiny_dataset: data.Dataset, tmp_path: pathlib.Path
+) -> None:
+    kept = watched(tiny_dataset, [(1, 2, 0.1), (2, 3, 0.3), (3, 201, None), (201, 301, 0.9)], tmp_path)
     with plots.look("--figures"):
-        above, below = figures.accuracy([[1, 0.1], [2, 0.3], [300, 0.9]], losses, first=50).axes
+        above, below = figures.accuracy(kept.evaluations, kept.dots.points, first=50).axes
     assert above.lines[0].get_xydata().tolist() == [[1, 0.1], [2, 0.3], [300, 0.9]]
-    assert below.lines[0].get_xydata().tolist() == [[step, loss] for step, loss in losses.items()]
+    np.testing.assert_allclose(below.lines[0].get_xydata(), [[step, 3.0 / step] for step in range(1, 301)])
     expected = [3.0, 1.5, sum(3.0 / step for step in range(3, 301)) / 298]
     np.testing.assert_allclose(below.lines[1].get_ydata(), expected)
 
 
+def test_what_is_kept_is_bounded_whatever_the_steps() -> None:
+    dots = figures.Dots(most=5_000, first=100)
+    for start in range(1, 400_001, 2_000):
+        dots.add(start, 1.0 / np.arange(start, start + 2_000))
+        assert dots.points.shape[1] <= 5_000
+    steps, losses = dots.points
+    assert steps[:100].tolist() == [*range(1, 101)] and set(np.diff(steps[101:])) == {dots.stride} == {128}
+    np.testing.assert_array_equal(losses, 1.0 / steps)
+    assert steps[-1] > 399_000
+
+
 def test_first_steps_have_half_the_width_and_are_logarithmic() -> None:
     with plots.look("--figures"):
-        axes = figures.accuracy([[300, 0.9]], dict.fromkeys(range(1, 301), 1.0), first=50).axes[0]
+        axes = figures.accuracy([[300, 0.9, 1.0]], np.array([range(1, 301), [1.0] * 300]), first=50).axes[0]
     places = axes.transScale.transform([[step, 0] for step in (1, 5, 25, 50, 175, 300)])[:, 0]
     assert places[2] - places[1] == pytest.approx(places[1] - places[0])  # equal ratios, equal distances
     assert places[3] - places[0] == pytest.approx(places[5] - places[3])
@@ -77,11 +109,13 @@ def test_first_steps_have_half_the_width_and_are_logarithmic() -> None:
     np.testing.assert_allclose(back, [1, 5, 25, 50, 175, 300])
 
 
-def test_resumed_run_draws_what_it_saw() -> None:
-    losses = dict.fromkeys(range(101, 201), 1.0)
+def test_resumed_run_draws_what_it_saw(tiny_dataset: data.Dataset, tmp_path: pathlib.Path) -> None:
+    kept = watched(tiny_dataset, [(101, 151, 0.8), (151, 201, 0.9)], tmp_path)
+    kept.state.evaluations.insert(0, [50, 0.0, 0.5, 1.0])
     with plots.look("--figures"):
-        above, _ = figures.accuracy([[50, 0.5], [150, 0.8], [200, 0.9]], losses, first=50).axes
+        above, below = figures.accuracy(kept.evaluations, kept.dots.points, first=50).axes
     assert above.lines[0].get_xdata().tolist() == [150, 200]
+    assert below.lines[0].get_xdata().tolist() == [*range(101, 201)]
 
 
 def test_weights_share_one_scale_that_is_symmetric_about_zero(tiny_dataset: data.Dataset) -> None:

@@ -10,8 +10,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
+import flags
 import model
-from extras import logs
+from outputs import logs
 
 Run = Callable[..., dict]
 
@@ -20,9 +21,13 @@ Run = Callable[..., dict]
 def written(run_here: Run, tmp_path: pathlib.Path) -> tuple[dict, EventAccumulator]:
     """The record of a short run and what TensorBoard reads of its logs."""
     record = run_here("--max_steps=60", "--eval_first=2", "--eval_every=25", f"--logdir={tmp_path / 'logs'}")
-    reader = EventAccumulator(str(tmp_path / "logs"), size_guidance={"tensors": 0})
+    return record, read(tmp_path / "logs" / "max_steps=60,mode=xla,eval_first=2,eval_every=25")
+
+
+def read(folder: pathlib.Path) -> EventAccumulator:
+    reader = EventAccumulator(str(folder), size_guidance={"tensors": 0})
     reader.Reload()
-    return record, reader
+    return reader
 
 
 def curve(reader: EventAccumulator, tag: str) -> list[list[float]]:
@@ -61,14 +66,39 @@ def test_the_flags_are_there_as_text_and_as_hparams(written: tuple[dict, EventAc
 def test_pictures_are_grey_where_a_weight_is_nothing() -> None:
     softmax = model.SoftmaxRegression(12, 3)
     np.testing.assert_array_equal(logs.pictures(softmax, (2, 2, 3)), np.full([3, 2, 2, 3], 0.5))
-    softmax.assign(np.diag([2, -1, 0]).repeat([1, 1, 10], axis=0).astype(np.float32), np.zeros(3, np.float32))
+    softmax.W_transposed.assign(np.diag([2, -1, 0]).repeat([1, 1, 10], axis=0).T.astype(np.float32))
     shown = logs.pictures(softmax, (2, 2, 3))
     assert (shown[0, 0, 0, 0], shown[1, 0, 0, 1], shown[2, 0, 0, 2]) == (1, 0.25, 0.5)
+
+
+def test_each_run_has_a_folder_of_its_own_and_a_resume_goes_on_in_its_own(
+    run_here: Run, tmp_path: pathlib.Path
+) -> None:
+    job = ("--eval_first=0", "--eval_every=5", f"--logdir={tmp_path}")
+    first, second = (f"--checkpoint_dir={tmp_path / 'kept' / name}" for name in ("first", "second"))
+    for kept in (first, second):
+        run_here(*job, kept, "--max_steps=10")
+    for kept in (first, second):
+        run_here(*job, kept, "--max_steps=20")
+    run_here("--eval_first=0", "--max_steps=1", "--lr=0.5", f"--logdir={tmp_path}")
+    own = ["max_steps=10,mode=xla,eval_first=0,eval_every=5", "max_steps=10,mode=xla,eval_first=0,eval_every=5_2"]
+    other = "lr=0.5,max_steps=1,mode=xla,eval_first=0"
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", "data", other, *own}
+    for name in own:
+        assert [step for step, _ in curve(read(tmp_path / name), "validation_accuracy")] == [5, 10, 15, 20]
+        assert [step for step, _ in curve(read(tmp_path / name), "test_accuracy")] == [10, 20]
+
+
+def test_a_run_is_named_after_the_flags_that_differ() -> None:
+    assert logs.name_of(flags.Config(data_dir="/here", logdir="run/logs", record="run.json")) == "defaults"
+    named = flags.Config(dataset="emnist/letters:3.0.1", lr=0.5, shuffle=False, target_accuracy=0.9)
+    assert logs.name_of(named) == "dataset=emnist-letters-3.0.1,lr=0.5,shuffle=False,target_accuracy=0.9"
+    assert len(logs.name_of(flags.Config(dataset="a" * 300))) < 250
 
 
 def test_without_tensorboard_one_line_says_what_to_install(run_train: Callable, tmp_path: pathlib.Path) -> None:
     (tmp_path / "tensorboard.py").write_text("raise ImportError")
     done = run_train(f"--logdir={tmp_path / 'logs'}", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 2
-    expected = "error: --logdir needs TensorBoard: python -m pip install -r requirements-tensorboard.txt\n"
+    expected = "error: --logdir needs TensorBoard: python -m pip install -r requirements/tensorboard.txt\n"
     assert done.stderr == expected

@@ -2,13 +2,16 @@
 
 import json
 import pathlib
+import sys
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
 import data
-from errors import InputError
+from common import files
+from common.errors import InputError
+from storage import catalog, dataset, decoded, prepare
 from tests import made
 from tests.conftest import Command
 
@@ -30,7 +33,8 @@ def sorted_rows(*splits: data.Split) -> list[bytes]:
 
 
 def test_fashion_mnist_prepared_by_tfds_trains_from_data_dir_alone(run_train: Command, tmp_path: pathlib.Path) -> None:
-    made.prepare_fashion_mnist(tmp_path / "tfds", tmp_path / "archives", num_train=720, num_test=100)
+    with made.fashion_mnist(tmp_path / "archives", num_train=720, num_test=100) as prepare_below:
+        prepare_below(tmp_path / "tfds")
     arguments = ["--dataset=fashion_mnist", f"--data_dir={tmp_path / 'tfds'}", "--epochs=3"]
     records = []
     for source in ("memory", "stream"):
@@ -96,7 +100,7 @@ def test_what_cannot_be_trained_on_is_refused(
     with pytest.raises(InputError, match=words) as refused:
         data.load("made", str(tmp_path))
     assert "\n" not in str(refused.value)
-    assert not list(tmp_path.rglob("decoded.npz*"))
+    assert not list(tmp_path.rglob(f"{decoded.FOLDER}*"))
 
 
 @pytest.mark.parametrize(
@@ -117,20 +121,90 @@ def test_a_name_that_will_not_do_is_one_line_with_the_nearest(tmp_path: pathlib.
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_refuses_an_unknown_dataset_in_one_line(run_train: Command) -> None:
-    done = run_train("--dataset=fashon_mnist")
+@pytest.mark.parametrize(("name", "words"), [("fashon_mnist", "fashion_mnist"), ("/mnist", "must be a name of tfds")])
+def test_the_command_refuses_an_unknown_dataset_in_one_line(run_train: Command, name: str, words: str) -> None:
+    done = run_train(f"--dataset={name}")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
-    assert "fashion_mnist" in done.stderr
+    assert words in done.stderr
+
+
+def place_decoded(folder: pathlib.Path, first_label: str, default_config: bool) -> None:
+    """Makes a decoded folder of 12 and 2 images of one pixel, known by the name of its first class."""
+    folder.mkdir(parents=True)
+    for name, count in (("train", 12), ("test", 2)):
+        np.save(folder / f"{name}_images.npy", np.zeros((count, 1), np.uint8))
+        np.save(folder / f"{name}_labels.npy", np.zeros(count, np.int32))
+    decoded.describe(folder, [first_label], (1, 1, 1), default_config)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("emnist", "byclass 3.10.0"),
+        ("emnist:3.9.0", "byclass 3.9.0"),
+        ("emnist:3.9.*", "byclass 3.9.0"),
+        ("emnist/letters", "letters 3.1.0"),
+        ("mnist", "mnist 3.10.1"),
+        ("mnist:3.0.1", "mnist 3.0.1"),
+        ("mnist:4.0.0", "mnist 4.0.0"),
+    ],
+)
+def test_what_is_decoded_is_found_without_tfds_the_newest_version_first(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str, found: str
+) -> None:
+    for config, version in (("byclass", "3.9.0"), ("byclass", "3.10.0"), ("letters", "3.1.0"), ("letters", "4.0.0.x")):
+        place = tmp_path / "emnist" / config / version / decoded.FOLDER
+        place_decoded(place, f"{config} {version}", default_config=config == "byclass")
+    for version in ("3.9.0", "3.10.1", "3.0.1", "4.0.0"):
+        place_decoded(tmp_path / "mnist" / version / decoded.FOLDER, f"mnist {version}", default_config=True)
+    place_decoded(tmp_path / "emnist" / f"{files.OURS}.new" / "9.0.0" / decoded.FOLDER, "half done", True)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    monkeypatch.delitem(sys.modules, "storage.prepare")
+    assert data.load(name, str(tmp_path)).class_names == [found]
+
+
+def test_a_damaged_decoded_folder_is_not_passed_over_for_an_older_version(tmp_path: pathlib.Path) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        place_decoded(tmp_path / "unknown" / version / decoded.FOLDER, version, default_config=True)
+    (tmp_path / "unknown" / "1.1.0" / decoded.FOLDER / decoded.ABOUT).write_text("")
+    with pytest.raises(InputError, match="--dataset=unknown: Dataset unknown not found"):
+        data.load("unknown", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "default"), [("emnist", None, True), ("emnist", "byclass", True), ("emnist", "letters", False)]
+)
+def test_the_config_that_a_name_alone_means_is_known(
+    tmp_path: pathlib.Path, name: str, config: str | None, default: bool
+) -> None:
+    builder = tfds.builder(f"{name}/{config}" if config else name, data_dir=tmp_path)
+    assert catalog.is_default_config(builder) == default
 
 
 def test_archives_of_a_dataset_are_used_when_they_are_there(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(data, "ARCHIVES", tmp_path / "archives")
-    monkeypatch.setattr("prepare._generate", lambda builder, archives, *_: asked.append(archives) or 1 / 0)
+    monkeypatch.setattr(dataset, "ARCHIVES", tmp_path / "archives")
+    monkeypatch.setattr(prepare, "_generate", lambda builder, name, archives, *_: asked.append(archives) or 1 / 0)
     for name in ("kmnist", "emnist/letters"):
         with pytest.raises(ZeroDivisionError):
             data.load(name, str(tmp_path / "data"))
     assert asked == [tmp_path / "archives" / "kmnist", tmp_path / "archives" / "emnist"]
+
+
+def test_a_flipped_bit_among_the_decoded_images_is_repaired_from_what_tfds_has(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    splits = {"train": examples(120, 0, [0, 1]), "test": examples(30, 1, [0, 1])}
+    made.prepare(tmp_path, splits, IMAGE, LABEL)
+    whole = data.load("made", str(tmp_path))
+    path = next(tmp_path.rglob("train_images.npy"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16
+    path.write_bytes(content)
+    repaired = data.load("made", str(tmp_path))
+    assert "train_images.npy" in capsys.readouterr().err
+    np.testing.assert_array_equal(repaired.train.images, whole.train.images)
+    assert repaired.checksum == whole.checksum

@@ -1,14 +1,13 @@
-"""predict.py: the right class for every kind of file, and one line for what is none."""
+"""predict.py: the right class from plain weights and from any SavedModel, and one line for what is wrong."""
 
+import contextlib
 import io
 import json
 import os
 import pathlib
 import shutil
-import struct
 import subprocess
 import sys
-import zlib
 
 import numpy as np
 import pytest
@@ -16,25 +15,12 @@ import tensorflow as tf
 from PIL import Image
 
 import data
+import model
 import predict
-from errors import InputError
+from common.errors import InputError
+from outputs import export
 from tests.conftest import PROJECT, Command, learnable_split
-
-W = np.zeros((784, 10), np.float32)
-for digit in range(10):
-    W.reshape(28, 28, 10)[2 * digit : 2 * digit + 2, :, digit] = 0.5
-B = np.linspace(-0.5, 0.5, 10, dtype=np.float32)
-
-
-def digit_image(digit: int) -> np.ndarray:
-    image = np.zeros((28, 28), np.uint8)
-    image[2 * digit : 2 * digit + 2, 2:-2] = 255
-    return image
-
-
-def softmax_by_hand(image: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(image.reshape(784).astype(np.float64) / 255 @ W.astype(np.float64) + B)
-    return exponentials / exponentials.sum()
+from tests.drawn import B, W, digit_image, save, softmax_by_hand
 
 
 def write_model(
@@ -68,15 +54,11 @@ def run_predict(
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
-def save(path: pathlib.Path, image: Image.Image, **options: object) -> str:
-    image.save(path, **options)
-    return str(path)
-
-
 def test_command_serves_good_images_and_names_bad_ones(model_dir: str, tmp_path: pathlib.Path) -> None:
     """Also: neither the training code nor tfds is there to be imported."""
-    for name in ("predict.py", "flags.py", "errors.py", "devices.py", "stopping.py"):
-        shutil.copy(PROJECT / name, tmp_path)
+    shutil.copy(PROJECT / "predict.py", tmp_path)
+    for room in ("common", "runtime"):
+        shutil.copytree(PROJECT / room, tmp_path / room)
     (tmp_path / "tensorflow_datasets.py").write_text("raise SystemExit('tfds was imported')")
     good = [save(tmp_path / f"[b]{digit}.png", Image.fromarray(digit_image(digit))) for digit in (3, 7)]
     (tmp_path / "text.png").write_text("no image")
@@ -155,7 +137,7 @@ def test_folder_that_is_no_model_of_ours_is_refused(damage: str, tmp_path: pathl
         module.serve = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec([None, 784], tf.float32)])
         tf.saved_model.save(module, tmp_path, signatures=module.serve)
     with pytest.raises(InputError, match=r"^--model=.*cannot be served: .+$"):
-        predict.Model(tmp_path)
+        predict.load(tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (784,), None])
@@ -166,145 +148,101 @@ def test_model_of_each_signature_answers_with_its_class_names(
     names.write_text("".join(f"clase ñ {number}\n" for number in range(10)), encoding="utf-8")
     written = write_model(tmp_path / "model", shape, names)
     names.unlink()
-    model = predict.Model(pathlib.Path(written))
-    assert model.image_shape == (28, 28, 1)
-    assert model.class_names() == [f"clase ñ {number}" for number in range(10)]
+    loaded = predict.load(pathlib.Path(written))
+    assert (loaded.image_shape, loaded.box) == ((28, 28, 1), (20, 20))
+    assert loaded.class_names == [f"clase ñ {number}" for number in range(10)]
     for image in learnable_split(5, seed=3).images:
-        np.testing.assert_allclose(model.probabilities(image.reshape(28, 28, 1)), softmax_by_hand(image), atol=1e-6)
+        np.testing.assert_allclose(loaded.probabilities(image.reshape(28, 28, 1)), softmax_by_hand(image), atol=1e-6)
 
 
 def test_image_shape_of_features_in_a_row() -> None:
-    assert predict._image_shape([784]) == (28, 28, 1)
-    assert predict._image_shape([3072]) == (32, 32, 3)
+    assert predict.image_shape([784]) == (28, 28, 1)
+    assert predict.image_shape([3072]) == (32, 32, 3)
     with pytest.raises(ValueError, match="785 features"):
-        predict._image_shape([785])
+        predict.image_shape([785])
 
 
-KINDS = {
-    "grey": lambda image: image,
-    "one bit": lambda image: image.convert("1"),
-    "palette": lambda image: image.convert("P"),
-    "RGB": lambda image: image.convert("RGB"),
-    "RGBA": lambda image: image.convert("RGBA"),
-    "grey and alpha": lambda image: image.convert("LA"),
-    "light ink on nothing": lambda image: Image.merge("LA", (Image.new("L", image.size, 255), image)),
-    "16 bits": lambda image: Image.fromarray(np.asarray(image).astype(np.uint16) * 257),
-}
+def test_what_was_done_and_that_it_is_not_sure_is_one_line(tmp_path: pathlib.Path) -> None:
+    both = digit_image(3) | digit_image(4)
+    path = save(tmp_path / "a.png", Image.fromarray(255 - both))
+    answering = predict.Model(softmax_by_hand, [f"n{number}" for number in range(10)], (28, 28, 1), (20, 20))
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        found = predict.answered(answering, predict.Config(json=True), path)
+    assert said.getvalue() == f"{path}: inverted; not sure: n4 or n3\n"
+    assert (found["name"], found["prepared"], found["hint"]) == ("n4", "inverted", "not sure: n4 or n3")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_png_of_any_kind_is_read_exactly(kind: str, tmp_path: pathlib.Path) -> None:
-    path = save(tmp_path / "4.png", KINDS[kind](Image.fromarray(digit_image(4))))
-    image, hint = predict.read_image(path, (28, 28, 1), invert=False)
-    np.testing.assert_array_equal(image[:, :, 0], digit_image(4))
-    assert (image.dtype, hint) == (np.uint8, None)
+@pytest.fixture(scope="session")
+def exported(tiny_dataset: data.Dataset, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """What an export writes, with random weights, images of 20 x 16 and names of classes."""
+    rng, shape = np.random.default_rng(0), (20, 16, 1)
+    images = rng.integers(256, size=(7, 320), dtype=np.uint8)
+    split = data.Split(images, rng.integers(4, size=7).astype(np.int32))
+    net = model.SoftmaxRegression(320, 4)
+    for variable in (net.W_transposed, net.b):
+        variable.assign(rng.normal(0, 0.3, variable.shape))
+    folder = tmp_path_factory.mktemp("twenty") / "model"
+    folder.mkdir()
+    export.write(net, data.Dataset("letters", split, split, split, ["A", "é", "c d", "D"], shape), folder)
+    return folder
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-def test_jpeg_is_read(mode: str, tmp_path: pathlib.Path) -> None:
-    large = Image.fromarray(digit_image(4)).resize((280, 280), Image.Resampling.NEAREST).convert(mode)
-    image, _ = predict.read_image(save(tmp_path / "4.jpg", large, quality=95), (28, 28, 1), invert=False)
-    assert softmax_by_hand(image).argmax() == 4
+def copy_of(folder: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    return shutil.copytree(folder, tmp_path / "copy")
 
 
-def test_camera_orientation_is_followed(tmp_path: pathlib.Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # stored turned: to be shown rotated by 90 degrees clockwise
-    turned = Image.fromarray(digit_image(4)).transpose(Image.Transpose.ROTATE_90)
-    image, _ = predict.read_image(save(tmp_path / "4.png", turned, exif=exif), (28, 28, 1), invert=False)
-    np.testing.assert_array_equal(image[:, :, 0], digit_image(4))
+def test_plain_weights_and_tensorflow_give_the_same(exported: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    copy = copy_of(exported, tmp_path)
+    (copy / "weights.npz").unlink()
+    plain, served = predict.load(exported), predict.load(copy)
+    for one in (plain, served):
+        assert (one.image_shape, one.box, one.class_names) == ((20, 16, 1), (20, 16), ["A", "é", "c d", "D"])
+    seen, rng = set(), np.random.default_rng(1)
+    for _ in range(20):
+        image = (rng.integers(256, size=(20, 16, 1)) * (rng.random((20, 16, 1)) < 0.3)).astype(np.uint8)
+        np.testing.assert_allclose(plain.probabilities(image), served.probabilities(image), rtol=0, atol=1e-6)
+        seen.add(int(plain.probabilities(image).argmax()))
+    assert len(seen) > 1
 
 
-def test_other_sizes_keep_their_proportions(tmp_path: pathlib.Path) -> None:
-    wide = Image.new("L", (400, 100), 255)
-    image, _ = predict.read_image(save(tmp_path / "wide.png", wide), (28, 28, 1), invert=False)
-    assert (image[:10] == 0).all() and (image[11:17] == 255).all() and (image[18:] == 0).all()
-    small, _ = predict.read_image(save(tmp_path / "one.png", Image.new("L", (1, 1), 255)), (28, 28, 1), invert=False)
-    assert (small == 255).all()
+def test_export_is_answered_without_tensorflow(exported: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Its images are not square, and one of their size stays as it is."""
+    pixels = np.random.default_rng(2).integers(100, size=(20, 16), dtype=np.uint8)
+    path = save(tmp_path / "a.png", Image.fromarray(pixels))
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
+    done = run_predict("--json", f"--model={exported}", path, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)["images"]
+    expected = predict.load(exported).probabilities(pixels[..., None])
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-12)
+    assert found["prepared"] == "as it is"
 
 
-def test_dark_on_light_is_noticed_and_inverted(tmp_path: pathlib.Path) -> None:
-    dark_on_light = save(tmp_path / "4.png", Image.fromarray(255 - digit_image(4)))
-    _, hint = predict.read_image(dark_on_light, (28, 28, 1), invert=False)
-    assert "try --invert" in hint
-    image, hint = predict.read_image(dark_on_light, (28, 28, 1), invert=True)
-    np.testing.assert_array_equal(image[:, :, 0], digit_image(4))
-    assert hint is None
-    light_on_dark = save(tmp_path / "light.png", Image.fromarray(digit_image(4)))
-    assert "without --invert" in predict.read_image(light_on_dark, (28, 28, 1), invert=True)[1]
-
-
-@pytest.mark.parametrize("side, left, top", [(140, 30, 200), (260, 210, 10), (60, 400, 300)])
-def test_drawing_anywhere_on_paper_is_centred_as_mnist_is(
-    side: int, left: int, top: int, tmp_path: pathlib.Path
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "another", "foreign"])
+def test_plain_weights_that_are_no_good_are_said_and_tensorflow_answers(
+    damage: str, exported: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture
 ) -> None:
-    """A thick L, 16 x 20, whose centre of mass is not the middle of its box."""
-    ink = np.zeros((20, 16), np.uint8)
-    ink[:, :5] = ink[15:] = 255
-    paper = Image.new("L", (500, 400), 0)
-    paper.paste(Image.fromarray(ink).resize((side * 16 // 20, side), Image.Resampling.NEAREST), (left, top))
-    noise = np.random.default_rng(0).normal(0, 3, (400, 500))
-    photo = (200 - 0.6 * np.asarray(paper) + noise).clip(0, 255).astype(np.uint8)
-    path = save(tmp_path / "photo.jpg", Image.fromarray(photo))
-    image, hint = predict.read_image(path, (28, 28, 1), invert=True, center=True)
-    assert hint is None
-    rows, columns = np.nonzero(image[:, :, 0] > 127)
-    assert abs(np.ptp(rows) + 1 - 20) <= 1 and abs(np.ptp(columns) + 1 - 16) <= 1
-    mass = image[:, :, 0].astype(float)
-    centre = (np.indices((28, 28)) * mass).sum(axis=(1, 2)) / mass.sum()
-    np.testing.assert_allclose(centre, 13.5, atol=0.6)
-    assert mass.max() > 240
+    copy = copy_of(exported, tmp_path)
+    file = copy / "weights.npz"
+    whole = file.read_bytes()
+    middle = len(whole) // 2
+    if damage == "another":
+        (copy / "fingerprint.pb").write_bytes(b"of another model")
+    elif damage == "foreign":
+        np.savez(file, weights=np.zeros(3))
+    else:
+        flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        file.write_bytes({"cut": whole[:middle], "empty": b"", "flipped": flipped}[damage])
+    image = np.full((20, 16, 1), 100, np.uint8)
+    found = predict.load(copy).probabilities(image)
+    said = capfd.readouterr().err
+    assert said.startswith(f"{file}: ") and said.count("\n") == 1 and "TensorFlow answers" in said
+    np.testing.assert_allclose(found, predict.load(exported).probabilities(image), rtol=0, atol=1e-6)
 
 
-def test_blank_paper_is_centred_too(tmp_path: pathlib.Path) -> None:
-    path = save(tmp_path / "blank.png", Image.new("L", (50, 40), 200))
-    assert predict.read_image(path, (28, 28, 1), invert=True, center=True)[0].max() == 0
-
-
-def test_dark_ink_on_transparency_is_dark_on_light(tmp_path: pathlib.Path) -> None:
-    ink = Image.merge("LA", (Image.new("L", (28, 28), 0), Image.fromarray(digit_image(4))))
-    image, hint = predict.read_image(save(tmp_path / "4.png", ink), (28, 28, 1), invert=True)
-    np.testing.assert_array_equal(image[:, :, 0], digit_image(4))
-    assert hint is None
-
-
-def test_colour_model_gets_colour_and_no_hint(tmp_path: pathlib.Path) -> None:
-    path = save(tmp_path / "red.png", Image.new("RGB", (32, 32), (250, 240, 230)))
-    image, hint = predict.read_image(path, (32, 32, 3), invert=False)
-    assert image.shape == (32, 32, 3) and (image == (250, 240, 230)).all() and hint is None
-
-
-def huge_png() -> bytes:
-    """A PNG that says it has 100,000 x 100,000 pixels and holds none."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
-    body = b"IDAT" + zlib.compress(b"")
-    chunks = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, body, b"IEND")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
-def cut(kind: str) -> bytes:
-    noise = Image.fromarray(np.random.default_rng(0).integers(256, size=(200, 200), dtype=np.uint8))
-    file = io.BytesIO()
-    noise.save(file, kind)
-    return file.getvalue()[: len(file.getvalue()) // 2]
-
-
-@pytest.mark.parametrize(
-    "content, says",
-    [
-        (huge_png(), "is 100,000 x 100,000 pixels: must be at most 50,000,000"),
-        (cut("PNG"), "is damaged: "),
-        (cut("JPEG"), "is damaged: "),
-        (cut("PNG")[:20], "is "),
-        (b"", "is not a PNG or JPEG image"),
-        (b"GIF89a" + bytes(100), "is not a PNG or JPEG image"),
-        (None, "Is a directory"),
-    ],
-    ids=["huge", "cut PNG", "cut JPEG", "cut header", "empty", "GIF", "folder"],
-)
-def test_what_is_no_image_is_one_line(content: bytes | None, says: str, tmp_path: pathlib.Path) -> None:
-    path = tmp_path / "file.png"
-    path.mkdir() if content is None else path.write_bytes(content)
-    with pytest.raises(InputError) as refused:
-        predict.read_image(str(path), (28, 28, 1), invert=False)
-    assert str(refused.value).startswith(f"{path}: {says}") and "\n" not in str(refused.value)
+@pytest.mark.parametrize("said", ["", "[]", "{}", '{"shape": [9, 9, 1], "box": [9, 9]}', '{"shape": 3, "box": 3}'])
+def test_damaged_description_is_one_line(said: str, exported: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    copy = copy_of(exported, tmp_path)
+    (copy / "assets" / "images.json").write_text(said)
+    with pytest.raises(InputError, match=r"^--model=.*cannot be served: .+$"):
+        predict.load(copy)

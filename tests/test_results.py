@@ -1,4 +1,4 @@
-"""benchmarks/results.py: the figures in the READMEs are those of the records, and nothing else changes."""
+"""benchmarks.results: the figures in the pages are those of the records, and nothing else changes."""
 
 import json
 import pathlib
@@ -8,43 +8,49 @@ import statistics
 import pytest
 
 import flags
-import pages
-from benchmarks import results
-from errors import InputError, RunError
+from benchmarks import pages, results
+from common.errors import InputError, RunError
+
+ENVIRONMENT = {
+    "date": "2026-01-02", "python": "3.12.1", "tensorflow": "2.21.0", "device_name": "A CPU", "cores": 4,
+    "git_commit": "0123456789abcdef",
+}  # fmt: skip
 
 
-def record_of(seed: int, accuracy: float, us_per_step: float, **changes: object) -> dict:
-    config = {**vars(flags.Config()), "seed": seed, "record": f"/somewhere/{seed}.json", **changes}
-    environment = {
-        "date": "2026-01-02", "python": "3.12.1", "tensorflow": "2.21.0", "tensorflow_datasets": "4.9.10",
-        "device_name": "A CPU", "cores": 4, "os": "Linux", "git_commit": "0123456789abcdef",
-    }  # fmt: skip
+def row(seed: int, epochs: int, accuracy: float) -> dict:
     return {
-        "config": config, "environment": environment, "steps": 5500 * config["epochs"], "test_accuracy": accuracy,
-        "us_per_step": us_per_step, "examples_per_second": 1e7 / us_per_step, "seconds": {"train": us_per_step / 100},
+        "batch_size": 10, "loss_reduction": "sum", "epochs": epochs, "lr": 0.01, "seed": seed, "us_per_step": 12.0,
+        "test_accuracy": accuracy, "validation_accuracy": [[5500, accuracy + 0.01]], "seconds": {"train": 0.1},
     }  # fmt: skip
 
 
-RECORDS = [
-    record_of(0, 0.91, 12.0),
-    record_of(1, 0.92, 10.0),
-    record_of(2, 0.915, 17.0),
-    record_of(0, 0.925, 20.0, epochs=10, eval_every=0),
-]
+ROWS = [row(0, 10, 0.925), row(1, 10, 0.935), row(0, 1, 0.91), row(1, 1, 0.92)]
 
 
-@pytest.mark.parametrize("language", results.TEXTS)
-def test_table_has_mean_deviation_and_median_of_each_job(language: str) -> None:
-    lines = results.results_table(RECORDS, language).splitlines()
-    several, single = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:4])
-    accuracies = [0.91, 0.92, 0.915]
-    mean, deviation = sum(accuracies) / 3, statistics.stdev(accuracies)
-    assert several[1:] == ["5,500", f"{mean:.4f} ± {deviation:.4f}", "0.12", "12.0 (10.0 to 17.0)", "833,333"]
-    assert single[:3] == ["`--epochs=10 --eval_every=0`", "55,000", "0.9250"]
-    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
-    note = "\n".join(lines[4:])
-    for fact in ("3", "2026-01-02", "A CPU", "Python 3.12.1", "TensorFlow 2.21.0", "0123456789ab", "--run --seeds=3"):
-        assert fact in note
+def test_accuracy_is_mean_and_deviation_over_the_seeds() -> None:
+    one, ten = ([0.91, 0.92], [0.925, 0.935])
+    parts = [f"{sum(values) / 2:.4f} ± {statistics.stdev(values):.4f}" for values in (one, ten)]
+    expected = f"over 2 seeds: {parts[0]} after 1 epoch, {parts[1]} after 10 epochs."
+    assert results.accuracy(ROWS).endswith(expected)
+
+
+def test_the_table_has_a_row_for_each_combination() -> None:
+    lines = results.seeds_table(ROWS).splitlines()
+    assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
+    cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    assert cells[:5] == ["10", "sum", "1", "0.01", "2"] and cells[6].startswith("0.9150 ± 0.0071 (0.9100-0.9200)")
+
+
+def test_where_and_when_is_said() -> None:
+    said = results.conditions(ENVIRONMENT, 2)
+    for fact in ("2026-01-02", "A CPU", "4 cores", "Python 3.12.1", "TensorFlow 2.21.0", "0123456789ab", "--seeds=2"):
+        assert fact in said
+
+
+def test_a_long_text_is_shown_by_its_ends() -> None:
+    text = "".join(f"line {number}\n" for number in range(9))
+    assert results.quoted(text, 1, 2) == "```text\nline 0\n...\nline 7\nline 8\n```"
+    assert results.quoted(text).count("line") == 9
 
 
 def test_a_written_block_changes_and_nothing_else(tmp_path: pathlib.Path) -> None:
@@ -60,29 +66,18 @@ def test_a_written_block_changes_and_nothing_else(tmp_path: pathlib.Path) -> Non
     assert path.read_text() == once
 
 
-def write(folder: pathlib.Path, *records: dict) -> None:
-    for number, record in enumerate(records):
-        (folder / f"{number}.json").write_text(json.dumps(record))
+@pytest.mark.parametrize("content", [None, "", "{}", "[1]", '{"sweep": {}}\n{}'])
+def test_what_is_no_record_is_refused(content: str | None, tmp_path: pathlib.Path) -> None:
+    if content is not None:
+        (tmp_path / results.SEEDS).write_text(content)
+    with pytest.raises(InputError, match="--records="):
+        results.read_seeds(tmp_path)
 
 
-def test_records_of_unlike_machines_are_refused(tmp_path: pathlib.Path) -> None:
-    write(tmp_path, RECORDS[0], RECORDS[1])
-    assert len(results.read_records(tmp_path)) == 2
-    other = json.loads(json.dumps(RECORDS[1]))
-    other["environment"] |= {"date": "2026-01-03", "cores": 8}
-    write(tmp_path, RECORDS[0], other)
-    with pytest.raises(InputError, match=r"differ in cores; make"):
-        results.read_records(tmp_path)
-
-
-def test_a_record_loses_the_paths_of_its_machine_and_nothing_else(tmp_path: pathlib.Path) -> None:
-    write(tmp_path, RECORDS[0])
-    results.without_places(tmp_path / "0.json")
-    kept = json.loads((tmp_path / "0.json").read_text())
-    lost = {"record", "data_dir", "manual_dir"}
-    assert kept["config"] == {name: value for name, value in RECORDS[0]["config"].items() if name not in lost}
-    assert {**kept, "config": 0} == {**RECORDS[0], "config": 0}
-    assert results.results_table([kept], "en") == results.results_table([RECORDS[0]], "en")
+def test_records_are_read_as_a_sweep_writes_them(tmp_path: pathlib.Path) -> None:
+    lines = [json.dumps({"sweep": 1, "environment": ENVIRONMENT}), *map(json.dumps, ROWS)]
+    (tmp_path / results.SEEDS).write_text("\n".join(lines) + "\n")
+    assert results.read_seeds(tmp_path) == (ENVIRONMENT, ROWS)
 
 
 def test_no_committed_file_holds_a_path_of_a_machine() -> None:
@@ -90,14 +85,6 @@ def test_no_committed_file_holds_a_path_of_a_machine() -> None:
         assert not re.search(r"/(tmp|home|work)/", path.read_text()), path
     for path in (pages.PROJECT / "docs").rglob("*.md"):
         assert not re.search(r"/(tmp|home|work)/", path.read_text()), path
-
-
-@pytest.mark.parametrize("content", [None, "", "{}", "[1]"], ids=["none", "empty", "no record", "list"])
-def test_what_is_no_record_is_refused(content: str | None, tmp_path: pathlib.Path) -> None:
-    if content is not None:
-        (tmp_path / "a.json").write_text(content)
-    with pytest.raises(InputError, match="--records="):
-        results.read_records(tmp_path)
 
 
 def test_flags_table_has_every_flag_once() -> None:

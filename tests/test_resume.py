@@ -1,21 +1,26 @@
 """A stopped run goes on from its newest whole checkpoint and ends bit for bit where the run never stopped ends."""
 
 import json
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import errors
-import files
-import stream
-from extras import checkpoints
+import data
+from common import errors, files
+from outputs import checkpoints
+from storage import decoded, stream
+from tests.conftest import PROJECT
 
 Run = Callable[..., dict]
 
+WHOLE = checkpoints.WHOLE
 SHORT = ("--batch_size=7", "--epochs=2", "--eval_every=50", "--eval_first=3", "--seed=3")  # 95 steps, then 1 of 2
 
 
@@ -39,8 +44,7 @@ def test_more_epochs_go_on_and_the_newest_three_are_kept(
     kept = f"--checkpoint_dir={tmp_path / 'kept'}"
     cost = run_here(*SHORT, kept, "--checkpoint_every=40")["checkpoints"]
     assert cost["written"] == 6 and 0 < cost["seconds_at_start"] < cost["seconds"]  # 0, 40, 80, 120, 160, 190
-    names = sorted(path.name for path in (tmp_path / "kept").glob("*.index"))
-    assert names == ["step-120.index", "step-160.index", "step-190.index"]
+    assert kept_steps(tmp_path / "kept") == [120, 160, 190]
     more = run_here(*SHORT, "--epochs=3", kept)
     assert more["weights_sha256"] == run_here(*SHORT, "--epochs=3")["weights_sha256"]
     run_here(*SHORT, "--epochs=3", kept)
@@ -50,6 +54,50 @@ def test_more_epochs_go_on_and_the_newest_three_are_kept(
         run_here(*SHORT, "--epochs=1", kept)
 
 
+def kept_steps(folder: pathlib.Path) -> list[int]:
+    found = {suffix: {path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}")} for suffix in WHOLE}
+    assert found[WHOLE[0]] == found[WHOLE[1]]
+    return sorted(int(name.removeprefix("step-")) for name in found[WHOLE[0]])
+
+
+def test_three_are_kept_whatever_the_number_of_runs(run_here: Run, tmp_path: pathlib.Path) -> None:
+    for epochs in range(1, 6):
+        run_here("--batch_size=60", f"--epochs={epochs}", "--checkpoint_every=4", f"--checkpoint_dir={tmp_path}")
+    assert kept_steps(tmp_path) == [48, 52, 55]
+
+
+def test_an_old_checkpoint_goes_only_when_the_new_one_is_on_the_disk(
+    run_here: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[list[int]] = []
+
+    def synced(*paths: str | pathlib.Path) -> None:
+        there.append(kept_steps(tmp_path))
+        assert {pathlib.Path(path).name for path in paths} == {
+            *(f"step-{there[-1][-1]}{suffix}" for suffix in WHOLE),
+            tmp_path.name,
+        }
+
+    monkeypatch.setattr(checkpoints, "synced", synced)
+    run_here("--batch_size=60", "--epochs=2", "--checkpoint_every=4", f"--checkpoint_dir={tmp_path}")
+    assert there[3:] == [[0, 4, 8, 12], [4, 8, 12, 16], [8, 12, 16, 20], [12, 16, 20, 22]]
+
+
+def test_damaged_checkpoints_do_not_push_out_those_of_the_run_that_starts_anew(
+    run_here: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    flags = ("--batch_size=60", "--epochs=2", "--checkpoint_every=4", f"--checkpoint_dir={tmp_path}")
+    whole = run_here(*flags)
+    for path in tmp_path.glob(f"*{WHOLE[1]}"):
+        path.write_bytes(b"")
+    run_here(*flags, "--max_steps=6")
+    assert capsys.readouterr().err.count("is damaged and passed over") == 3
+    assert kept_steps(tmp_path)[:3] == [0, 4, 6]
+    again = run_here(*flags)
+    assert (again["resumed_at_step"], again["weights_sha256"]) == (6, whole["weights_sha256"])
+    assert kept_steps(tmp_path) == [16, 20, 22]
+
+
 @pytest.mark.parametrize(("first", "second"), [("memory", "stream"), ("stream", "memory")])
 def test_another_order_of_the_examples_is_refused(
     run_here: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str
@@ -57,7 +105,8 @@ def test_another_order_of_the_examples_is_refused(
     flags = (*SHORT, f"--checkpoint_dir={tmp_path / 'kept'}")
     run_here(*flags, "--epochs=1", f"--input={first}", "--noshuffle", "--lr=0.02")
     run_here(*flags, f"--input={second}", "--noshuffle", "--lr=0.02")  # the order of the dataset is one and the same
-    monkeypatch.setattr(stream.Streamed.__init__, "__defaults__", (0, True, 2**14, 2**16))
+    monkeypatch.setattr(stream, "SHARD_BYTES", 2**14)
+    monkeypatch.setattr(stream, "PART_BYTES", 2**16)
     flags = (*SHORT, f"--checkpoint_dir={tmp_path / 'shuffled'}")
     run_here(*flags, "--epochs=1", f"--input={first}")
     with pytest.raises(errors.InputError, match=f"--input={second}: .* another order of the examples, --input={first}"):
@@ -87,7 +136,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def test_no_flipped_bit_and_no_lost_end_is_read_as_whole(kept: pathlib.Path, tmp_path: pathlib.Path) -> None:
     rng = np.random.default_rng(0)
     found_damage = 0
-    for suffix in checkpoints.WHOLE:
+    for suffix in WHOLE:
         whole = (kept / f"step-10{suffix}").read_bytes()
         damaged = [whole[: len(whole) * part // 8] for part in range(8)]
         for position in rng.integers(len(whole) * 8, size=100):
@@ -149,16 +198,117 @@ def test_a_resume_with_other_flags_is_refused_naming_both_values(
     assert "--mode=graph, before --mode=xla: the last bits may differ" in capsys.readouterr().err
 
 
-def test_other_images_under_the_same_name_are_refused(
-    run_here: Run, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
+def test_other_versions_and_cores_are_said_in_one_line(
+    run_here: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    kept = f"--checkpoint_dir={tmp_path / 'kept'}"
+    with monkeypatch.context() as before:
+        before.setattr(np, "__version__", "1.2.3")
+        before.setattr(tf, "__version__", "2.3.4")
+        before.setattr(checkpoints.devices, "cores", lambda: 99)
+        before.setattr(checkpoints.devices, "threads", lambda: 98)
+        run_here(*SHORT, kept, "--max_steps=20")
+    run_here(*SHORT, kept, "--max_steps=30")
+    assert capsys.readouterr().err == (
+        f"numpy={np.__version__}, tensorflow={tf.__version__}, threads={checkpoints.devices.threads()}, "
+        f"cores={checkpoints.devices.cores()}, before numpy=1.2.3, tensorflow=2.3.4, threads=98, cores=99: "
+        "the order of the examples and the last bits may differ\n"
+    )
+    run_here(*SHORT, kept)
+    assert capsys.readouterr().err == ""
+
+
+def test_checkpoints_of_another_format_are_refused_and_stay(
+    run_here: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = (*SHORT, f"--checkpoint_dir={tmp_path}", "--max_steps=20")
+    monkeypatch.setattr(checkpoints, "FORMAT", 1)
+    run_here(*flags)
+    monkeypatch.undo()
+    with pytest.raises(errors.InputError, match="have format 1, this version of the program reads format 2"):
+        run_here(*flags)
+    assert kept_steps(tmp_path) == [0, 20]
+
+
+@pytest.mark.parametrize("changed", ["train_images", "train_labels", "test_labels"])
+def test_other_examples_under_the_same_name_are_refused(
+    run_here: Run, tiny_data_dir: pathlib.Path, tiny_dataset: data.Dataset, tmp_path: pathlib.Path, changed: str
 ) -> None:
     run_here(*SHORT, f"--checkpoint_dir={tmp_path / 'kept'}", "--max_steps=20")
-    decoded = next(tiny_data_dir.rglob("decoded.npz"))
-    arrays = dict(np.load(decoded))
-    arrays["train_images"][100, 100] ^= 1
-    np.savez(decoded, **arrays)
-    with pytest.raises(errors.InputError, match="has other images"):
+    path = next(tiny_data_dir.rglob(f"{changed}.npy"))
+    array = np.load(path)
+    array.flat[100 * array[0].size - 1] ^= 1
+    np.save(path, array)
+    decoded.describe(path.parent, tiny_dataset.class_names, tiny_dataset.image_shape)
+    with pytest.raises(errors.InputError, match=r"data: the run kept in .* has other examples"):
         run_here(*SHORT, f"--checkpoint_dir={tmp_path / 'kept'}")
+
+
+def test_the_record_tells_the_time_and_the_loss_of_each_evaluation_across_a_resume(
+    run_here: Run, tmp_path: pathlib.Path
+) -> None:
+    kept = f"--checkpoint_dir={tmp_path / 'kept'}"
+    first = run_here(*SHORT, kept, "--max_steps=61")
+    record = run_here(*SHORT, kept)
+    steps, seconds, accuracies, losses = zip(*record["evaluations"], strict=True)
+    assert steps == (1, 2, 3, 50, 61, 100, 150, 190)
+    assert [list(pair) for pair in zip(steps, accuracies, strict=True)] == record["validation_accuracy"]
+    assert record["evaluations"][:5] == first["evaluations"]
+    assert list(seconds) == sorted(seconds) and seconds[0] > 0
+    before = first["seconds"]["train"]
+    assert seconds[4] <= before <= seconds[5] and seconds[-1] <= before + record["seconds"]["train"]
+    assert losses[0] == pytest.approx(np.log(10)) and losses[-1] == record["final_loss"] < losses[0]
+
+
+def test_a_record_is_replaced_only_with_overwrite_or_by_the_run_that_goes_on(
+    run_here: Run, tmp_path: pathlib.Path
+) -> None:
+    record, kept = tmp_path / "run.json", f"--checkpoint_dir={tmp_path / 'kept'}"
+    flags = (*SHORT, f"--record={record}", "--max_steps=5")
+    run_here(*flags, kept)
+    record.write_text("of another run")
+    run_here(*flags, kept)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("no checkpoint")
+    other = f"--checkpoint_dir={tmp_path / 'other'}"
+    with pytest.raises(errors.InputError, match=f"^--record={record}: is there already; give --overwrite, or another"):
+        run_here(*flags, other)
+    run_here(*flags, other, "--overwrite")
+
+
+def test_a_record_that_is_there_is_refused_before_tensorflow_is_imported(tmp_path: pathlib.Path) -> None:
+    record = tmp_path / "run.json"
+    record.write_text("of another run")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow is imported')")
+    for more in ([], [f"--checkpoint_dir={tmp_path / 'new'}"], [f"--checkpoint_dir={tmp_path / 'empty'}"]):
+        command = [sys.executable, str(PROJECT / "train.py"), f"--record={record}", *more]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=path_of(tmp_path))
+        assert done.returncode == 2
+        assert done.stderr == f"error: --record={record}: is there already; give --overwrite, or another file\n"
+    assert record.read_text() == "of another run"
+    done = subprocess.run([*command, "--overwrite"], capture_output=True, text=True, timeout=60, env=path_of(tmp_path))
+    assert "TensorFlow is imported" in done.stderr
+
+
+def path_of(folder: pathlib.Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+@pytest.mark.parametrize(
+    "refused", [["--export_dir={}/model"], ["--lr=1e38"], ["--batch_size=99999"], ["--dataset=no_such_dataset"]]
+)
+def test_a_run_that_fails_leaves_no_empty_folder(run_here: Run, tmp_path: pathlib.Path, refused: list[str]) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "letter.txt").write_text("not a model")
+    before = set(tmp_path.rglob("*"))
+    folders = [f"--{flag}={tmp_path / 'new' / flag}" for flag in ("checkpoint_dir", "logdir", "figures", "export_dir")]
+    with pytest.raises((errors.InputError, errors.RunError)):
+        run_here(*folders, *(flag.format(tmp_path) for flag in refused))
+    new = set(tmp_path.rglob("*")) - before
+    assert [path for path in new if path.is_dir() and not any(path.iterdir())] == []
+    if refused != ["--lr=1e38"]:  # a run that had begun keeps its checkpoint of step 0
+        assert not new
 
 
 def test_two_runs_do_not_share_a_folder(run_here: Run, tmp_path: pathlib.Path) -> None:

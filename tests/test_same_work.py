@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import math
+import pathlib
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from comparison import measure, work
-from errors import RunError
-from peers.numpy_sgd import NumpySGD
+from common.errors import InputError, RunError
+from comparison import machine, measure, work
+from comparison.contenders import CONTENDERS
+from comparison.peers.numpy_sgd import NumpySGD
 
 QUIET = {"other_cores": 0.0, "stolen": 0.0, "pace": 500.0}
 
@@ -56,14 +59,24 @@ def test_blocks_and_epochs_are_the_same_rows_and_end_with_the_last_step():
     assert sorted(in_epochs[:110]) == list(range(110))
 
 
-def handed_back(job: work.Work) -> dict[str, object]:
-    """What a worker hands back after NumPy has done `job`."""
+def leave(folder: pathlib.Path, job: work.Work, **result: object) -> None:
+    """Leaves in `folder` what a worker leaves after NumPy has done `job`."""
     peer = NumpySGD(job, "cpu")
     peer.compile()
+    peer.reset()
     peer.train()
-    W, b = peer.weights()
-    seconds = {"train": 0.5, "start": 0.1, "compile": 0.1, "evaluate": 0.1}
-    return {"W": W, "b": b, "num_correct": peer.num_correct(), "seconds": json.dumps(seconds)}
+    for name, array in zip(("W", "b"), peer.weights(), strict=True):
+        np.save(folder / f"{name}.npy", array)
+    known = {"train": [0.4, 0.5, 0.9], "start": 0.1, "compile": 0.1, "evaluate": 0.1, "peak_mib": 99.0}
+    (folder / "result.json").write_text(json.dumps(known | {"num_correct": peer.num_correct()} | result))
+
+
+def judged(folder: pathlib.Path, job: work.Work) -> measure.Sample:
+    """The sample of what was left in `folder`, which took 3 s, where the weights after `job` are expected."""
+    W, b = work.reference(job)
+    np.savez(folder / "expected.npz", W=W, b=b)
+    common = {"contender": "numpy", "device": "cpu", "batch_size": 25, "again": False, "round": 1, "quiet": QUIET}
+    return measure.judged(common | {"cores": 1}, folder, folder / "expected.npz", job.steps, wall=3.0)
 
 
 CHEATS = {
@@ -76,16 +89,32 @@ CHEATS = {
 
 
 @pytest.mark.parametrize("cheat", CHEATS.values(), ids=CHEATS)
-def test_the_gate_gives_a_cheat_no_time(cheat):
+def test_the_gate_gives_a_cheat_no_time(cheat, tmp_path):
     job = tiny_work()
-    common = {"contender": "numpy", "device": "cpu", "batch_size": 25, "again": False, "round": 1, "quiet": QUIET}
-    expected = work.reference(job)
-    honest = measure.judged(common, handed_back(job), expected, job.steps)
-    assert honest.us_per_step == pytest.approx(0.5 / 60 * 1e6)
+    leave(tmp_path, job)
+    honest = judged(tmp_path, job)
+    assert honest.us_per_step == pytest.approx(0.5 / 60 * 1e6)  # the median of three times
     assert honest.difference < 1e-5
-    judged = measure.judged(common, handed_back(dataclasses.replace(job, **cheat(job))), expected, job.steps)
-    assert judged.us_per_step is None
-    assert judged.difference > 1e-4
+    leave(tmp_path, dataclasses.replace(job, **cheat(job)))
+    cheated = judged(tmp_path, job)
+    assert cheated.us_per_step is None
+    assert cheated.difference > 1e-4
+
+
+@pytest.mark.parametrize("train", [[], [0.0], [-1.0], [2.0, 1.5], "soon", [None], [float("nan")]])
+def test_the_gate_refuses_times_that_cannot_be(train, tmp_path):
+    leave(tmp_path, tiny_work(), train=train)
+    assert "what it left cannot be read" in judged(tmp_path, tiny_work()).failed
+
+
+def test_a_program_need_not_tell_more_than_its_times(tmp_path):
+    leave(tmp_path, tiny_work())
+    (tmp_path / "result.json").write_text('{"train": [0.5]}')
+    found = judged(tmp_path, tiny_work())
+    assert found.seconds == {"start": 2.5, "compile": 0.0, "evaluate": 0.0}
+    assert (found.num_correct, found.peak_mib) == (None, None)
+    (tmp_path / "b.npy").unlink()
+    assert "b.npy" in judged(tmp_path, tiny_work()).failed
 
 
 def test_the_gate_refuses_weights_that_are_not_numbers_or_of_another_shape():
@@ -98,21 +127,54 @@ def test_the_gate_refuses_weights_that_are_not_numbers_or_of_another_shape():
 @pytest.fixture
 def rounds_of(tmp_path, monkeypatch):
     """Makes Rounds whose measurements are NumPy's, and fail for those whose names are in the list `failing`."""
-    job, tiny = work.Job("tiny", "", 12, 4, batch_size=25, steps=60, lr=0.01, seed=0), tiny_work()
-    np.savez(tmp_path / "data.npz", **{name: getattr(tiny, name) for name in work.ARRAYS})
-    given = handed_back(tiny)
+    job, tiny = work.Job("tiny", "", 12, 4, 110, batch_size=25, steps=60, lr=0.01, seed=0), tiny_work()
+    W, b = work.reference(tiny)
+    np.savez(tmp_path / "expected-25.npz", W=W, b=b)
+    (tmp_path / measure.WORK).mkdir()
 
     def make(contenders: list[str], failing: list[str]) -> measure.Rounds:
-        def child(module, request, device):
-            if request["contender"] in failing:
+        def child(command, device, cores, timeout):
+            folder = pathlib.Path(command[-1])
+            given = json.loads((folder / "job.json").read_text())
+            if given["contender"] in failing:
                 return subprocess.CompletedProcess([], 1, stderr="Traceback ...\nMemoryError: no memory\n")
-            np.savez(request["result"], **given)
+            seconds = 1e-6 * (1 + (given["contender"] == "graph") * (cores == 1))  # graph likes all cores
+            leave(folder, tiny, train=[seconds])
             return subprocess.CompletedProcess([], 0, stderr="")
 
         monkeypatch.setattr(measure, "child", child)
-        return measure.Rounds(tmp_path, [job], measure.tasks_of(contenders, ["cpu"], [25]), rounds=2)
+        among = {name: CONTENDERS[name] for name in contenders}
+        return measure.Rounds(tmp_path, [job], among, measure.tasks_of(among, ["cpu"], [25]), rounds=2)
 
     return make
+
+
+def test_each_gets_the_cores_that_are_best_for_it(rounds_of, monkeypatch):
+    monkeypatch.setattr(measure.devices, "cores", lambda: 4)
+    monkeypatch.setattr(machine, "can_hold", lambda: True)
+    rounds = rounds_of(["numpy", "graph"], failing=[])
+    numpy, graph, again = rounds.tasks
+    rounds.choose_cores(None, {}, lambda *_: None)
+    assert rounds.cores[graph] == 4
+    assert rounds.cores[again] == rounds.cores[numpy]
+    rounds.choose_cores(None, {numpy: 3, graph: 2}, lambda *_: None)  # as in the file that is guarded
+    assert [rounds.cores[task] for task in (numpy, graph)] == [3, 2]
+    rounds.choose_cores(2, {}, lambda *_: None)
+    assert set(rounds.cores.values()) == {2}
+    with pytest.raises(InputError, match="--cores=5: must be at most the 4 cores"):
+        rounds.choose_cores(5, {}, lambda *_: None)
+    monkeypatch.setattr(machine, "can_hold", lambda: False)
+    with pytest.raises(InputError, match="cannot hold a process to cores"):
+        rounds.choose_cores(1, {}, lambda *_: None)
+
+
+@pytest.mark.skipif(not machine.can_hold(), reason="this system cannot hold a process to cores")
+def test_a_process_is_held_to_its_cores_and_the_next_is_free_again():
+    count = "import psutil; print(len(psutil.Process().cpu_affinity()))"
+    here = measure.devices.cores()
+    for cores, expected in ((1, 1), (None, here)):
+        done = measure.child([sys.executable, "-c", count], "cpu", cores)
+        assert int(done.stdout) == expected
 
 
 def test_who_fails_is_left_out_of_later_rounds(rounds_of):
@@ -140,6 +202,7 @@ def test_rounds_are_interleaved_at_random_and_tell_the_time_left(rounds_of):
 
 
 def test_tasks_of_a_round():
-    tasks = measure.tasks_of(["xla", "graph", "eager", "numpy"], ["cpu", "gpu"], [1, 10])
+    among = {name: CONTENDERS[name] for name in ("xla", "graph", "eager", "numpy")}
+    tasks = measure.tasks_of(among, ["cpu", "gpu"], [1, 10])
     assert len(tasks) == len(set(tasks)) == 2 * (4 + 3 + 1)  # numpy runs on no GPU; the baseline runs twice
     assert [task for task in tasks if task.again] == [measure.Task("xla", "cpu", size, again=True) for size in (1, 10)]

@@ -1,15 +1,15 @@
 """Ctrl-C and SIGTERM, sent to the real command."""
 
-import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import PROJECT, Command
+from tests.conftest import PROJECT
 
 
 def start(data_dir: pathlib.Path, *arguments: str) -> subprocess.Popen:
@@ -30,9 +30,15 @@ def wait_for(process: subprocess.Popen, words: str) -> None:
     assert any(words in line for line in process.stdout), process.stderr.read()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_the_block_keeps_it_and_says_what_was_reached(
-    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path, run_train: Command, number: signal.Signals, code: int
+    tiny_data_dir: pathlib.Path,
+    tmp_path: pathlib.Path,
+    run_here: Callable[..., dict],
+    number: signal.Signals,
+    code: int,
 ) -> None:
     kept = f"--checkpoint_dir={tmp_path / 'kept'}"
     process = start(tiny_data_dir, kept)
@@ -42,11 +48,8 @@ def test_a_signal_ends_the_block_keeps_it_and_says_what_was_reached(
     assert process.returncode == code
     assert errors.startswith(f"stopped by {number.name} at step ") and len(errors.splitlines()) == 1
     step = int(errors.split("at step ")[1].split(" of ")[0].replace(",", ""))
-    record = tmp_path / "record.json"
-    assert run_train(f"--max_steps={step}", "--epochs=10000", f"--record={record}").returncode == 0
-    unbroken = json.loads(record.read_text())
-    assert run_train(f"--max_steps={step}", "--epochs=10000", f"--record={record}", kept).returncode == 0
-    resumed = json.loads(record.read_text())
+    job = f"--max_steps={step}", "--epochs=10000"
+    unbroken, resumed = run_here(*job), run_here(*job, kept)
     assert (unbroken["resumed_at_step"], resumed["resumed_at_step"]) == (0, step)
     assert resumed["weights_sha256"] == unbroken["weights_sha256"]
 
@@ -94,6 +97,6 @@ def test_ctrl_c_during_the_imports_is_no_traceback(tiny_data_dir: pathlib.Path, 
     ids=["a second signal", "after the last block", "while stderr is kept off the screen"],
 )
 def test_leaves_at_once_and_says_so(lines: str, said: str) -> None:
-    program = f"import os, signal, stopping, devices\nstopping.install()\n{lines}"
+    program = f"import os, signal\nfrom runtime import devices, stopping\nstopping.install()\n{lines}"
     done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (128 + signal.Signals[said], f"stopped by {said}\n")

@@ -1,0 +1,1 @@
+"""What every command needs: flags, errors, files, the look of pictures."""

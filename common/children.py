@@ -1,0 +1,55 @@
+"""Child processes, which end with the process that started them and after a time limit."""
+
+import contextlib
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import psutil
+
+from common.errors import RunError
+
+
+@contextlib.contextmanager
+def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[subprocess.Popen]:
+    """Yields a started process; at the end of the block, and after `timeout` seconds, it and its children are ended.
+
+    Raises RunError if the time was over: what the block does with a process that is gone should wait until after it.
+    """
+    over = threading.Event()
+    with subprocess.Popen(command, **options) as process:
+
+        def give_up() -> None:
+            over.set()
+            _end(process)
+
+        timer = threading.Timer(timeout, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield process
+        finally:
+            timer.cancel()
+            _end(process)
+    if over.is_set():
+        raise RunError(f"--timeout={timeout:g}: ended after {timeout:g} s: {shlex.join(command)}")
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Kills a process that still runs, and all that it has started."""
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        itself = psutil.Process(process.pid)
+        for each in [itself, *itself.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+
+
+def end_on_sigterm() -> None:
+    """Lets SIGTERM unwind this process as Ctrl-C does, so that what it has started ends too."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))

@@ -1,0 +1,103 @@
+"""What a user can get wrong, and what can go wrong in a run: one line each, never a traceback."""
+
+import contextlib
+import errno
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+
+# What a damaged file cannot raise: a full disk, and rights.
+OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+# What TensorFlow adds to an error: its names of nodes, and where in Python it arose.
+NOISE = r"\{\{.*?\}\} |\[\[.*| \[Op:\w+\].*|Traceback \(most recent.*"
+
+OUT_OF_MEMORY = r"(?i)out.of.memory"  # as CUDA and XLA say it
+
+
+class InputError(Exception):
+    """Bad input: the message names the flag or file, what was found, what is allowed, what to do."""
+
+    exit_code = 2
+
+
+class RunError(Exception):
+    """A run that failed although its input was good."""
+
+    exit_code = 1
+
+
+class Stopped(Exception):  # noqa: N818 - no error
+    """A run that was told to stop: the message says what it reached."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def reason(error: BaseException | str) -> str:
+    """Returns why something failed, on one line, in the words of the system where it has some."""
+    words = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+    words = re.sub(NOISE, "", str(words), flags=re.DOTALL)
+    return " ".join(words.split()) or type(error).__name__
+
+
+def of_the_system(error: BaseException) -> bool:
+    """Says whether memory, a disk or rights are to blame for an error, not the content of a file."""
+    tensorflows = type(error).__name__ in ("ResourceExhaustedError", "PermissionDeniedError")
+    return isinstance(error, MemoryError) or tensorflows or getattr(error, "errno", None) in OF_THE_SYSTEM
+
+
+@contextlib.contextmanager
+def one_line(leave: bool = False) -> Iterator[None]:
+    """Ends the process with one line on stderr where what may be expected to go wrong does; with `leave` in any case.
+
+    It ends at once: taking TensorFlow down in an orderly way costs 0.7 s, for nothing.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot encode, such as the name of a class, is escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        yield
+        code = 0
+        sys.stdout.flush()
+    except Stopped as stopped:
+        code = _complain(str(stopped), stopped.exit_code)
+    except (InputError, RunError) as error:
+        code = _complain(f"error: {error}", error.exit_code)
+    except KeyboardInterrupt:
+        code = _complain("stopped by SIGINT", 130)
+    except BrokenPipeError:  # whoever read what this prints has gone, as `head` does
+        code = 141
+    except OSError as error:
+        code = _complain(f"error: {error.filename or 'standard output'}: {reason(error)}", 1)
+    except Exception as error:
+        if not (line := _failed(error)):
+            raise
+        code = _complain(f"error: {line}", 1)
+    if code or leave:
+        os._exit(code)
+
+
+def exit_with_one_line(main: Callable[[], int | None]) -> None:
+    """Runs `main` and exits with its code; what may be expected to go wrong becomes one line on stderr."""
+    with one_line():
+        code = main() or 0
+    os._exit(code)
+
+
+def _failed(error: Exception) -> str | None:
+    """Returns what to say where memory has run out, or TensorFlow has failed; None for a fault of this program."""
+    kinds, why = {kind.__name__ for kind in type(error).__mro__}, reason(error)
+    full = kinds & {"MemoryError", "ResourceExhaustedError"} or ("OpError" in kinds and re.search(OUT_OF_MEMORY, why))
+    if full and "space left" not in why:
+        return f"out of memory ({why}): a smaller --batch_size or --input=stream needs less"
+    return f"TensorFlow failed: {why}; what was written before is kept" if "OpError" in kinds else None
+
+
+def _complain(line: str, code: int) -> int:
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    print(line, file=sys.stderr, flush=True)
+    return code

@@ -1,0 +1,138 @@
+"""Files and folders that are written whole or not at all, folders that can be written, and locks on them."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import IO
+
+import filelock
+
+from common.errors import InputError, reason
+
+OURS = ".softmax-regression"  # begins the name of what is half done: nothing of another name is ever removed
+
+
+def write_atomically(path: pathlib.Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Calls `write` on a new file beside `path`, then renames it; on an error what was there before stays.
+
+    A link stays one: the file it leads to is replaced. Who may read the file, the umask says, as for any new one.
+    """
+    path = path.resolve()
+    mask = os.umask(0o077)  # it can only be read by setting it
+    os.umask(mask)
+    descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(descriptor)
+        os.chmod(new, 0o666 & ~mask)
+        os.replace(new, path)
+    except BaseException:
+        os.unlink(new)
+        raise
+
+
+def synced(*paths: str | pathlib.Path) -> None:
+    """Returns once files and folders are on the disk, so that a power cut does not take them."""
+    for path in paths:
+        if os.name == "nt" and os.path.isdir(path):
+            continue  # Windows syncs no folders, and no file that is open for reading alone
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
+    """Returns the folder that `flag` names; raises InputError unless it can be made and a file be written to it.
+
+    One that was not there is not there afterwards: a run that is refused later leaves nothing behind.
+    """
+    folder = pathlib.Path(path).expanduser()
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _try_writing(folder)
+    except OSError as error:
+        raise InputError(f"--{flag}: {path} must be a folder that can be written ({reason(error)})") from None
+    finally:
+        for each in new:
+            with contextlib.suppress(OSError):  # it was not made, or somebody has put something there
+                each.rmdir()
+    return folder
+
+
+def check_writable(flag: str, path: str | None, replace: bool) -> None:
+    """Raises InputError unless the file that `flag` names, if any, can be written; one that is there, by `replace`."""
+    if path is None:
+        return
+    file = pathlib.Path(path).expanduser()
+    try:
+        if file.exists() and not file.is_file():
+            raise OSError("it is there, and no regular file")
+        _try_writing(file.resolve().parent)
+        if file.exists() and not replace:
+            raise InputError(f"--{flag}={path}: is there already; give --overwrite, or another file")
+    except OSError as error:
+        raise InputError(f"--{flag}={path}: must be a file in a folder that can be written ({reason(error)})") from None
+
+
+def _try_writing(folder: pathlib.Path) -> None:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(4096))
+
+
+def locked(path: pathlib.Path, wait: bool) -> filelock.BaseFileLock:
+    """Returns the lock on `path`, held until it is released; the system frees the lock of a process that was killed.
+
+    Raises filelock.Timeout if another process has it and `wait` is false.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path)
+    lock.acquire(timeout=-1 if wait else 0)
+    return lock
+
+
+@contextlib.contextmanager
+def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a new folder that takes the place of `target` once the block has filled it; on an error `target` stays.
+
+    What was there goes only when the new one is on the disk: after a power cut one of the two is there, or comes back
+    with `tidy`.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"{OURS}.{target.name}.new.", dir=target.parent) as place:
+            new = pathlib.Path(place, "new")
+            new.mkdir()
+            yield new
+            synced(*new.rglob("*"), new)
+            if target.exists():
+                target.rename(_replaced(target))
+            new.rename(target)
+            synced(target.parent)
+    finally:
+        tidy(target)
+
+
+def tidy(target: pathlib.Path) -> None:
+    """Removes what a killed `whole_folder` has left; what it had put aside and not replaced comes back."""
+    if _replaced(target).exists() and is_free(target):
+        _replaced(target).rename(target)
+    for leftover in (_replaced(target), *target.parent.glob(f"{OURS}.{target.name}.new.*")):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def is_free(path: str | pathlib.Path | None) -> bool:
+    """Says whether nothing is at `path`, if there is one, or a folder with nothing in it."""
+    path = pathlib.Path(path).expanduser() if path else None
+    return not path or not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
+def _replaced(target: pathlib.Path) -> pathlib.Path:
+    return target.with_name(f"{OURS}.{target.name}.replaced")

@@ -1,0 +1,53 @@
+"""The record of a run: its flags, where it ran, its seconds, and what it reached, as one JSON object."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+import tensorflow as tf
+
+from common.files import write_atomically
+from runtime import devices
+from runtime.state import State
+
+
+def of(state: State, test_accuracy: float, device: tf.config.LogicalDevice) -> dict[str, Any]:
+    """Returns the record of a finished run."""
+    config, dataset = state.config, state.dataset
+    return {
+        "config": dataclasses.asdict(config),
+        "environment": devices.environment(device, config.mode, config.tf32),
+        "class_names": dataset.class_names,
+        "streamed": dataset.on_disk,
+        "replicas": state.replicas,
+        "test_examples": len(dataset.test),
+        **reached(state, test_accuracy),
+    }
+
+
+def reached(state: State, test_accuracy: float) -> dict[str, Any]:
+    """Returns the part of the record that no flag, machine or dataset tells: seconds, accuracies, weights."""
+    seconds, steps_now = state.ledger.seconds(), state.step - state.resumed[0]
+    weights = state.model.W.numpy().tobytes() + state.model.b.numpy().tobytes()
+    return {
+        "seconds": seconds,
+        "steps": state.step,
+        "resumed_at_step": state.resumed[0],
+        "examples": state.examples,
+        "us_per_step": seconds["train"] / steps_now * 1e6 if steps_now else None,
+        "examples_per_second": state.images_per_second() if steps_now else None,
+        "validation_accuracy": [[step, accuracy] for step, _, accuracy, _ in state.evaluations],
+        "evaluations": state.evaluations,  # step, seconds of training, validation accuracy, loss
+        "test_accuracy": test_accuracy,
+        "final_loss": state.loss,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+
+
+def write(path: str | None, record: dict[str, Any]) -> None:
+    """Writes the record to `path` as one JSON object, whole or not at all; does nothing without a path."""
+    if path:
+        text = json.dumps(record, indent=2) + "\n"
+        write_atomically(pathlib.Path(path).expanduser(), lambda file: file.write(text.encode()))

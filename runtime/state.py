@@ -1,0 +1,104 @@
+"""What a run is and how far it has come: what checkpoints, records, screens, logs and figures are handed."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+import data
+import flags
+import model
+from common.errors import RunError
+from runtime import plan
+from runtime.clock import Ledger
+
+MOST_SCALED = 16 * 2**20  # bytes of uint8 images that are kept as floats, of four times as many
+
+
+class DivergedError(RunError):
+    """A run whose losses or weights are finite no more."""
+
+
+@dataclasses.dataclass
+class State:
+    """A run: its flags, data, model and clock, and what changes from block to block.
+
+    step, examples: what was trained on so far; loss: the mean loss of an example in the newest block; evaluations: the
+    [step, seconds of training, validation accuracy, loss] of each; log: the name of the run's folder below --logdir.
+    A checkpoint that is gone on from sets these, and the `seconds` of training before this process.
+    """
+
+    config: flags.Config
+    dataset: data.Dataset
+    model: model.SoftmaxRegression
+    ledger: Ledger
+    replicas: int = 1
+    step: int = 0
+    examples: int = 0
+    loss: float = math.nan
+    evaluations: list[list[float]] = dataclasses.field(default_factory=list)
+    log: str = ""
+    seconds: float = 0.0
+    examples_of_block: int = 0
+    resumed: tuple[int, int] = (0, 0)  # step and examples at the start of this process
+    agreed: Callable[[int], int] = lambda count: count  # with several workers, the chief's count for that of each
+    validation: data.Split = dataclasses.field(init=False)  # as it is evaluated
+
+    def __post_init__(self) -> None:
+        """Scales the validation images once, not at each evaluation, if they are few."""
+        self.validation = split = self.dataset.validation
+        if isinstance(split.images, np.ndarray) and split.images.nbytes <= MOST_SCALED:
+            self.validation = data.Split(model.scale(split.images), split.labels)
+
+    @property
+    def order(self) -> str:
+        """How an epoch is shuffled: as a whole, or in buffers read from the disk one after the other."""
+        train, batch_size = self.dataset.train, self.config.batch_size
+        several = data.steps_of_part(train, batch_size) < math.ceil(len(train) / batch_size)
+        return "buffers" if self.config.shuffle and several else "whole"
+
+    @property
+    def total_steps(self) -> int:
+        return plan.last_step(self.config, len(self.dataset.train))
+
+    def images_per_second(self) -> float:
+        """Returns the speed of training alone, in this process."""
+        return (self.examples - self.resumed[1]) / (self.ledger.parts["train"] or math.inf)
+
+    def reached_target(self) -> bool:
+        """Says whether the newest validation accuracy is at least --target_accuracy."""
+        return bool(self.evaluations) and self.evaluations[-1][2] >= (self.config.target_accuracy or math.inf)
+
+    def training_seconds(self) -> float:
+        """Returns how long the run was trained for, in this process and those before."""
+        return self.seconds + self.ledger.parts["train"]
+
+    def evaluated(self, accuracy: float) -> None:
+        """Keeps the validation accuracy of this step."""
+        self.evaluations.append([self.step, self.training_seconds(), accuracy, self.loss])
+
+    def count(self, block: data.Block, losses: np.ndarray, look: bool) -> None:
+        """Counts the steps of `block`; raises RunError if a loss is not finite, or with `look` the weights overflow."""
+        mean = float(losses.mean())
+        if not math.isfinite(mean):
+            for step, loss in enumerate(losses.tolist(), self.step + 1):
+                if not math.isfinite(loss):
+                    raise self._diverged(f"the loss is {loss} at step {step:,}")
+        self.examples_of_block = block.steps * block.batch_size
+        self.step, self.examples = self.step + block.steps, self.examples + self.examples_of_block
+        self.loss = mean / (block.batch_size if self.config.loss_reduction == "sum" else 1)
+        # A loss is taken before its step, so that what the last step did shows in the weights alone.
+        look |= self.config.strategy == "multi_worker"  # the chief may have to, and all must see what it sees
+        if look and not is_finite(self.model):
+            raise self._diverged(f"the weights overflow after step {self.step:,}")
+
+    def _diverged(self, found: str) -> DivergedError:
+        return DivergedError(f"{found} with --lr={self.config.lr:g}: try a smaller --lr, or --loss_reduction=mean")
+
+
+def is_finite(net: model.SoftmaxRegression) -> bool:
+    """Says whether no image can make a logit overflow."""
+    with np.errstate(over="ignore"):  # pixels are at most 1, so that this bounds a class's logit
+        bounds = np.abs(net.W_transposed.numpy()).sum(axis=1) + np.abs(net.b.numpy())
+    return bool(np.isfinite(bounds).all())

@@ -1,0 +1,45 @@
+"""What trains, by --strategy: one device, or replicas on several devices or machines."""
+
+import dataclasses
+
+import tensorflow as tf
+
+import flags
+from common.errors import InputError
+from runtime import gpu, workers
+from runtime.replicas import OneDevice, Replicas
+
+
+def start(config: flags.Config) -> tuple[OneDevice, flags.Config]:
+    """Returns what trains, by --strategy, and the flags with its --mode; call it before TensorFlow touches a device.
+
+    Raises InputError if a batch is smaller than the number of replicas, there are fewer devices than --replicas, or
+    the flags of the workers differ.
+    """
+    if config.strategy == "none":
+        return OneDevice(), config
+    replicas = _mirrored(config) if config.strategy == "mirrored" else workers.start(config)
+    if config.batch_size < replicas.count:
+        raise InputError(
+            f"--batch_size={config.batch_size}: {replicas.count} replicas cannot share it; at least one each"
+        )
+    if config.mode == "auto":
+        on_gpus = all("GPU" in name for name in replicas.device_names)
+        config = dataclasses.replace(config, mode="xla" if on_gpus else "graph")
+    return replicas, config
+
+
+def _mirrored(config: flags.Config) -> Replicas:
+    gpus = gpu.usable(config.device)
+    if gpus and config.replicas > len(gpus):
+        raise InputError(f"--replicas={config.replicas}: there are {len(gpus)} GPUs; or use --device=cpu")
+    if not gpus:
+        if not config.replicas:
+            raise InputError("--strategy=mirrored: there is no GPU; --replicas=2 splits the CPU in two")
+        if config.mode == "xla":
+            raise InputError("--mode=xla: --strategy=mirrored needs GPUs for it; leave --mode out, or take graph")
+        parts = [tf.config.LogicalDeviceConfiguration()] * config.replicas
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
+    kind = "GPU" if gpus else "CPU"
+    names = [device.name for device in tf.config.list_logical_devices(kind)]
+    return Replicas(tf.distribute.MirroredStrategy(names[: config.replicas or None]))

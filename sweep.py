@@ -1,0 +1,77 @@
+"""Trains all combinations of several values of train.py's flags in one process, and says which is the best.
+
+python sweep.py --lr=0.001,0.003,0.01,0.03,0.1 --seed=0:10
+"""
+
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+import flags
+from common.errors import one_line
+from runtime import devices, stopping
+from sweeps import options
+
+if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes 2 s
+    stopping.install()
+    with one_line():
+        CONFIGS, OWN = options.parse(sys.argv, __doc__)
+        devices.hide_gpus(CONFIGS[0].device)
+        from storage import dataset
+
+        dataset.read_ahead(CONFIGS[0].dataset, CONFIGS[0].data_dir, devices.most_bytes(CONFIGS[0].input))
+
+with devices.quiet("TensorFlow is being started ..."), devices.without_keras():
+    import tensorflow as tf
+    from rich.progress import MofNCompleteColumn, Progress
+
+    import data
+    import train
+    from runtime import strategies
+    from runtime.clock import Ledger
+    from sweeps import report, runs
+    from sweeps.kept import Kept, Row, key
+
+
+def run(configs: Sequence[flags.Config], own: options.Own) -> None:
+    """Trains the runs that --output does not have yet, and reports on all, even where a signal or a failure ends it."""
+    largest = max(configs, key=lambda config: config.batch_size)
+    with devices.quiet():
+        wanted = largest.device, largest.tf32, (), runs.one_thread(configs), largest.deterministic
+        device = devices.choose(*wanted)
+    with tf.device(device.name):
+        most_bytes = devices.most_bytes(largest.input, device)
+        dataset = data.load(largest.dataset, largest.data_dir, largest.manual_dir, most_bytes)
+        first = train.start(largest, dataset, Ledger(), strategies.OneDevice())
+    environment = devices.environment(device, largest.mode, largest.tf32)
+    kept = Kept(own.output, largest, environment, dataset.checksum)
+    missing = [config for config in configs if key(config) not in kept.rows]
+    try:
+        with stopping.at_block_ends():
+            for row in shown(runs.finished(missing, own.jobs, first, device.name), len(configs), len(missing)):
+                kept.add(row)
+            if stopping.asked():
+                left = sum(key(config) not in kept.rows for config in configs)
+                how = "the same command goes on" if own.output else "kept only with --output"
+                raise stopping.stopped(f"with {left:,} of {len(configs):,} runs left: {how}")
+    finally:
+        rows = [kept.rows[key(config)] for config in configs if key(config) in kept.rows]
+        report.show(rows, environment, own.figures)
+
+
+def shown(rows: Iterable[Row], total: int, missing: int) -> Iterator[Row]:
+    """Yields rows as they come, and shows their number, the best so far and, on a terminal, the time left."""
+    with Progress(MofNCompleteColumn(), *Progress.get_default_columns(), disable=not sys.stdout.isatty()) as bar:
+        task, best, words = bar.add_task("", total=total, completed=total - missing), 0.0, "none ended well yet"
+        for count, row in enumerate(rows, 1):
+            yield row
+            if (accuracy := 0.0 if "diverged" in row else row["validation_accuracy"][-1][1]) > best:
+                best, words = accuracy, f"best so far {accuracy:.4f}: lr {row['lr']:g}, seed {row['seed']}"
+            bar.update(task, advance=1, description=words)
+            if bar.disable and count % math.ceil(missing / 10) == 0:
+                print(f"{total - missing + count:,}/{total:,} runs, {words}", flush=True)
+
+
+if __name__ == "__main__":
+    with one_line(leave=True):
+        run(CONFIGS, OWN)

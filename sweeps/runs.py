@@ -1,0 +1,82 @@
+"""The runs of a sweep: side by side where a core each serves them best, else one after the other."""
+
+import concurrent.futures
+import copy
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+
+import flags
+import model
+import train
+from common.errors import InputError, Stopped
+from outputs import record
+from runtime import devices, modes, strategies
+from runtime.clock import Ledger
+from runtime.state import DivergedError, State
+from sweeps.kept import Row
+from sweeps.options import SWEPT
+
+
+def one_thread(configs: Sequence[flags.Config]) -> bool:
+    """Says whether all runs leave an operation to one core; raises InputError where some do and some do not."""
+    if len(found := {modes.one_thread(config) for config in configs}) > 1:
+        raise InputError(f"--batch_size: --mode={configs[0].mode} needs a sweep for those from {modes.SHARED_BATCH} on")
+    return found.pop()
+
+
+class Runner(strategies.OneDevice):
+    """Trains one run after the other on the same weights, with programs that are compiled once; for one thread."""
+
+    def __init__(self, first: State):
+        self.first, self.takers = first, dict[tuple[int, str], modes.Take]()
+        self.net = train.start(first.config, first.dataset, first.ledger, self).model
+
+    def taker(self, net: model.SoftmaxRegression, config: flags.Config) -> modes.Take:
+        """Returns what takes steps, made once for each size of batch and reduction of the loss."""
+        key = config.batch_size, config.loss_reduction
+        return self.takers.get(key) or self.takers.setdefault(key, super().taker(net, config))
+
+    def run(self, config: flags.Config) -> Row:
+        """Returns the row of a run, or the one that says that it diverged; raises Stopped after a signal."""
+        state = copy.copy(self.first)  # a new State would scale its images for the evaluation anew
+        state.config, state.model, state.ledger, state.evaluations = config, self.net, Ledger(), []
+        state.ledger.barrier = self.barrier
+        for variable in (self.net.W_transposed, self.net.b):
+            variable.assign(tf.zeros_like(variable))
+        row = {name: getattr(config, name) for name in SWEPT}
+        try:
+            train.train(state, *train.compiled(state, self))
+        except DivergedError as error:
+            return row | {"diverged": str(error), "steps": state.step, "seconds": state.ledger.seconds()}
+        return row | record.reached(state, train.accuracy(state, state.dataset.test))
+
+
+def finished(configs: Sequence[flags.Config], jobs: int, first: State, device_name: str) -> Iterator[Row]:
+    """Yields the row of each run as it ends, until a signal: `jobs` at a time, alone what takes all cores or a GPU."""
+    tf.get_logger().setLevel("ERROR")  # that each thread traces the evaluation of its own weights is meant
+    of_thread = threading.local()
+
+    def run(config: flags.Config) -> Row:
+        with tf.device(device_name):
+            of_thread.runner = getattr(of_thread, "runner", None) or Runner(first)
+            return of_thread.runner.run(config)
+
+    def alone(config: flags.Config) -> bool:
+        return "GPU" in device_name or config.batch_size >= modes.SHARED_BATCH
+
+    in_order = sorted(configs, key=lambda config: (config.batch_size, config.loss_reduction, -config.epochs))
+    for count, group in (
+        (jobs or devices.cores(), itertools.filterfalse(alone, in_order)),
+        (1, filter(alone, in_order)),
+    ):
+        pool = concurrent.futures.ThreadPoolExecutor(count)
+        try:
+            for future in concurrent.futures.as_completed([pool.submit(run, config) for config in group]):
+                yield future.result()
+        except Stopped:
+            return
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

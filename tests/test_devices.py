@@ -1,0 +1,167 @@
+"""Devices and notices: what hides them, what shows them, and that nothing of one system alone is imported."""
+
+import pathlib
+import subprocess
+import sys
+import types
+
+import pytest
+
+from common.errors import InputError
+from runtime import devices, gpu
+from tests.conftest import PROJECT
+
+NOTICE = 'os.write(2, b"this CPU lacks AVX\\n")'
+HIDDEN = """
+import builtins, importlib, sys
+original = builtins.__import__
+def hide(name, *arguments, **options):  # from the project; a library may import what it likes
+    frame = sys._getframe(1)
+    if name in ("fcntl", "resource", "termios", "pty", "pwd") and frame.f_code.co_filename.startswith(sys.argv[1]):
+        raise ImportError(f"{name} is hidden from {frame.f_code.co_filename}")
+    return original(name, *arguments, **options)
+builtins.__import__ = hide
+for module in sys.argv[2:]:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        assert error.name in ("torch", "jax", "sklearn", "scipy", "cv2", "skimage"), error
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "said"),
+    [
+        ("os.abort()", True),
+        ("os.kill(os.getpid(), signal.SIGILL)", True),
+        ("raise ImportError", True),
+        ("raise RuntimeError", True),
+        ("raise errors.InputError('--device=gpu')", False),
+        ("pass", False),
+        ("os.kill(os.getpid(), signal.SIGTERM)", False),
+    ],
+)
+def test_notices_are_shown_when_tensorflow_fails_and_only_then(then: str, said: bool) -> None:
+    program = (
+        "import os, signal\nfrom common import errors\nfrom runtime import devices, stopping\nstopping.install()\n"
+    )
+    program += f"with devices.quiet('waiting'):\n    {NOTICE}\n    {then}\n"
+    # Its end waits for the shell that shows what an abort has left, because both write to the same pipe.
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    assert ("this CPU lacks AVX" in done.stderr) == said
+
+
+def test_who_asks_for_notices_sees_them(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
+    monkeypatch.setenv(devices.LOG_LEVEL, "0")
+    with devices.quiet():
+        subprocess.run(["sh", "-c", "echo a notice >&2"], check=True)
+    assert capfd.readouterr().err == "a notice\n"
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts an nvidia-smi on the path that lists one GPU, which TensorFlow does not see."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "nvidia-smi").write_text('#!/bin/sh\necho "Some GPU"\n')
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [])
+
+
+@pytest.mark.usefixtures("nvidia_smi")
+def test_a_gpu_that_tensorflow_does_not_see_is_said_with_the_cure(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    assert gpu.usable("auto") == []
+    said = capfd.readouterr().err
+    assert said.startswith("--device=auto takes the CPU: nvidia-smi lists Some GPU, and TensorFlow sees no GPU. Run ")
+    assert "requirements/gpu.txt" in said and said.count("\n") == 1
+    with pytest.raises(InputError, match="--device=gpu: nvidia-smi lists Some GPU"):
+        gpu.usable("gpu")
+    capfd.readouterr()
+    assert gpu.usable("cpu") == [] and capfd.readouterr().err == ""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hidden on purpose
+    assert gpu.usable("auto") == [] and capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("capability", "cuda", "good"),
+    [((12, 0), "12.5.1", False), ((10, 0), "12.5.1", False), ((9, 0), "12.5.1", True), ((12, 0), "12.8", True),
+     ((7, 5), "12.5.1", True), (None, "12.5.1", True), ((12, 0), None, True)],
+)  # fmt: skip
+def test_a_gpu_that_this_build_would_end_at_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+    capability: tuple[int, int] | None,
+    cuda: str | None,
+    good: bool,
+) -> None:
+    device, config = types.SimpleNamespace(name="/physical_device:GPU:0"), "tensorflow.config"
+    visible: list = []
+    monkeypatch.setattr(f"{config}.list_physical_devices", lambda kind: [device])
+    monkeypatch.setattr(f"{config}.set_visible_devices", lambda devices, kind: visible.append(list(devices)))
+    monkeypatch.setattr(f"{config}.experimental.set_memory_growth", lambda gpu, grow: None)
+    details = {"compute_capability": capability} if capability else {}
+    monkeypatch.setattr(f"{config}.experimental.get_device_details", lambda gpu: details)
+    monkeypatch.setattr("tensorflow.sysconfig.get_build_info", lambda: {"cuda_version": cuda} if cuda else {})
+    assert gpu.usable("auto") == ([device] if good else [])
+    assert visible == [[device] if good else []]
+    said = capfd.readouterr().err
+    assert said == "" if good else said.count("\n") == 1 and "needs a TensorFlow built with CUDA 12.8" in said
+    if not good:
+        with pytest.raises(InputError, match=r"--device=gpu: .* Install such a TensorFlow, or use --device=cpu"):
+            gpu.usable("gpu")
+
+
+def test_the_memory_of_a_gpu_is_what_nvidia_smi_tells(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu.memory_bytes(0) == float("inf")
+    (tmp_path / "nvidia-smi").write_text('#!/bin/sh\necho "81559"\necho "[N/A]"\n')
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert [gpu.memory_bytes(index) for index in range(3)] == [81559 * 2**20, float("inf"), float("inf")]
+
+
+def modules() -> list[str]:
+    """Returns the names of all modules of the project but the tests."""
+    rooms = [
+        path.name
+        for path in PROJECT.iterdir()
+        if path.is_dir() and path.name.isidentifier() and path.name != "tests" and any(path.glob("*.py"))
+    ]
+    top = [path.stem for path in PROJECT.glob("*.py")]
+    found = [
+        f"{room}.{'.'.join(path.relative_to(PROJECT / room).with_suffix('').parts)}"
+        for room in rooms
+        for path in (PROJECT / room).rglob("*.py")
+        if path.stem != "__init__"
+    ]
+    return sorted([*top, *found])
+
+
+def test_no_module_imports_what_one_system_alone_has() -> None:
+    assert {"train", "benchmarks.speed", "comparison.machine"} <= set(modules())
+    command = [sys.executable, "-c", HIDDEN, str(PROJECT), *modules()]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_only_the_commit_of_a_checkout_of_its_own_is_recorded(tmp_path: pathlib.Path) -> None:
+    """A copy of the project inside another repository has no commit."""
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org"]
+    inner = tmp_path / "inner"
+    for folder in ("runtime", "common"):
+        for path in (PROJECT / folder).glob("*.py"):
+            (inner / folder).mkdir(parents=True, exist_ok=True)
+            (inner / folder / path.name).write_text(path.read_text())
+    (inner / "flags.py").write_text((PROJECT / "flags.py").read_text())
+    ask = [sys.executable, "-c", "from runtime import devices; print(devices._git_commit())"]
+
+    def commit_of(repository: pathlib.Path) -> str:
+        for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+            subprocess.run([*git, *arguments], cwd=repository, check=True)
+        return subprocess.run(ask, cwd=inner, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert commit_of(tmp_path) == "None"
+    head = commit_of(inner)
+    assert len(head.removesuffix("-dirty")) == 40 and head != "None"
