@@ -12,7 +12,7 @@ from common.errors import one_line
 from runtime import devices, stopping
 from sweeps import options
 
-if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes 2 s
+if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes long
     stopping.install()
     with one_line():
         CONFIGS, OWN = options.parse(sys.argv, __doc__)

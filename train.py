@@ -15,7 +15,7 @@ from common.errors import InputError, one_line
 from runtime import cluster, devices, plan, stopping
 from runtime.clock import Ledger
 
-if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes 2 s
+if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes long
     stopping.install()
     with one_line():
         CONFIG = cluster.settled(flagging.parse(flags.Config, sys.argv, __doc__))

@@ -54,7 +54,7 @@ def of_the_system(error: BaseException) -> bool:
 def one_line(leave: bool = False) -> Iterator[None]:
     """Ends the process with one line on stderr where what may be expected to go wrong does; with `leave` in any case.
 
-    It ends at once: taking TensorFlow down in an orderly way costs 0.7 s, for nothing.
+    It ends at once: taking TensorFlow down in an orderly way takes longer than a short training, for nothing.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot encode, such as the name of a class, is escaped
         sys.stdout.reconfigure(errors="backslashreplace")

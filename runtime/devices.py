@@ -29,7 +29,7 @@ THREADS, LOG_LEVEL = "TF_NUM_INTRAOP_THREADS", "TF_CPP_MIN_LOG_LEVEL"  # TensorF
 
 @contextlib.contextmanager
 def without_keras() -> Iterator[None]:
-    """Lets TensorFlow, imported inside, leave Keras and pyplot alone, 0.1 to 0.5 s; they come when asked for."""
+    """Lets TensorFlow, imported inside, leave Keras and pyplot alone, which take long; they come when asked for."""
     before = os.environ.get(LEGACY_KERAS)
     os.environ[LEGACY_KERAS] = "1"  # TensorFlow then looks for tf_keras, and imports none if there is none
     try:
