@@ -74,6 +74,7 @@ def test_a_killed_worker_ends_the_others_with_one_line_and_all_go_on_from_the_ch
         assert killed.poll() is None, killed.communicate()
     killed.kill()
     killed.communicate()
+    assert killed.returncode == -signal.SIGKILL  # it was running, and the kill landed
     _, errors = chief.communicate(timeout=100)
     assert chief.returncode == 1
     assert errors.count("error: ") == 1
