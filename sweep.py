@@ -17,11 +17,12 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
     with one_line():
         CONFIGS, OWN = options.parse(sys.argv, __doc__)
         devices.hide_gpus(CONFIGS[0].device)
-        from storage import dataset
 
+with devices.starting():
+    from storage import dataset  # with NumPy, while TensorFlow's library is loaded
+
+    if __name__ == "__main__":
         dataset.read_ahead(CONFIGS[0].dataset, CONFIGS[0].data_dir, devices.most_bytes(CONFIGS[0].input))
-
-with devices.quiet("TensorFlow is being started ..."), devices.without_keras():
     import tensorflow as tf
     from rich.progress import MofNCompleteColumn, Progress
 

@@ -1,7 +1,10 @@
 """What the run runs on: a quiet TensorFlow, the device asked for, and a description of both for the record."""
 
+import concurrent.futures
 import contextlib
+import ctypes
 import importlib.metadata
+import importlib.util
 import math
 import os
 import pathlib
@@ -25,6 +28,17 @@ if TYPE_CHECKING:
 
 LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 THREADS, LOG_LEVEL = "TF_NUM_INTRAOP_THREADS", "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow's own variables
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Lets TensorFlow be imported inside, and a terminal know; its library is loaded in a thread from the start."""
+    found = importlib.util.find_spec("tensorflow")
+    library = pathlib.Path(found.origin if found and found.origin else "").with_name("libtensorflow_cc.so.2")
+    with quiet("TensorFlow is being started ..."), without_keras():
+        if library.is_file():
+            concurrent.futures.ThreadPoolExecutor(1).submit(ctypes.CDLL, str(library))
+        yield
 
 
 @contextlib.contextmanager
