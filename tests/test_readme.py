@@ -74,6 +74,10 @@ def test_every_room_has_its_phrase() -> None:
 def test_links_lead_somewhere(page: str) -> None:
     path = PROJECT / page
     prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
-    targets = re.findall(r"\]\(([^)#:]+)\)", prose)
-    for target in targets:
-        assert (path.parent / target).exists(), f"{page} links to {target}"
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", prose):
+        there = path.parent / target if target else path
+        assert there.exists(), f"{page} links to {target}"
+        headings = re.findall(r"^#+ (.+)$", there.read_text(), re.M) if anchor else ()
+        assert not anchor or anchor in [
+            re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings
+        ]
