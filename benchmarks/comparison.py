@@ -17,7 +17,7 @@ SHORT = ("time", "images", "ratio", "verdict", "cores", "limit", "off")
 
 def blocks(folder: pathlib.Path) -> dict[str, str]:
     """Returns what the runs in `folder` say, by block; raises InputError if a file is not a result."""
-    found = {}
+    found: dict[str, str] = {}
     for name, (of_file, names, flags) in FILES.items():
         there = (path := folder / f"{name}.json").exists()
         missing = not_measured(f"python compare.py {flags} --output=docs/comparison/{name}.json")

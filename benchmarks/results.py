@@ -14,11 +14,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from absl import flags as absl_flags
+
 import flags
 from benchmarks import comparison, replicas, runs, speed
 from benchmarks.pages import PROJECT, RECORDS, not_measured, rewrite_blocks
 from common.errors import InputError
-from common.flagging import COUNT, SWITCH, TEXT, flag
+from common.flagging import SWITCH, TEXT, flag
 from comparison import tables
 from sweeps import report
 from sweeps.kept import Row
@@ -29,6 +31,7 @@ RATES = ("--lr=0.0003,0.001,0.003,0.01,0.03,0.1,0.3", "--epochs=1,10")
 SEEDS = ("epochs", "lr", "seeds", "validation", "test")  # columns of what docs/results.md shows of the sweep
 LESSON = ("epochs", "lr", "validation", "test", "beside the best")  # and docs/training.md
 CORE = ("logits", "__call__", "cross_entropy", "loss_and_gradients", "descend")  # functions of model.py
+SEVERAL = absl_flags.IntegerParser(lower_bound=2)  # one has no deviation
 AGAIN = "To repeat it: `python -m benchmarks.results --run --seeds={seeds}`"
 PAGES = {
     "README.md": ("output", "accuracy", "peers", "core"),
@@ -44,7 +47,7 @@ class Config(runs.Runs):
     """The flags of this script."""
 
     run: bool = flag(False, SWITCH, "Make the records and the pictures anew before writing the figures.")
-    seeds: int = flag(10, COUNT, "With --run: seeds 0, 1, ... of each learning rate, this many.")
+    seeds: int = flag(10, SEVERAL, "With --run: seeds 0, 1, ... of each learning rate, this many.")
     records: str = flag(str(RECORDS), TEXT, "The folder of the records.")
 
 
@@ -129,10 +132,9 @@ def core() -> str:
     lines = source.splitlines()
 
     def bare(node: Any) -> str:
-        docstring = node.body[0]
-        return "\n".join(
-            [*lines[node.lineno - 1 : docstring.lineno - 1], *lines[docstring.end_lineno : node.end_lineno]]
-        )
+        first = node.body[0].lineno - 1
+        after = node.body[0].end_lineno if ast.get_docstring(node) else first
+        return "\n".join([*lines[node.lineno - 1 : first], *lines[after : node.end_lineno]])
 
     for node in ast.parse(source).body:
         methods = [bare(each) for each in getattr(node, "body", ()) if getattr(each, "name", "") in CORE]
