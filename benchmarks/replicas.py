@@ -19,7 +19,11 @@ from common.errors import RunError
 from common.flagging import COUNT, flag
 
 BATCHES = (10, 100, 1000, 10000)
-KINDS = (("none", 1), ("mirrored", 2), ("mirrored", 3), ("multi_worker", 2), ("multi_worker", 3))
+KINDS = {
+    "one device": ("none", 1),
+    **{f"mirrored, {count} replicas": ("mirrored", count) for count in (2, 3)},
+    **{f"multi_worker, {count} workers": ("multi_worker", count) for count in (2, 3)},
+}
 Samples = dict[str, dict[str, list[float]]]  # us/step by kind and batch
 
 
@@ -60,10 +64,10 @@ def table(found: Samples) -> list[str]:
 def measure(config: Config) -> None:
     """Measures each kind at each batch, in turn; prints and writes the table."""
     found: Samples = {}
-    for _, (strategy, count), batch in itertools.product(range(config.rounds), KINDS, BATCHES):
-        of_kind = found.setdefault(f"{strategy}, {count}", {})
-        of_kind.setdefault(f"batch {batch:,}", []).append(us_per_step(config, strategy, count, batch))
-    runs.publish("replicas", config, table(found), "docs/results.md", found)
+    for _, kind, batch in itertools.product(range(config.rounds), KINDS, BATCHES):
+        values = found.setdefault(kind, {}).setdefault(f"batch {batch:,}", [])
+        values.append(us_per_step(config, *KINDS[kind], batch))
+    runs.publish("replicas", config, table(found), "docs/results.md", found, f"replicas --steps={config.steps}")
 
 
 if __name__ == "__main__":

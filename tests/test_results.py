@@ -110,7 +110,7 @@ def test_records_are_read_as_a_sweep_writes_them(tmp_path: pathlib.Path) -> None
 @pytest.mark.parametrize(
     ("name", "samples", "line"),
     [
-        ("replicas", {"none, 1": {"batch 10": [3.0, 9.0, 4.0]}}, "| none, 1 | 4 (3-9) |"),
+        ("replicas", {"one device": {"batch 10": [3.0, 9.0, 4.0]}}, "| one device | 4 (3-9) |"),
         ("stream", {"stream over memory": [[0.5, 0.75]]}, "| stream over memory | 0.62 (0.50-0.75) |"),
     ],
 )
