@@ -56,7 +56,8 @@ def fences(page: str) -> list[Fence]:
         record = re.search(r"<!-- \w+ -->$", between)  # benchmarks.results writes it, and test_readme.py compares
         found.append(Fence(match[2], match[3], "record" if record else "" if between else above))
         end, above = match.end(), match[2]
-    assert 2 * len(found) == len(re.findall("^ *```", page, re.M)), "a code block that does not end"
+    fences_there = re.findall("^ *(?:```|~~~)", page, re.M)
+    assert 2 * len(found) == len(fences_there), "a code block that does not end, or one in tildes"
     return found
 
 
