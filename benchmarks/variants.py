@@ -123,7 +123,7 @@ def operations_on_all_cores(config: Config, batch_size: int) -> str:
 def measure(config: Config) -> None:
     """Measures every variant on random images: a step's time does not depend on what they show."""
     devices.choose("cpu", tf32=False, one_thread=True)
-    runs.publish("variants", config, [*step_table(config.rounds), "", *cores_table(config)], ("docs/performance.md",))
+    runs.publish("variants", config, [*step_table(config.rounds), "", *cores_table(config)], "docs/performance.md")
 
 
 if __name__ == "__main__":

@@ -105,6 +105,19 @@ def test_the_table_pairs_each_round_with_the_same_of_the_earlier_state() -> None
     assert speed.table({"one": [[1.0]]})[1:] == ["|---|--:|", "| one | 1.00 (1.00-1.00) |"]
 
 
+def test_each_table_goes_to_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    published = []
+    monkeypatch.setattr(runs, "publish", lambda *given: published.append(given))
+    found = {group: {f"a row of {group}": [[1.0]]} for group in speed.GROUPS}
+    config, rest = speed.Config(), [row for group in ("start", "steps", "large", "epochs") for row in found[group]]
+    speed.publish(config, dict(found))
+    assert published == [
+        ("batches", config, speed.table(found["batches"]), "docs/results.md", found["batches"], "speed --only=batches"),
+        ("stream", config, speed.table(found["stream"]), "docs/results.md", found["stream"], "speed --only=stream"),
+        ("speed", config, speed.table({row: [[1.0]] for row in rest}), "docs/performance.md"),
+    ]
+
+
 def test_a_run_is_watched_until_it_has_said_something(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
     bench = speed.Bench(speed.Config(data_dir=str(tiny_data_dir), timeout=120), PROJECT, tmp_path)
     began = time.perf_counter()
