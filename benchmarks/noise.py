@@ -10,7 +10,6 @@ import sys
 import tempfile
 
 import numpy as np
-from absl import flags as absl_flags
 
 from benchmarks.pages import PROJECT, rewrite_blocks
 from common import flagging
@@ -27,7 +26,7 @@ class Config:
     """The flags of this benchmark."""
 
     contender: str = flagging.flag("xla", flagging.TEXT, "Who is measured again and again.")
-    measurements: int = flagging.flag(200, absl_flags.IntegerParser(lower_bound=60), "How often.")
+    measurements: int = flagging.flag(200, flagging.integer(60), "How often.")
     data_dir: str | None = flagging.flag(None, flagging.TEXT, "Prepared datasets; default: tfds's own.")
     file: str | None = flagging.flag(None, flagging.TEXT, "A result file of one contender, to take instead.")
     write: bool = flagging.flag(False, flagging.SWITCH, "Write the table into docs/comparison.md.")

@@ -198,14 +198,15 @@ BAD = [
     ("--lr=", "--lr="),
     ("--lr=0.1,,0.2", "none empty"),
     ("--lr=0.1,1e-1", "none twice"),
+    ("--lr=0:10", "must be a finite number above 0, or several, with commas between them, none empty, none twice; see"),
     ("--seed=0:3,2", "none twice"),
-    ("--seed=5:2", "--seed=5:2"),
-    ("--seed=5:5", "--seed=5:5"),
-    ("--seed=-1", "non-negative"),
-    ("--seed=0:100000000000000", "--seed"),
-    ("--epochs=0:3", "positive"),
+    ("--seed=5:2", "--seed=5:2: must have 1 to 1,000,000 integers in a range, as 1:4 is 1,2,3; 5:2 has 0"),
+    ("--seed=5:5", "5:5 has 0"),
+    ("--seed=-1", "an integer of at least 0"),
+    ("--seed=0:100000000000000", "100,000,000,000,000"),
+    ("--epochs=0:3", "at least 1"),
     ("--lr=0.1,nan", "finite"),
-    ("--batch_size=10,1.5", "positive"),
+    ("--batch_size=10,1.5", "at least 1"),
     ("--loss_reduction=sum,max", "sum, mean"),
     ("--seed=0:10001", "10,001 runs: at most 10,000 without --yes"),
     ("--strategy=mirrored", "strategy"),
@@ -345,3 +346,10 @@ def test_help_names_the_flags_of_both(tmp_path: pathlib.Path) -> None:
         f"--{name}" in done.stdout for name in ("jobs", "output", "lr", "epochs", "dataset", "[no]tf32", "eval_every")
     )
     assert "--checkpoint_dir" not in done.stdout and not list(tmp_path.iterdir())
+    said = " ".join(done.stdout.split())
+    assert "sweep.py: --batch_size: Examples in the batch of one step. (default: 10) (an integer of at least 1," in said
+    assert (
+        "(default: 0.01) (a finite number above 0, or several, with commas between them, none empty, none twice)"
+        in said
+    )
+    assert "(default: sum) " in said and "0:10 " not in said.partition("--batch_size")[2]
