@@ -4,8 +4,9 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from benchmarks.pages import PROJECT, rewrite_blocks
+from benchmarks.pages import rewrite_blocks
 from common.errors import exit_with_one_line
+from common.files import PROJECT
 from comparison import machine, options, stats, summary, sweep, tables
 from comparison.results import Results, load
 

@@ -11,9 +11,10 @@ import tempfile
 
 import numpy as np
 
-from benchmarks.pages import PROJECT, rewrite_blocks
+from benchmarks.pages import rewrite_blocks
 from common import flagging
 from common.errors import RunError, exit_with_one_line
+from common.files import PROJECT
 from comparison import guard, machine, options, results, stats
 from comparison.results import Run
 

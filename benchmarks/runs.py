@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 
 import psutil
 
-from benchmarks.pages import PROJECT, rewrite_blocks
+from benchmarks.pages import rewrite_blocks
 from common import children, flagging
 from common.errors import RunError, exit_with_one_line, reason
+from common.files import PROJECT
 from common.flagging import COUNT, SWITCH, TEXT, flag
 
 FoundT = TypeVar("FoundT")

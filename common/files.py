@@ -12,6 +12,7 @@ import filelock
 
 from common.errors import InputError, reason
 
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
 OURS = ".softmax-regression"  # begins the name of what is half done: nothing of another name is ever removed
 
 
