@@ -4,7 +4,6 @@ With --run it first makes the records anew: the main job, its pictures, a predic
 """
 
 import dataclasses
-import io
 import json
 import pathlib
 import shutil
@@ -12,12 +11,11 @@ import statistics
 import tempfile
 from typing import Any
 
-from rich.console import Console
-
 import flags
 from benchmarks import runs
-from benchmarks.pages import PROJECT, rewrite_blocks
+from benchmarks.pages import rewrite_blocks
 from common.errors import InputError
+from common.files import PROJECT
 from common.flagging import COUNT, SWITCH, TEXT, flag
 from sweeps import report
 from sweeps.kept import Row
@@ -97,9 +95,7 @@ def accuracy(rows: list[Row]) -> str:
 
 def seeds_table(rows: list[Row]) -> str:
     """Returns the table that sweep.py prints, as Markdown."""
-    text = io.StringIO()
-    Console(file=text, width=200).print(report.table(report.grouped(rows)))
-    return "\n".join(line.strip() for line in text.getvalue().splitlines() if line.strip())
+    return report.markdown(report.grouped(rows), width=200)
 
 
 def quoted(text: str, first: int = 0, last: int = 0) -> str:
