@@ -107,9 +107,9 @@ def parse(config_class: type[ConfigT], argv: list[str], summary: str | None) -> 
     for field in named:
         parser, text = field.metadata["parser"], field.metadata["help"]
         if parser is SWITCH:
-            absl_flags.DEFINE_boolean(field.name, field.default, text, **place)
+            absl_flags.DEFINE_boolean(field.name, field.default, text, **place)  # type: ignore[arg-type]
         else:
-            kind = absl_flags.ListSerializer(",") if isinstance(parser, List) else absl_flags.ArgumentSerializer()
+            kind: Any = absl_flags.ListSerializer(",") if isinstance(parser, List) else absl_flags.ArgumentSerializer()
             absl_flags.DEFINE(parser, field.name, field.default, text, serializer=kind, **place)
     absl_flags.DEFINE_boolean("help", False, "Show all flags and exit.", short_name="h", **place)
     stray = _parsed(values, argv)
