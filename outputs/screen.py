@@ -69,7 +69,8 @@ class LiveLine:
             return None
         since, first = self.looks[0]
         self.looks.append((now, step))
-        return (now - since) / (step - first) * (total - step) if now - since >= FOUNDED else None
+        founded = now - since >= FOUNDED and step > first
+        return (now - since) / (step - first) * (total - step) if founded else None
 
 
 def _first_alike(config: flags.Config, total: int) -> int:

@@ -211,6 +211,15 @@ def test_the_time_left_is_said_once_it_is_founded_and_from_recent_steps(make_sta
     )
 
 
+def test_a_run_that_ends_long_after_its_only_block_is_shown(make_state) -> None:
+    clock, stream = Clock(), io.StringIO()
+    with screen.LiveLine(stream, clock) as line:
+        line.next_plain_step, line.due = 100, clock.now + 60  # it is not time yet
+        line.show(go_to(make_state(), 60))
+        clock.now += 10
+    assert stream.getvalue() == "step 60/5,500 1%  loss 0.2931  1,812,346 images/s\n"
+
+
 def test_a_log_has_a_line_for_each_validation_that_was_asked_for(make_state) -> None:
     clock, state, stream = Clock(), make_state(epochs=10, eval_first=3, eval_every=5_500), io.StringIO()
     spans = [*plan.spans(state.config, 55_000, 5_500)]
