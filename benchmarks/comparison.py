@@ -5,8 +5,9 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.pages import PROJECT, not_measured, rewrite_blocks
+from benchmarks.pages import not_measured, rewrite_blocks
 from common.errors import exit_with_one_line
+from common.files import PROJECT
 from comparison import machine, options, stats, summary, sweep, tables
 from comparison.results import Results, load
 

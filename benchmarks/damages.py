@@ -7,8 +7,8 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 
-from benchmarks.pages import PROJECT
 from benchmarks.places import Outcome, Place
+from common.files import PROJECT
 
 NO_ROOM = "No space left on device"
 DECODED = "data/mnist/*/decoded"

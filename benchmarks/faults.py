@@ -15,10 +15,10 @@ from collections.abc import Iterator
 
 import flags
 from benchmarks import damages
-from benchmarks.pages import PROJECT
 from benchmarks.places import FLAGS, PHASES, Outcome, Phase, Place, moments
 from common import children, files, flagging
 from common.errors import RunError, exit_with_one_line
+from common.files import PROJECT
 
 HELD = {True: "yes", False: "NO", None: "skipped"}
 DOCUMENT = PROJECT / "docs" / "reliability.md"

@@ -10,11 +10,11 @@ import sys
 import tempfile
 
 import numpy as np
-from absl import flags as absl_flags
 
-from benchmarks.pages import PROJECT, rewrite_blocks
+from benchmarks.pages import rewrite_blocks
 from common import flagging
 from common.errors import RunError, exit_with_one_line
+from common.files import PROJECT
 from comparison import guard, machine, options, results, stats
 from comparison.results import Run
 
@@ -27,7 +27,7 @@ class Config:
     """The flags of this benchmark."""
 
     contender: str = flagging.flag("xla", flagging.TEXT, "Who is measured again and again.")
-    measurements: int = flagging.flag(200, absl_flags.IntegerParser(lower_bound=60), "How often.")
+    measurements: int = flagging.flag(200, flagging.integer(60), "How often.")
     data_dir: str | None = flagging.flag(None, flagging.TEXT, "Prepared datasets; default: tfds's own.")
     file: str | None = flagging.flag(None, flagging.TEXT, "A result file of one contender, to take instead.")
     write: bool = flagging.flag(False, flagging.SWITCH, "Write the table into docs/comparison.md.")

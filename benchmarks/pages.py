@@ -4,9 +4,8 @@ import pathlib
 import re
 
 from common.errors import RunError
-from common.files import write_atomically
+from common.files import PROJECT, write_atomically
 
-PROJECT = pathlib.Path(__file__).resolve().parent.parent
 RECORDS = PROJECT / "benchmarks" / "records"
 READMES = {"en": PROJECT / "README.md", "es": PROJECT / "README.es.md"}
 

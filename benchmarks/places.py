@@ -12,8 +12,8 @@ import sys
 import tempfile
 import threading
 
-from benchmarks.pages import PROJECT
 from common import children, files
+from common.files import PROJECT
 
 LEFTOVERS = (f"{files.OURS}*", "*incomplete*", "*_temp*", "*.tmp*", ".checkpoint.*")
 FLAGS = ("--max_steps=1500", "--checkpoint_every=50")  # so that checkpoints are most of the training time

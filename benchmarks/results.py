@@ -18,8 +18,9 @@ from absl import flags as absl_flags
 
 import flags
 from benchmarks import comparison, replicas, runs, speed
-from benchmarks.pages import PROJECT, RECORDS, not_measured, rewrite_blocks
+from benchmarks.pages import RECORDS, not_measured, rewrite_blocks
 from common.errors import InputError
+from common.files import PROJECT
 from common.flagging import SWITCH, TEXT, flag
 from comparison import tables
 from sweeps import report

@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 
 import psutil
 
-from benchmarks.pages import PROJECT, RECORDS, rewrite_blocks
+from benchmarks.pages import RECORDS, rewrite_blocks
 from common import children, flagging
 from common.errors import RunError, exit_with_one_line, reason
-from common.files import write_atomically
+from common.files import PROJECT, write_atomically
 from common.flagging import COUNT, SWITCH, TEXT, flag
 
 FoundT = TypeVar("FoundT")

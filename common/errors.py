@@ -17,6 +17,9 @@ NOISE = r"\{\{.*?\}\} |\[\[.*| \[Op:\w+\].*|Traceback \(most recent.*"
 OUT_OF_MEMORY = r"(?i)out.of.memory"  # as CUDA and XLA say it
 
 
+before_leaving: list[Callable[[], object]] = []  # called before `one_line` ends the process
+
+
 class InputError(Exception):
     """Bad input: the message names the flag or file, what was found, what is allowed, what to do."""
 
@@ -77,6 +80,8 @@ def one_line(leave: bool = False) -> Iterator[None]:
             raise
         code = _complain(f"error: {line}", 1)
     if code or leave:
+        for each in before_leaving:
+            each()
         os._exit(code)
 
 

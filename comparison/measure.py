@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from common.errors import InputError, RunError
+from common.files import PROJECT
 from comparison import machine, work
 from comparison.contenders import Contender
 from comparison.results import Sample
 from runtime import devices
 
-PROJECT = pathlib.Path(__file__).parent.parent
 WORK = "work"  # the folder of a survey that a contender is handed
 LONG_ENOUGH = 0.3  # seconds: who is faster does the job again and again, and its median counts
 

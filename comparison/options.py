@@ -7,7 +7,7 @@ import shlex
 
 from absl import flags as absl_flags
 
-from common.flagging import COUNT, COUNT_OR_0, POSITIVE, SHARE, SWITCH, TEXT, Finite, List, choice, flag
+from common.flagging import COUNT, COUNT_OR_0, POSITIVE, SHARE, SWITCH, TEXT, Finite, List, choice, flag, integer
 from comparison import tables, work
 from comparison.contenders import CONTENDERS, DEVICE_NAMES
 
@@ -51,8 +51,8 @@ DEVICES = List(choice(*DEVICE_NAMES), f"some of {', '.join(DEVICE_NAMES)}")
 COLUMNS = List(choice(*tables.COLUMNS), f"some of {', '.join(tables.COLUMNS)}")
 PROGRAMS = List(ProgramParser(), ProgramParser.syntactic_help)
 SIZES = List(COUNT, "whole numbers above 0")
-ROUNDS = absl_flags.IntegerParser(lower_bound=2)
-SEEDS = absl_flags.IntegerParser(lower_bound=7, upper_bound=16)  # of fewer no mean is sure with p < 0.01
+ROUNDS = integer(2)
+SEEDS = integer(7, 16)  # of fewer no mean is sure with p < 0.01
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class Config:
     # As many as the slowest takes in 8 s; who is faster does them again and again.
     max_steps: int = flag(2000, COUNT, f"Steps of a measurement, of {work.MAX_IMAGES:,} images at most.")
     lr: float = flag(0.01, POSITIVE, "Learning rate of batches up to 10; larger ones take lr * 10 / batch.")
-    seed: int = flag(0, COUNT_OR_0, "The order of an epoch is a pure function of (seed, epoch).")
+    seed: int = flag(0, COUNT_OR_0, "Decides the order of the examples in every epoch: the same seed, the same order.")
     dataset: str = flag("mnist", TEXT, "An image-classification dataset of tfds.")
     data_dir: str | None = flag(None, TEXT, "Prepared datasets; default: tfds's own, ~/tensorflow_datasets.")
     manual_dir: str | None = flag(None, TEXT, "The dataset's archives; default: archives/DATASET beside train.py.")

@@ -1,17 +1,19 @@
 """The trained model as a SavedModel, usable without this project: uint8 images in, probabilities and classes out."""
 
+import contextlib
 import json
 import pathlib
 import tempfile
 from typing import Any
 
+import filelock
 import numpy as np
 import tensorflow as tf
 
 import data
 import model
 from common.errors import InputError, RunError, reason
-from common.files import is_free, tidy, whole_folder, writable_folder
+from common.files import OURS, is_free, locked, tidy, whole_folder, writable_folder
 from outputs.observers import Observer
 from runtime.state import State
 
@@ -25,10 +27,28 @@ class Export(Observer):
         super().__init__(state)
         self.target = pathlib.Path(state.config.export_dir or "").expanduser().absolute()
         writable_folder("export_dir", self.target.parent)
+        if self.target.parent.exists():
+            self._take()
+            self._leave()
+
+    def before_run(self) -> None:
+        self._take()
+
+    def _take(self) -> None:
+        """Locks the place, which two runs must not write to, and clears away what a killed one has left."""
+        self.place = self.target.with_name(f"{OURS}.{self.target.name}.lock")
+        try:
+            self.lock = locked(self.place, wait=False)
+        except filelock.Timeout:
+            raise InputError(f"--export_dir={self.target}: another run writes to it; take another folder") from None
         tidy(self.target)
-        if not is_free(self.target) and not state.config.overwrite:
+        if is_free(self.target):
+            return
+        if not self.state.config.overwrite:
+            self._leave()
             raise InputError(f"--export_dir={self.target}: is there already; give --overwrite, or another folder")
-        if not is_free(self.target) and not (self.target / "saved_model.pb").is_file():
+        if not (self.target / "saved_model.pb").is_file():
+            self._leave()
             raise InputError(f"--export_dir={self.target}: is not a SavedModel, and --overwrite replaces nothing else")
 
     def after_run(self, record: dict[str, Any]) -> None:
@@ -38,7 +58,14 @@ class Export(Observer):
                 write(self.state.model, self.state.dataset, folder)
         except (tf.errors.OpError, OSError) as error:
             raise RunError(f"--export_dir={self.target}: cannot be written: {reason(error)}") from None
+        finally:
+            self._leave()
         print(f"exported to {self.target}")
+
+    def _leave(self) -> None:
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            self.place.unlink()  # still locked: who has just opened it sees that it is gone
+        self.lock.release()
 
 
 def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathlib.Path) -> None:

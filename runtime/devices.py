@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from common.errors import InputError
+from common.files import PROJECT
 from runtime import gpu, stopping
 
 if TYPE_CHECKING:
@@ -207,14 +208,13 @@ def threads() -> int:
 
 def _git_commit() -> str | None:
     """Returns this project's commit, `-dirty` behind it if files differ; None outside a checkout of its own."""
-    project = pathlib.Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:
-        if not project.samefile(git("rev-parse", "--show-toplevel")):
+        if not PROJECT.samefile(git("rev-parse", "--show-toplevel")):
             return None
         return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):

@@ -3,7 +3,6 @@
 import contextlib
 import faulthandler
 import os
-import pathlib
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ import data
 import flags
 import model
 from common.errors import InputError, RunError
+from common.files import PROJECT
 from runtime import gpu, modes, stopping
 from runtime.cluster import Cluster, lost
 from runtime.replicas import Replicas
@@ -150,8 +150,7 @@ def _watched_from_outside(timeout: int) -> Iterator[None]:
     """
     words = "import sys; from runtime import cluster; sys.stdin.read() and cluster.mourn(int(sys.argv[1]))"
     command = [sys.executable, "-c", words, str(timeout)]
-    project = pathlib.Path(__file__).parent.parent
-    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=project, start_new_session=True) as watcher:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=PROJECT, start_new_session=True) as watcher:
         faulthandler.dump_traceback_later(timeout, exit=True, file=watcher.stdin)  # type: ignore[arg-type] # a pipe
         try:
             yield

@@ -16,6 +16,7 @@ import data
 import flags
 import train
 from common import flagging
+from common.files import PROJECT
 from runtime import cluster, strategies
 from runtime.clock import Ledger
 from runtime.state import State
@@ -23,8 +24,6 @@ from storage import decoded
 
 # A shell starts a command in the background with SIGINT ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-PROJECT = pathlib.Path(__file__).parent.parent
 
 
 def learnable_split(num_examples: int, seed: int, num_classes: int = 10) -> data.Split:

@@ -115,7 +115,7 @@ def test_files_of_several_machines_in_one_table(tmp_path):
         (["--devices=tpu"], "--devices=tpu: must be some of cpu, gpu"),
         (["--devices="], "--devices="),
         (["--devices=gpu", "--contenders=numpy"], "--devices=gpu: TensorFlow sees none here"),
-        (["--rounds=1"], "--rounds=1: must be integer >= 2"),
+        (["--rounds=1"], "--rounds=1: must be an integer of at least 2"),
         (["--batch_sizes=10,0"], "--batch_sizes=10,0"),
         (["--batch_sizes=661"], "--batch_sizes=661: must be at most the 660 training images"),
         (["--output=a.txt"], "must end in .json"),

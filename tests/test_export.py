@@ -138,6 +138,27 @@ def test_what_a_killed_export_left_is_undone(run_here: Run, exported: pathlib.Pa
     assert list(exported.parent.iterdir()) == [exported]
 
 
+def test_two_runs_do_not_write_to_one_folder(run_here: Run, tmp_path: pathlib.Path) -> None:
+    target = tmp_path / "exported"
+    with files.locked(tmp_path / f"{files.OURS}.exported.lock", wait=False):
+        half_done = tmp_path / f"{files.OURS}.exported.new.1234" / "new"
+        half_done.mkdir(parents=True)
+        with pytest.raises(errors.InputError, match="another run writes to it"):
+            run_here("--max_steps=1", f"--export_dir={target}")
+        assert half_done.exists()
+    run_here("--max_steps=1", f"--export_dir={target}")
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "exported"}
+
+
+@pytest.mark.parametrize(("name", "other"), [("a[b]", "ab"), ("a*", "abc"), ("a?", "ax")])
+def test_what_a_killed_one_left_goes_by_its_name_alone(tmp_path: pathlib.Path, name: str, other: str) -> None:
+    left, foreign = (tmp_path / f"{files.OURS}.{each}.new.1" for each in (name, other))
+    left.mkdir()
+    foreign.mkdir()
+    files.tidy(tmp_path / name)
+    assert [*tmp_path.iterdir()] == [foreign]
+
+
 def test_the_new_model_is_on_the_disk_before_it_takes_the_place_of_the_old(
     exported: pathlib.Path, tiny_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

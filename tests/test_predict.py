@@ -73,7 +73,7 @@ def test_command_serves_good_images_and_names_bad_ones(model_dir: str, tmp_path:
     ]
     lines = done.stdout.splitlines()
     assert [line for line in lines if line.startswith("/")] == [f"{good[0]}: 3", f"{good[1]}: 7"]
-    assert len(lines) == 2 * 11
+    assert len(lines) == 2 * 11 and all(line == line.rstrip() for line in lines)
     for first, digit in ((1, 3), (12, 7)):
         shares = [float(line.split()[1]) for line in lines[first : first + 10]]
         np.testing.assert_allclose(shares, softmax_by_hand(digit_image(digit)), atol=6e-5)

@@ -1,5 +1,6 @@
 """sweep.py: each run is train.py's own, nothing is lost, and the table says no more than the seeds carry."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -9,14 +10,22 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+import flags
+import model
 import sweep
+import train
 from common import flagging
-from common.errors import InputError, RunError
+from common.errors import InputError, RunError, Stopped
+from runtime import stopping
+from runtime.clock import Ledger
+from runtime.state import State
+from runtime.strategies import OneDevice
 from sweeps import kept, options, report
 from tests.conftest import PROJECT
 
@@ -176,6 +185,39 @@ def test_a_failure_of_a_run_ends_the_sweep(sweep_here, monkeypatch):
         sweep_here("--seed=0:4")
 
 
+def test_a_run_that_ends_when_a_signal_has_stopped_another_is_kept(monkeypatch):
+    both, stopped = threading.Barrier(2, timeout=60), threading.Event()
+
+    class Runner:
+        def __init__(self, first: State):
+            pass
+
+        def run(self, config: flags.Config) -> kept.Row:
+            both.wait()
+            if config.seed == 0:
+                monkeypatch.setattr(stopping, "asked", lambda: signal.SIGINT)
+                stopped.set()
+                raise Stopped("in its middle", 130)
+            assert stopped.wait(timeout=60)
+            return {"seed": config.seed}
+
+    monkeypatch.setattr(sweep.runs, "Runner", Runner)
+    configs = [flags.Config(seed=seed) for seed in range(9)]
+    assert [*sweep.runs.finished(configs, 2, None, "/CPU:0")] == [{"seed": 1}]
+
+
+def test_a_run_that_had_its_last_step_when_a_signal_came_is_kept(tiny_dataset, monkeypatch):
+    first = train.start(flags.Config(mode="xla", max_steps=9, eval_every=0), tiny_dataset, Ledger(), OneDevice())
+    scaled, scale = [], model.scale
+    monkeypatch.setattr(model, "scale", lambda images: scaled.append(images) or scale(images))
+    runner = sweep.runs.Runner(first)
+    assert not scaled  # all runners evaluate on the images that the first run has scaled
+    monkeypatch.setattr(stopping, "asked", lambda: signal.SIGINT)
+    assert runner.run(first.config)["steps"] == 9
+    with pytest.raises(Stopped):
+        runner.run(dataclasses.replace(first.config, max_steps=0, epochs=2))
+
+
 def test_a_signal_shows_and_keeps_what_is_finished(tiny_data_dir, tmp_path):
     file = tmp_path / "runs.jsonl"
     command = [sys.executable, "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", "--epochs=1,100000"]
@@ -198,14 +240,15 @@ BAD = [
     ("--lr=", "--lr="),
     ("--lr=0.1,,0.2", "none empty"),
     ("--lr=0.1,1e-1", "none twice"),
+    ("--lr=0:10", "must be a finite number above 0, or several, with commas between them, none empty, none twice; see"),
     ("--seed=0:3,2", "none twice"),
-    ("--seed=5:2", "--seed=5:2"),
-    ("--seed=5:5", "--seed=5:5"),
-    ("--seed=-1", "non-negative"),
-    ("--seed=0:100000000000000", "--seed"),
-    ("--epochs=0:3", "positive"),
+    ("--seed=5:2", "--seed=5:2: must have 1 to 1,000,000 integers in a range, as 1:4 is 1,2,3; 5:2 has 0"),
+    ("--seed=5:5", "5:5 has 0"),
+    ("--seed=-1", "an integer of at least 0"),
+    ("--seed=0:100000000000000", "100,000,000,000,000"),
+    ("--epochs=0:3", "at least 1"),
     ("--lr=0.1,nan", "finite"),
-    ("--batch_size=10,1.5", "positive"),
+    ("--batch_size=10,1.5", "at least 1"),
     ("--loss_reduction=sum,max", "sum, mean"),
     ("--seed=0:10001", "10,001 runs: at most 10,000 without --yes"),
     ("--strategy=mirrored", "strategy"),
@@ -301,6 +344,27 @@ def test_the_table_is_plain_arithmetic() -> None:
     assert [row[-1] == "**best**" for row in cells] == [lr == best for lr in (0.1, 0.2)]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "kind", "said"),
+    [
+        ([10], "CPU", "Training alone, while runs shared the 2 cores of one X."),
+        ([600], "CPU", "Training alone, one run after the other on the 2 cores of one X."),
+        (
+            [10, 600],
+            "CPU",
+            "Training alone: batches below 500 while runs shared the 2 cores of one X, larger ones one ",
+        ),
+        ([10, 600], "GPU", "Training alone, one run after the other on one X."),
+    ],
+)
+def test_what_is_printed_says_what_shared_the_machine_without_blanks_around(capsys, sizes, kind, said) -> None:
+    rows = [row for size in sizes for row in made(0.1, {0: 0.5}, batch_size=size)]
+    report.show(rows, {"cores": 2, "device_kind": kind, "device_name": "X"}, None)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith(said) and lines[0].startswith("| batch")
+    assert all(line and line == line.rstrip() for line in lines)
+
+
 def test_the_verdict_says_what_the_seeds_carry() -> None:
     best = dict.fromkeys(range(6), 0.9)
     for worse, words in (
@@ -334,7 +398,7 @@ def test_the_pictures_show_every_rate_and_every_seed(tmp_path: pathlib.Path) -> 
     ends = [sorted(line.get_ydata()[-1] for line in axes.lines) for axes in steps]
     assert ends == [[0.5, 0.6], [0.7, 0.75]]
     rows = [row for runs in groups.values() for row in runs]
-    report.show(rows, {"cores": 2, "cpu_model": "one"}, str(tmp_path))
+    report.show(rows, {"cores": 2, "device_kind": "CPU", "device_name": "X"}, str(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"learning_rate.png", "steps.png"}
 
 
@@ -345,3 +409,10 @@ def test_help_names_the_flags_of_both(tmp_path: pathlib.Path) -> None:
         f"--{name}" in done.stdout for name in ("jobs", "output", "lr", "epochs", "dataset", "[no]tf32", "eval_every")
     )
     assert "--checkpoint_dir" not in done.stdout and not list(tmp_path.iterdir())
+    said = " ".join(done.stdout.split())
+    assert "sweep.py: --batch_size: Examples in the batch of one step. (default: 10) (an integer of at least 1," in said
+    assert (
+        "(default: 0.01) (a finite number above 0, or several, with commas between them, none empty, none twice)"
+        in said
+    )
+    assert "(default: sum) " in said and "0:10 " not in said.partition("--batch_size")[2]
