@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from common import children
 from common.errors import InputError, RunError
 from comparison import machine, work
 from comparison.contenders import Contender
@@ -55,14 +56,17 @@ def tasks_of(
     return tasks
 
 
-def child(
-    command: Sequence[str], device: str, cores: int | None = None, timeout: float | None = None
-) -> subprocess.CompletedProcess:
-    """Runs a command to its end on so many cores, with no GPU in sight when the device is cpu."""
+def child(command: Sequence[str], device: str, timeout: float, cores: int | None = None) -> subprocess.CompletedProcess:
+    """Runs a command to its end on so many cores, with no GPU in sight when the device is cpu.
+
+    What it has started ends with it. Raises RunError if it took longer than `timeout` seconds.
+    """
     hidden = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"} if device == "cpu" else {}
-    with machine.held(cores):
-        options: dict[str, Any] = {"cwd": PROJECT, "env": os.environ | hidden, "capture_output": True, "text": True}
-        return subprocess.run(command, **options, timeout=timeout)
+    options: dict[str, Any] = {"cwd": PROJECT, "env": os.environ | hidden, "text": True, "errors": "replace"}
+    options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with machine.held(cores), children.started(command, timeout, **options) as process:
+        stdout, stderr = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 class Rounds:
@@ -75,7 +79,7 @@ class Rounds:
         contenders: Mapping[str, Contender],
         tasks: list[Task],
         rounds: int,
-        timeout: float | None = None,
+        timeout: float,
     ):
         self.timeout = timeout  # seconds of a measurement
         self.folder, self.contenders, self.tasks, self.rounds = folder, contenders, list(tasks), rounds
@@ -137,8 +141,8 @@ class Rounds:
         watch, began = machine.Watch(), time.perf_counter()
         command = [*self.contenders[task.contender].command, str(place)]
         try:
-            done = child(command, task.device, cores, self.timeout)
-        except subprocess.TimeoutExpired:
+            done = child(command, task.device, self.timeout, cores)
+        except RunError:
             done = subprocess.CompletedProcess(command, 1, stderr=f"given up after {self.timeout:g} s")
         wall = time.perf_counter() - began
         quiet = dataclasses.asdict(watch.seen())
@@ -171,11 +175,11 @@ def judged(common: dict[str, Any], place: pathlib.Path, expected: pathlib.Path, 
     return Sample(**common, us_per_step=us_per_step, difference=difference, **known)
 
 
-def limit(folder: pathlib.Path, device: str, cores: int | None) -> float:
+def limit(folder: pathlib.Path, device: str, cores: int | None, timeout: float) -> float:
     """Returns the operations a second of the device's largest matmul; raises RunError if it cannot be measured."""
     result = folder / "limit.json"
     request = json.dumps({"device": device, "result": str(result)})
-    done = child([sys.executable, "-m", "comparison.limit", request], device, cores)
+    done = child([sys.executable, "-m", "comparison.limit", request], device, timeout, cores)
     if done.returncode:
         raise RunError(f"the matmul rate of the {device} cannot be measured: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(result.read_text())

@@ -133,7 +133,7 @@ def rounds_of(tmp_path, monkeypatch):
     (tmp_path / measure.WORK).mkdir()
 
     def make(contenders: list[str], failing: list[str]) -> measure.Rounds:
-        def child(command, device, cores, timeout):
+        def child(command, device, timeout, cores):
             folder = pathlib.Path(command[-1])
             given = json.loads((folder / "job.json").read_text())
             if given["contender"] in failing:
@@ -144,7 +144,7 @@ def rounds_of(tmp_path, monkeypatch):
 
         monkeypatch.setattr(measure, "child", child)
         among = {name: CONTENDERS[name] for name in contenders}
-        return measure.Rounds(tmp_path, [job], among, measure.tasks_of(among, ["cpu"], [25]), rounds=2)
+        return measure.Rounds(tmp_path, [job], among, measure.tasks_of(among, ["cpu"], [25]), 2, 60)
 
     return make
 
@@ -173,7 +173,7 @@ def test_a_process_is_held_to_its_cores_and_the_next_is_free_again():
     count = "import psutil; print(len(psutil.Process().cpu_affinity()))"
     here = measure.devices.cores()
     for cores, expected in ((1, 1), (None, here)):
-        done = measure.child([sys.executable, "-c", count], "cpu", cores)
+        done = measure.child([sys.executable, "-c", count], "cpu", 60, cores)
         assert int(done.stdout) == expected
 
 
