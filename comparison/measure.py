@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import random
@@ -24,6 +25,7 @@ from runtime import devices
 PROJECT = pathlib.Path(__file__).parent.parent
 WORK = "work"  # the folder of a survey that a contender is handed
 LONG_ENOUGH = 0.3  # seconds: who is faster does the job again and again, and its median counts
+TRIALS = 3  # of each number of cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Rounds:
         self.seconds: dict[Task, float] = {}
 
     def choose_cores(self, asked: int | None, known: dict[Task, int], show: Callable[..., None]) -> None:
-        """Settles how many cores each task on a CPU gets: those asked for, else known, else the faster of 1 and all.
+        """Settles how many cores each task on a CPU gets: those asked for, else known, else 1 or all.
 
         Raises InputError if more are asked for than there are, or the system cannot hold a process to them.
         """
@@ -102,9 +104,21 @@ class Rounds:
             best = asked or known.get(task)
             if best is None:
                 show("looking for the best number of cores", str(task))
-                tried = {cores: self.measure(task, 0, cores).us_per_step for cores in sorted({1, there})}
-                best = min(tried, key=lambda cores: tried[cores] or float("inf"))
+                best = there if there > 1 and self.gains(task, there) else 1
             self.cores |= {task: best, dataclasses.replace(task, again=True): best}
+
+    def gains(self, task: Task, cores: int) -> bool:
+        """Says whether a task is faster on so many cores than on one: most trials on them than every trial on one.
+
+        They are made in turn, until it is settled.
+        """
+        one, more = [], []
+        for _ in range(TRIALS):
+            one.append(self.measure(task, 0, 1, trial=True).us_per_step or math.inf)
+            more.append(self.measure(task, 0, cores, trial=True).us_per_step or math.inf)
+            if more[-1] == math.inf or sum(us >= min(one) for us in more) > TRIALS // 2:
+                return False
+        return True
 
     def seconds_left(self, pending: list[Task], rounds_after: int) -> float:
         """Returns the time that the pending tasks and the rounds after them will take, by what has been seen."""
@@ -131,9 +145,14 @@ class Rounds:
                 self.tasks.remove(task)
             yield sample
 
-    def measure(self, task: Task, round_number: int, cores: int | None) -> Sample:
-        """Returns one sample; it has a time only if the weights are those of the reference."""
+    def measure(self, task: Task, round_number: int, cores: int | None, trial: bool = False) -> Sample:
+        """Returns one sample; it has a time only if the weights are those of the reference.
+
+        A `trial` is of part of the steps: whoever is slow needs no more, and its weights are not looked at.
+        """
         place, job = self.folder / WORK, self.jobs[task.batch_size]
+        if trial:
+            job = dataclasses.replace(job, steps=math.ceil(job.steps / 4))
         for name in ("W.npy", "b.npy", "result.json"):
             (place / name).unlink(missing_ok=True)
         asked = {"contender": task.contender, "device": task.device, "cores": cores, "min_seconds": LONG_ENOUGH}
@@ -150,11 +169,14 @@ class Rounds:
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             return Sample(**common, failed=lines[-1].removeprefix("error: "))
-        return judged(common, place, self.folder / f"expected-{job.batch_size}.npz", job.steps, wall)
+        expected = None if trial else self.folder / f"expected-{job.batch_size}.npz"
+        return judged(common, place, expected, job.steps, wall)
 
 
-def judged(common: dict[str, Any], place: pathlib.Path, expected: pathlib.Path, steps: int, wall: float) -> Sample:
-    """Returns the sample of what was left in `place` after `wall` seconds: without a time if W and b are not right."""
+def judged(
+    common: dict[str, Any], place: pathlib.Path, expected: pathlib.Path | None, steps: int, wall: float
+) -> Sample:
+    """Returns the sample of what was left in `place` after `wall` seconds: without a time unless it is `expected`."""
     try:
         found = json.loads((place / "result.json").read_text())
         times = [float(seconds) for seconds in found["train"]]
@@ -166,10 +188,11 @@ def judged(common: dict[str, Any], place: pathlib.Path, expected: pathlib.Path, 
         peak = float(found["peak_mib"]) if "peak_mib" in found else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return Sample(**common, failed=f"what it left cannot be read: {' '.join(str(error).split())}")
-    with np.load(expected) as arrays:
-        difference = work.difference(weights, (arrays["W"], arrays["b"]))
-    same = difference <= work.TOLERANCE
-    us_per_step = statistics.median(times) / steps * 1e6 if same else None
+    difference = 0.0
+    if expected:
+        with np.load(expected) as arrays:
+            difference = work.difference(weights, (arrays["W"], arrays["b"]))
+    us_per_step = statistics.median(times) / steps * 1e6 if difference <= work.TOLERANCE else None
     right = found.get("num_correct")
     known = {"num_correct": right, "seconds": outside, "peak_mib": peak, "gpu": found.get("gpu")}
     return Sample(**common, us_per_step=us_per_step, difference=difference, **known)

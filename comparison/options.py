@@ -65,7 +65,7 @@ class Config:
     )
     devices: tuple[str, ...] | None = flag(None, DEVICES, "Where to measure. Default: all that are there.")
     cores: int | None = flag(
-        None, COUNT, "Hold each contender to so many cores. Default: to one or to all, what is faster for each."
+        None, COUNT, "Hold each contender to so many cores. Default: to one, or to all where it is faster on all."
     )
     rounds: int = flag(7, ROUNDS, "How often each is measured.")
     batch_sizes: tuple[int, ...] = flag("10", SIZES, "Examples in the batch of a step; several make a sweep.")
