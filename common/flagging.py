@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import re
 import sys
 from typing import Any, TypeVar
@@ -49,11 +50,21 @@ class List(absl_flags.ArgumentParser):
         return values
 
 
+class Path(absl_flags.ArgumentParser):
+    """A path; ~ is the user's home behind = too, where the shell leaves it."""
+
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)
+
+
 COUNT = absl_flags.IntegerParser(lower_bound=1)
 COUNT_OR_0 = absl_flags.IntegerParser(lower_bound=0)
 POSITIVE = Finite()
 SHARE = Finite(upper_bound=1.0)
 TEXT: absl_flags.ArgumentParser = absl_flags.ArgumentParser()
+PATH = Path()
 SWITCH = absl_flags.BooleanParser()
 
 

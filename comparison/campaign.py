@@ -66,7 +66,7 @@ def survey(config: Config, folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _absolute(path: str | None) -> str | None:
-    return str(pathlib.Path(path).expanduser().absolute()) if path else None
+    return str(pathlib.Path(path).absolute()) if path else None
 
 
 def run(config: Config, console: Console, keep: Callable[[Results], None], base: Results | None = None) -> Results:

@@ -7,7 +7,7 @@ import shlex
 
 from absl import flags as absl_flags
 
-from common.flagging import COUNT, COUNT_OR_0, POSITIVE, SHARE, SWITCH, TEXT, Finite, List, choice, flag
+from common.flagging import COUNT, COUNT_OR_0, PATH, POSITIVE, SHARE, SWITCH, TEXT, Finite, List, choice, flag
 from comparison import tables, work
 from comparison.contenders import CONTENDERS, DEVICE_NAMES
 
@@ -74,14 +74,14 @@ class Config:
     lr: float = flag(0.01, POSITIVE, "Learning rate of batches up to 10; larger ones take lr * 10 / batch.")
     seed: int = flag(0, COUNT_OR_0, "The order of an epoch is a pure function of (seed, epoch).")
     dataset: str = flag("mnist", TEXT, "An image-classification dataset of tfds.")
-    data_dir: str | None = flag(None, TEXT, "Prepared datasets; default: tfds's own, ~/tensorflow_datasets.")
-    manual_dir: str | None = flag(None, TEXT, "The dataset's archives; default: archives/DATASET beside train.py.")
+    data_dir: str | None = flag(None, PATH, "Prepared datasets; default: tfds's own, ~/tensorflow_datasets.")
+    manual_dir: str | None = flag(None, PATH, "The dataset's archives; default: archives/DATASET beside train.py.")
     timeout: int = flag(600, COUNT, "Seconds after which a measurement is ended; its contender has failed then.")
     columns: tuple[str, ...] = flag(",".join(tables.COLUMNS), COLUMNS, "What the tables show of each contender.")
-    output: str | None = flag(None, TEXT, "A new FILE.json; FILE.md and the charts are put beside it.")
-    merge: tuple[str, ...] | None = flag(None, List(TEXT, "files"), "Show these result files as one; measure nothing.")
+    output: str | None = flag(None, PATH, "A new FILE.json; FILE.md and the charts are put beside it.")
+    merge: tuple[str, ...] | None = flag(None, List(PATH, "files"), "Show these result files as one; measure nothing.")
     against: str | None = flag(
-        None, TEXT, "Measure what this result file measured; exit with 3 if a contender has become slower."
+        None, PATH, "Measure what this result file measured; exit with 3 if a contender has become slower."
     )
     max_slowdown: float = flag(1.05, Factor(), "The factor that --against lets pass.")
     ratios: bool = flag(False, SWITCH, "With --against: compare the ratios to the baseline, not the times.")
