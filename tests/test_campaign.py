@@ -43,8 +43,10 @@ def test_the_campaign_kills_in_every_phase_and_draws_the_same_moments_again() ->
 def test_a_skipped_fault_is_not_counted_as_held() -> None:
     outcomes = [places.Outcome("one", held, "") for held in (True, True, False, None)]
     assert faults.counted(outcomes) == "2 of 3 held, 1 skipped"
-    text = faults.document([], outcomes[2:], faults.Config(), 1.0)
+    of_workers = [places.Outcome(name, held, "") for name in ("chief", "other worker") for held in (True, False)]
+    text = faults.document([], of_workers, outcomes[2:], faults.Config(), 1.0)
     assert "| one | NO |" in text and "| one | skipped |" in text
+    assert "| chief | 2 | 1 |\n| other worker | 2 | 1 |\n| all | 4 | 2 |\n" in text
 
 
 def test_no_folder_of_the_machine_gets_into_the_document(tmp_path: pathlib.Path) -> None:
