@@ -204,12 +204,15 @@ def test_a_trial_is_short_and_its_weights_are_not_judged(rounds_of):
 
 
 @pytest.mark.skipif(not machine.can_hold(), reason="this system cannot hold a process to cores")
-def test_a_process_is_held_to_its_cores_and_the_next_is_free_again():
-    count = "import psutil; print(len(psutil.Process().cpu_affinity()))"
-    here = measure.devices.cores()
-    for cores, expected in ((1, 1), (None, here)):
-        done = measure.child([sys.executable, "-c", count], "cpu", 60, cores)
-        assert int(done.stdout) == expected
+def test_a_process_is_held_to_its_cores_with_as_many_threads_and_the_next_is_free_again():
+    count = (
+        "import numpy as np, psutil\nmatrix = np.ones((900, 900), np.float32)\nmatrix @ matrix\n"
+        "print(len(psutil.Process().cpu_affinity()), psutil.Process().num_threads())"
+    )
+    (cores, threads), (free, _) = (
+        map(int, measure.child([sys.executable, "-c", count], "cpu", 60, held).stdout.split()) for held in (1, None)
+    )
+    assert (cores, threads, free) == (1, 1, measure.devices.cores())
 
 
 def test_who_fails_is_left_out_of_later_rounds(rounds_of):
