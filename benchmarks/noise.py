@@ -5,14 +5,13 @@ python -m benchmarks.noise --write
 
 import dataclasses
 import pathlib
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 
 from benchmarks.pages import rewrite_blocks
-from common import flagging
+from common import children, flagging
 from common.errors import RunError, exit_with_one_line
 from common.files import PROJECT
 from comparison import guard, machine, options, results, stats
@@ -42,7 +41,9 @@ def measured(config: Config) -> Run:
         command = [sys.executable, str(PROJECT / "compare.py"), f"--contenders={config.contender}", "--devices=cpu"]
         command += [f"--rounds={config.measurements // 2}", "--columns=time", f"--output={output}"]
         command += [f"--data_dir={config.data_dir}"] if config.data_dir else []
-        if subprocess.run(command).returncode:
+        with children.started(command, config.measurements * options.Config.timeout) as process:
+            process.wait()
+        if process.returncode:
             raise RunError("compare.py failed: its line stands above")
         return results.load(output).runs[0]
 
@@ -93,6 +94,7 @@ def table(run: Run) -> list[str]:
 def main() -> None:
     """Measures, prints, and writes if asked."""
     config = flagging.parse(Config, sys.argv, __doc__)
+    children.end_on_sigterm()
     text = "\n".join(table(measured(config)))
     print(text)
     if config.write:

@@ -1,6 +1,7 @@
 """Child processes, which end with the process that started them and after a time limit."""
 
 import contextlib
+import os
 import shlex
 import signal
 import subprocess
@@ -18,10 +19,11 @@ from common.errors import RunError
 def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[subprocess.Popen]:
     """Yields a started process; at the end of the block, and after `timeout` seconds, it and its children are ended.
 
+    It leads a session of its own: Ctrl-C on a terminal reaches its parent alone, which ends it.
     Raises RunError if the time was over: what the block does with a process that is gone should wait until after it.
     """
     over = threading.Event()
-    with subprocess.Popen(command, **options) as process:
+    with subprocess.Popen(command, start_new_session=True, **options) as process:
 
         def give_up() -> None:
             over.set()
@@ -40,14 +42,16 @@ def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Kills a process that still runs, and all that it has started."""
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(psutil.NoSuchProcess):
-        itself = psutil.Process(process.pid)
-        for each in [itself, *itself.children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
+    """Kills a process that still runs, and all that it has started, which may have outlived it."""
+    if process.returncode is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            itself = psutil.Process(process.pid)
+            for each in [itself, *itself.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def end_on_sigterm() -> None:

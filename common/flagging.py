@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-import pathlib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -68,11 +68,21 @@ def integer(least: int, most: int | None = None) -> absl_flags.IntegerParser:
     return parser
 
 
+class Path(absl_flags.ArgumentParser):
+    """A path; ~ is the user's home behind = too, where the shell leaves it."""
+
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)
+
+
 COUNT = integer(1)
 COUNT_OR_0 = integer(0)
 POSITIVE = Finite()
 SHARE = Finite(upper_bound=1.0)
 TEXT: absl_flags.ArgumentParser = absl_flags.ArgumentParser()
+PATH = Path()
 SWITCH = absl_flags.BooleanParser()
 
 
@@ -103,7 +113,7 @@ def parse(config_class: type[ConfigT], argv: list[str], summary: str | None) -> 
     fields = dataclasses.fields(config_class)  # type: ignore[arg-type]
     named = [field for field in fields if field.metadata["parser"]]
     unnamed = [field.name for field in fields if not field.metadata["parser"]]
-    place: dict[str, Any] = {"flag_values": values, "module_name": pathlib.Path(argv[0]).name}
+    place: dict[str, Any] = {"flag_values": values, "module_name": os.path.basename(argv[0])}
     for field in named:
         parser, text = field.metadata["parser"], field.metadata["help"]
         if parser is SWITCH:

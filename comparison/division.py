@@ -6,7 +6,6 @@ import json
 import pathlib
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -78,8 +77,8 @@ def _measure(
     (place / "job.json").write_text(json.dumps(job))
     began = time.perf_counter()
     try:
-        done = measure.child([*command, str(place)], "cpu", timeout=timeout)
-    except subprocess.TimeoutExpired:
+        done = measure.child([*command, str(place)], "cpu", timeout)
+    except RunError:
         raise RunError(f"--timeout={timeout}: {entry.name} was ended after {timeout} s") from None
     entry.process.append(time.perf_counter() - began)
     try:

@@ -139,13 +139,18 @@ def choose(
 
 def describe(device: "tf.config.LogicalDevice") -> str:
     """Returns the name of a device as its maker calls it."""
+    if device.device_type == "GPU":
+        import tensorflow as tf
+
+        return tf.config.experimental.get_device_details(_physical(device)).get("device_name", "GPU")
+    return cpu_model()
+
+
+def _physical(device: "tf.config.LogicalDevice") -> "tf.config.PhysicalDevice":
+    """Returns the GPU that a device is, of all that TensorFlow found: it may not use each of them."""
     import tensorflow as tf
 
-    if device.device_type == "GPU":
-        index = int(device.name.rsplit(":", 1)[1])
-        details = tf.config.experimental.get_device_details(tf.config.get_visible_devices("GPU")[index])
-        return details.get("device_name", "GPU")
-    return cpu_model()
+    return tf.config.get_visible_devices("GPU")[int(device.name.rsplit(":", 1)[1])]
 
 
 def cpu_model() -> str:
@@ -165,7 +170,7 @@ def most_bytes(source: str, device: "tf.config.LogicalDevice | None" = None) -> 
 def memory(device: "tf.config.LogicalDevice | None" = None) -> float:
     """Returns the bytes of memory that a device has; for a CPU, that this process may use."""
     if device and device.device_type == "GPU":
-        return gpu.memory_bytes(int(device.name.rsplit(":", 1)[1]))
+        return gpu.memory_bytes(int(_physical(device).name.rsplit(":", 1)[1]))
     limits = [psutil.virtual_memory().total]
     with contextlib.suppress(OSError, ValueError):  # a container's own limit; "max" if it has none
         limits.append(int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))

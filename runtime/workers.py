@@ -93,11 +93,15 @@ class Workers(Replicas):
         rows = np.zeros((len(self.cluster.addresses), *value.shape))
         rows[self.cluster.index] = value
         with meeting(self.timeout, self.cluster):
-            found = self._summed_now(tf.constant(rows)).numpy()  # a worker that is lost is noticed here
+            found = self._sum(tf.constant(rows))  # a worker that is lost is noticed here
         # Whoever is through with this knows that all have found what they need: it may leave, and nobody is lost.
         with contextlib.suppress(RunError), meeting(self.timeout, self.cluster):
-            self._summed_now(tf.zeros([1])).numpy()
+            self._sum(tf.zeros([1]))
         return found
+
+    def _sum(self, mine: tf.Tensor) -> np.ndarray:
+        """Returns the sum of what each worker has; each shape has a program of its own, and no warning about that."""
+        return self._summed_now.get_concrete_function(mine)(mine).numpy()
 
 
 def start(config: flags.Config) -> Workers:

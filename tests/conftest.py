@@ -1,5 +1,6 @@
 """What the tests share: small learnable data in tfds's place, and the real commands in a subprocess."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 import numpy as np
+import psutil
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -42,6 +44,17 @@ def trained(dataset: data.Dataset, **changes: object) -> State:
     state = train.start(flags.Config(**changes), dataset, Ledger(), engine)
     train.train(state, *train.compiled(state, engine))
     return state
+
+
+def gone(pid: int) -> bool:
+    """Says whether a process has ended, within ten seconds; it may not have been waited for yet."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        if process.status() != psutil.STATUS_ZOMBIE:
+            with contextlib.suppress(psutil.TimeoutExpired):
+                process.wait(10)
+        return process.status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 @pytest.fixture(scope="session")

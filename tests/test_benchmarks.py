@@ -16,7 +16,7 @@ import data
 from benchmarks import pages, runs, speed
 from common import children
 from common.errors import RunError
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, gone
 
 FOREVER = [sys.executable, "-c", "import signal; print(flush=True); signal.pause()"]
 # Starts a process that starts another, tells the number of the second, and waits.
@@ -30,13 +30,6 @@ with children.started([sys.executable, "-c", inner], 60, stdout=subprocess.PIPE,
     print(process.stdout.readline(), flush=True)
     process.wait()
 """
-
-
-def gone(pid: int) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        return process.status() == psutil.STATUS_ZOMBIE or process.wait(10) is not None or not process.is_running()
-    return True
 
 
 def test_an_error_ends_every_child_that_runs() -> None:

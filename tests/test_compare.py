@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from comparison import results
+from common import flagging
+from comparison import options, results
 from tests.conftest import PROJECT
 
 NO_GPU = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
@@ -132,6 +133,9 @@ def test_files_of_several_machines_in_one_table(tmp_path):
         (["--max_slowdown=0.9"], "--max_slowdown=0.9: must be a finite number of at least 1"),
         (["--max_slowdown=nan"], "--max_slowdown=nan"),
         (["--target_accuracy=0.9", "--seeds=6"], "--seeds=6"),
+        (["--target_accuracy=0.9", "--against=torn.json"], "--target_accuracy and --against: "),
+        (["--target_accuracy=0.9", "--merge", "torn.json"], "--target_accuracy and --merge: "),
+        (["--merge=torn.json", "--against=torn.json"], "--merge and --against: "),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(arguments, told, tiny_data_dir, tmp_path):
@@ -141,6 +145,14 @@ def test_bad_input_is_one_line_and_code_2(arguments, told, tiny_data_dir, tmp_pa
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_home_is_home_behind_an_equals_sign_too(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    given = ["", "--output=~/r.json", "--merge=~/a.json,b.json", "--against=~/c.json", "--data_dir=~"]
+    found = flagging.parse(options.Config, given, "")
+    assert (found.output, found.against, found.data_dir) == ("/home/me/r.json", "/home/me/c.json", "/home/me")
+    assert found.merge == ("/home/me/a.json", "b.json")
 
 
 def test_survey_leaves_examples_order_and_what_each_job_ends_with(tiny_data_dir, tmp_path):

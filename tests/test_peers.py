@@ -9,6 +9,7 @@ import pytest
 import data
 from comparison import measure, results, work
 from comparison.contenders import CONTENDERS, Contender
+from tests.conftest import gone
 
 # 660 examples in batches of 25: seven epochs of 26 batches and a smaller one, then 11 steps.
 JOB = work.Job("tiny", "", 784, 10, num_examples=660, batch_size=25, steps=200, lr=0.01, seed=0)
@@ -29,8 +30,8 @@ def folder(tiny_dataset: data.Dataset, tmp_path_factory: pytest.TempPathFactory)
     return path
 
 
-def measured(name: str, contender: Contender, folder: pathlib.Path) -> results.Sample:
-    rounds = measure.Rounds(folder, [JOB], {name: contender}, [], rounds=1)
+def measured(name: str, contender: Contender, folder: pathlib.Path, timeout: float = 600) -> results.Sample:
+    rounds = measure.Rounds(folder, [JOB], {name: contender}, [], rounds=1, timeout=timeout)
     return rounds.measure(measure.Task(name, "cpu", 25), 1, cores=None)
 
 
@@ -69,3 +70,16 @@ def test_a_program_that_does_not_do_its_part_fails_in_one_line(code: str, told: 
     found = measured("mine", Contender(command=(sys.executable, "-c", start + code)), folder)
     assert told in found.failed
     assert "\n" not in found.failed and found.us_per_step is None
+
+
+@pytest.mark.parametrize(
+    ("code", "timeout", "told"),
+    [
+        ("sleep 1000 & echo $! > $0/other; wait", 1, "given up after 1 s"),
+        ("sleep 1000 > $0/said 2>&1 & echo $! > $0/other; exit 3", 600, "exit code 3"),
+    ],
+)
+def test_what_a_program_has_started_ends_with_it(code: str, timeout: float, told: str, folder: pathlib.Path) -> None:
+    found = measured("mine", Contender(command=("sh", "-c", code)), folder, timeout)
+    assert found.failed == told
+    assert gone(int((folder / measure.WORK / "other").read_text()))
