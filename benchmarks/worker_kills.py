@@ -16,6 +16,7 @@ from benchmarks import places, runs
 from benchmarks.places import Outcome
 from common import children
 from common.errors import RunError
+from runtime import devices
 
 JOB = ("--batch_size=100", "--lr=0.001", "--epochs=4", "--checkpoint_every=100", "--timeout=20")
 NAMES, ATTEMPTS = ("chief", "other worker"), 10
@@ -87,9 +88,10 @@ class TwoWorkers:
 
 def weights(kept: pathlib.Path) -> list[np.ndarray]:
     """Returns W transposed and b of the newest checkpoint in a folder."""
-    import tensorflow as tf
+    with devices.quiet():
+        import tensorflow as tf
 
-    from outputs import checkpoints
+        from outputs import checkpoints
 
     return list(checkpoints.read(tf.train.latest_checkpoint(kept))[1:])
 
