@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import data
 import model
-from common.errors import InputError, RunError, reason
+from common.errors import InputError, RunError, before_leaving, reason
 from common.files import OURS, is_free, locked, tidy, whole_folder, writable_folder
 from outputs.observers import Observer
 from runtime.state import State
@@ -33,10 +33,12 @@ class Export(Observer):
 
     def before_run(self) -> None:
         self._take()
+        before_leaving.append(self._leave)
 
     def _take(self) -> None:
         """Locks the place, which two runs must not write to, and clears away what a killed one has left."""
         self.place = self.target.with_name(f"{OURS}.{self.target.name}.lock")
+        self.made = [folder for folder in self.target.parents if not folder.exists()]
         try:
             self.lock = locked(self.place, wait=False)
         except filelock.Timeout:
@@ -63,9 +65,15 @@ class Export(Observer):
         print(f"exported to {self.target}")
 
     def _leave(self) -> None:
+        """Frees the place, where nothing is left of a run that failed."""
+        if not self.lock.is_locked:
+            return
         with contextlib.suppress(OSError):  # Windows removes no open file
             self.place.unlink()  # still locked: who has just opened it sees that it is gone
         self.lock.release()
+        with contextlib.suppress(OSError):  # a folder with something in it stays
+            for folder in self.made:
+                folder.rmdir()
 
 
 def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathlib.Path) -> None:

@@ -16,6 +16,7 @@ import data
 import model
 from common import errors, files
 from outputs import export
+from tests.conftest import Command
 
 Run = Callable[..., dict]
 
@@ -213,3 +214,9 @@ def test_a_failed_export_leaves_the_old_model(
         run_here("--max_steps=1", f"--export_dir={exported}", "--overwrite")
     assert (exported / "saved_model.pb").read_bytes() == before
     assert list(exported.parent.iterdir()) == [exported]
+
+
+def test_a_run_that_fails_leaves_nothing_where_it_was_to_export(run_train: Command, tmp_path: pathlib.Path) -> None:
+    done = run_train("--lr=1e38", f"--export_dir={tmp_path / 'new' / 'models' / 'mine'}")
+    assert done.returncode == 1, done.stderr
+    assert not (tmp_path / "new").exists()
