@@ -64,7 +64,8 @@ def child(command: Sequence[str], device: str, timeout: float, cores: int | None
     What it has started ends with it. Raises RunError if it took longer than `timeout` seconds.
     """
     hidden = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"} if device == "cpu" else {}
-    options: dict[str, Any] = {"cwd": PROJECT, "env": os.environ | hidden, "text": True, "errors": "replace"}
+    place = PROJECT if [*command[:2]] == [sys.executable, "-m"] else None  # anybody else's runs where the user stands
+    options: dict[str, Any] = {"cwd": place, "env": os.environ | hidden, "text": True, "errors": "replace"}
     options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with machine.held(cores), children.started(command, timeout, **options) as process:
         stdout, stderr = process.communicate()

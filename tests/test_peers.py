@@ -83,3 +83,9 @@ def test_what_a_program_has_started_ends_with_it(code: str, timeout: float, told
     found = measured("mine", Contender(command=("sh", "-c", code)), folder, timeout)
     assert found.failed == told
     assert gone(int((folder / measure.WORK / "other").read_text()))
+
+
+def test_a_program_is_looked_for_where_the_user_stands(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text("print('found')")
+    monkeypatch.chdir(tmp_path)
+    assert measure.child([sys.executable, "mine.py"], "cpu", timeout=60).stdout == "found\n"
