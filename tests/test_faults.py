@@ -5,7 +5,6 @@ import json
 import pathlib
 import re
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -15,7 +14,7 @@ import tensorflow as tf
 import data
 from common import errors
 from storage import decoded, prepare
-from tests.conftest import PROJECT
+from tests import forked
 
 
 def make_decoded(folder: pathlib.Path) -> pathlib.Path:
@@ -141,12 +140,12 @@ def test_what_fails_while_training_is_one_line_and_checkpoints_are_kept(
 ) -> None:
     images = tiny_data_dir / "mnist" / "3.0.1" / decoded.FOLDER / "train_images.npy"
     whole = images.read_bytes()
+    (tmp_path / "failing.py").write_text(FAILING)
 
     def run(kind: str) -> subprocess.CompletedProcess:
         arguments = [f"--data_dir={tiny_data_dir}", f"--checkpoint_dir={tmp_path / 'kept'}", "--checkpoint_every=5"]
-        command = [sys.executable, "-c", FAILING, str(images), kind, f"--mode={mode}", "--input=stream", "--epochs=2"]
-        more = ["--eval_first=0", "--eval_every=0"]
-        return subprocess.run([*command, *arguments, *more], capture_output=True, text=True, cwd=PROJECT, timeout=120)
+        more = [f"--mode={mode}", "--input=stream", "--epochs=2", "--eval_first=0", "--eval_every=0"]
+        return forked.run([tmp_path / "failing.py", images, kind, *arguments, *more])
 
     failed = run(kind)
     assert failed.returncode == 1 and re.fullmatch(rf"error: .*{words}.*\n", failed.stderr), failed.stderr

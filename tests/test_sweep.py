@@ -18,6 +18,7 @@ import sweep
 from common import flagging
 from common.errors import InputError, RunError
 from sweeps import kept, options, report
+from tests import forked
 from tests.conftest import PROJECT
 
 Sweep = Callable[..., list[kept.Row]]
@@ -72,8 +73,7 @@ def test_the_command_ends_at_the_bits_of_the_command(tiny_data_dir, run_train, t
 
 
 def run_sweep(data_dir: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "sweep.py", f"--data_dir={data_dir}", *arguments]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    return forked.run([PROJECT / "sweep.py", f"--data_dir={data_dir}", *arguments])
 
 
 def test_the_same_command_does_only_what_is_missing(sweep_here, tmp_path, monkeypatch):
@@ -178,16 +178,9 @@ def test_a_failure_of_a_run_ends_the_sweep(sweep_here, monkeypatch):
 
 def test_a_signal_shows_and_keeps_what_is_finished(tiny_data_dir, tmp_path):
     file = tmp_path / "runs.jsonl"
-    command = [sys.executable, "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", "--epochs=1,100000"]
-    process = subprocess.Popen(
-        [*command, "--jobs=2"],
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert any(line.startswith("1/2 runs, best so far") for line in process.stdout), process.stderr.read()
+    command = [PROJECT / "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", "--epochs=1,100000", "--jobs=2"]
+    process = forked.Forked(command)
+    assert any(line.startswith("1/2 runs, best so far") for line in process.stdout), process.communicate()
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "stopped by SIGINT with 1 of 2 runs left: the same command goes on\n")
