@@ -18,23 +18,20 @@ CONTEXT.set_forkserver_preload(["tensorflow", "psutil", "absl.flags", __name__])
 
 
 class Forked:
-    """A file that runs with these arguments: what subprocess.Popen with pipes is, as far as the tests need it."""
+    """A file, or -m and a module, with arguments: what subprocess.Popen with pipes is, as far as the tests need it."""
 
-    def __init__(
-        self, argv: Sequence[object], cwd: str | os.PathLike | None = None, env: Mapping[str, str] = os.environ
-    ):
+    def __init__(self, argv: Sequence[object], cwd: object = "", env: Mapping[str, str] = os.environ):
         from runtime import devices  # not at the top, where it would be imported before the fork
 
         self.args = [*map(str, argv)]
         readers, writers = zip(*(CONTEXT.Pipe(duplex=False) for _ in range(2)), strict=True)
-        self._process = CONTEXT.Process(
-            target=_become, args=(self.args, os.path.abspath(cwd or "."), dict(env), *writers), daemon=True
-        )
+        given = self.args, str(cwd) or os.getcwd(), dict(env), *writers
+        self._process = CONTEXT.Process(target=_become, args=given, daemon=True)
         with devices.without_keras():
             self._process.start()
         for writer in writers:
             writer.close()
-        self.stdout, self.stderr = (open(os.dup(reader.fileno())) for reader in readers)
+        self.stdout, self.stderr = (os.fdopen(os.dup(reader.fileno())) for reader in readers)
         self._errors: list[str] = []
         self._reading = threading.Thread(target=lambda: self._errors.append(self.stderr.read()), daemon=True)
         self._reading.start()
@@ -79,12 +76,17 @@ def _become(argv: list[str], cwd: str, env: dict[str, str], *pipes: Connection) 
         os.dup2(pipe.fileno(), number)
         pipe.close()
     encoding = env.get("PYTHONIOENCODING")
-    sys.stdout = open(1, "w", encoding=encoding, closefd=False)
-    sys.stderr = open(2, "w", buffering=1, encoding=encoding, errors="backslashreplace", closefd=False)
+    sys.stdout = os.fdopen(1, "w", encoding=encoding, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, encoding=encoding, errors="backslashreplace", closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    sys.argv[:] = argv
-    sys.path[:0] = filter(None, [os.path.dirname(argv[0]), *env.get("PYTHONPATH", "").split(os.pathsep)])
-    runpy.run_path(argv[0], run_name="__main__")
+    sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    if argv[0] == "-m":
+        sys.argv[:] = argv[1:]
+        runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv[:] = argv
+        sys.path.insert(0, os.path.dirname(argv[0]))
+        runpy.run_path(argv[0], run_name="__main__")
