@@ -66,7 +66,7 @@ class Forked:
 def run(argv: Sequence[object], **options: object) -> subprocess.CompletedProcess:
     """Runs a file to its end."""
     process = Forked(argv, **options)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 

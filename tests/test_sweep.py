@@ -43,11 +43,11 @@ def arguments_of(row: kept.Row) -> list[str]:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--lr=0.01,0.02", "--batch_size=10,64", "--epochs=1,2"),
+        ("--lr=0.01,0.02", "--batch_size=10,64"),
         ("--loss_reduction=sum,mean", "--jobs=3", "--seed=4,6", "--max_steps=50"),
         ("--batch_size=10,600", "--lr=0.001", "--figures"),
         ("--lr=0.003,0.01", "--target_accuracy=0.5", "--eval_first=9"),
-        ("--lr=0.003,0.01", "--mode=graph", "--noshuffle", "--jobs=2"),
+        ("--lr=0.003,0.01", "--epochs=1,2", "--mode=graph", "--noshuffle", "--jobs=2"),
     ],
     ids=["all", "means", "shared batches", "target", "graph"],
 )
