@@ -29,6 +29,7 @@ class Forked:
         self._process = CONTEXT.Process(target=_become, args=given, daemon=True)
         with devices.without_keras():
             self._process.start()
+        self.pid = self._process.pid
         for writer in writers:
             writer.close()
         self.stdout, self.stderr = (os.fdopen(os.dup(reader.fileno())) for reader in readers)
@@ -45,7 +46,7 @@ class Forked:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        os.kill(self._process.pid, number)
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         self._process.kill()

@@ -111,7 +111,7 @@ def test_a_run_is_watched_until_it_has_said_something(tiny_data_dir: pathlib.Pat
     first, step = bench.until(b"", terminal=True), bench.until(b"step 1/", "--epochs=1000000")
     assert 0 < first.seconds < step.seconds < time.perf_counter() - began
     with pytest.raises(RunError, match="ended before it said b'never said'"):
-        bench.until(b"never said", "--max_steps=1")
+        bench.until(b"never said", "--lr=0")
 
 
 def test_a_block_is_replaced_and_nothing_else(tmp_path: pathlib.Path) -> None:

@@ -123,7 +123,6 @@ def test_files_of_several_machines_in_one_table(tmp_path):
         (["--devices="], "--devices="),
         (["--rounds=1"], "--rounds=1: must be integer >= 2"),
         (["--batch_sizes=10,0"], "--batch_sizes=10,0"),
-        (["--batch_sizes=661"], "--batch_sizes=661: must be at most the 660 training images"),
         (["--output=a.txt"], "must end in .json"),
         (["--output=missing/a.json"], "cannot write to missing"),
         (["--merge=missing.json"], "missing.json: No such file"),
@@ -181,6 +180,10 @@ def test_survey_leaves_examples_order_and_what_each_job_ends_with(tiny_data_dir,
     assert known == [(10, 660, 3), (100, 660, 3)]
     with np.load(tmp_path / "expected-100.npz") as weights:
         assert weights["W"].shape == (784, 10)
+    request["jobs"] = [{"batch_size": 661, "steps": 1, "lr": 0.01}]
+    done = forked.run(["-m", "comparison.survey", json.dumps(request)], cwd=PROJECT, env=NO_GPU)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "--batch_sizes=661: must be at most the 660 training images" in done.stderr
 
 
 # Trains with NumPy, and says that it took as long as the file beside it says.

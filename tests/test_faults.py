@@ -131,8 +131,8 @@ with errors.one_line(leave=True):
         ("eager", "cut", "cannot be read any more: it ends too soon"),
         ("graph", "gone", "cannot be read any more: No such file or directory"),
         ("xla", "cut", "cannot be read any more: it ends too soon"),
-        ("xla", "tensorflow", "TensorFlow failed: on the way"),
-        ("xla", "memory", "out of memory (.*): a smaller --batch_size or --input=stream needs less"),
+        ("graph", "tensorflow", "TensorFlow failed: on the way"),
+        ("graph", "memory", "out of memory (.*): a smaller --batch_size or --input=stream needs less"),
     ],
 )
 def test_what_fails_while_training_is_one_line_and_checkpoints_are_kept(

@@ -43,11 +43,11 @@ def arguments_of(row: kept.Row) -> list[str]:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--lr=0.01,0.02", "--batch_size=10,64"),
-        ("--loss_reduction=sum,mean", "--jobs=3", "--seed=4,6", "--max_steps=50"),
+        pytest.param(("--lr=0.01,0.02", "--batch_size=10,64", "--epochs=1,2"), marks=pytest.mark.slow),
+        ("--loss_reduction=sum,mean", "--jobs=3", "--seed=4,6", "--max_steps=50", "--mode=graph"),
         ("--batch_size=10,600", "--lr=0.001", "--figures"),
         ("--lr=0.003,0.01", "--target_accuracy=0.5", "--eval_first=9"),
-        ("--lr=0.003,0.01", "--epochs=1,2", "--mode=graph", "--noshuffle", "--jobs=2"),
+        ("--epochs=1,2", "--mode=graph", "--noshuffle", "--jobs=2"),
     ],
     ids=["all", "means", "shared batches", "target", "graph"],
 )
@@ -141,21 +141,15 @@ def test_two_sweeps_do_not_write_to_one_file(sweep_here, tmp_path):
 
 def test_a_disk_that_is_full_is_one_line_and_keeps_what_was_there(tiny_data_dir, sweep_here, tmp_path):
     file = tmp_path / "runs.jsonl"
-    command = [sys.executable, "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", "--seed=0:30"]
-    done = subprocess.run(
-        [*command, "--max_steps=1"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)),
-    )
-    assert (
-        done.returncode == 1 and "runs.jsonl: cannot be written" in done.stderr and len(done.stderr.splitlines()) == 1
-    )
+    job = ["--seed=0:30", "--max_steps=1", "--mode=graph"]
+    process = forked.Forked([PROJECT / "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", *job])
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (8192, 8192))
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "runs.jsonl: cannot be written" in errors and len(errors.splitlines()) == 1
     before = file.read_bytes()
-    assert len(before) == 8192 and "cannot tell" not in done.stdout and "**best**" in done.stdout
-    rows = sweep_here("--seed=0:30", "--max_steps=1")
+    assert len(before) == 8192 and "cannot tell" not in printed and "**best**" in printed
+    rows = sweep_here(*job)
     assert file.read_bytes().startswith(before[: before.rfind(b"\n") + 1]) and len(rows) == 30
 
 

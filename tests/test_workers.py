@@ -38,7 +38,7 @@ def start_workers(data_dir: pathlib.Path, folder: pathlib.Path, count: int, *arg
     ]
 
 
-@pytest.mark.parametrize(("count", "source"), [(2, "stream"), (3, "memory")])
+@pytest.mark.parametrize(("count", "source"), [(2, "stream"), pytest.param(3, "memory", marks=pytest.mark.slow)])
 def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes(
     single: dict, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path, count: int, source: str
 ) -> None:
