@@ -13,7 +13,7 @@ from rich.console import Console
 
 from common import flagging
 from common.errors import InputError
-from comparison import campaign, results
+from comparison import campaign, division, measure, results
 from comparison.options import Config
 from tests import forked
 from tests.conftest import PROJECT
@@ -227,7 +227,7 @@ def test_guard_exits_with_3_where_a_program_has_become_slower(tiny_data_dir, tmp
 
 
 @pytest.mark.slow
-def test_open_division_gives_a_time_to_who_reaches_the_target(tiny_data_dir, tmp_path):
+def test_open_division_gives_a_time_to_who_reaches_the_target(tiny_data_dir, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
         "import json, pathlib, sys\nimport numpy as np\nhere = pathlib.Path(sys.argv[1])\n"
         "assert not (here / 'test_labels.npy').exists()\n"
@@ -235,9 +235,16 @@ def test_open_division_gives_a_time_to_who_reaches_the_target(tiny_data_dir, tmp
         "(here / 'result.json').write_text('{\"train\": [0.125]}')\n"
     )
     mine = f"--program=constant:{sys.executable} {tmp_path / 'mine.py'}"
-    told = (f"--data_dir={tiny_data_dir}", mine, "--target_accuracy=0.9", "--seeds=7", "--output=open.json")
-    done = compare(*told, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    child = measure.child
+
+    def forked_child(command, *more, **options):
+        ours = command[1] == "-m"
+        return forked.run(command[1:], cwd=PROJECT, env=NO_GPU) if ours else child(command, *more, **options)
+
+    monkeypatch.setattr(measure, "child", forked_child)
+    told = ["compare.py", f"--data_dir={tiny_data_dir}", mine, "--target_accuracy=0.9", "--seeds=7"]
+    config = flagging.parse(Config, [*told, f"--output={tmp_path / 'open.json'}"], "")
+    assert division.run(config, Console()) == 0
     lines = (tmp_path / "open.md").read_text().splitlines()
     ours, constant = (next(line for line in lines if line.startswith(f"| {name} ")) for name in ("ours", "constant"))
     assert "does not surely reach it" in constant and "0.125" not in constant

@@ -78,18 +78,20 @@ def run_sweep(data_dir: pathlib.Path, *arguments: str) -> subprocess.CompletedPr
 
 def test_the_same_command_does_only_what_is_missing(sweep_here, tmp_path, monkeypatch):
     file = tmp_path / "runs.jsonl"
-    whole = sweep_here("--seed=0:3")
+    whole = sweep_here("--seed=0:3", "--mode=graph")
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join(lines[:3]) + lines[3][:-20])  # as a kill may leave it
     begun = []
     here = sweep.runs.Runner.run
     monkeypatch.setattr(sweep.runs.Runner, "run", lambda self, config: begun.append(config) or here(self, config))
-    again = sweep_here("--seed=0:4", "--eval_every=50")  # more seeds, and a cadence that no weight depends on
+    again = sweep_here(
+        "--seed=0:4", "--eval_every=50", "--mode=graph"
+    )  # more seeds, and a cadence that no weight depends on
     assert sorted(config.seed for config in begun) == sorted([whole[2]["seed"], 3])  # two threads: in either order
     assert again[:2] == whole[:2]
     hashes = {row["seed"]: row["weights_sha256"] for row in again}
     assert hashes == {row["seed"]: row["weights_sha256"] for row in whole} | {3: hashes[3]} and len(again) == 4
-    assert sweep_here("--seed=0:4") == again and len(begun) == 2
+    assert sweep_here("--seed=0:4", "--mode=graph") == again and len(begun) == 2
 
 
 @pytest.mark.parametrize(
@@ -97,14 +99,14 @@ def test_the_same_command_does_only_what_is_missing(sweep_here, tmp_path, monkey
     [
         (["--noshuffle"], "shuffle True, not False"),
         (["--target_accuracy=0.9"], "target_accuracy None, not 0.9"),
-        (["--max_steps=9", "--mode=graph"], "max_steps 0, not 9; mode xla, not graph"),
+        (["--max_steps=9", "--mode=eager"], "max_steps 0, not 9; mode graph, not eager"),
     ],
 )
 def test_a_file_of_another_sweep_is_refused_and_stays(sweep_here, tmp_path, arguments, words):
-    sweep_here("--seed=1")
+    sweep_here("--seed=1", "--mode=graph")
     before = (tmp_path / "runs.jsonl").read_bytes()
     with pytest.raises(InputError, match=words):
-        sweep_here(*arguments)
+        sweep_here("--mode=graph", *arguments)
     assert (tmp_path / "runs.jsonl").read_bytes() == before
 
 
@@ -123,20 +125,20 @@ def test_a_file_of_another_sweep_is_refused_and_stays(sweep_here, tmp_path, argu
 def test_a_damaged_or_foreign_file_is_refused_and_stays(sweep_here, tmp_path, content, words):
     file = tmp_path / "runs.jsonl"
     if not isinstance(content, bytes):
-        sweep_here("--seed=1")
+        sweep_here("--seed=1", "--mode=graph")
         header = json.loads(file.read_bytes().splitlines()[0])
         changed = {1: {"sweep": 0}, 2: {"tensorflow": "1.0"}, 3: {"data": "other"}}.get(content, {})
         content = json.dumps(header | changed).encode() + b'\n{"lr": 0.1}\n{}\n'
     file.write_bytes(content)
     with pytest.raises(InputError, match=words):
-        sweep_here("--seed=1")
+        sweep_here("--seed=1", "--mode=graph")
     assert file.read_bytes() == content
 
 
 def test_two_sweeps_do_not_write_to_one_file(sweep_here, tmp_path):
-    sweep_here("--max_steps=5")
+    sweep_here("--max_steps=5", "--mode=graph")
     with kept.locked(tmp_path / ".runs.jsonl.lock", wait=False), pytest.raises(InputError, match="another sweep"):
-        sweep_here("--max_steps=5")
+        sweep_here("--max_steps=5", "--mode=graph")
 
 
 def test_a_disk_that_is_full_is_one_line_and_keeps_what_was_there(tiny_data_dir, sweep_here, tmp_path):
@@ -154,7 +156,7 @@ def test_a_disk_that_is_full_is_one_line_and_keeps_what_was_there(tiny_data_dir,
 
 
 def test_a_run_that_diverges_is_a_row(sweep_here, capsys):
-    rows = {row["lr"]: row for row in sweep_here("--lr=0.01,1e38", "--seed=0")}
+    rows = {row["lr"]: row for row in sweep_here("--lr=0.01,1e38", "--seed=0", "--mode=graph")}
     assert "with --lr=1e+38" in rows[1e38]["diverged"]
     assert "weights_sha256" in rows[0.01] and "weights_sha256" not in rows[1e38]
     printed = capsys.readouterr().out
