@@ -13,6 +13,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 
+PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tensorflow", "psutil", "absl.flags", __name__])
 
@@ -83,11 +84,10 @@ def _become(argv: list[str], cwd: str, env: dict[str, str], *pipes: Connection) 
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    first = [cwd if argv[0] == "-m" else os.path.dirname(argv[0]), *env.get("PYTHONPATH", "").split(os.pathsep)]
+    sys.path[:] = filter(None, [*first, *(path for path in sys.path if path not in ("", PROJECT))])
+    sys.argv[:] = argv[argv[0] == "-m" :]
     if argv[0] == "-m":
-        sys.argv[:] = argv[1:]
         runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
     else:
-        sys.argv[:] = argv
-        sys.path.insert(0, os.path.dirname(argv[0]))
         runpy.run_path(argv[0], run_name="__main__")

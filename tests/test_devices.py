@@ -1,5 +1,6 @@
 """Devices and notices: what hides them, what shows them, and that nothing of one system alone is imported."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -143,7 +144,7 @@ def modules() -> list[str]:
 def test_no_module_imports_what_one_system_alone_has(tmp_path: pathlib.Path) -> None:
     assert {"train", "benchmarks.speed", "comparison.machine"} <= set(modules())
     (tmp_path / "hidden.py").write_text(HIDDEN)
-    done = forked.run([tmp_path / "hidden.py", PROJECT, *modules()])
+    done = forked.run([tmp_path / "hidden.py", PROJECT, *modules()], env=os.environ | {"PYTHONPATH": str(PROJECT)})
     assert done.returncode == 0, done.stderr
 
 

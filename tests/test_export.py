@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 
@@ -64,8 +63,8 @@ def oracle(kept: pathlib.Path, images: pathlib.Path) -> np.ndarray:
 def test_it_loads_without_this_project_and_gives_numpys_probabilities(
     exported: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    command = [sys.executable, "-I", "-c", LOAD_ALONE, str(exported), str(images)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    (tmp_path / "load.py").write_text(LOAD_ALONE)
+    done = forked.run([tmp_path / "load.py", exported, images], cwd=tmp_path)
     answers, names = done.stdout.splitlines()
     as_images, as_rows, none = json.loads(answers)
     expected = oracle(tmp_path / "kept", images)

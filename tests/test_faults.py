@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -15,6 +16,7 @@ import data
 from common import errors
 from storage import decoded, prepare
 from tests import forked
+from tests.conftest import PROJECT
 
 
 def make_decoded(folder: pathlib.Path) -> pathlib.Path:
@@ -145,7 +147,8 @@ def test_what_fails_while_training_is_one_line_and_checkpoints_are_kept(
     def run(kind: str) -> subprocess.CompletedProcess:
         arguments = [f"--data_dir={tiny_data_dir}", f"--checkpoint_dir={tmp_path / 'kept'}", "--checkpoint_every=5"]
         more = [f"--mode={mode}", "--input=stream", "--epochs=2", "--eval_first=0", "--eval_every=0"]
-        return forked.run([tmp_path / "failing.py", images, kind, *arguments, *more])
+        command = [tmp_path / "failing.py", images, kind, *arguments, *more]
+        return forked.run(command, env=os.environ | {"PYTHONPATH": str(PROJECT)})
 
     failed = run(kind)
     assert failed.returncode == 1 and re.fullmatch(rf"error: .*{words}.*\n", failed.stderr), failed.stderr

@@ -60,7 +60,13 @@ def test_blocks_take_the_oracles_steps(name: str, mean: bool, tiny_dataset: data
 
 @pytest.mark.parametrize(
     ("cores", "batch_size"),
-    [(1, 2), (3, 2), (1, 1003), (2, 500), pytest.param(2, 1003, marks=pytest.mark.slow), (3, 500)],
+    [
+        (1, 2),
+        (3, 2),
+        (1, 1003),
+        (2, 500),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in ((2, 1003), (3, 500))),
+    ],
 )
 def test_cores_share_a_large_batch_and_leave_no_row_out(cores: int, batch_size: int) -> None:
     rng = np.random.default_rng(7)

@@ -50,8 +50,8 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_model(tmp_path_factory.mktemp("export") / "model")
 
 
-def run_predict(*arguments: object, script: pathlib.Path = PREDICT, **options: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(script), *map(str, arguments)]
+def run_predict(*arguments: object, **options: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(PREDICT), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
@@ -63,10 +63,8 @@ def test_command_serves_good_images_and_names_bad_ones(model_dir: str, tmp_path:
     (tmp_path / "tensorflow_datasets.py").write_text("raise SystemExit('tfds was imported')")
     good = [save(tmp_path / f"[b]{digit}.png", Image.fromarray(digit_image(digit))) for digit in (3, 7)]
     (tmp_path / "text.png").write_text("no image")
-    done = run_predict(
-        f"--model={model_dir}", good[0], tmp_path / "text.png", tmp_path / "gone.png", good[1],
-        script=tmp_path / "predict.py",
-    )  # fmt: skip
+    files = good[0], tmp_path / "text.png", tmp_path / "gone.png", good[1]
+    done = forked.run([tmp_path / "predict.py", f"--model={model_dir}", *files])
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"error: {tmp_path}/text.png: is not a PNG or JPEG image",

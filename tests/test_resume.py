@@ -26,7 +26,7 @@ SHORT = ("--batch_size=7", "--epochs=2", "--eval_every=50", "--eval_first=3", "-
 FEW = ("--batch_size=60", "--checkpoint_every=4", "--mode=graph")  # 11 steps an epoch
 
 
-@pytest.mark.parametrize("mode", ["xla", "graph", "eager"])
+@pytest.mark.parametrize("mode", ["xla", "graph", pytest.param("eager", marks=pytest.mark.slow)])
 def test_a_resumed_run_ends_with_the_same_record(run_here: Run, tmp_path: pathlib.Path, mode: str) -> None:
     flags = (*SHORT, f"--mode={mode}")
     unbroken = run_here(*flags)
