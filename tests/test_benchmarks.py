@@ -105,6 +105,7 @@ def test_the_table_pairs_each_round_with_the_same_of_the_earlier_state() -> None
     assert speed.table({"one": [[1.0]]})[1:] == ["|---|--:|", "| one | 1.00 (1.00-1.00) |"]
 
 
+@pytest.mark.slow
 def test_a_run_is_watched_until_it_has_said_something(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
     bench = speed.Bench(speed.Config(data_dir=str(tiny_data_dir), timeout=120), PROJECT, tmp_path)
     began = time.perf_counter()

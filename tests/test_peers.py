@@ -37,7 +37,10 @@ def measured(name: str, contender: Contender, folder: pathlib.Path) -> results.S
     return rounds.measure(measure.Task(name, "cpu", 25), 1, cores=None)
 
 
-@pytest.mark.parametrize("name", CONTENDERS)
+SLOW = ("usual", "keras_best")  # Keras too, whose import takes long, as keras has it
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CONTENDERS])
 def test_weights_after_200_steps_are_those_of_the_reference(
     name: str, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

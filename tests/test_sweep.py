@@ -45,7 +45,7 @@ def arguments_of(row: kept.Row) -> list[str]:
     [
         pytest.param(("--lr=0.01,0.02", "--batch_size=10,64", "--epochs=1,2"), marks=pytest.mark.slow),
         ("--loss_reduction=sum,mean", "--jobs=3", "--seed=4,6", "--max_steps=50", "--mode=graph"),
-        ("--batch_size=10,600", "--lr=0.001", "--figures"),
+        pytest.param(("--batch_size=10,600", "--lr=0.001", "--figures"), marks=pytest.mark.slow),
         ("--lr=0.003,0.01", "--target_accuracy=0.5", "--eval_first=9"),
         ("--epochs=1,2", "--mode=graph", "--noshuffle", "--jobs=2"),
     ],
