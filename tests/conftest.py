@@ -1,4 +1,4 @@
-"""What the tests share: small learnable data in tfds's place, and the real commands in a subprocess."""
+"""What the tests share: small learnable data in tfds's place, and what runs the commands on it."""
 
 import os
 import pathlib

@@ -1,6 +1,6 @@
 """Runs files of this project as commands, in forks of a process that has imported TensorFlow and run nothing of it.
 
-That import is most of what a command of a test takes. Whatever is of the start itself is tested on real ones.
+That import is most of what a command of a test takes. What belongs to a start is tested on real ones.
 """
 
 import multiprocessing
@@ -52,7 +52,7 @@ class Forked:
     def kill(self) -> None:
         self._process.kill()
 
-    def communicate(self, timeout: float) -> tuple[str, str]:
+    def communicate(self, timeout: float = 120) -> tuple[str, str]:
         """Returns the rest of what it prints, and its errors; one that takes longer is killed."""
         limit = threading.Timer(timeout, self._process.kill)
         limit.start()
