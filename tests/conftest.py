@@ -1,11 +1,10 @@
-"""What the tests share: small learnable data in tfds's place, and the real commands in a subprocess."""
+"""What the tests share: small learnable data in tfds's place, and what runs the commands on it."""
 
 import contextlib
 import os
 import pathlib
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -23,6 +22,7 @@ from runtime import cluster, strategies
 from runtime.clock import Ledger
 from runtime.state import State
 from storage import decoded
+from tests import forked
 
 # A shell starts a command in the background with SIGINT ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -84,13 +84,8 @@ Command = Callable[..., subprocess.CompletedProcess]
 
 @pytest.fixture
 def run_train(tiny_data_dir: pathlib.Path) -> Command:
-    """Runs the real `python train.py` on the tiny data; further flags are the arguments."""
-
-    def run(*arguments: str, **options: object) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(PROJECT / "train.py"), f"--data_dir={tiny_data_dir}", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
-
-    return run
+    """Runs train.py as a command on the tiny data; further flags are the arguments."""
+    return lambda *more, **options: forked.run([PROJECT / "train.py", f"--data_dir={tiny_data_dir}", *more], **options)
 
 
 @pytest.fixture

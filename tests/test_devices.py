@@ -1,5 +1,6 @@
 """Devices and notices: what hides them, what shows them, and that nothing of one system alone is imported."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from common.errors import InputError
 from runtime import devices, gpu
+from tests import forked
 from tests.conftest import PROJECT
 
 NOTICE = 'os.write(2, b"this CPU lacks AVX\\n")'
@@ -167,10 +169,10 @@ def modules() -> list[str]:
     return sorted([*top, *found])
 
 
-def test_no_module_imports_what_one_system_alone_has() -> None:
+def test_no_module_imports_what_one_system_alone_has(tmp_path: pathlib.Path) -> None:
     assert {"train", "benchmarks.speed", "comparison.machine"} <= set(modules())
-    command = [sys.executable, "-c", HIDDEN, str(PROJECT), *modules()]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    (tmp_path / "hidden.py").write_text(HIDDEN)
+    done = forked.run([tmp_path / "hidden.py", PROJECT, *modules()], env=os.environ | {"PYTHONPATH": str(PROJECT)})
     assert done.returncode == 0, done.stderr
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ import data
 import model
 from common import errors, files
 from outputs import export
+from tests import forked
 from tests.conftest import Command
 
 Run = Callable[..., dict]
@@ -36,7 +36,13 @@ print(tf.io.gfile.GFile(loaded.class_names.asset_path.numpy()).read().split())
 def exported(run_here: Run, tmp_path: pathlib.Path) -> pathlib.Path:
     """A model exported by a short run that also kept a checkpoint of its weights."""
     folder = tmp_path / "models" / "new"
-    run_here("--max_steps=40", "--eval_every=0", f"--export_dir={folder}", f"--checkpoint_dir={tmp_path / 'kept'}")
+    run_here(
+        "--max_steps=40",
+        "--eval_every=0",
+        "--mode=graph",
+        f"--export_dir={folder}",
+        f"--checkpoint_dir={tmp_path / 'kept'}",
+    )
     return folder
 
 
@@ -58,8 +64,8 @@ def oracle(kept: pathlib.Path, images: pathlib.Path) -> np.ndarray:
 def test_it_loads_without_this_project_and_gives_numpys_probabilities(
     exported: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    command = [sys.executable, "-I", "-c", LOAD_ALONE, str(exported), str(images)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    (tmp_path / "load.py").write_text(LOAD_ALONE)
+    done = forked.run([tmp_path / "load.py", exported, images], cwd=tmp_path)
     answers, names = done.stdout.splitlines()
     as_images, as_rows, none = json.loads(answers)
     expected = oracle(tmp_path / "kept", images)
@@ -73,8 +79,7 @@ def test_it_loads_without_this_project_and_gives_numpys_probabilities(
 def test_saved_model_cli_runs_it(exported: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path) -> None:
     command = ["run", f"--dir={exported}", "--tag_set=serve", "--signature_def=serving_default"]
     command += [f"--inputs=images={images}", f"--outdir={tmp_path}"]
-    cli = pathlib.Path(sys.executable).with_name("saved_model_cli")
-    subprocess.run([cli, *command], capture_output=True, timeout=120, check=True)
+    assert forked.run([pathlib.Path(sys.executable).with_name("saved_model_cli"), *command]).returncode == 0
     np.testing.assert_allclose(
         np.load(tmp_path / "probabilities.npy"), oracle(tmp_path / "kept", images), rtol=0, atol=1e-6
     )
@@ -103,7 +108,7 @@ def test_an_existing_model_is_refused_before_training_and_replaced_only_with_ove
     with pytest.raises(errors.InputError, match="is there already; give --overwrite"):
         run_here("--max_steps=1", f"--export_dir={exported}")
     assert {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()} == before
-    run_here("--max_steps=1", f"--export_dir={exported}", "--overwrite")
+    run_here("--max_steps=1", "--mode=graph", f"--export_dir={exported}", "--overwrite")
     assert (exported / "variables" / "variables.data-00000-of-00001").read_bytes() not in before.values()
     assert list(exported.parent.iterdir()) == [exported]
 

@@ -78,14 +78,14 @@ def test_pictures_are_grey_where_a_weight_is_nothing() -> None:
 def test_each_run_has_a_folder_of_its_own_and_a_resume_goes_on_in_its_own(
     run_here: Run, tmp_path: pathlib.Path
 ) -> None:
-    job = ("--eval_first=0", "--eval_every=5", f"--logdir={tmp_path}")
+    job = ("--eval_first=0", "--eval_every=5", "--mode=graph", f"--logdir={tmp_path}")
     first, second = (f"--checkpoint_dir={tmp_path / 'kept' / name}" for name in ("first", "second"))
     for kept in (first, second):
         run_here(*job, kept, "--max_steps=10")
     for kept in (first, second):
         run_here(*job, kept, "--max_steps=20")
     run_here("--eval_first=0", "--max_steps=1", "--lr=0.5", f"--logdir={tmp_path}")
-    own = ["max_steps=10,mode=xla,eval_first=0,eval_every=5", "max_steps=10,mode=xla,eval_first=0,eval_every=5_2"]
+    own = ["max_steps=10,mode=graph,eval_first=0,eval_every=5", "max_steps=10,mode=graph,eval_first=0,eval_every=5_2"]
     other = "lr=0.5,max_steps=1,mode=xla,eval_first=0"
     assert {path.name for path in tmp_path.iterdir()} == {"kept", "data", other, *own}
     for name in own:

@@ -39,8 +39,13 @@ def block(examples: data.Split, order: np.ndarray, first: int, steps: int, batch
     return data.Block(*inputs, first, steps, batch_size, evaluate=False)
 
 
-@pytest.mark.parametrize("name", TAKERS)
-@pytest.mark.parametrize("mean", [False, True])
+# The mean of the others is that of one of these.
+MEANS = [
+    pytest.param(name, True, marks=[] if name in ("graph", "xla", "2 cores") else pytest.mark.slow) for name in TAKERS
+]
+
+
+@pytest.mark.parametrize(("name", "mean"), [*((name, False) for name in TAKERS), *MEANS])
 def test_blocks_take_the_oracles_steps(name: str, mean: bool, tiny_dataset: data.Dataset) -> None:
     split, order = tiny_dataset.train, data.epoch_order(660, seed=4, epoch=0)
     net = model.SoftmaxRegression(784, 10)
@@ -56,7 +61,13 @@ def test_blocks_take_the_oracles_steps(name: str, mean: bool, tiny_dataset: data
 
 @pytest.mark.parametrize(
     ("cores", "batch_size"),
-    [(1, 2), (3, 2), (1, 1003), (2, 500), pytest.param(2, 1003, marks=pytest.mark.slow), (3, 500)],
+    [
+        (1, 2),
+        (3, 2),
+        (1, 1003),
+        (2, 500),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in ((2, 1003), (3, 500))),
+    ],
 )
 def test_cores_share_a_large_batch_and_leave_no_row_out(cores: int, batch_size: int) -> None:
     rng = np.random.default_rng(7)

@@ -1,5 +1,6 @@
-"""Every contender, in a process of its own as compare.py runs it, does the work of the float64 reference."""
+"""Every contender, in a process of its own, does the work of the float64 reference."""
 
+import os
 import pathlib
 import sys
 
@@ -9,7 +10,8 @@ import pytest
 import data
 from comparison import measure, results, work
 from comparison.contenders import CONTENDERS, Contender
-from tests.conftest import gone
+from tests import forked
+from tests.conftest import PROJECT, gone
 
 # 660 examples in batches of 25: seven epochs of 26 batches and a smaller one, then 11 steps.
 JOB = work.Job("tiny", "", 784, 10, num_examples=660, batch_size=25, steps=200, lr=0.01, seed=0)
@@ -35,13 +37,19 @@ def measured(name: str, contender: Contender, folder: pathlib.Path, timeout: flo
     return rounds.measure(measure.Task(name, "cpu", 25), 1, cores=None)
 
 
-@pytest.mark.parametrize("name", CONTENDERS)
+SLOW = ("usual", "keras_best")  # Keras too, whose import takes long, as keras has it
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CONTENDERS])
 def test_weights_after_200_steps_are_those_of_the_reference(
     name: str, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if why := CONTENDERS[name].missing():
         pytest.skip(why)
     monkeypatch.setattr(measure, "LONG_ENOUGH", 0.02)  # the fast ones do it several times, from W = b = 0 each time
+    if CONTENDERS[name].command[0] == sys.executable:
+        env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+        monkeypatch.setattr(measure, "child", lambda command, *_: forked.run(command[1:], cwd=PROJECT, env=env))
     found = measured(name, CONTENDERS[name], folder)
     assert not found.failed
     # After 200 steps b is at most 0.003, so that float32's own rounding is up to 3e-5 of it.

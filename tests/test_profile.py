@@ -12,7 +12,9 @@ from runtime import stopping
 from tests import conftest
 
 
-@pytest.mark.parametrize("arguments", [["--epochs=2"], ["--epochs=2", "--eval_every=0", "--max_steps=70"]])
+@pytest.mark.parametrize(
+    "arguments", [["--epochs=2"], ["--epochs=2", "--eval_every=0", "--max_steps=70", "--mode=graph"]]
+)
 def test_a_warm_block_leaves_a_trace(run_here, tmp_path, arguments):
     weights = run_here(*arguments)["weights_sha256"]
     assert run_here(f"--profile={tmp_path}", *arguments)["weights_sha256"] == weights

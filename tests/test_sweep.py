@@ -27,6 +27,7 @@ from runtime.clock import Ledger
 from runtime.state import State
 from runtime.strategies import OneDevice
 from sweeps import kept, options, report
+from tests import forked
 from tests.conftest import PROJECT
 
 Sweep = Callable[..., list[kept.Row]]
@@ -51,11 +52,11 @@ def arguments_of(row: kept.Row) -> list[str]:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--lr=0.01,0.02", "--batch_size=10,64", "--epochs=1,2"),
-        ("--loss_reduction=sum,mean", "--jobs=3", "--seed=4,6", "--max_steps=50"),
-        ("--batch_size=10,600", "--lr=0.001", "--figures"),
+        pytest.param(("--lr=0.01,0.02", "--batch_size=10,64", "--epochs=1,2"), marks=pytest.mark.slow),
+        ("--loss_reduction=sum,mean", "--jobs=3", "--seed=4,6", "--max_steps=50", "--mode=graph"),
+        pytest.param(("--batch_size=10,600", "--lr=0.001", "--figures"), marks=pytest.mark.slow),
         ("--lr=0.003,0.01", "--target_accuracy=0.5", "--eval_first=9"),
-        ("--lr=0.003,0.01", "--mode=graph", "--noshuffle", "--jobs=2"),
+        ("--epochs=1,2", "--mode=graph", "--noshuffle", "--jobs=2"),
     ],
     ids=["all", "means", "shared batches", "target", "graph"],
 )
@@ -81,24 +82,25 @@ def test_the_command_ends_at_the_bits_of_the_command(tiny_data_dir, run_train, t
 
 
 def run_sweep(data_dir: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "sweep.py", f"--data_dir={data_dir}", *arguments]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    return forked.run([PROJECT / "sweep.py", f"--data_dir={data_dir}", *arguments])
 
 
 def test_the_same_command_does_only_what_is_missing(sweep_here, tmp_path, monkeypatch):
     file = tmp_path / "runs.jsonl"
-    whole = sweep_here("--seed=0:3")
+    whole = sweep_here("--seed=0:3", "--mode=graph")
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join(lines[:3]) + lines[3][:-20])  # as a kill may leave it
     begun = []
     here = sweep.runs.Runner.run
     monkeypatch.setattr(sweep.runs.Runner, "run", lambda self, config: begun.append(config) or here(self, config))
-    again = sweep_here("--seed=0:4", "--eval_every=50")  # more seeds, and a cadence that no weight depends on
+    again = sweep_here(
+        "--seed=0:4", "--eval_every=50", "--mode=graph"
+    )  # more seeds, and a cadence that no weight depends on
     assert sorted(config.seed for config in begun) == sorted([whole[2]["seed"], 3])  # two threads: in either order
     assert again[:2] == whole[:2]
     hashes = {row["seed"]: row["weights_sha256"] for row in again}
     assert hashes == {row["seed"]: row["weights_sha256"] for row in whole} | {3: hashes[3]} and len(again) == 4
-    assert sweep_here("--seed=0:4") == again and len(begun) == 2
+    assert sweep_here("--seed=0:4", "--mode=graph") == again and len(begun) == 2
 
 
 @pytest.mark.parametrize(
@@ -106,14 +108,14 @@ def test_the_same_command_does_only_what_is_missing(sweep_here, tmp_path, monkey
     [
         (["--noshuffle"], "shuffle True, not False"),
         (["--target_accuracy=0.9"], "target_accuracy None, not 0.9"),
-        (["--max_steps=9", "--mode=graph"], "max_steps 0, not 9; mode xla, not graph"),
+        (["--max_steps=9", "--mode=eager"], "max_steps 0, not 9; mode graph, not eager"),
     ],
 )
 def test_a_file_of_another_sweep_is_refused_and_stays(sweep_here, tmp_path, arguments, words):
-    sweep_here("--seed=1")
+    sweep_here("--seed=1", "--mode=graph")
     before = (tmp_path / "runs.jsonl").read_bytes()
     with pytest.raises(InputError, match=words):
-        sweep_here(*arguments)
+        sweep_here("--mode=graph", *arguments)
     assert (tmp_path / "runs.jsonl").read_bytes() == before
 
 
@@ -132,44 +134,38 @@ def test_a_file_of_another_sweep_is_refused_and_stays(sweep_here, tmp_path, argu
 def test_a_damaged_or_foreign_file_is_refused_and_stays(sweep_here, tmp_path, content, words):
     file = tmp_path / "runs.jsonl"
     if not isinstance(content, bytes):
-        sweep_here("--seed=1")
+        sweep_here("--seed=1", "--mode=graph")
         header = json.loads(file.read_bytes().splitlines()[0])
         changed = {1: {"sweep": 0}, 2: {"tensorflow": "1.0"}, 3: {"data": "other"}}.get(content, {})
         content = json.dumps(header | changed).encode() + b'\n{"lr": 0.1}\n{}\n'
     file.write_bytes(content)
     with pytest.raises(InputError, match=words):
-        sweep_here("--seed=1")
+        sweep_here("--seed=1", "--mode=graph")
     assert file.read_bytes() == content
 
 
 def test_two_sweeps_do_not_write_to_one_file(sweep_here, tmp_path):
-    sweep_here("--max_steps=5")
+    sweep_here("--max_steps=5", "--mode=graph")
     with kept.locked(tmp_path / ".runs.jsonl.lock", wait=False), pytest.raises(InputError, match="another sweep"):
-        sweep_here("--max_steps=5")
+        sweep_here("--max_steps=5", "--mode=graph")
 
 
 def test_a_disk_that_is_full_is_one_line_and_keeps_what_was_there(tiny_data_dir, sweep_here, tmp_path):
     file = tmp_path / "runs.jsonl"
-    command = [sys.executable, "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", "--seed=0:30"]
-    done = subprocess.run(
-        [*command, "--max_steps=1"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)),
-    )
-    assert (
-        done.returncode == 1 and "runs.jsonl: cannot be written" in done.stderr and len(done.stderr.splitlines()) == 1
-    )
+    job = ["--seed=0:30", "--max_steps=1", "--mode=graph"]
+    process = forked.Forked([PROJECT / "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", *job])
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (8192, 8192))
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "runs.jsonl: cannot be written" in errors and len(errors.splitlines()) == 1
     before = file.read_bytes()
-    assert len(before) == 8192 and "cannot tell" not in done.stdout and "**best**" in done.stdout
-    rows = sweep_here("--seed=0:30", "--max_steps=1")
+    assert len(before) == 8192 and "cannot tell" not in printed and "**best**" in printed
+    rows = sweep_here(*job)
     assert file.read_bytes().startswith(before[: before.rfind(b"\n") + 1]) and len(rows) == 30
 
 
 def test_a_run_that_diverges_is_a_row(sweep_here, capsys):
-    rows = {row["lr"]: row for row in sweep_here("--lr=0.01,1e38", "--seed=0")}
+    rows = {row["lr"]: row for row in sweep_here("--lr=0.01,1e38", "--seed=0", "--mode=graph")}
     assert "with --lr=1e+38" in rows[1e38]["diverged"]
     assert "weights_sha256" in rows[0.01] and "weights_sha256" not in rows[1e38]
     printed = capsys.readouterr().out
@@ -220,16 +216,9 @@ def test_a_run_that_had_its_last_step_when_a_signal_came_is_kept(tiny_dataset, m
 
 def test_a_signal_shows_and_keeps_what_is_finished(tiny_data_dir, tmp_path):
     file = tmp_path / "runs.jsonl"
-    command = [sys.executable, "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", "--epochs=1,100000"]
-    process = subprocess.Popen(
-        [*command, "--jobs=2"],
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert any(line.startswith("1/2 runs, best so far") for line in process.stdout), process.stderr.read()
+    command = [PROJECT / "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", "--epochs=1,100000", "--jobs=2"]
+    process = forked.Forked(command)
+    assert any(line.startswith("1/2 runs, best so far") for line in process.stdout), process.communicate()
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "stopped by SIGINT with 1 of 2 runs left: the same command goes on\n")

@@ -76,8 +76,10 @@ def test_seconds_add_up_to_the_wall_clock() -> None:
     assert sum(value for part, value in seconds.items() if part != "total") == seconds["total"]
 
 
-def test_the_command_shows_and_records_what_it_did(run_train: Command, tmp_path: pathlib.Path) -> None:
-    done = run_train("--epochs=4", "--eval_first=5", "--eval_every=50", f"--record={tmp_path / 'run.json'}")
+def test_the_command_shows_and_records_what_it_did(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    command = [sys.executable, PROJECT / "train.py", f"--data_dir={tiny_data_dir}", f"--record={tmp_path / 'run.json'}"]
+    command += ["--epochs=4", "--eval_first=5", "--eval_every=50"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0].startswith("mnist: 660 training, 60 validation, 100 test images; batch 10, lr 0.01, sum loss")

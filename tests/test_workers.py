@@ -5,7 +5,6 @@ import json
 import pathlib
 import signal
 import socket
-import subprocess
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +16,7 @@ from benchmarks import runs, worker_kills
 from common.errors import InputError
 from runtime import cluster, workers
 from runtime.cluster import Cluster
+from tests import forked
 from tests.weights_of import JOB, assert_same_weights, expected, finish, start
 
 
@@ -26,7 +26,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     return {}
 
 
-def start_workers(data_dir: pathlib.Path, folder: pathlib.Path, count: int, *arguments: str) -> list[subprocess.Popen]:
+def start_workers(data_dir: pathlib.Path, folder: pathlib.Path, count: int, *arguments: str) -> list[forked.Forked]:
     """Starts a worker for each place of a cluster; worker i writes folder/i.npz and is asked for folder/i.json."""
     return [
         start(
@@ -38,7 +38,7 @@ def start_workers(data_dir: pathlib.Path, folder: pathlib.Path, count: int, *arg
     ]
 
 
-@pytest.mark.parametrize(("count", "source"), [(2, "stream"), (3, "memory")])
+@pytest.mark.parametrize(("count", "source"), [(2, "stream"), pytest.param(3, "memory", marks=pytest.mark.slow)])
 def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes(
     single: dict, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path, count: int, source: str
 ) -> None:
@@ -130,7 +130,7 @@ def test_a_worker_that_is_gone_after_it_answered_is_named(tiny_data_dir: pathlib
     assert "most recent call first" not in errors and "Traceback" not in errors
 
 
-def ends(workers: Sequence[subprocess.Popen], code: int) -> list[list[str]]:
+def ends(workers: Sequence[forked.Forked], code: int) -> list[list[str]]:
     """Returns the lines that workers that must end with `code` say why, each without a traceback."""
     errors = [worker.communicate(timeout=100)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [code] * len(workers), errors
