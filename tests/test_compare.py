@@ -76,6 +76,7 @@ def test_two_contenders_from_flags_to_files(tiny_data_dir, tmp_path, capsys):
     assert not list(tmp_path.glob(".new*"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_finished_rounds(tiny_data_dir, tmp_path):
     command = [sys.executable, str(PROJECT / "compare.py"), f"--data_dir={tiny_data_dir}", "--contenders=numpy"]
     command += ["--devices=cpu", "--cores=1", "--max_steps=100", "--rounds=1000", "--columns=time,ratio"]
@@ -95,6 +96,7 @@ def test_ctrl_c_keeps_the_finished_rounds(tiny_data_dir, tmp_path):
     assert len(run.samples) == 2 * run.rounds
 
 
+@pytest.mark.slow
 def test_an_output_file_is_never_overwritten(tmp_path):
     for name in ("old.json", "old.md", "old-bars.png", "old-sweep.svg"):
         path = tmp_path / name

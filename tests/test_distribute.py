@@ -26,7 +26,11 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(
     ("replicas", "reduction", "source"),
-    [pytest.param(2, "sum", "memory", marks=pytest.mark.slow), (3, "mean", "memory"), (3, "sum", "stream")],
+    [
+        pytest.param(2, "sum", "memory", marks=pytest.mark.slow),
+        pytest.param(3, "mean", "memory", marks=pytest.mark.slow),
+        (3, "sum", "stream"),
+    ],
 )
 def test_mirrored_devices_reach_the_weights_of_one(
     single: dict, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path, replicas: int, reduction: str, source: str

@@ -131,10 +131,13 @@ with errors.one_line(leave=True):
     ("mode", "kind", "words"),
     [
         ("eager", "cut", "cannot be read any more: it ends too soon"),
-        ("graph", "gone", "cannot be read any more: No such file or directory"),
-        ("xla", "cut", "cannot be read any more: it ends too soon"),
+        pytest.param("graph", "gone", "cannot be read any more: No such file or directory", marks=pytest.mark.slow),
+        pytest.param("xla", "cut", "cannot be read any more: it ends too soon", marks=pytest.mark.slow),
         ("graph", "tensorflow", "TensorFlow failed: on the way"),
-        ("graph", "memory", "out of memory (.*): a smaller --batch_size or --input=stream needs less"),
+        pytest.param(
+            *("graph", "memory", "out of memory (.*): a smaller --batch_size or --input=stream needs less"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_fails_while_training_is_one_line_and_checkpoints_are_kept(

@@ -26,6 +26,7 @@ def probabilities_of(rng: np.random.Generator, num_examples: int) -> np.ndarray:
     return shares / shares.sum(axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_command_writes_four_pictures_of_readme_width(run_train: Command, tmp_path: pathlib.Path) -> None:
     record, folder = tmp_path / "record.json", tmp_path / "made" / "figures"
     done = run_train(f"--figures={folder}", f"--record={record}")

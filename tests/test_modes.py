@@ -104,7 +104,8 @@ def test_only_large_batches_on_a_cpu_are_shared_by_the_cores() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "batch_size"), [("xla", 10), ("graph", 10), pytest.param("xla", 500, marks=pytest.mark.slow)]
+    ("mode", "batch_size"),
+    [pytest.param("xla", 10, marks=pytest.mark.slow), ("graph", 10), pytest.param("xla", 500, marks=pytest.mark.slow)],
 )
 def test_blocks_of_any_length_end_at_the_same_bits(tiny_dataset: data.Dataset, mode: str, batch_size: int) -> None:
     weights = {

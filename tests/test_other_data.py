@@ -32,6 +32,7 @@ def sorted_rows(*splits: data.Split) -> list[bytes]:
     )
 
 
+@pytest.mark.slow
 def test_fashion_mnist_prepared_by_tfds_trains_from_data_dir_alone(run_train: Command, tmp_path: pathlib.Path) -> None:
     with made.fashion_mnist(tmp_path / "archives", num_train=720, num_test=100) as prepare_below:
         prepare_below(tmp_path / "tfds")

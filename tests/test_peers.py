@@ -37,7 +37,7 @@ def measured(name: str, contender: Contender, folder: pathlib.Path, timeout: flo
     return rounds.measure(measure.Task(name, "cpu", 25), 1, cores=None)
 
 
-SLOW = ("usual", "keras_best")  # Keras too, whose import takes long, as keras has it
+SLOW = ("usual", "keras_best", "eager")  # Keras too, whose import takes long, as keras has it
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CONTENDERS])

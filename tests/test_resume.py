@@ -40,6 +40,7 @@ def test_a_resumed_run_ends_with_the_same_record(run_here: Run, tmp_path: pathli
     assert [pair for pair in resumed["validation_accuracy"] if pair[0] != 61] == unbroken["validation_accuracy"]
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on_and_the_newest_three_are_kept(
     run_here: Run, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -100,7 +101,9 @@ def test_damaged_checkpoints_do_not_push_out_those_of_the_run_that_starts_anew(
     assert kept_steps(tmp_path) == [16, 20, 22]
 
 
-@pytest.mark.parametrize(("first", "second"), [("memory", "stream"), ("stream", "memory")])
+@pytest.mark.parametrize(
+    ("first", "second"), [pytest.param("memory", "stream", marks=pytest.mark.slow), ("stream", "memory")]
+)
 def test_another_order_of_the_examples_is_refused(
     run_here: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str
 ) -> None:

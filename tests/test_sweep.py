@@ -53,9 +53,12 @@ def arguments_of(row: kept.Row) -> list[str]:
     "arguments",
     [
         pytest.param(("--lr=0.01,0.02", "--batch_size=10,64", "--epochs=1,2"), marks=pytest.mark.slow),
-        ("--loss_reduction=sum,mean", "--jobs=3", "--seed=4,6", "--max_steps=50", "--mode=graph"),
+        pytest.param(
+            ("--loss_reduction=sum,mean", "--jobs=3", "--seed=4,6", "--max_steps=50", "--mode=graph"),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(("--batch_size=10,600", "--lr=0.001", "--figures"), marks=pytest.mark.slow),
-        ("--lr=0.003,0.01", "--target_accuracy=0.5", "--eval_first=9"),
+        pytest.param(("--lr=0.003,0.01", "--target_accuracy=0.5", "--eval_first=9"), marks=pytest.mark.slow),
         ("--epochs=1,2", "--mode=graph", "--noshuffle", "--jobs=2"),
     ],
     ids=["all", "means", "shared batches", "target", "graph"],
@@ -150,6 +153,7 @@ def test_two_sweeps_do_not_write_to_one_file(sweep_here, tmp_path):
         sweep_here("--max_steps=5", "--mode=graph")
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_one_line_and_keeps_what_was_there(tiny_data_dir, sweep_here, tmp_path):
     file = tmp_path / "runs.jsonl"
     job = ["--seed=0:30", "--max_steps=1", "--mode=graph"]
