@@ -94,7 +94,7 @@ def one_did_not(results: Results) -> int:
 def main() -> int:
     """Does what the flags ask for; returns the exit code."""
     config = flagging.parse(Config, joined_merge(sys.argv), __doc__)
-    children.end_on_sigterm()
+    children.end_on_signals()
     check_task(config)
     check_output(config)
     console = Console(width=None if sys.stdout.isatty() else 160)

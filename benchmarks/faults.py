@@ -171,7 +171,7 @@ def document(
 def main() -> int:
     """Runs the campaign, writes docs/reliability.md; exit code 1 if anything did not hold."""
     config, began, others = flagging.parse(Config, sys.argv, __doc__), time.perf_counter(), []
-    children.end_on_sigterm()
+    children.end_on_signals()
     with tempfile.TemporaryDirectory(prefix="faults.") as folder:
         campaign = Campaign(pathlib.Path(folder), config)
         for outcome in campaign.others() if not config.only_kills else ():

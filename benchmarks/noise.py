@@ -6,15 +6,15 @@ python -m benchmarks.noise --write
 import dataclasses
 import pathlib
 import sys
-import tempfile
 
 import numpy as np
+from rich.console import Console
 
 from benchmarks.pages import rewrite_blocks
 from common import children, flagging
 from common.errors import RunError, exit_with_one_line
 from common.files import PROJECT
-from comparison import guard, machine, options, results, stats
+from comparison import campaign, guard, machine, options, results, stats
 from comparison.results import Run
 
 PAGE = PROJECT / "docs" / "comparison.md"
@@ -36,16 +36,14 @@ def measured(config: Config) -> Run:
     """Returns a run of one contender; each of its rounds has two measurements of it."""
     if config.file:
         return results.load(pathlib.Path(config.file)).runs[0]
-    with tempfile.TemporaryDirectory() as folder:
-        output = pathlib.Path(folder, "same.json")
-        command = [sys.executable, str(PROJECT / "compare.py"), f"--contenders={config.contender}", "--devices=cpu"]
-        command += [f"--rounds={config.measurements // 2}", "--columns=time", f"--output={output}"]
-        command += [f"--data_dir={config.data_dir}"] if config.data_dir else []
-        with children.started(command, config.measurements * options.Config.timeout) as process:
-            process.wait()
-        if process.returncode:
-            raise RunError("compare.py failed: its line stands above")
-        return results.load(output).runs[0]
+    rounds = config.measurements // 2
+    job = [f"--contenders={config.contender}", "--devices=cpu", "--columns=time", f"--rounds={rounds}"]
+    job += [f"--data_dir={config.data_dir}"] if config.data_dir else []
+    asked = flagging.parse(options.Config, ["compare.py", *job], None)
+    run = campaign.run(asked, Console(), keep=lambda results: None).runs[0]
+    if run.rounds < rounds:
+        raise RunError(f"stopped after {run.rounds} of {rounds} rounds: nothing is written")
+    return run
 
 
 def called_different(times: np.ndarray, rng: np.random.Generator) -> float:
@@ -94,7 +92,7 @@ def table(run: Run) -> list[str]:
 def main() -> None:
     """Measures, prints, and writes if asked."""
     config = flagging.parse(Config, sys.argv, __doc__)
-    children.end_on_sigterm()
+    children.end_on_signals()
     text = "\n".join(table(measured(config)))
     print(text)
     if config.write:

@@ -14,14 +14,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from absl import flags as absl_flags
-
 import flags
 from benchmarks import comparison, replicas, runs, speed
 from benchmarks.pages import RECORDS, not_measured, rewrite_blocks
 from common.errors import InputError
 from common.files import PROJECT
-from common.flagging import SWITCH, TEXT, flag
+from common.flagging import SWITCH, TEXT, flag, integer
 from comparison import tables
 from sweeps import report
 from sweeps.kept import Row
@@ -32,7 +30,7 @@ RATES = ("--lr=0.0003,0.001,0.003,0.01,0.03,0.1,0.3", "--epochs=1,10")
 SEEDS = ("epochs", "lr", "seeds", "validation", "test")  # columns of what docs/results.md shows of the sweep
 LESSON = ("epochs", "lr", "validation", "test", "beside the best")  # and docs/training.md
 CORE = ("logits", "__call__", "cross_entropy", "loss_and_gradients", "descend")  # functions of model.py
-SEVERAL = absl_flags.IntegerParser(lower_bound=2)  # one has no deviation
+SEVERAL = integer(2)  # one has no deviation
 AGAIN = "To repeat it: `python -m benchmarks.results --run --seeds={seeds}`"
 PAGES = {
     "README.md": ("output", "accuracy", "peers", "core"),

@@ -155,7 +155,7 @@ def main(config_class: type[Runs], measure: Callable[[Any], int | None], summary
     """Runs a benchmark with the flags of the command line."""
 
     def measured() -> int | None:
-        children.end_on_sigterm()
+        children.end_on_signals()
         return measure(flagging.parse(config_class, sys.argv, summary))
 
     exit_with_one_line(measured)

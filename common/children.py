@@ -23,16 +23,16 @@ def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[
     Raises RunError if the time was over: what the block does with a process that is gone should wait until after it.
     """
     over = threading.Event()
+
+    def give_up() -> None:
+        over.set()
+        _end(process)
+
+    timer = threading.Timer(timeout, give_up)
+    timer.daemon = True
     with subprocess.Popen(command, start_new_session=True, **options) as process:
-
-        def give_up() -> None:
-            over.set()
-            _end(process)
-
-        timer = threading.Timer(timeout, give_up)
-        timer.daemon = True
-        timer.start()
         try:
+            timer.start()
             yield process
         finally:
             timer.cancel()
@@ -49,11 +49,13 @@ def _end(process: subprocess.Popen) -> None:
             for each in [itself, *itself.children(recursive=True)]:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     each.kill()
-    if os.name == "posix":
+    if os.name == "posix":  # it leads a group, whose number the system gives to no other while anybody is left in it
         with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def end_on_sigterm() -> None:
-    """Lets SIGTERM unwind this process as Ctrl-C does, so that what it has started ends too."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+def end_on_signals() -> None:
+    """Lets SIGTERM, and a terminal that is closed, unwind this process as Ctrl-C does, with what it has started."""
+    for number in filter(None, (signal.SIGTERM, getattr(signal, "SIGHUP", None))):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda received, _: sys.exit(128 + received))

@@ -43,7 +43,7 @@ def taking_part(config: Config, left_out: list[str]) -> dict[str, Contender]:
     for program in config.program or ():
         if program.name in CONTENDERS:
             raise InputError(f"--program={program}: a contender has that name: choose another")
-        found[program.name] = Contender(command=program.command)
+        found[program.name] = Contender(command=program.command, place=None)
     return found
 
 

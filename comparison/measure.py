@@ -58,13 +58,18 @@ def tasks_of(
     return tasks
 
 
-def child(command: Sequence[str], device: str, timeout: float, cores: int | None = None) -> subprocess.CompletedProcess:
-    """Runs a command to its end on so many cores, with no GPU in sight when the device is cpu.
+def child(
+    command: Sequence[str],
+    device: str,
+    timeout: float,
+    cores: int | None = None,
+    place: pathlib.Path | None = PROJECT,
+) -> subprocess.CompletedProcess:
+    """Runs a command to its end in a folder on so many cores, with no GPU in sight when the device is cpu.
 
     What it has started ends with it. Raises RunError if it took longer than `timeout` seconds.
     """
     hidden = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"} if device == "cpu" else {}
-    place = PROJECT if [*command[:2]] == [sys.executable, "-m"] else None  # anybody else's runs where the user stands
     options: dict[str, Any] = {"cwd": place, "env": os.environ | hidden, "text": True, "errors": "replace"}
     options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with machine.held(cores), children.started(command, timeout, **options) as process:
@@ -159,9 +164,10 @@ class Rounds:
         asked = {"contender": task.contender, "device": task.device, "cores": cores, "min_seconds": LONG_ENOUGH}
         (place / "job.json").write_text(json.dumps(dataclasses.asdict(job) | asked))
         watch, began = machine.Watch(), time.perf_counter()
-        command = [*self.contenders[task.contender].command, str(place)]
+        contender = self.contenders[task.contender]
+        command = [*contender.command, str(place)]
         try:
-            done = child(command, task.device, self.timeout, cores)
+            done = child(command, task.device, self.timeout, cores, contender.place)
         except RunError:
             done = subprocess.CompletedProcess(command, 1, stderr=f"given up after {self.timeout:g} s")
         wall = time.perf_counter() - began
@@ -205,7 +211,8 @@ def limit(folder: pathlib.Path, device: str, cores: int | None, timeout: float) 
     request = json.dumps({"device": device, "result": str(result)})
     done = child([sys.executable, "-m", "comparison.limit", request], device, timeout, cores)
     if done.returncode:
-        raise RunError(f"the matmul rate of the {device} cannot be measured: {done.stderr.strip().splitlines()[-1]}")
+        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise RunError(f"the matmul rate of the {device} cannot be measured: {why}")
     return json.loads(result.read_text())
 
 

@@ -52,6 +52,7 @@ COLUMNS = List(choice(*tables.COLUMNS), f"some of {', '.join(tables.COLUMNS)}")
 PROGRAMS = List(ProgramParser(), ProgramParser.syntactic_help)
 SIZES = List(COUNT, "whole numbers above 0")
 ROUNDS = integer(2)
+SECONDS = integer(1, 1_000_000)
 SEEDS = integer(7, 16)  # of fewer no mean is sure with p < 0.01
 
 
@@ -76,7 +77,7 @@ class Config:
     dataset: str = flag("mnist", TEXT, "An image-classification dataset of tfds.")
     data_dir: str | None = flag(None, PATH, "Prepared datasets; default: tfds's own, ~/tensorflow_datasets.")
     manual_dir: str | None = flag(None, PATH, "The dataset's archives; default: archives/DATASET beside train.py.")
-    timeout: int = flag(600, COUNT, "Seconds after which a measurement is ended; its contender has failed then.")
+    timeout: int = flag(600, SECONDS, "Seconds after which a measurement is ended; its contender has failed then.")
     columns: tuple[str, ...] = flag(",".join(tables.COLUMNS), COLUMNS, "What the tables show of each contender.")
     output: str | None = flag(None, PATH, "A new FILE.json; FILE.md and the charts are put beside it.")
     merge: tuple[str, ...] | None = flag(None, List(PATH, "files"), "Show these result files as one; measure nothing.")

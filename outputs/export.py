@@ -43,14 +43,23 @@ class Export(Observer):
             self.lock = locked(self.place, wait=False)
         except filelock.Timeout:
             raise InputError(f"--export_dir={self.target}: another run writes to it; take another folder") from None
-        tidy(self.target)
+        except OSError as error:
+            why = f"{self.place} cannot be written: {reason(error)}; remove it, or take another folder"
+            raise InputError(f"--export_dir={self.target}: {why}") from None
+        try:
+            tidy(self.target)
+            self._check()
+        except BaseException:
+            self._leave()
+            raise
+
+    def _check(self) -> None:
+        """Raises InputError where something is that must not be replaced."""
         if is_free(self.target):
             return
         if not self.state.config.overwrite:
-            self._leave()
             raise InputError(f"--export_dir={self.target}: is there already; give --overwrite, or another folder")
         if not (self.target / "saved_model.pb").is_file():
-            self._leave()
             raise InputError(f"--export_dir={self.target}: is not a SavedModel, and --overwrite replaces nothing else")
 
     def after_run(self, record: dict[str, Any]) -> None:
@@ -64,7 +73,7 @@ class Export(Observer):
             self._leave()
         print(f"exported to {self.target}")
 
-    def _leave(self) -> None:
+    def _leave(self, at_once: bool = False) -> None:
         """Frees the place, where nothing is left of a run that failed."""
         if not self.lock.is_locked:
             return

@@ -62,9 +62,9 @@ class Profile(Observer):
         self.running, self.traced = False, True
         tf.profiler.experimental.stop()
 
-    def _ended_within(self) -> None:
+    def _ended_within(self, at_once: bool) -> None:
         """Writes what there is of a trace if the run fails in the block that is traced."""
-        if self.running:
+        if self.running and not at_once:
             try:
                 self._stop()
                 print(f"--profile={self.folder}: has the trace of the block in which the run ended", file=sys.stderr)

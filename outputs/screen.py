@@ -46,7 +46,7 @@ class LiveLine:
         self.state = state
         if not self.looks and state.step >= _first_alike(state.config, state.total_steps):
             self.looks.append((self.clock(), state.step))
-        plain = not self.live and (state.step >= self.next_plain_step or (_evaluated(state) and _each(state.config)))
+        plain = not self.live and (state.step >= self.next_plain_step or (_evaluated(state) and _chosen(state.config)))
         if plain or self.clock() >= self.due:
             self._show(state)
 
@@ -78,7 +78,7 @@ def _first_alike(config: flags.Config, total: int) -> int:
     return config.eval_first if config.eval_every and config.eval_first < total else 0
 
 
-def _each(config: flags.Config) -> bool:
+def _chosen(config: flags.Config) -> bool:
     """Says whether the user has chosen when to validate."""
     return (config.eval_first, config.eval_every) != (flags.Config.eval_first, flags.Config.eval_every)
 

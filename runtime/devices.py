@@ -33,11 +33,16 @@ THREADS, LOG_LEVEL = "TF_NUM_INTRAOP_THREADS", "TF_CPP_MIN_LOG_LEVEL"  # TensorF
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """Lets TensorFlow be imported inside, and a terminal know; its library is loaded in a thread from the start."""
+    """Lets TensorFlow be imported inside, and a terminal know; its library is loaded in a thread from the start.
+
+    Ends the process with one line where TensorFlow is not installed.
+    """
     found = importlib.util.find_spec("tensorflow")
-    library = pathlib.Path(found.origin if found and found.origin else "").with_name("libtensorflow_cc.so.2")
+    if not found or not found.origin:
+        sys.exit("error: tensorflow is not installed: python -m pip install -r requirements.txt")
+    library = pathlib.Path(found.origin).with_name("libtensorflow_cc.so.2")  # as it is called on Linux
     with quiet("TensorFlow is being started ..."), without_keras():
-        if library.is_file():
+        if library.is_file():  # where this fails, the import does too, and says why
             concurrent.futures.ThreadPoolExecutor(1).submit(ctypes.CDLL, str(library))
         yield
 

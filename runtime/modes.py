@@ -86,7 +86,7 @@ class InXla:
         return self.programs[key](*inputs).numpy()[: block.steps]
 
     def _program(self, block: data.Block, inputs: Sequence[tf.Tensor]) -> Callable[..., tf.Tensor]:
-        net = self.net if block.batch_size > 1 else OneRow(self.net)
+        net = self.net if self.known or block.batch_size > 1 else OneRow(self.net)
 
         def take(images, labels, order, first, learning_rate, steps=block.steps):
             job = images, labels, order, first, steps, learning_rate

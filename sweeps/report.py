@@ -94,23 +94,22 @@ def table(groups: Groups) -> Table:
 
 def markdown(groups: Groups, width: int) -> str:
     """Returns the table as lines of at most `width` columns, without the blanks that rich puts around it."""
-    console = Console(file=io.StringIO(), width=width)
-    with console.capture() as captured:
-        console.print(table(groups))
-    return "\n".join(line.rstrip() for line in captured.get().splitlines() if line.strip())
+    lines = io.StringIO()
+    Console(file=lines, width=width).print(table(groups))
+    return "\n".join(line.rstrip() for line in lines.getvalue().splitlines() if line.strip())
 
 
 def how(groups: Groups, environment: Row) -> str:
-    """Returns what the times of the runs depend on: whether they shared the machine."""
+    """Returns the sentence that says whether the runs, whose times are shown, shared the machine."""
     on_gpu, cores = environment["device_kind"] == "GPU", f"the {environment['cores']} cores of one"
     kinds = {alone(batch_size, on_gpu) for batch_size, *_ in groups}
     shared, one_by_one = f"while runs shared {cores}", "one run after the other on"
     place = environment["device_name"]
     if kinds == {False}:
-        return f", {shared} {place}"
+        return f"Training alone, {shared} {place}."
     if kinds == {True}:
-        return f", {one_by_one} {'one' if on_gpu else cores} {place}"
-    return f": batches below {SHARED_BATCH} {shared} {place}, larger ones one run after the other on all of them"
+        return f"Training alone, {one_by_one} {'one' if on_gpu else cores} {place}."
+    return f"Training alone: batches below {SHARED_BATCH} {shared} {place}, larger ones {one_by_one} all of them."
 
 
 def show(rows: Iterable[Row], environment: Row, figures: str | None) -> None:
@@ -119,7 +118,7 @@ def show(rows: Iterable[Row], environment: Row, figures: str | None) -> None:
         return
     print(markdown(groups, shutil.get_terminal_size().columns if sys.stdout.isatty() else 200))
     print("Accuracy: mean ± sd (least-most) of the seeds. The best: by validation; p: exact sign test over the seeds.")
-    print(f"Training alone{how(groups, environment)}.")
+    print(how(groups, environment))
     if figures and (winner := best(validation(groups))):
         with plots.look("--figures"):
             drawn = {"learning_rate.png": over_learning_rate(groups), "steps.png": over_steps(groups, winner)}

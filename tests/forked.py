@@ -13,6 +13,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 
+# Nothing of the project is imported here: a fork would have it already.
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tensorflow", "psutil", "absl.flags", __name__])
@@ -33,7 +34,7 @@ class Forked:
         self.pid = self._process.pid
         for writer in writers:
             writer.close()
-        self.stdout, self.stderr = (os.fdopen(os.dup(reader.fileno())) for reader in readers)
+        self.stdout, self.stderr = (os.fdopen(os.dup(reader.fileno()), errors="replace") for reader in readers)
         self._errors: list[str] = []
         self._reading = threading.Thread(target=lambda: self._errors.append(self.stderr.read()), daemon=True)
         self._reading.start()
@@ -56,10 +57,12 @@ class Forked:
         """Returns the rest of what it prints, and its errors; one that takes longer is killed."""
         limit = threading.Timer(timeout, self._process.kill)
         limit.start()
-        output = self.stdout.read()
-        self._reading.join()
-        self._process.join()
-        limit.cancel()
+        try:
+            output = self.stdout.read()
+            self._reading.join()
+            self._process.join()
+        finally:
+            limit.cancel()
         self.stdout.close()
         self.stderr.close()
         return output, self._errors[0]

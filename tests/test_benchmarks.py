@@ -23,7 +23,7 @@ FOREVER = [sys.executable, "-c", "import signal; print(flush=True); signal.pause
 PARENT = f"""
 import subprocess, sys
 from common import children
-children.end_on_sigterm()
+children.end_on_signals()
 inner = "import subprocess, sys; own = subprocess.Popen({FOREVER[1:]!r}, executable=sys.executable)\\n" \\
     "print(own.pid, flush=True); own.wait()"
 with children.started([sys.executable, "-c", inner], 60, stdout=subprocess.PIPE, text=True) as process:

@@ -30,7 +30,7 @@ def run_compare(*arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProce
 
 @pytest.fixture
 def forking(monkeypatch):
-    """Lets what a comparison here starts of this project be forked; the test of Ctrl-C has all of it started."""
+    """Lets the survey of a comparison here be forked; the test of Ctrl-C has all of it started."""
     run = subprocess.run
 
     def started(command, **options):

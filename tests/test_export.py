@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 
@@ -12,9 +13,13 @@ import pytest
 import tensorflow as tf
 
 import data
+import flags
 import model
 from common import errors, files
 from outputs import export
+from runtime import stopping
+from runtime.clock import Ledger
+from runtime.state import State
 from tests import forked
 from tests.conftest import Command
 
@@ -219,6 +224,19 @@ def test_a_failed_export_leaves_the_old_model(
         run_here("--max_steps=1", f"--export_dir={exported}", "--overwrite")
     assert (exported / "saved_model.pb").read_bytes() == before
     assert list(exported.parent.iterdir()) == [exported]
+
+
+def test_a_signal_leaves_nothing_where_a_run_was_to_export(
+    tiny_dataset: data.Dataset, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    config = flags.Config(export_dir=str(tmp_path / "new" / "model"))
+    state = State(config, tiny_dataset, model.SoftmaxRegression(784, 10), Ledger())
+    export.Export(state).before_run()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"{files.OURS}.model.lock"]
+    with pytest.raises(SystemExit, match="143"):
+        stopping._leave(signal.SIGTERM)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_run_that_fails_leaves_nothing_where_it_was_to_export(run_train: Command, tmp_path: pathlib.Path) -> None:

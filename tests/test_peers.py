@@ -96,4 +96,4 @@ def test_what_a_program_has_started_ends_with_it(code: str, timeout: float, told
 def test_a_program_is_looked_for_where_the_user_stands(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text("print('found')")
     monkeypatch.chdir(tmp_path)
-    assert measure.child([sys.executable, "mine.py"], "cpu", timeout=60).stdout == "found\n"
+    assert measure.child([sys.executable, "mine.py"], "cpu", timeout=60, place=None).stdout == "found\n"

@@ -133,7 +133,7 @@ def rounds_of(tmp_path, monkeypatch):
     (tmp_path / measure.WORK).mkdir()
 
     def make(contenders: list[str], failing: list[str]) -> measure.Rounds:
-        def child(command, device, timeout, cores):
+        def child(command, device, timeout, cores, place):
             folder = pathlib.Path(command[-1])
             given = json.loads((folder / "job.json").read_text())
             if given["contender"] in failing:

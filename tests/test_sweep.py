@@ -78,7 +78,7 @@ def test_each_run_ends_at_the_bits_of_train_py(sweep_here, run_here, tmp_path, a
 def test_the_command_ends_at_the_bits_of_the_command(tiny_data_dir, run_train, tmp_path):
     done = run_sweep(tiny_data_dir, "--lr=0.01,0.1", "--seed=0:2", f"--output={tmp_path / 'runs.jsonl'}")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("**best**") == 1 and "4/4 runs, best so far" in done.stdout
+    assert done.stdout.count("**best**") == 1 and "4/4 runs, best validation so far" in done.stdout
     row = json.loads((tmp_path / "runs.jsonl").read_text().splitlines()[-1])
     assert run_train(*arguments_of(row), f"--record={tmp_path / 'record.json'}").returncode == 0
     assert json.loads((tmp_path / "record.json").read_text())["weights_sha256"] == row["weights_sha256"]
@@ -222,7 +222,7 @@ def test_a_signal_shows_and_keeps_what_is_finished(tiny_data_dir, tmp_path):
     file = tmp_path / "runs.jsonl"
     command = [PROJECT / "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", "--epochs=1,100000", "--jobs=2"]
     process = forked.Forked(command)
-    assert any(line.startswith("1/2 runs, best so far") for line in process.stdout), process.communicate()
+    assert any(line.startswith("1/2 runs, best validation so far") for line in process.stdout), process.communicate()
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "stopped by SIGINT with 1 of 2 runs left: the same command goes on\n")
