@@ -21,6 +21,13 @@ from comparison.options import Config, joined_merge
 from comparison.results import Results, merge, save
 
 
+def check_task(config: Config) -> None:
+    """Raises InputError if more than one of the flags that say what to do is given."""
+    given = [f"--{name}" for name in ("target_accuracy", "merge", "against") if getattr(config, name)]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)}: each asks for something else: give one of them")
+
+
 def check_output(config: Config) -> None:
     """Raises InputError unless --output, and what is put beside it, can be written and is not there yet."""
     if config.output is None:
@@ -87,7 +94,8 @@ def one_did_not(results: Results) -> int:
 def main() -> int:
     """Does what the flags ask for; returns the exit code."""
     config = flagging.parse(Config, joined_merge(sys.argv), __doc__)
-    children.end_on_sigterm()
+    children.end_on_signals()
+    check_task(config)
     check_output(config)
     console = Console(width=None if sys.stdout.isatty() else 160)
     if config.target_accuracy:

@@ -14,13 +14,13 @@ class Config:
     lr: float = flag(0.01, POSITIVE, "Learning rate of plain SGD.")
     epochs: int = flag(1, COUNT, "Passes over the training examples.")
     max_steps: int = flag(0, COUNT_OR_0, "Stop after this many steps; 0: after all epochs.")
-    seed: int = flag(0, COUNT_OR_0, "The order of an epoch is a pure function of (seed, epoch).")
+    seed: int = flag(0, COUNT_OR_0, "Decides the order of the examples in every epoch: the same seed, the same order.")
     shuffle: bool = flag(True, SWITCH, "Shuffle each epoch; --noshuffle keeps the dataset's order.")
     loss_reduction: str = flag("sum", choice("sum", "mean"), "The cross-entropy of a batch: sum or mean over it.")
     mode: str = flag(
         "auto",
         choice("auto", "eager", "graph", "xla"),
-        "A step as plain Python, as a tf.function, in an XLA loop; auto: xla, or graph with --strategy on CPUs.",
+        "How to take a step: in Python, in a TensorFlow graph, or by XLA; auto: xla, or graph with --strategy on CPUs.",
     )
     device: str = flag("auto", choice("auto", "cpu", "gpu"), "Where to train; auto takes a GPU if there is one.")
     tf32: bool = flag(False, SWITCH, "Allow TensorFloat-32 matmuls on GPUs that have them.")
@@ -35,8 +35,8 @@ class Config:
     strategy: str = flag("none", choice("none", "mirrored", "multi_worker"), "How devices or machines train together.")
     replicas: int = flag(0, COUNT_OR_0, "Devices of --strategy=mirrored, a CPU split into as many; 0: every GPU.")
     timeout: int = flag(60, COUNT, "Seconds to wait for another worker of --strategy=multi_worker.")
-    eval_first: int = flag(50, COUNT_OR_0, "Validate after each of the first steps, this many.")
-    eval_every: int = flag(200, COUNT_OR_0, "Then validate every this many steps; 0: only at the end.")
+    eval_first: int = flag(50, COUNT_OR_0, "Validate after each of so many first steps.")
+    eval_every: int = flag(200, COUNT_OR_0, "After these, validate every so many steps; 0: only at the end.")
     target_accuracy: float | None = flag(None, SHARE, "Stop at the first validation accuracy that reaches this.")
     checkpoint_dir: str | None = flag(None, TEXT, "Keep checkpoints here, and go on from the newest one.")
     checkpoint_every: int = flag(100_000, COUNT, "Steps between checkpoints; one more at the end and at Ctrl-C.")

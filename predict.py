@@ -155,7 +155,9 @@ def show(path: str, names: list[str], probabilities: np.ndarray) -> None:
         table.add_row(Text(f"  {name}", style), Text(f"{share:.4f}", style), Bar(1, 0, share, width=40))
     console = Console(highlight=False)
     console.print(Text(f"{path}: {names[best]}", "bold"), soft_wrap=True)
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def answered(model: Model, config: Config, path: str) -> dict[str, Any]:

@@ -17,11 +17,12 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
     with one_line():
         CONFIGS, OWN = options.parse(sys.argv, __doc__)
         devices.hide_gpus(CONFIGS[0].device)
-        from storage import dataset
 
+with devices.starting():
+    from storage import dataset  # with NumPy, while TensorFlow's library is loaded
+
+    if __name__ == "__main__":
         dataset.read_ahead(CONFIGS[0].dataset, CONFIGS[0].data_dir, devices.most_bytes(CONFIGS[0].input))
-
-with devices.quiet("TensorFlow is being started ..."), devices.without_keras():
     import tensorflow as tf
     from rich.progress import MofNCompleteColumn, Progress
 
@@ -50,8 +51,8 @@ def run(configs: Sequence[flags.Config], own: options.Own) -> None:
         with stopping.at_block_ends():
             for row in shown(runs.finished(missing, own.jobs, first, device.name), len(configs), len(missing)):
                 kept.add(row)
-            if stopping.asked():
-                left = sum(key(config) not in kept.rows for config in configs)
+            left = sum(key(config) not in kept.rows for config in configs)
+            if left and stopping.asked():
                 how = "the same command goes on" if own.output else "kept only with --output"
                 raise stopping.stopped(f"with {left:,} of {len(configs):,} runs left: {how}")
     finally:
@@ -66,7 +67,7 @@ def shown(rows: Iterable[Row], total: int, missing: int) -> Iterator[Row]:
         for count, row in enumerate(rows, 1):
             yield row
             if (accuracy := 0.0 if "diverged" in row else row["validation_accuracy"][-1][1]) > best:
-                best, words = accuracy, f"best so far {accuracy:.4f}: lr {row['lr']:g}, seed {row['seed']}"
+                best, words = accuracy, f"best validation so far {accuracy:.4f}: lr {row['lr']:g}, seed {row['seed']}"
             bar.update(task, advance=1, description=words)
             if bar.disable and count % math.ceil(missing / 10) == 0:
                 print(f"{total - missing + count:,}/{total:,} runs, {words}", flush=True)

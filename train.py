@@ -21,11 +21,12 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
         CONFIG = cluster.settled(flagging.parse(flags.Config, sys.argv, __doc__))
         files.check_writable("record", CONFIG.record, CONFIG.overwrite or not files.is_free(CONFIG.checkpoint_dir))
         devices.hide_gpus(CONFIG.device)
-        from storage import dataset  # with NumPy, and only for good flags
 
+with devices.starting():
+    from storage import dataset  # with NumPy, while TensorFlow's library is loaded
+
+    if __name__ == "__main__":
         dataset.read_ahead(CONFIG.dataset, CONFIG.data_dir, devices.most_bytes(CONFIG.input))
-
-with devices.quiet("TensorFlow is being started ..."), devices.without_keras():
     import tensorflow as tf
 
     import data
@@ -37,10 +38,8 @@ with devices.quiet("TensorFlow is being started ..."), devices.without_keras():
 
 def start(config: flags.Config, dataset: data.Dataset, ledger: Ledger, engine: strategies.OneDevice) -> State:
     """Returns the run at its beginning; raises InputError if the batch is larger than the training split."""
-    if config.batch_size > (count := len(dataset.train)):
-        raise InputError(
-            f"--batch_size={config.batch_size}: must be at most the {count:,} training images of {dataset.name}"
-        )
+    if (size := config.batch_size) > (count := len(dataset.train)):
+        raise InputError(f"--batch_size={size}: must be at most the {count:,} training images of {dataset.name}")
     with engine.scope(dataset):
         net = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
     return State(config, dataset, net, ledger, engine.count)

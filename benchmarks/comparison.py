@@ -2,10 +2,12 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
-from benchmarks.pages import PROJECT, rewrite_blocks
+from benchmarks.pages import not_measured, rewrite_blocks
 from common.errors import exit_with_one_line
+from common.files import PROJECT
 from comparison import machine, options, stats, summary, sweep, tables
 from comparison.results import Results, load
 
@@ -16,21 +18,41 @@ SHORT = ("time", "images", "ratio", "verdict", "cores", "limit", "off")
 
 def blocks(folder: pathlib.Path) -> dict[str, str]:
     """Returns what the runs in `folder` say, by block; raises InputError if a file is not a result."""
-    one, several = load(folder / "batch10.json"), load(folder / "sweep.json")
+    found: dict[str, str] = {}
+    for name, (of_file, names, flags) in FILES.items():
+        there = (path := folder / f"{name}.json").exists()
+        missing = not_measured(f"python compare.py {flags} --output=docs/comparison/{name}.json")
+        found |= of_file(load(path)) if there else dict.fromkeys(names, missing)
+    return found
+
+
+def of_one(one: Results) -> dict[str, str]:
+    """Returns the tables of one batch size."""
     rows = summary.rows(one, one.jobs[0])
     whole = [tables.table(*tables.columns_of(rows, kinds, tables.COLUMNS)) for kinds in (tables.SPEED, tables.OUTSIDE)]
     return {
         "peers": f"{tables.table(*tables.columns_of(rows, tables.SPEED, SHORT))}\n\n{note(one)}",
         "batch10": "\n\n".join([*whole, "![Microseconds a step, as bars](comparison/batch10-bars.png)", note(one)]),
-        "sweep": "\n\n".join(
-            [
-                tables.table(*tables.sweep_columns(several)),
-                "![Images a second over the batch size](comparison/sweep-sweep.png)",
-                "\n".join(f"- {verdict}" for verdict in sweep.verdicts(several)),
-                note(several),
-            ]
-        ),
     }
+
+
+def of_several(several: Results) -> dict[str, str]:
+    """Returns the table over the batch sizes, and what it says."""
+    parts = [
+        tables.table(*tables.sweep_columns(several)),
+        "![Images a second over the batch size](comparison/sweep-sweep.png)",
+        "\n".join(f"- {verdict}" for verdict in sweep.verdicts(several)),
+        note(several),
+    ]
+    return {"sweep": "\n\n".join(parts)}
+
+
+SEVERAL = "--contenders=xla,jax_best,numpy_best,c --batch_sizes=1,10,100,1000,10000"
+# Each file's tables, the blocks that they fill, and the flags of compare.py that measure it.
+FILES: dict[str, tuple[Callable[[Results], dict[str, str]], tuple[str, ...], str]] = {
+    "batch10": (of_one, ("peers", "batch10"), "--rounds=7"),
+    "sweep": (of_several, ("sweep",), SEVERAL),
+}
 
 
 def note(results: Results) -> str:

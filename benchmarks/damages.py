@@ -2,13 +2,18 @@
 
 import contextlib
 import functools
+import json
 import pathlib
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 
-from benchmarks.pages import PROJECT
+import numpy as np
+
 from benchmarks.places import Outcome, Place
+from common.errors import RunError
+from common.files import PROJECT
+from storage import decoded
 
 NO_ROOM = "No space left on device"
 DECODED = "data/mnist/*/decoded"
@@ -22,6 +27,9 @@ DAMAGED = (
     ("data/mnist/*/mnist-train.tfrecord*", DECODED),
     ("data/mnist/*/dataset_info.json", DECODED),
 )
+FOREIGN = "first run beside a preparation by another program"
+# So long that the file is cut before it is read to its end, the next parts read ahead included.
+STREAMED, TIMES = ("--input=stream", "--max_steps=0", "--epochs=3", "--checkpoint_every=1000", "--eval_first=0"), 6
 Damage = Callable[[pathlib.Path], None]
 
 
@@ -59,8 +67,51 @@ def damaged_archive(place: Place, damage: Damage) -> Outcome:
     return place.refused(f"{damage.__name__} {name}", done, 2, "is damaged: expected")
 
 
+def longer(folder: pathlib.Path, place: Place) -> pathlib.Path:
+    """Puts a decoded dataset into `place`, each training example several times: it is then read in parts.
+
+    Returns the file of its training images.
+    """
+    new = place.folder / folder.relative_to(folder.parents[3])
+    new.mkdir(parents=True)
+    for path in folder.glob("*.npy"):
+        array = np.load(path)
+        np.save(new / path.name, np.concatenate([array] * (TIMES if path.name.startswith("train") else 1)))
+    about = json.loads((folder / decoded.ABOUT).read_text())
+    decoded.describe(new, about["class_names"], about["image_shape"])
+    return new / "train_images.npy"
+
+
+def foreign_preparation(place: Place, folder: pathlib.Path, expected: str) -> Outcome:
+    """Makes a first run while another program's tfds has a preparation under way in the same place, `folder`."""
+    half = folder / "half"
+    folder.mkdir(parents=True)
+    half.write_text("another program's")
+    done = place.run()
+    if not half.exists() or half.read_text() != "another program's":
+        return Outcome(FOREIGN, False, "what the other program had written is gone")
+    shutil.rmtree(folder)
+    return place.same_weights(FOREIGN, done, expected)
+
+
+def cut_stream(folder: pathlib.Path, first: Place) -> Iterator[Outcome]:
+    """Cuts the file of a stream in the middle of an epoch; then puts it back, and the run must end well."""
+    whole, place = Place(folder / "stream"), Place(folder / "stream_cut", folder / "stream" / "data")
+    images = longer(next(first.folder.glob(DECODED)), whole)
+    if (done := whole.run(*STREAMED)).returncode:
+        raise RunError(f"the streamed run failed: {done.stderr.strip()}")
+    content = images.read_bytes()
+    done = place.broken_run("step ", lambda: truncate(images), *STREAMED)
+    yield place.refused("the file of a stream cut mid-epoch", done, 1, "cannot be read any more: it ends too soon")
+    images.write_bytes(content)
+    yield place.same_weights("the same, the file put back", place.run(*STREAMED), whole.weights())
+
+
 def all_damages(folder: pathlib.Path, first: Place, expected: str) -> Iterator[Callable[[], Outcome]]:
-    """Yields what truncates and flips a bit of every kind of file, each in a copy of the place `first`."""
+    """Yields what truncates and flips a bit of every kind of file, each in a copy of the place `first`, and a rival."""
+    place, prepared = Place(folder / "foreign"), next(first.folder.glob(DECODED)).parent
+    other = place.data_dir / prepared.parent.name / f"incomplete.ABC_{prepared.name}"  # as tfds names it
+    yield functools.partial(foreign_preparation, place, other, expected)
     for damage in (truncate, flip):
         for number, (pattern, less) in enumerate(DAMAGED):
             place = Place(folder / f"{damage.__name__}_{number}", copy_of=first)

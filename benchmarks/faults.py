@@ -1,4 +1,4 @@
-"""The fault campaign kills, fills, damages, restarts, and writes what held: python -m benchmarks.faults --kills=50"""
+"""The fault campaign kills, fills, damages, restarts, and writes what held: python -m benchmarks.faults"""
 
 import concurrent.futures
 import dataclasses
@@ -11,14 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import flags
-from benchmarks import damages
-from benchmarks.pages import PROJECT
+from benchmarks import damages, worker_kills
 from benchmarks.places import FLAGS, PHASES, Outcome, Phase, Place, moments
 from common import children, files, flagging
 from common.errors import RunError, exit_with_one_line
+from common.files import PROJECT
 
 HELD = {True: "yes", False: "NO", None: "skipped"}
 DOCUMENT = PROJECT / "docs" / "reliability.md"
@@ -29,6 +29,7 @@ class Config:
     """The flags of the campaign."""
 
     kills: int = flagging.flag(50, flagging.COUNT, "Runs to kill at a random moment and start again.")
+    worker_kills: int = flagging.flag(20, flagging.COUNT, "Workers to kill in runs of two, which start again.")
     seed: int = flagging.flag(0, flagging.COUNT_OR_0, "Seed of the moments.")
     jobs: int = flagging.flag(2, flagging.COUNT, "Runs at the same time.")
     only_kills: bool = flagging.flag(False, flagging.SWITCH, "Kill and restart, nothing else; writes no document.")
@@ -76,10 +77,18 @@ class Campaign:
             chosen = enumerate(moments(self.config.kills, self.config.seed))
             return list(pool.map(lambda each: self.kill(each[0], *each[1]), chosen))
 
+    def worker_kills(self) -> list[Outcome]:
+        """Returns the outcome of each kill of a worker."""
+        folder = self.folder / "workers"
+        folder.mkdir()
+        workers = worker_kills.TwoWorkers(folder, f"--data_dir={self.decoded}")
+        return [workers.kill(number, self.config.seed) for number in range(self.config.worker_kills)]
+
     def others(self) -> Iterator[Outcome]:
         """All that is not a kill; damages --jobs at a time."""
         yield self.checkpoint_cost()
         yield from self.first_runs_at_once()
+        yield from damages.cut_stream(self.folder, self.first)
         with concurrent.futures.ThreadPoolExecutor(self.config.jobs) as pool:
             yield from pool.map(lambda job: job(), damages.all_damages(self.folder, self.first, self.expected))
         try:
@@ -118,46 +127,63 @@ def counted(outcomes: list[Outcome]) -> str:
     return f"{sum(bool(o.held) for o in tried)} of {len(tried)} held" + (f", {skipped} skipped" if skipped else "")
 
 
-def document(kills: list[Outcome], others: list[Outcome], config: Config, seconds: float) -> str:
+def table_of_kills(head: str, names: Sequence[str], kills: list[Outcome]) -> list[str]:
+    """Returns the lines of a table that counts kills, and restarts that held, by the fault's name."""
+    lines = [f"| {head} | kills | restarts that held |", "|---|---|---|"]
+    for name in [*names, "all"]:
+        of_name = [kill for kill in kills if name in (kill.fault, "all")]
+        lines.append(f"| {name} | {len(of_name)} | {sum(bool(kill.held) for kill in of_name)} |")
+    return lines
+
+
+def document(
+    kills: list[Outcome], of_workers: list[Outcome], others: list[Outcome], config: Config, seconds: float
+) -> str:
     """Returns the campaign's outcome as Markdown."""
+    asked = f"--kills={config.kills} --worker_kills={config.worker_kills} --seed={config.seed}"
+    made = f"in {seconds:.0f} s on {platform.platform()}, {time.strftime('%Y-%m-%d')}; {' '.join(FLAGS)}"
     lines = [
         "# Reliability",
         "",
-        f"Written by `python -m benchmarks.faults --kills={config.kills} --seed={config.seed}` in {seconds:.0f} s "
-        f"on {platform.platform()}, {time.strftime('%Y-%m-%d')}; {' '.join(FLAGS)}.",
+        f"Written by `python -m benchmarks.faults {asked}` {made}.",
         "",
         "## SIGKILL at a random moment, then the same command again",
         "",
         "The restart held if it exited with 0, with the `weights_sha256` of a run that was never killed, an exported "
         "model, and no half-written file or folder left.",
         "",
-        "| killed in | kills | restarts that held |",
-        "|---|---|---|",
+        *table_of_kills("killed in", [phase.name for phase in PHASES], kills),
+        "",
+        "## SIGKILL of one of two workers at a random moment, then both again",
+        "",
+        "It held if the other worker ended with exit code 1 and one line, and both, started again, with 0 and the "
+        f"weights of a run on one device to {worker_kills.TOLERANCE:g}.",
+        "",
+        *table_of_kills("killed", worker_kills.NAMES, of_workers),
+        "",
+        *("## Other faults", "", f"{counted(others)}.", ""),
+        *("| fault | held | what was shown |", "|---|---|---|"),
+        *(f"| {o.fault} | {HELD[o.held]} | {o.shown.replace('|', '/')} |" for o in others),
     ]
-    for name in [phase.name for phase in PHASES] + ["all"]:
-        of_phase = [kill for kill in kills if name in (kill.fault, "all")]
-        lines.append(f"| {name} | {len(of_phase)} | {sum(bool(kill.held) for kill in of_phase)} |")
-    lines += ["", "## Other faults", "", f"{counted(others)}.", ""]
-    lines += ["| fault | held | what was shown |", "|---|---|---|"]
-    lines += [f"| {o.fault} | {HELD[o.held]} | {o.shown.replace('|', '/')} |" for o in others]
     return "\n".join(lines) + "\n"
 
 
 def main() -> int:
     """Runs the campaign, writes docs/reliability.md; exit code 1 if anything did not hold."""
     config, began, others = flagging.parse(Config, sys.argv, __doc__), time.perf_counter(), []
-    children.end_on_sigterm()
+    children.end_on_signals()
     with tempfile.TemporaryDirectory(prefix="faults.") as folder:
         campaign = Campaign(pathlib.Path(folder), config)
         for outcome in campaign.others() if not config.only_kills else ():
             print(f"{outcome.fault}: held: {HELD[outcome.held]}: {outcome.shown}", flush=True)
             others.append(outcome)
         kills = campaign.kills()
-    print(f"{sum(bool(kill.held) for kill in kills)} of {len(kills)} kills held")
+        of_workers = campaign.worker_kills() if not config.only_kills else []
+    print(f"{counted(kills + of_workers)}, of kills")
     if not config.only_kills:
-        text = document(kills, others, config, time.perf_counter() - began).replace(folder, "")
+        text = document(kills, of_workers, others, config, time.perf_counter() - began).replace(folder, "")
         files.write_atomically(DOCUMENT, lambda file: file.write(text.encode()))
-    return int(any(outcome.held is False for outcome in kills + others))
+    return int(any(outcome.held is False for outcome in kills + of_workers + others))
 
 
 if __name__ == "__main__":

@@ -5,17 +5,16 @@ python -m benchmarks.noise --write
 
 import dataclasses
 import pathlib
-import subprocess
 import sys
-import tempfile
 
 import numpy as np
-from absl import flags as absl_flags
+from rich.console import Console
 
-from benchmarks.pages import PROJECT, rewrite_blocks
-from common import flagging
+from benchmarks.pages import rewrite_blocks
+from common import children, flagging
 from common.errors import RunError, exit_with_one_line
-from comparison import guard, machine, options, results, stats
+from common.files import PROJECT
+from comparison import campaign, guard, machine, options, results, stats
 from comparison.results import Run
 
 PAGE = PROJECT / "docs" / "comparison.md"
@@ -27,7 +26,7 @@ class Config:
     """The flags of this benchmark."""
 
     contender: str = flagging.flag("xla", flagging.TEXT, "Who is measured again and again.")
-    measurements: int = flagging.flag(200, absl_flags.IntegerParser(lower_bound=60), "How often.")
+    measurements: int = flagging.flag(200, flagging.integer(60), "How often.")
     data_dir: str | None = flagging.flag(None, flagging.TEXT, "Prepared datasets; default: tfds's own.")
     file: str | None = flagging.flag(None, flagging.TEXT, "A result file of one contender, to take instead.")
     write: bool = flagging.flag(False, flagging.SWITCH, "Write the table into docs/comparison.md.")
@@ -37,14 +36,14 @@ def measured(config: Config) -> Run:
     """Returns a run of one contender; each of its rounds has two measurements of it."""
     if config.file:
         return results.load(pathlib.Path(config.file)).runs[0]
-    with tempfile.TemporaryDirectory() as folder:
-        output = pathlib.Path(folder, "same.json")
-        command = [sys.executable, str(PROJECT / "compare.py"), f"--contenders={config.contender}", "--devices=cpu"]
-        command += [f"--rounds={config.measurements // 2}", "--columns=time", f"--output={output}"]
-        command += [f"--data_dir={config.data_dir}"] if config.data_dir else []
-        if subprocess.run(command).returncode:
-            raise RunError("compare.py failed: its line stands above")
-        return results.load(output).runs[0]
+    rounds = config.measurements // 2
+    job = [f"--contenders={config.contender}", "--devices=cpu", "--columns=time", f"--rounds={rounds}"]
+    job += [f"--data_dir={config.data_dir}"] if config.data_dir else []
+    asked = flagging.parse(options.Config, ["compare.py", *job], None)
+    run = campaign.run(asked, Console(), keep=lambda results: None).runs[0]
+    if run.rounds < rounds:
+        raise RunError(f"stopped after {run.rounds} of {rounds} rounds: nothing is written")
+    return run
 
 
 def called_different(times: np.ndarray, rng: np.random.Generator) -> float:
@@ -93,6 +92,7 @@ def table(run: Run) -> list[str]:
 def main() -> None:
     """Measures, prints, and writes if asked."""
     config = flagging.parse(Config, sys.argv, __doc__)
+    children.end_on_signals()
     text = "\n".join(table(measured(config)))
     print(text)
     if config.write:

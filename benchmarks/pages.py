@@ -4,9 +4,9 @@ import pathlib
 import re
 
 from common.errors import RunError
-from common.files import write_atomically
+from common.files import PROJECT, write_atomically
 
-PROJECT = pathlib.Path(__file__).resolve().parent.parent
+RECORDS = PROJECT / "benchmarks" / "records"
 READMES = {"en": PROJECT / "README.md", "es": PROJECT / "README.es.md"}
 
 
@@ -17,6 +17,11 @@ def with_block(page: str, name: str, content: str) -> str:
         raise RunError(f"a page must have one block <!-- {name} --> ... <!-- /{name} -->, found {len(parts) - 1}")
     content = content.strip("\n")
     return f"{parts[0]}{content}\n{parts[1]}"
+
+
+def not_measured(command: str) -> str:
+    """Returns what stands in a block whose record is missing."""
+    return f"Not measured yet: `{command}` does it."
 
 
 def rewrite_blocks(path: pathlib.Path, blocks: dict[str, str]) -> None:

@@ -116,7 +116,7 @@ def measure(config: Config) -> int:
         command = ["predict.py", f"--model={exported}", str(picture)]
         taken = [runs.run(config, *command).seconds for _ in range(config.rounds)]
     lines += ["", f"One photograph, from the command to its answer: {runs.middle(taken)} s."]
-    runs.publish("pictures", config, lines, ["docs/predict.md"])
+    runs.publish("pictures", config, lines, "docs/predict.md")
     return int(min(right.values()) < right[ORIGINAL] - MOST_LOST)
 
 

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 
-from benchmarks.pages import PROJECT
 from common import children, files
+from common.files import PROJECT
 
 LEFTOVERS = (f"{files.OURS}*", "*incomplete*", "*_temp*", "*.tmp*", ".checkpoint.*")
 FLAGS = ("--max_steps=1500", "--checkpoint_every=50")  # so that checkpoints are most of the training time
@@ -50,6 +51,16 @@ class Place:
         """Runs the command to its end."""
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with children.started(command := self.command(*more), TIMEOUT, **options) as process:
+            stdout, stderr = process.communicate()
+        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+    def broken_run(self, after: str, breaks: Callable[[], None], *more: str) -> subprocess.CompletedProcess:
+        """Runs the command to its end, and breaks something once it has printed a line with `after`."""
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with children.started(command := self.command(*more), TIMEOUT, **options) as process:
+            assert process.stdout
+            if any(after in line for line in process.stdout):
+                breaks()
             stdout, stderr = process.communicate()
         return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 

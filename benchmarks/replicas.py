@@ -19,7 +19,12 @@ from common.errors import RunError
 from common.flagging import COUNT, flag
 
 BATCHES = (10, 100, 1000, 10000)
-KINDS = (("none", 1), ("mirrored", 2), ("mirrored", 3), ("multi_worker", 2), ("multi_worker", 3))
+KINDS = {
+    "one device": ("none", 1),
+    **{f"mirrored, {count} replicas": ("mirrored", count) for count in (2, 3)},
+    **{f"multi_worker, {count} workers": ("multi_worker", count) for count in (2, 3)},
+}
+Samples = dict[str, dict[str, list[float]]]  # us/step by kind and batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,16 +52,22 @@ def us_per_step(config: Config, strategy: str, replicas: int, batch: int) -> flo
         return json.loads(record.read_text())["us_per_step"]
 
 
+def table(found: Samples) -> list[str]:
+    """Returns the Markdown of the samples."""
+    heads = [*next(iter(found.values()))]
+    lines = [f"| us/step | {' | '.join(heads)} |", "|---" + "|--:" * len(heads) + "|"]
+    for kind, of_kind in found.items():
+        lines.append(f"| {kind} | {' | '.join(runs.middle(values, 0) for values in of_kind.values())} |")
+    return lines
+
+
 def measure(config: Config) -> None:
     """Measures each kind at each batch, in turn; prints and writes the table."""
-    found: dict[tuple, list[float]] = {}
+    found: Samples = {}
     for _, kind, batch in itertools.product(range(config.rounds), KINDS, BATCHES):
-        found.setdefault((kind, batch), []).append(us_per_step(config, *kind, batch))
-    lines = [f"| us/step | {' | '.join(f'batch {batch:,}' for batch in BATCHES)} |", "|---" * (len(BATCHES) + 1) + "|"]
-    for kind in KINDS:
-        cells = " | ".join(runs.middle(found[kind, batch], 0) for batch in BATCHES)
-        lines.append(f"| {', '.join(map(str, kind))} | {cells} |")
-    runs.publish("replicas", config, lines, ("docs/results.md",))
+        values = found.setdefault(kind, {}).setdefault(f"batch {batch:,}", [])
+        values.append(us_per_step(config, *KINDS[kind], batch))
+    runs.publish("replicas", config, table(found), "docs/results.md", found, f"replicas --steps={config.steps}")
 
 
 if __name__ == "__main__":

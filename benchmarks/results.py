@@ -1,30 +1,44 @@
 """Writes what the project prints and reaches into its pages, from records: python -m benchmarks.results
 
-With --run it first makes the records anew: the main job, its pictures, a prediction, and 1 and 10 epochs of each seed.
+With --run it first makes some of the records anew: the main job, its pictures, a prediction, and a sweep over the
+learning rate. The others are kept by what measures them, with --write or --output.
 """
 
+import ast
 import dataclasses
-import io
 import json
 import pathlib
 import shutil
 import statistics
 import tempfile
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from rich.console import Console
-
 import flags
-from benchmarks import runs
-from benchmarks.pages import PROJECT, rewrite_blocks
+from benchmarks import comparison, replicas, runs, speed
+from benchmarks.pages import RECORDS, not_measured, rewrite_blocks
 from common.errors import InputError
-from common.flagging import COUNT, SWITCH, TEXT, flag
+from common.files import PROJECT
+from common.flagging import SWITCH, TEXT, flag, integer
+from comparison import tables
 from sweeps import report
 from sweeps.kept import Row
 
 MAIN_JOB = ("--batch_size=10", "--lr=0.01")
-SEEDS, FIRST, LAST = "seeds.jsonl", 3, 4  # lines of the main job that are shown
+FIRST, LAST = 2, 4  # lines of the main job that are shown
+RATES = ("--lr=0.0003,0.001,0.003,0.01,0.03,0.1,0.3", "--epochs=1,10")
+SEEDS = ("epochs", "lr", "seeds", "validation", "test")  # columns of what docs/results.md shows of the sweep
+LESSON = ("epochs", "lr", "validation", "test", "beside the best")  # and docs/training.md
+CORE = ("logits", "__call__", "cross_entropy", "loss_and_gradients", "descend")  # functions of model.py
+SEVERAL = integer(2)  # one has no deviation
 AGAIN = "To repeat it: `python -m benchmarks.results --run --seeds={seeds}`"
+PAGES = {
+    "README.md": ("output", "accuracy", "peers", "core"),
+    "docs/comparison.md": ("batch10", "sweep"),
+    "docs/predict.md": ("predict",),
+    "docs/results.md": ("seeds", "batches", "stream", "replicas"),
+    "docs/training.md": ("flags", "rates"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,12 +46,12 @@ class Config(runs.Runs):
     """The flags of this script."""
 
     run: bool = flag(False, SWITCH, "Make the records and the pictures anew before writing the figures.")
-    seeds: int = flag(10, COUNT, "With --run: seeds 0, 1, ... of 1 and of 10 epochs, this many.")
-    records: str = flag(str(PROJECT / "benchmarks" / "records"), TEXT, "The folder of the records.")
+    seeds: int = flag(10, SEVERAL, "With --run: seeds 0, 1, ... of each learning rate, this many.")
+    records: str = flag(str(RECORDS), TEXT, "The folder of the records.")
 
 
 def make_records(config: Config, folder: pathlib.Path) -> None:
-    """Makes all records, and puts them in place of those in `folder` once all are there.
+    """Makes the records of a run and of the sweep, and puts them into `folder` once all are there.
 
     Meanwhile no file of the project changes, so that each record names the commit without `-dirty`.
     """
@@ -54,30 +68,32 @@ def make_records(config: Config, folder: pathlib.Path) -> None:
         (records / "main_job.txt").write_text(said("train.py", *MAIN_JOB, *config.where))
         said("train.py", *MAIN_JOB, *config.where, f"--figures={pictures}", f"--export_dir={exported}")
         (records / "predict.txt").write_text(said("predict.py", f"--model={exported}", "docs/digit.png"))
-        values = f"--seed=0:{config.seeds}", "--epochs=1,10", f"--output={records / SEEDS}"
-        print(said("sweep.py", *values, *config.where))
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(records, folder, ignore=shutil.ignore_patterns(".*"))
+        sweep = "sweep.py", *RATES, f"--seed=0:{config.seeds}", *config.where
+        print(said(*sweep, f"--output={records / 'rates.jsonl'}"))
+        said(*sweep, f"--figures={pictures}")  # by itself, since the evaluations between steps would fill the record
+        shutil.copytree(records, folder, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
         shutil.copytree(pictures, PROJECT / "docs" / "figures", dirs_exist_ok=True)
 
 
-def read_seeds(folder: pathlib.Path) -> tuple[dict[str, Any], list[Row]]:
-    """Returns the environment and the runs of the sweep over seeds; raises InputError if they are not there."""
-    try:
-        first, *rows = map(json.loads, (folder / SEEDS).read_text().splitlines())
-        if not rows:
-            raise ValueError("there is no run")
-        return first["environment"], rows
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"--records={folder}: {SEEDS}: {error}; make it with --run") from None
+def read_sweep(text: str) -> tuple[dict[str, Any], list[Row]]:
+    """Returns the environment and the runs of the sweep over learning rates and seeds."""
+    first, *rows = map(json.loads, text.splitlines())
+    if not rows:
+        raise ValueError("there is no run")
+    return first["environment"], rows
 
 
-def conditions(environment: dict[str, Any], seeds: int) -> str:
+def at_default(rows: list[Row]) -> list[Row]:
+    """Returns the runs at the default learning rate."""
+    return [row for row in rows if row["lr"] == flags.Config.lr]
+
+
+def conditions(environment: dict[str, Any], rows: list[Row]) -> str:
     """Returns where and when the runs were made, and how to make them again."""
     return (
         f"{environment['date']} on {environment['device_name']}, {environment['cores']} cores; Python "
         f"{environment['python']}, TensorFlow {environment['tensorflow']}; commit "
-        f"{(environment['git_commit'] or 'unknown')[:12]}. {AGAIN.format(seeds=seeds)}"
+        f"{(environment['git_commit'] or 'unknown')[:12]}. {AGAIN.format(seeds=len({row['seed'] for row in rows}))}"
     )
 
 
@@ -95,11 +111,10 @@ def accuracy(rows: list[Row]) -> str:
     )
 
 
-def seeds_table(rows: list[Row]) -> str:
-    """Returns the table that sweep.py prints, as Markdown."""
-    text = io.StringIO()
-    Console(file=text, width=200).print(report.table(report.grouped(rows)))
-    return "\n".join(line.strip() for line in text.getvalue().splitlines() if line.strip())
+def sweep_table(rows: list[Row], heads: Sequence[str]) -> str:
+    """Returns these columns of the table that sweep.py prints, as Markdown."""
+    columns = [column for column in report.table(report.grouped(rows)).columns if column.header in heads]
+    return tables.table(heads, [list(map(str, line)) for line in zip(*(each.cells for each in columns), strict=True)])
 
 
 def quoted(text: str, first: int = 0, last: int = 0) -> str:
@@ -108,6 +123,25 @@ def quoted(text: str, first: int = 0, last: int = 0) -> str:
     if first and len(lines) > first + last:
         lines = [*lines[:first], "...", *lines[-last:]]
     return "\n".join(["```text", *lines, "```"])
+
+
+def core() -> str:
+    """Returns the functions of model.py that a step is made of, as they stand there, without their docstrings."""
+    source, found = (PROJECT / "model.py").read_text(), []
+    lines = source.splitlines()
+
+    def bare(node: Any) -> str:
+        first = node.body[0].lineno - 1
+        after = node.body[0].end_lineno if ast.get_docstring(node) else first
+        return "\n".join([*lines[node.lineno - 1 : first], *lines[after : node.end_lineno]])
+
+    for node in ast.parse(source).body:
+        methods = [bare(each) for each in getattr(node, "body", ()) if getattr(each, "name", "") in CORE]
+        if methods:
+            found.append(f"{lines[node.lineno - 1]}\n" + "\n\n".join(methods))
+        elif getattr(node, "name", "") in CORE:
+            found.append(bare(node))
+    return "\n".join(["```py", "\n\n\n".join(found), "```"])
 
 
 def flags_table() -> str:
@@ -122,21 +156,67 @@ def flags_table() -> str:
     return "\n".join(rows)
 
 
+def from_sweep(make: Callable[[list[Row]], str], told: bool = False) -> Callable[[str], str]:
+    """Returns what makes a block of the sweep's record; `told` adds where and when it was measured."""
+
+    def made(text: str) -> str:
+        environment, rows = read_sweep(text)
+        return f"{make(rows)}\n\n{conditions(environment, rows)}" if told else make(rows)
+
+    return made
+
+
+def from_samples(table: Callable[[Any], list[str]]) -> Callable[[str], str]:
+    """Returns what makes a block of a record that `runs.publish` kept."""
+
+    def made(text: str) -> str:
+        record = json.loads(text)
+        return "\n".join([*table(record["samples"]), "", record["conditions"]])
+
+    return made
+
+
+RUN = "python -m benchmarks.results --run"
+# The record of each block, what makes the block of its text, and the command that makes the record.
+SOURCES: dict[str, tuple[str, Callable[[str], str], str]] = {
+    "output": ("main_job.txt", lambda text: quoted(text, FIRST, LAST), RUN),
+    "predict": ("predict.txt", quoted, RUN),
+    "accuracy": ("rates.jsonl", from_sweep(lambda rows: accuracy(at_default(rows))), RUN),
+    "seeds": ("rates.jsonl", from_sweep(lambda rows: sweep_table(at_default(rows), SEEDS), told=True), RUN),
+    "rates": ("rates.jsonl", from_sweep(lambda rows: sweep_table(rows, LESSON), told=True), RUN),
+    "replicas": ("replicas.json", from_samples(replicas.table), "python -m benchmarks.replicas --write"),
+    **{
+        group: (f"{group}.json", from_samples(speed.table), f"python -m benchmarks.speed --only={group} --write")
+        for group in speed.RESULTS
+    },
+}
+
+
+def block(folder: pathlib.Path, name: str) -> str:
+    """Returns a block as its record in `folder` says; raises InputError if the record is damaged."""
+    file, make, command = SOURCES[name]
+    try:
+        return make((folder / file).read_text())
+    except FileNotFoundError:
+        return not_measured(command)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        raise InputError(f"--records={folder}: {file} is damaged: {error}; make it anew: {command}") from None
+
+
+def blocks(folder: pathlib.Path) -> dict[str, dict[str, str]]:
+    """Returns all blocks by page and name: of the records in `folder`, of docs/comparison, and of the source."""
+    found = {name: block(folder, name) for name in SOURCES} | comparison.blocks(comparison.FOLDER)
+    found |= {"core": core(), "flags": flags_table()}
+    return {page: {name: found[name] for name in names} for page, names in PAGES.items()}
+
+
 def measure(config: Config) -> None:
     """Makes the records if asked to, and writes the blocks that come from them."""
     folder = pathlib.Path(config.records)
     if config.run:
         make_records(config, folder)
-    environment, rows = read_seeds(folder)
-    where = conditions(environment, len({row["seed"] for row in rows}))
-    readme = {
-        "output": quoted((folder / "main_job.txt").read_text(), FIRST, LAST),
-        "accuracy": accuracy(rows),
-    }
-    rewrite_blocks(PROJECT / "README.md", readme)
-    rewrite_blocks(PROJECT / "docs" / "predict.md", {"predict": quoted((folder / "predict.txt").read_text())})
-    rewrite_blocks(PROJECT / "docs" / "results.md", {"seeds": f"{seeds_table(rows)}\n\n{where}"})
-    rewrite_blocks(PROJECT / "docs" / "training.md", {"flags": flags_table()})
+    for page, of_page in blocks(folder).items():
+        rewrite_blocks(PROJECT / page, of_page)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 
 import psutil
 
-from benchmarks.pages import PROJECT, rewrite_blocks
+from benchmarks.pages import RECORDS, rewrite_blocks
 from common import children, flagging
 from common.errors import RunError, exit_with_one_line, reason
+from common.files import PROJECT, write_atomically
 from common.flagging import COUNT, SWITCH, TEXT, flag
 
 FoundT = TypeVar("FoundT")
@@ -127,17 +128,26 @@ def middle(values: Sequence[float], digits: int | None = None) -> str:
     return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
 
 
-def publish(name: str, config: Config, lines: Sequence[str], pages: Sequence[str]) -> None:
-    """Prints a table and how it was measured; with --write puts both into the block `name` of each page."""
+def publish(
+    name: str, config: Config, lines: Sequence[str], page: str, samples: Any = None, command: str | None = None
+) -> None:
+    """Prints a table and how it was measured; with --write puts both into the block `name` of a page.
+
+    `samples`, from which the table was made, are then kept as a record, for benchmarks.results; `command` is the
+    module and the flags that measure them, if they are not `name` alone.
+    """
     found = train(config, "--max_steps=1").record["environment"]
     conditions = (
         f"Median (least-most) of {config.rounds} rounds · {found['cores']} cores, {found['cpu_model']} · TensorFlow "
         f"{found['tensorflow']} · commit {(found['git_commit'] or 'none')[:12]} · {datetime.date.today()} · "
-        f"`python -m benchmarks.{name} --write`"
+        f"`python -m benchmarks.{command or name} --rounds={config.rounds} --write`"
     )
     text = "\n".join([*lines, "", conditions])
     print(text)
-    for page in pages if config.write else ():
+    if config.write and samples is not None:
+        record = json.dumps({"samples": samples, "conditions": conditions}, indent=1)
+        write_atomically(RECORDS / f"{name}.json", lambda file: file.write(f"{record}\n".encode()))
+    if config.write:
         rewrite_blocks(PROJECT / page, {name: text})
 
 
@@ -145,7 +155,7 @@ def main(config_class: type[Runs], measure: Callable[[Any], int | None], summary
     """Runs a benchmark with the flags of the command line."""
 
     def measured() -> int | None:
-        children.end_on_sigterm()
+        children.end_on_signals()
         return measure(flagging.parse(config_class, sys.argv, summary))
 
     exit_with_one_line(measured)

@@ -160,6 +160,8 @@ def epochs(bench: Bench, _: Bench) -> Rows:
 
 
 GROUPS = {"start": start, "steps": steps, "batches": batches, "stream": stream, "large": large, "epochs": epochs}
+RESULTS = ("batches", "stream")  # what the project reaches stands in docs/results.md, the rest in docs/performance.md
+Found = dict[str, list[list[float]]]  # the samples of a row, of each checkout
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -200,7 +202,7 @@ def make(root: pathlib.Path, times: int, data_dir: str | None, npz: bool) -> Non
         np.savez(folder.parent / "decoded.npz", **arrays, class_names=mnist.class_names, image_shape=mnist.image_shape)
 
 
-def table(found: dict[str, list[list[float]]]) -> list[str]:
+def table(found: Found) -> list[str]:
     """Returns the Markdown of the samples of each row: those of this state last, before them those of --before."""
     two = len(next(iter(found.values()))) == 2
     lines = (
@@ -216,11 +218,11 @@ def table(found: dict[str, list[list[float]]]) -> list[str]:
 
 
 def measure(config: Config) -> None:
-    """Measures every row of every checkout in turn; prints and writes the table."""
+    """Measures every row of every checkout in turn; prints and writes the tables."""
     projects = [pathlib.Path(config.before).resolve()] if config.before else []
     if projects and not (projects[0] / "train.py").is_file():
         raise InputError(f"--before={config.before}: must be a checkout of this project, with train.py in it")
-    found: dict[str, list[list[float]]] = {}
+    found: dict[str, Found] = {group: {} for group in config.only}
     with tempfile.TemporaryDirectory() as folder:
         benches = [Bench(config, project, pathlib.Path(folder)) for project in [*projects, runs.PROJECT]]
         for times in {"stream": TEN, "large": LARGE}.items():
@@ -230,8 +232,17 @@ def measure(config: Config) -> None:
             print(f"round {number + 1} of {config.rounds}: {group}", file=sys.stderr, flush=True)
             for place, bench in enumerate(benches):
                 for name, value in GROUPS[group](bench, benches[-1]).items():
-                    found.setdefault(name, [[] for _ in benches])[place].append(value)
-    runs.publish("speed", config, table(found), ("docs/performance.md",))
+                    found[group].setdefault(name, [[] for _ in benches])[place].append(value)
+    publish(config, found)
+
+
+def publish(config: Config, found: dict[str, Found]) -> None:
+    """Prints and writes a table for each of RESULTS, and one of all else."""
+    for group in RESULTS:
+        if rows := found.pop(group, None):
+            runs.publish(group, config, table(rows), "docs/results.md", rows, f"speed --only={group}")
+    if rest := {name: columns for rows in found.values() for name, columns in rows.items()}:
+        runs.publish("speed", config, table(rest), "docs/performance.md")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Child processes, which end with the process that started them and after a time limit."""
 
 import contextlib
+import os
 import shlex
 import signal
 import subprocess
@@ -18,19 +19,20 @@ from common.errors import RunError
 def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[subprocess.Popen]:
     """Yields a started process; at the end of the block, and after `timeout` seconds, it and its children are ended.
 
+    It leads a session of its own: Ctrl-C on a terminal reaches its parent alone, which ends it.
     Raises RunError if the time was over: what the block does with a process that is gone should wait until after it.
     """
     over = threading.Event()
-    with subprocess.Popen(command, **options) as process:
 
-        def give_up() -> None:
-            over.set()
-            _end(process)
+    def give_up() -> None:
+        over.set()
+        _end(process)
 
-        timer = threading.Timer(timeout, give_up)
-        timer.daemon = True
-        timer.start()
+    timer = threading.Timer(timeout, give_up)
+    timer.daemon = True
+    with subprocess.Popen(command, start_new_session=True, **options) as process:
         try:
+            timer.start()
             yield process
         finally:
             timer.cancel()
@@ -40,16 +42,20 @@ def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Kills a process that still runs, and all that it has started."""
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(psutil.NoSuchProcess):
-        itself = psutil.Process(process.pid)
-        for each in [itself, *itself.children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
+    """Kills a process that still runs, and all that it has started, which may have outlived it."""
+    if process.returncode is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            itself = psutil.Process(process.pid)
+            for each in [itself, *itself.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+    if os.name == "posix":  # it leads a group, whose number the system gives to no other while anybody is left in it
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left
+            os.killpg(process.pid, signal.SIGKILL)
 
 
-def end_on_sigterm() -> None:
-    """Lets SIGTERM unwind this process as Ctrl-C does, so that what it has started ends too."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+def end_on_signals() -> None:
+    """Lets SIGTERM, and a terminal that is closed, unwind this process as Ctrl-C does, with what it has started."""
+    for number in filter(None, (signal.SIGTERM, getattr(signal, "SIGHUP", None))):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda received, _: sys.exit(128 + received))

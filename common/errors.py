@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 # What a damaged file cannot raise: a full disk, and rights.
 OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
@@ -15,6 +16,9 @@ OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ER
 NOISE = r"\{\{.*?\}\} |\[\[.*| \[Op:\w+\].*|Traceback \(most recent.*"
 
 OUT_OF_MEMORY = r"(?i)out.of.memory"  # as CUDA and XLA say it
+
+
+before_leaving: list[Callable[[bool], object]] = []  # called as `end` says
 
 
 class InputError(Exception):
@@ -77,7 +81,15 @@ def one_line(leave: bool = False) -> Iterator[None]:
             raise
         code = _complain(f"error: {line}", 1)
     if code or leave:
-        os._exit(code)
+        end(code)
+
+
+def end(code: int, at_once: bool = False) -> NoReturn:
+    """Ends the process, after the calls of `before_leaving`, which are told whether a signal wants it at once."""
+    for each in before_leaving:
+        with contextlib.suppress(OSError):
+            each(at_once)
+    os._exit(code)
 
 
 def exit_with_one_line(main: Callable[[], int | None]) -> None:

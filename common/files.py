@@ -1,6 +1,7 @@
 """Files and folders that are written whole or not at all, folders that can be written, and locks on them."""
 
 import contextlib
+import glob
 import os
 import pathlib
 import shutil
@@ -12,6 +13,7 @@ import filelock
 
 from common.errors import InputError, reason
 
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
 OURS = ".softmax-regression"  # begins the name of what is half done: nothing of another name is ever removed
 
 
@@ -124,7 +126,7 @@ def tidy(target: pathlib.Path) -> None:
     """Removes what a killed `whole_folder` has left; what it had put aside and not replaced comes back."""
     if _replaced(target).exists() and is_free(target):
         _replaced(target).rename(target)
-    for leftover in (_replaced(target), *target.parent.glob(f"{OURS}.{target.name}.new.*")):
+    for leftover in (_replaced(target), *target.parent.glob(f"{OURS}.{glob.escape(target.name)}.new.*")):
         shutil.rmtree(leftover, ignore_errors=True)
 
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
+import os
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from absl import flags as absl_flags
@@ -26,34 +28,61 @@ class Finite(absl_flags.FloatParser):
 
 
 class List(absl_flags.ArgumentParser):
-    """Items with commas between them, each accepted by `item`, none empty, none twice, as a tuple; 0:3 is 0,1,2."""
+    """Items with commas between them, each accepted by `item`, none empty, none twice, as a tuple.
 
-    MOST = 1_000_000  # items of a range
+    Where they are integers, 1:4 stands for 1,2,3.
+    """
+
+    MOST = 1_000_000  # integers of a range
 
     def __init__(self, item: absl_flags.ArgumentParser, syntactic_help: str):
-        self.item = item
-        self.syntactic_help = f"{syntactic_help}, with commas between them, none empty, none twice"
+        self.item, self.has_ranges = item, isinstance(item, absl_flags.IntegerParser)
+        ranges = "; 1:4 is 1,2,3" if self.has_ranges else ""
+        self.syntactic_help = f"{syntactic_help}, with commas between them, none empty, none twice{ranges}"
 
     def parse(self, argument: str | tuple) -> tuple:
-        items = argument.split(",") if isinstance(argument, str) else argument
-        ranges = [re.fullmatch(r"(\d{1,15}):(\d{1,15})", str(item)) for item in items]
-        spans = [range(*map(int, ends.groups())) if ends else (item,) for ends, item in zip(ranges, items, strict=True)]
+        given = argument.split(",") if isinstance(argument, str) else argument
+        items = [each for item in given for each in self._each(item)]
         try:
-            if not all(0 < len(span) <= self.MOST for span in spans):
-                raise ValueError
-            values = tuple(self.item.parse(str(item)) for span in spans for item in span if item != "")
+            values = tuple(self.item.parse(str(item)) for item in items if item != "")
         except ValueError:
             values = ()
-        if not values or len(set(values)) < sum(map(len, spans)):
+        if not values or len(set(values)) < len(items):
             raise ValueError(f"must be {self.syntactic_help}")
         return values
 
+    def _each(self, item: Any) -> Sequence[Any]:
+        """Returns what an item stands for, itself or the integers of a range."""
+        ends = re.fullmatch(r"(\d{1,15}):(\d{1,15})", str(item)) if self.has_ranges else None
+        span = range(int(ends[1]), int(ends[2])) if ends else [item]
+        if not 0 < len(span) <= self.MOST:
+            found = f"{item} has {len(span):,}"
+            raise ValueError(f"must have 1 to {self.MOST:,} integers in a range, as 1:4 is 1,2,3; {found}")
+        return span
 
-COUNT = absl_flags.IntegerParser(lower_bound=1)
-COUNT_OR_0 = absl_flags.IntegerParser(lower_bound=0)
+
+def integer(least: int, most: int | None = None) -> absl_flags.IntegerParser:
+    """Returns the parser of integers from `least` to `most`."""
+    parser = absl_flags.IntegerParser(lower_bound=least, upper_bound=most)
+    parser.syntactic_help = f"an integer of at least {least}" + ("" if most is None else f" and at most {most}")
+    return parser
+
+
+class Path(absl_flags.ArgumentParser):
+    """A path; ~ is the user's home behind = too, where the shell leaves it."""
+
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)
+
+
+COUNT = integer(1)
+COUNT_OR_0 = integer(0)
 POSITIVE = Finite()
 SHARE = Finite(upper_bound=1.0)
 TEXT: absl_flags.ArgumentParser = absl_flags.ArgumentParser()
+PATH = Path()
 SWITCH = absl_flags.BooleanParser()
 
 
@@ -84,18 +113,21 @@ def parse(config_class: type[ConfigT], argv: list[str], summary: str | None) -> 
     fields = dataclasses.fields(config_class)  # type: ignore[arg-type]
     named = [field for field in fields if field.metadata["parser"]]
     unnamed = [field.name for field in fields if not field.metadata["parser"]]
+    place: dict[str, Any] = {"flag_values": values, "module_name": os.path.basename(argv[0])}
     for field in named:
         parser, text = field.metadata["parser"], field.metadata["help"]
         if parser is SWITCH:
-            absl_flags.DEFINE_boolean(field.name, field.default, text, values)  # type: ignore[arg-type]
+            absl_flags.DEFINE_boolean(field.name, field.default, text, **place)  # type: ignore[arg-type]
         else:
-            absl_flags.DEFINE(parser, field.name, field.default, text, values, absl_flags.ArgumentSerializer())
-    absl_flags.DEFINE_boolean("help", False, "Show all flags and exit.", values, short_name="h")
+            kind: Any = absl_flags.ListSerializer(",") if isinstance(parser, List) else absl_flags.ArgumentSerializer()
+            absl_flags.DEFINE(parser, field.name, field.default, text, serializer=kind, **place)
+    absl_flags.DEFINE_boolean("help", False, "Show all flags and exit.", short_name="h", **place)
     stray = _parsed(values, argv)
     if stray and not unnamed:
         raise InputError(f"stray argument {stray[0]!r}: a flag is written --name=value; see --help")
     if values.help:
-        print(f"{summary}\n{values.get_help()}")
+        shown = re.sub(r"\(default: '(.*?)'\)", r"(default: \1)", values.get_help(), flags=re.DOTALL)
+        print(f"{(summary or '').rstrip()}\n{shown}")
         sys.exit(0)
     given = {field.name: values[field.name].value for field in named}
     return config_class(**given, **dict.fromkeys(unnamed, tuple(stray)))
@@ -106,8 +138,13 @@ def _parsed(values: absl_flags.FlagValues, argv: list[str]) -> list[str]:
     try:
         return values(argv)[1:]
     except absl_flags.IllegalFlagValueError as error:
-        given = str(error).removeprefix("flag ").partition(": ")[0]  # --name=value
-        allowed = values[given[2:].partition("=")[0]].parser.syntactic_help or "true or false"
-        raise InputError(f"{given}: must be {allowed}; see --help") from None
+        given, _, why = str(error).removeprefix("flag ").partition(": ")  # --name=value
+        if not why.startswith("must "):
+            why = f"must be {values[given[2:].partition('=')[0]].parser.syntactic_help or 'true or false'}"
+        raise InputError(f"{given}: {why}; see --help") from None
+    except absl_flags.UnrecognizedFlagError as error:
+        near = str(error).partition("Did you mean: ")[2].removesuffix(" ?")
+        nearest = f"; nearest: --{near.replace(', ', ', --')}" if near else ""
+        raise InputError(f"--{error.flagname}: there is no such flag{nearest}; see --help") from None
     except absl_flags.Error as error:
         raise InputError(f"{' '.join(str(error).split())}; see --help") from None

@@ -43,7 +43,7 @@ def taking_part(config: Config, left_out: list[str]) -> dict[str, Contender]:
     for program in config.program or ():
         if program.name in CONTENDERS:
             raise InputError(f"--program={program}: a contender has that name: choose another")
-        found[program.name] = Contender(command=program.command)
+        found[program.name] = Contender(command=program.command, place=None)
     return found
 
 
@@ -66,7 +66,7 @@ def survey(config: Config, folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _absolute(path: str | None) -> str | None:
-    return str(pathlib.Path(path).expanduser().absolute()) if path else None
+    return str(pathlib.Path(path).absolute()) if path else None
 
 
 def run(config: Config, console: Console, keep: Callable[[Results], None], base: Results | None = None) -> Results:
@@ -111,7 +111,7 @@ def _limits(config: Config, folder: pathlib.Path, samples: list[Sample]) -> dict
     if len(config.batch_sizes) < 2 and "limit" not in config.columns:
         return {}
     places = dict.fromkeys((sample.device, sample.cores) for sample in samples)
-    return {limit_key(*place): measure.limit(folder, *place) for place in places}
+    return {limit_key(*place): measure.limit(folder, *place, config.timeout) for place in places}
 
 
 def _empty_run(config: Config, found: dict[str, Any], baseline: measure.Task, left_out: list[str]) -> Run:

@@ -9,6 +9,8 @@ import shutil
 import sys
 from typing import Any
 
+from common.files import PROJECT
+
 DEVICE_NAMES = ("cpu", "gpu")
 HERE = pathlib.Path(__file__).parent
 
@@ -20,6 +22,7 @@ class Contender:
     code: str = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     command: tuple[str, ...] = (sys.executable, "-m", "comparison.worker")
+    place: pathlib.Path | None = PROJECT  # where the command runs; None: where the user stands
     package: str | None = None
     tool: str | None = None
     devices: tuple[str, ...] = DEVICE_NAMES

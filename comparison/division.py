@@ -6,7 +6,6 @@ import json
 import pathlib
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from rich.console import Console
 from common.errors import RunError
 from common.files import write_atomically
 from comparison import campaign, measure, stats, tables
+from comparison.contenders import Contender
 from comparison.options import Config
 
 SURE = 0.01
@@ -44,22 +44,21 @@ class Entry:
 
 def run(config: Config, console: Console) -> int:
     """Lets every entrant train with each seed; shows, and writes to --output, who reaches the target and how soon."""
-    commands: dict[str, tuple[str, ...]] = {"ours": (sys.executable, "-m", "comparison.entrants", "ours")}
-    if importlib.util.find_spec("sklearn"):
-        commands["sklearn"] = (sys.executable, "-m", "comparison.entrants", "sklearn")
-    commands |= {program.name: program.command for program in config.program or ()}
+    names = ["ours", *(["sklearn"] if importlib.util.find_spec("sklearn") else [])]
+    takes_part = {name: Contender(command=(sys.executable, "-m", "comparison.entrants", name)) for name in names}
+    takes_part |= {program.name: Contender(command=program.command, place=None) for program in config.program or ()}
     with tempfile.TemporaryDirectory() as folder, campaign.Progress(console) as show:
         show("looking at the machine and the data")
         found = campaign.survey(dataclasses.replace(config, batch_sizes=(10,), max_steps=1), pathlib.Path(folder))
         place = pathlib.Path(folder, measure.WORK)
         labels = np.load(place / "test_labels.npy")
         (place / "test_labels.npy").unlink()  # nobody is to see them
-        entries = {name: Entry(name, [], [], []) for name in commands}
+        entries = {name: Entry(name, [], [], []) for name in takes_part}
         for seed in range(config.seed, config.seed + config.seeds):
-            for name in random.sample(list(commands), len(commands)):
+            for name in random.sample(list(takes_part), len(takes_part)):
                 show(f"seed {seed}", name)
                 job = found["jobs"][0] | {"seed": seed, "target_accuracy": config.target_accuracy}
-                _measure(entries[name], commands[name], place, job, labels, config.timeout)
+                _measure(entries[name], takes_part[name], place, job, labels, config.timeout)
     ranked = sorted(entries.values(), key=lambda entry: statistics.median(entry.training))
     body = sorted((entry.cells(config.target_accuracy or 1) for entry in ranked), key=lambda cells: bool(cells[-1]))
     title = f"{config.dataset}, mean test accuracy of {config.target_accuracy:g} over {config.seeds} seeds, any method"
@@ -70,7 +69,7 @@ def run(config: Config, console: Console) -> int:
 
 
 def _measure(
-    entry: Entry, command: tuple[str, ...], place: pathlib.Path, job: Mapping, labels: np.ndarray, timeout: int
+    entry: Entry, contender: Contender, place: pathlib.Path, job: Mapping, labels: np.ndarray, timeout: int
 ) -> None:
     """Adds a run to an entry; raises RunError if it failed."""
     for name in ("predictions.npy", "result.json"):
@@ -78,8 +77,8 @@ def _measure(
     (place / "job.json").write_text(json.dumps(job))
     began = time.perf_counter()
     try:
-        done = measure.child([*command, str(place)], "cpu", timeout=timeout)
-    except subprocess.TimeoutExpired:
+        done = measure.child([*contender.command, str(place)], "cpu", timeout, place=contender.place)
+    except RunError:
         raise RunError(f"--timeout={timeout}: {entry.name} was ended after {timeout} s") from None
     entry.process.append(time.perf_counter() - began)
     try:

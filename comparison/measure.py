@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import random
@@ -14,15 +15,17 @@ from typing import Any
 
 import numpy as np
 
+from common import children
 from common.errors import InputError, RunError
+from common.files import PROJECT
 from comparison import machine, work
 from comparison.contenders import Contender
 from comparison.results import Sample
 from runtime import devices
 
-PROJECT = pathlib.Path(__file__).parent.parent
 WORK = "work"  # the folder of a survey that a contender is handed
 LONG_ENOUGH = 0.3  # seconds: who is faster does the job again and again, and its median counts
+TRIALS = 3  # of each number of cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +59,22 @@ def tasks_of(
 
 
 def child(
-    command: Sequence[str], device: str, cores: int | None = None, timeout: float | None = None
+    command: Sequence[str],
+    device: str,
+    timeout: float,
+    cores: int | None = None,
+    place: pathlib.Path | None = PROJECT,
 ) -> subprocess.CompletedProcess:
-    """Runs a command to its end on so many cores, with no GPU in sight when the device is cpu."""
+    """Runs a command to its end in a folder on so many cores, with no GPU in sight when the device is cpu.
+
+    What it has started ends with it. Raises RunError if it took longer than `timeout` seconds.
+    """
     hidden = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"} if device == "cpu" else {}
-    with machine.held(cores):
-        options: dict[str, Any] = {"cwd": PROJECT, "env": os.environ | hidden, "capture_output": True, "text": True}
-        return subprocess.run(command, **options, timeout=timeout)
+    options: dict[str, Any] = {"cwd": place, "env": os.environ | hidden, "text": True, "errors": "replace"}
+    options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with machine.held(cores), children.started(command, timeout, **options) as process:
+        stdout, stderr = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 class Rounds:
@@ -75,7 +87,7 @@ class Rounds:
         contenders: Mapping[str, Contender],
         tasks: list[Task],
         rounds: int,
-        timeout: float | None = None,
+        timeout: float,
     ):
         self.timeout = timeout  # seconds of a measurement
         self.folder, self.contenders, self.tasks, self.rounds = folder, contenders, list(tasks), rounds
@@ -84,7 +96,7 @@ class Rounds:
         self.seconds: dict[Task, float] = {}
 
     def choose_cores(self, asked: int | None, known: dict[Task, int], show: Callable[..., None]) -> None:
-        """Settles how many cores each task on a CPU gets: those asked for, else known, else the faster of 1 and all.
+        """Settles how many cores each task on a CPU gets: those asked for, else known, else 1 or all.
 
         Raises InputError if more are asked for than there are, or the system cannot hold a process to them.
         """
@@ -98,9 +110,21 @@ class Rounds:
             best = asked or known.get(task)
             if best is None:
                 show("looking for the best number of cores", str(task))
-                tried = {cores: self.measure(task, 0, cores).us_per_step for cores in sorted({1, there})}
-                best = min(tried, key=lambda cores: tried[cores] or float("inf"))
+                best = there if there > 1 and self.gains(task, there) else 1
             self.cores |= {task: best, dataclasses.replace(task, again=True): best}
+
+    def gains(self, task: Task, cores: int) -> bool:
+        """Says whether a task is faster on so many cores than on one: most trials on them than every trial on one.
+
+        They are made in turn, until it is settled.
+        """
+        one, more = [], []
+        for _ in range(TRIALS):
+            one.append(self.measure(task, 0, 1, trial=True).us_per_step or math.inf)
+            more.append(self.measure(task, 0, cores, trial=True).us_per_step or math.inf)
+            if more[-1] == math.inf or sum(us >= min(one) for us in more) > TRIALS // 2:
+                return False
+        return True
 
     def seconds_left(self, pending: list[Task], rounds_after: int) -> float:
         """Returns the time that the pending tasks and the rounds after them will take, by what has been seen."""
@@ -127,18 +151,24 @@ class Rounds:
                 self.tasks.remove(task)
             yield sample
 
-    def measure(self, task: Task, round_number: int, cores: int | None) -> Sample:
-        """Returns one sample; it has a time only if the weights are those of the reference."""
+    def measure(self, task: Task, round_number: int, cores: int | None, trial: bool = False) -> Sample:
+        """Returns one sample; it has a time only if the weights are those of the reference.
+
+        A `trial` is of part of the steps: whoever is slow needs no more, and its weights are not looked at.
+        """
         place, job = self.folder / WORK, self.jobs[task.batch_size]
+        if trial:
+            job = dataclasses.replace(job, steps=math.ceil(job.steps / 4))
         for name in ("W.npy", "b.npy", "result.json"):
             (place / name).unlink(missing_ok=True)
         asked = {"contender": task.contender, "device": task.device, "cores": cores, "min_seconds": LONG_ENOUGH}
         (place / "job.json").write_text(json.dumps(dataclasses.asdict(job) | asked))
         watch, began = machine.Watch(), time.perf_counter()
-        command = [*self.contenders[task.contender].command, str(place)]
+        contender = self.contenders[task.contender]
+        command = [*contender.command, str(place)]
         try:
-            done = child(command, task.device, cores, self.timeout)
-        except subprocess.TimeoutExpired:
+            done = child(command, task.device, self.timeout, cores, contender.place)
+        except RunError:
             done = subprocess.CompletedProcess(command, 1, stderr=f"given up after {self.timeout:g} s")
         wall = time.perf_counter() - began
         quiet = dataclasses.asdict(watch.seen())
@@ -146,11 +176,14 @@ class Rounds:
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             return Sample(**common, failed=lines[-1].removeprefix("error: "))
-        return judged(common, place, self.folder / f"expected-{job.batch_size}.npz", job.steps, wall)
+        expected = None if trial else self.folder / f"expected-{job.batch_size}.npz"
+        return judged(common, place, expected, job.steps, wall)
 
 
-def judged(common: dict[str, Any], place: pathlib.Path, expected: pathlib.Path, steps: int, wall: float) -> Sample:
-    """Returns the sample of what was left in `place` after `wall` seconds: without a time if W and b are not right."""
+def judged(
+    common: dict[str, Any], place: pathlib.Path, expected: pathlib.Path | None, steps: int, wall: float
+) -> Sample:
+    """Returns the sample of what was left in `place` after `wall` seconds: without a time unless it is `expected`."""
     try:
         found = json.loads((place / "result.json").read_text())
         times = [float(seconds) for seconds in found["train"]]
@@ -162,22 +195,24 @@ def judged(common: dict[str, Any], place: pathlib.Path, expected: pathlib.Path, 
         peak = float(found["peak_mib"]) if "peak_mib" in found else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return Sample(**common, failed=f"what it left cannot be read: {' '.join(str(error).split())}")
-    with np.load(expected) as arrays:
-        difference = work.difference(weights, (arrays["W"], arrays["b"]))
-    same = difference <= work.TOLERANCE
-    us_per_step = statistics.median(times) / steps * 1e6 if same else None
+    difference = 0.0
+    if expected:
+        with np.load(expected) as arrays:
+            difference = work.difference(weights, (arrays["W"], arrays["b"]))
+    us_per_step = statistics.median(times) / steps * 1e6 if difference <= work.TOLERANCE else None
     right = found.get("num_correct")
     known = {"num_correct": right, "seconds": outside, "peak_mib": peak, "gpu": found.get("gpu")}
     return Sample(**common, us_per_step=us_per_step, difference=difference, **known)
 
 
-def limit(folder: pathlib.Path, device: str, cores: int | None) -> float:
+def limit(folder: pathlib.Path, device: str, cores: int | None, timeout: float) -> float:
     """Returns the operations a second of the device's largest matmul; raises RunError if it cannot be measured."""
     result = folder / "limit.json"
     request = json.dumps({"device": device, "result": str(result)})
-    done = child([sys.executable, "-m", "comparison.limit", request], device, cores)
+    done = child([sys.executable, "-m", "comparison.limit", request], device, timeout, cores)
     if done.returncode:
-        raise RunError(f"the matmul rate of the {device} cannot be measured: {done.stderr.strip().splitlines()[-1]}")
+        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise RunError(f"the matmul rate of the {device} cannot be measured: {why}")
     return json.loads(result.read_text())
 
 

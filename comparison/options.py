@@ -7,7 +7,7 @@ import shlex
 
 from absl import flags as absl_flags
 
-from common.flagging import COUNT, COUNT_OR_0, POSITIVE, SHARE, SWITCH, TEXT, Finite, List, choice, flag
+from common.flagging import COUNT, COUNT_OR_0, PATH, POSITIVE, SHARE, SWITCH, TEXT, Finite, List, choice, flag, integer
 from comparison import tables, work
 from comparison.contenders import CONTENDERS, DEVICE_NAMES
 
@@ -51,8 +51,9 @@ DEVICES = List(choice(*DEVICE_NAMES), f"some of {', '.join(DEVICE_NAMES)}")
 COLUMNS = List(choice(*tables.COLUMNS), f"some of {', '.join(tables.COLUMNS)}")
 PROGRAMS = List(ProgramParser(), ProgramParser.syntactic_help)
 SIZES = List(COUNT, "whole numbers above 0")
-ROUNDS = absl_flags.IntegerParser(lower_bound=2)
-SEEDS = absl_flags.IntegerParser(lower_bound=7, upper_bound=16)  # of fewer no mean is sure with p < 0.01
+ROUNDS = integer(2)
+SECONDS = integer(1, 1_000_000)
+SEEDS = integer(7, 16)  # of fewer no mean is sure with p < 0.01
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,23 +66,23 @@ class Config:
     )
     devices: tuple[str, ...] | None = flag(None, DEVICES, "Where to measure. Default: all that are there.")
     cores: int | None = flag(
-        None, COUNT, "Hold each contender to so many cores. Default: to one or to all, what is faster for each."
+        None, COUNT, "Hold each contender to so many cores. Default: to one, or to all where it is faster on all."
     )
     rounds: int = flag(7, ROUNDS, "How often each is measured.")
     batch_sizes: tuple[int, ...] = flag("10", SIZES, "Examples in the batch of a step; several make a sweep.")
     # As many as the slowest takes in 8 s; who is faster does them again and again.
     max_steps: int = flag(2000, COUNT, f"Steps of a measurement, of {work.MAX_IMAGES:,} images at most.")
     lr: float = flag(0.01, POSITIVE, "Learning rate of batches up to 10; larger ones take lr * 10 / batch.")
-    seed: int = flag(0, COUNT_OR_0, "The order of an epoch is a pure function of (seed, epoch).")
+    seed: int = flag(0, COUNT_OR_0, "Decides the order of the examples in every epoch: the same seed, the same order.")
     dataset: str = flag("mnist", TEXT, "An image-classification dataset of tfds.")
-    data_dir: str | None = flag(None, TEXT, "Prepared datasets; default: tfds's own, ~/tensorflow_datasets.")
-    manual_dir: str | None = flag(None, TEXT, "The dataset's archives; default: archives/DATASET beside train.py.")
-    timeout: int = flag(600, COUNT, "Seconds after which a measurement is ended; its contender has failed then.")
+    data_dir: str | None = flag(None, PATH, "Prepared datasets; default: tfds's own, ~/tensorflow_datasets.")
+    manual_dir: str | None = flag(None, PATH, "The dataset's archives; default: archives/DATASET beside train.py.")
+    timeout: int = flag(600, SECONDS, "Seconds after which a measurement is ended; its contender has failed then.")
     columns: tuple[str, ...] = flag(",".join(tables.COLUMNS), COLUMNS, "What the tables show of each contender.")
-    output: str | None = flag(None, TEXT, "A new FILE.json; FILE.md and the charts are put beside it.")
-    merge: tuple[str, ...] | None = flag(None, List(TEXT, "files"), "Show these result files as one; measure nothing.")
+    output: str | None = flag(None, PATH, "A new FILE.json; FILE.md and the charts are put beside it.")
+    merge: tuple[str, ...] | None = flag(None, List(PATH, "files"), "Show these result files as one; measure nothing.")
     against: str | None = flag(
-        None, TEXT, "Measure what this result file measured; exit with 3 if a contender has become slower."
+        None, PATH, "Measure what this result file measured; exit with 3 if a contender has become slower."
     )
     max_slowdown: float = flag(1.05, Factor(), "The factor that --against lets pass.")
     ratios: bool = flag(False, SWITCH, "With --against: compare the ratios to the baseline, not the times.")

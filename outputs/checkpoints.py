@@ -60,7 +60,10 @@ class Checkpoints(Observer):
         checkpoint = tf.train.Checkpoint(W_transposed=net.W_transposed, b=net.b, state=self.kept)
         # One more than are to be kept, so that the oldest goes only when the newest is on the disk.
         self.manager = tf.train.CheckpointManager(checkpoint, self.folder, KEEP + 1, checkpoint_name=NAME)
-        self._save()  # a new run's first: it takes longer than the others, and a full disk is better found now
+
+    def before_steps(self) -> None:
+        """Writes a new run's first, which takes longer than the others, and finds a full disk now."""
+        self._save()
         self.cost["seconds_at_start"] = self.cost["seconds"]
 
     def after_block(self, losses: np.ndarray, evaluated: bool) -> None:

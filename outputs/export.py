@@ -1,17 +1,19 @@
 """The trained model as a SavedModel, usable without this project: uint8 images in, probabilities and classes out."""
 
+import contextlib
 import json
 import pathlib
 import tempfile
 from typing import Any
 
+import filelock
 import numpy as np
 import tensorflow as tf
 
 import data
 import model
-from common.errors import InputError, RunError, reason
-from common.files import is_free, tidy, whole_folder, writable_folder
+from common.errors import InputError, RunError, before_leaving, reason
+from common.files import OURS, is_free, locked, tidy, whole_folder, writable_folder
 from outputs.observers import Observer
 from runtime.state import State
 
@@ -25,10 +27,39 @@ class Export(Observer):
         super().__init__(state)
         self.target = pathlib.Path(state.config.export_dir or "").expanduser().absolute()
         writable_folder("export_dir", self.target.parent)
-        tidy(self.target)
-        if not is_free(self.target) and not state.config.overwrite:
+        if self.target.parent.exists():
+            self._take()
+            self._leave()
+
+    def before_run(self) -> None:
+        self._take()
+        before_leaving.append(self._leave)
+
+    def _take(self) -> None:
+        """Locks the place, which two runs must not write to, and clears away what a killed one has left."""
+        self.place = self.target.with_name(f"{OURS}.{self.target.name}.lock")
+        self.made = [folder for folder in self.target.parents if not folder.exists()]
+        try:
+            self.lock = locked(self.place, wait=False)
+        except filelock.Timeout:
+            raise InputError(f"--export_dir={self.target}: another run writes to it; take another folder") from None
+        except OSError as error:
+            why = f"{self.place} cannot be written: {reason(error)}; remove it, or take another folder"
+            raise InputError(f"--export_dir={self.target}: {why}") from None
+        try:
+            tidy(self.target)
+            self._check()
+        except BaseException:
+            self._leave()
+            raise
+
+    def _check(self) -> None:
+        """Raises InputError where something is that must not be replaced."""
+        if is_free(self.target):
+            return
+        if not self.state.config.overwrite:
             raise InputError(f"--export_dir={self.target}: is there already; give --overwrite, or another folder")
-        if not is_free(self.target) and not (self.target / "saved_model.pb").is_file():
+        if not (self.target / "saved_model.pb").is_file():
             raise InputError(f"--export_dir={self.target}: is not a SavedModel, and --overwrite replaces nothing else")
 
     def after_run(self, record: dict[str, Any]) -> None:
@@ -38,7 +69,20 @@ class Export(Observer):
                 write(self.state.model, self.state.dataset, folder)
         except (tf.errors.OpError, OSError) as error:
             raise RunError(f"--export_dir={self.target}: cannot be written: {reason(error)}") from None
+        finally:
+            self._leave()
         print(f"exported to {self.target}")
+
+    def _leave(self, at_once: bool = False) -> None:
+        """Frees the place, where nothing is left of a run that failed."""
+        if not self.lock.is_locked:
+            return
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            self.place.unlink()  # still locked: who has just opened it sees that it is gone
+        self.lock.release()
+        with contextlib.suppress(OSError):  # a folder with something in it stays
+            for folder in self.made:
+                folder.rmdir()
 
 
 def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathlib.Path) -> None:

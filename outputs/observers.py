@@ -29,6 +29,9 @@ class Observer:
     def before_run(self) -> None:
         """Called once, when no observer has refused the run."""
 
+    def before_steps(self) -> None:
+        """Called once, when `before_run` of all observers has put what it has to into the state."""
+
     def after_block(self, losses: np.ndarray, evaluated: bool) -> None:
         """Called after each block and its evaluation, outside the training clock, with its losses [steps]."""
 
@@ -42,4 +45,6 @@ def asked_for(state: State) -> list[Observer]:
     watching = [getattr(importlib.import_module(f"outputs.{module}"), name)(state) for module, name in asked]
     for observer in watching:
         observer.before_run()
+    for observer in watching:
+        observer.before_steps()
     return watching

@@ -2,15 +2,16 @@
 
 import itertools
 import sys
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 import data
-from common.errors import InputError, RunError, reason
+from common.errors import InputError, RunError, before_leaving, reason
 from common.files import writable_folder
 from outputs.observers import Observer
-from runtime import plan
+from runtime import plan, stopping
 from runtime.state import State
 
 
@@ -22,10 +23,11 @@ class Profile(Observer):
         self.folder = writable_folder("profile", state.config.profile or "")
         if self._warm_block() is None:
             raise InputError("--profile: the run has only one block of steps, and a warm one is traced: give it more")
-        self.running = False
+        self.running = self.traced = False
 
     def before_run(self) -> None:
         """Chooses the block; only now it is known where a run that is resumed goes on."""
+        before_leaving.append(self._ended_within)
         self.start = self._warm_block()
         if self.start is None:
             print("--profile: no warm block is left to trace", file=sys.stderr)
@@ -39,12 +41,32 @@ class Profile(Observer):
         return next((start for start in starts if start >= config.eval_first), starts[-1] if starts else None)
 
     def after_block(self, losses: np.ndarray, evaluated: bool) -> None:
-        """Starts the trace before the block that is traced, ends it behind that."""
+        """Starts the trace before the block that is traced, unless the run ends here, and ends it behind that."""
+        ends = self.state.reached_target() or stopping.asked()
         try:
             if self.running:
-                tf.profiler.experimental.stop()
-            elif self.state.step == self.start:
+                self._stop()
+            elif self.state.step == self.start and not ends:
                 tf.profiler.experimental.start(str(self.folder))
-            self.running = self.state.step == self.start
+                self.running = True
         except (tf.errors.OpError, OSError) as error:
             raise RunError(f"--profile={self.folder}: cannot be written: {reason(error)}") from None
+
+    def after_run(self, record: dict[str, Any]) -> None:
+        if self.start is not None and not self.traced:
+            print(
+                f"--profile: no trace, the run ended before step {self.start + 1:,} was to be traced", file=sys.stderr
+            )
+
+    def _stop(self) -> None:
+        self.running, self.traced = False, True
+        tf.profiler.experimental.stop()
+
+    def _ended_within(self, at_once: bool) -> None:
+        """Writes what there is of a trace if the run fails in the block that is traced."""
+        if self.running and not at_once:
+            try:
+                self._stop()
+                print(f"--profile={self.folder}: has the trace of the block in which the run ended", file=sys.stderr)
+            except (tf.errors.OpError, OSError) as error:
+                print(f"--profile={self.folder}: no trace: {reason(error)}", file=sys.stderr)

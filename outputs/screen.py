@@ -1,10 +1,12 @@
 """What a run shows on the screen."""
 
+import collections
 import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
+import flags
 from runtime.state import State
 
 if TYPE_CHECKING:
@@ -12,16 +14,20 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 EVERY, EVERY_PLAIN = 1.0, 60.0  # seconds between two looks of the live line, and at most between two plain lines
+FOUNDED, RECENT = 0.5, 30.0  # seconds of a run that an estimate of the rest needs, and that it looks back
 LEAST_BAR, MOST_BAR = 4, 60  # columns
 
 
 class LiveLine:
-    """One line, rewritten each second on a terminal; elsewhere plain lines, some twenty for a run, or one a minute."""
+    """One line, rewritten each second on a terminal; elsewhere plain lines, some twenty for a run, or one a minute.
+
+    Where --eval_first or --eval_every is not as by default, each validation has a plain line too.
+    """
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic):
         self.stream, self.clock = stream or sys.stdout, clock
         self.live = _live(self.stream) if self.stream.isatty() else None
-        self.began = self.due = clock()
+        self.due, self.looks = clock(), collections.deque[tuple[float, int]]()  # when, and at which step
         self.next_plain_step, self.shown_step = 1, -1
         self.state: State | None = None
 
@@ -38,20 +44,47 @@ class LiveLine:
     def show(self, state: State) -> None:
         """Shows how far a run is, if it is time to; called after each block, it costs nothing as long as it is not."""
         self.state = state
-        if self.clock() >= self.due or (not self.live and state.step >= self.next_plain_step):
+        if not self.looks and state.step >= _first_alike(state.config, state.total_steps):
+            self.looks.append((self.clock(), state.step))
+        plain = not self.live and (state.step >= self.next_plain_step or (_evaluated(state) and _chosen(state.config)))
+        if plain or self.clock() >= self.due:
             self._show(state)
 
     def _show(self, state: State) -> None:
         now, step, total = self.clock(), state.step, state.total_steps
-        left = (now - self.began) / (step - state.resumed[0]) * (total - step)
+        left = self._left(now, step, total)
         self.shown_step, self.due = step, now + (EVERY if self.live else EVERY_PLAIN)
         if self.live:
             self.live.start()
             self.live.update(_row(state, left, self.live.console.width), refresh=True)
         else:
             self.next_plain_step = min(2 * step, step + total // 10)
-            evaluated = bool(state.evaluations) and state.evaluations[-1][0] == step
-            print("step", "  ".join(forms(state, left, evaluated)[0]), file=self.stream, flush=True)
+            print("step", "  ".join(forms(state, left, _evaluated(state))[0]), file=self.stream, flush=True)
+
+    def _left(self, now: float, step: int, total: int) -> float | None:
+        """Returns the seconds that the rest takes at the speed of late; None as long as that would be a guess."""
+        while len(self.looks) > 1 and now - self.looks[1][0] >= RECENT:
+            self.looks.popleft()
+        if not self.looks:
+            return None
+        since, first = self.looks[0]
+        self.looks.append((now, step))
+        founded = now - since >= FOUNDED and step > first
+        return (now - since) / (step - first) * (total - step) if founded else None
+
+
+def _first_alike(config: flags.Config, total: int) -> int:
+    """Returns the step from which on blocks are alike: those of one step each, at the start, take far longer a step."""
+    return config.eval_first if config.eval_every and config.eval_first < total else 0
+
+
+def _chosen(config: flags.Config) -> bool:
+    """Says whether the user has chosen when to validate."""
+    return (config.eval_first, config.eval_every) != (flags.Config.eval_first, flags.Config.eval_every)
+
+
+def _evaluated(state: State) -> bool:
+    return bool(state.evaluations) and state.evaluations[-1][0] == state.step
 
 
 def _live(stream: TextIO) -> "Live | None":
@@ -63,7 +96,7 @@ def _live(stream: TextIO) -> "Live | None":
     return None if console.is_dumb_terminal else Live(console=console, auto_refresh=False)
 
 
-def _row(state: State, left: float, width: int) -> "Table":
+def _row(state: State, left: float | None, width: int) -> "Table":
     """Returns a bar and the most generous form of the figures that fits into `width` columns."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -81,7 +114,7 @@ def _row(state: State, left: float, width: int) -> "Table":
     return row
 
 
-def forms(state: State, left: float, accuracy: bool) -> list[tuple[str, ...]]:
+def forms(state: State, left: float | None, accuracy: bool) -> list[tuple[str, ...]]:
     """Returns the figures of a run in words, short and brief: steps, accuracy if asked for, loss, speed, time left."""
     step, total, speed = state.step, state.total_steps, state.images_per_second()
     steps, share = f"{step:,}/{total:,}", f"{100 * step // total}%"
@@ -91,7 +124,7 @@ def forms(state: State, left: float, accuracy: bool) -> list[tuple[str, ...]]:
         figures.append((f"validation {newest}", f"val {newest}", f"val {newest}"))
     loss = f"loss {state.loss:.4f}" if state.loss < 100 else f"loss {state.loss:.3g}"
     figures += [(loss, loss, loss), (f"{speed:,.0f} images/s", f"{speed:,.0f} img/s", brief_speed(speed))]
-    if step < total:
+    if step < total and left is not None:
         figures.append((f"{duration(left)} left", duration(left), duration(left)))
     return list(zip(*figures, strict=True))
 

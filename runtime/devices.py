@@ -1,7 +1,10 @@
 """What the run runs on: a quiet TensorFlow, the device asked for, and a description of both for the record."""
 
+import concurrent.futures
 import contextlib
+import ctypes
 import importlib.metadata
+import importlib.util
 import math
 import os
 import pathlib
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from common.errors import InputError
+from common.files import PROJECT
 from runtime import gpu, stopping
 
 if TYPE_CHECKING:
@@ -25,6 +29,22 @@ if TYPE_CHECKING:
 
 LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 THREADS, LOG_LEVEL = "TF_NUM_INTRAOP_THREADS", "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow's own variables
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Lets TensorFlow be imported inside, and a terminal know; its library is loaded in a thread from the start.
+
+    Ends the process with one line where TensorFlow is not installed.
+    """
+    found = importlib.util.find_spec("tensorflow")
+    if not found or not found.origin:
+        sys.exit("error: tensorflow is not installed: python -m pip install -r requirements.txt")
+    library = pathlib.Path(found.origin).with_name("libtensorflow_cc.so.2")  # as it is called on Linux
+    with quiet("TensorFlow is being started ..."), without_keras():
+        if library.is_file():  # where this fails, the import does too, and says why
+            concurrent.futures.ThreadPoolExecutor(1).submit(ctypes.CDLL, str(library))
+        yield
 
 
 @contextlib.contextmanager
@@ -124,13 +144,18 @@ def choose(
 
 def describe(device: "tf.config.LogicalDevice") -> str:
     """Returns the name of a device as its maker calls it."""
+    if device.device_type == "GPU":
+        import tensorflow as tf
+
+        return tf.config.experimental.get_device_details(_physical(device)).get("device_name", "GPU")
+    return cpu_model()
+
+
+def _physical(device: "tf.config.LogicalDevice") -> "tf.config.PhysicalDevice":
+    """Returns the GPU that a device is, of all that TensorFlow found: it may not use each of them."""
     import tensorflow as tf
 
-    if device.device_type == "GPU":
-        index = int(device.name.rsplit(":", 1)[1])
-        details = tf.config.experimental.get_device_details(tf.config.get_visible_devices("GPU")[index])
-        return details.get("device_name", "GPU")
-    return cpu_model()
+    return tf.config.get_visible_devices("GPU")[int(device.name.rsplit(":", 1)[1])]
 
 
 def cpu_model() -> str:
@@ -150,7 +175,7 @@ def most_bytes(source: str, device: "tf.config.LogicalDevice | None" = None) -> 
 def memory(device: "tf.config.LogicalDevice | None" = None) -> float:
     """Returns the bytes of memory that a device has; for a CPU, that this process may use."""
     if device and device.device_type == "GPU":
-        return gpu.memory_bytes(int(device.name.rsplit(":", 1)[1]))
+        return gpu.memory_bytes(int(_physical(device).name.rsplit(":", 1)[1]))
     limits = [psutil.virtual_memory().total]
     with contextlib.suppress(OSError, ValueError):  # a container's own limit; "max" if it has none
         limits.append(int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
@@ -193,14 +218,13 @@ def threads() -> int:
 
 def _git_commit() -> str | None:
     """Returns this project's commit, `-dirty` behind it if files differ; None outside a checkout of its own."""
-    project = pathlib.Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:
-        if not project.samefile(git("rev-parse", "--show-toplevel")):
+        if not PROJECT.samefile(git("rev-parse", "--show-toplevel")):
             return None
         return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):

@@ -74,7 +74,17 @@ def usable(asked: str) -> list[Any]:
     return good
 
 
-def memory_bytes(index: int) -> float:
-    """Returns the memory of a GPU; infinite where nvidia-smi does not tell."""
-    totals = [each.get("memory.total", "") for each in smi("memory.total")]
-    return int(totals[index]) * 2**20 if index < len(totals) and totals[index].isdecimal() else float("inf")
+def memory_bytes(number: int) -> float:
+    """Returns the memory of the GPU that TensorFlow counts as `number`; infinite where nvidia-smi does not tell.
+
+    TensorFlow counts what CUDA_VISIBLE_DEVICES names, by UUID or by CUDA's own count. That is nvidia-smi's only by
+    CUDA_DEVICE_ORDER; without it, it may be any of them, and the least memory counts.
+    """
+    listed, visible = smi("index", "uuid", "memory.total"), os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    name = visible[number].strip() if any(visible) and number < len(visible) else str(number)
+    if not name.isdecimal():
+        listed = [each for each in listed if each["uuid"].startswith(name)]
+    elif os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID":
+        listed = [each for each in listed if each["index"] == name]
+    totals = [each.get("memory.total", "") for each in listed]
+    return min((int(total) * 2**20 for total in totals if total.isdecimal()), default=float("inf"))

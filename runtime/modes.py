@@ -86,12 +86,25 @@ class InXla:
         return self.programs[key](*inputs).numpy()[: block.steps]
 
     def _program(self, block: data.Block, inputs: Sequence[tf.Tensor]) -> Callable[..., tf.Tensor]:
+        net = self.net if self.known or block.batch_size > 1 else OneRow(self.net)
+
         def take(images, labels, order, first, learning_rate, steps=block.steps):
             job = images, labels, order, first, steps, learning_rate
-            return model.take_steps(self.net, *job, block.batch_size, self.mean, plan.MOST_STEPS)
+            return model.take_steps(net, *job, block.batch_size, self.mean, plan.MOST_STEPS)
 
         # Without AutoGraph: converting the loop takes longer than compiling it. A concrete function checks nothing.
         return tf.function(take, autograph=False, jit_compile=True).get_concrete_function(*inputs)
+
+
+class OneRow(model.SoftmaxRegression):
+    """The same weights for batches of one image, whose product with W XLA would turn around at each step."""
+
+    def __init__(self, net: model.SoftmaxRegression):
+        tf.Module.__init__(self)
+        self.W_transposed, self.b = net.W_transposed, net.b
+
+    def logits(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.transpose(model.logits_by_class(self, x))
 
 
 class OnAllCores:

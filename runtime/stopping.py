@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from common.errors import Stopped
+from common.errors import Stopped, end
 
 SHOW_CURSOR = b"\x1b[?25h"  # the live line hides it
 
@@ -21,7 +21,7 @@ class _State:
     waiting = 0
     decided: int | None = None
     stderr = 2
-    before_leaving: Callable[[], None] | None = None
+    speaking: Callable[[], None] | None = None
 
 
 def install() -> None:
@@ -41,10 +41,10 @@ def _leave(number: int) -> NoReturn:
     """Ends the process as SIGKILL would, so that no library can turn it into a traceback or wait for threads."""
     if os.isatty(1):
         os.write(1, SHOW_CURSOR)
-    if _State.before_leaving:
-        _State.before_leaving()
+    if _State.speaking:
+        _State.speaking()
     say(f"stopped by {signal.Signals(number).name}")
-    os._exit(128 + number)
+    end(128 + number, at_once=True)
 
 
 @contextlib.contextmanager
@@ -59,9 +59,9 @@ def at_block_ends() -> Iterator[None]:
         _leave(_State.waiting)
 
 
-def speak_on(descriptor: int, before_leaving: Callable[[], None] | None = None) -> None:
-    """Says where stderr is, while something else has its place, and what is done before a signal ends the process."""
-    _State.stderr, _State.before_leaving = descriptor, before_leaving
+def speak_on(descriptor: int, speaking: Callable[[], None] | None = None) -> None:
+    """Says where stderr is, while something else has its place, and what is called before a signal is said there."""
+    _State.stderr, _State.speaking = descriptor, speaking
 
 
 def say(line: str) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import faulthandler
 import os
-import pathlib
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ import data
 import flags
 import model
 from common.errors import InputError, RunError
+from common.files import PROJECT
 from runtime import gpu, modes, stopping
 from runtime.cluster import Cluster, lost
 from runtime.replicas import Replicas
@@ -93,11 +93,15 @@ class Workers(Replicas):
         rows = np.zeros((len(self.cluster.addresses), *value.shape))
         rows[self.cluster.index] = value
         with meeting(self.timeout, self.cluster):
-            found = self._summed_now(tf.constant(rows)).numpy()  # a worker that is lost is noticed here
+            found = self._sum(tf.constant(rows))  # a worker that is lost is noticed here
         # Whoever is through with this knows that all have found what they need: it may leave, and nobody is lost.
         with contextlib.suppress(RunError), meeting(self.timeout, self.cluster):
-            self._summed_now(tf.zeros([1])).numpy()
+            self._sum(tf.zeros([1]))
         return found
+
+    def _sum(self, mine: tf.Tensor) -> np.ndarray:
+        """Returns the sum of what each worker has; each shape has a program of its own, and no warning about that."""
+        return self._summed_now.get_concrete_function(mine)(mine).numpy()
 
 
 def start(config: flags.Config) -> Workers:
@@ -150,8 +154,7 @@ def _watched_from_outside(timeout: int) -> Iterator[None]:
     """
     words = "import sys; from runtime import cluster; sys.stdin.read() and cluster.mourn(int(sys.argv[1]))"
     command = [sys.executable, "-c", words, str(timeout)]
-    project = pathlib.Path(__file__).parent.parent
-    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=project, start_new_session=True) as watcher:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=PROJECT, start_new_session=True) as watcher:
         faulthandler.dump_traceback_later(timeout, exit=True, file=watcher.stdin)  # type: ignore[arg-type] # a pipe
         try:
             yield

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from common.errors import InputError, RunError
+from common.files import PROJECT
 from storage import decoded
 
-ARCHIVES = pathlib.Path(__file__).resolve().parent.parent / "archives"
+ARCHIVES = PROJECT / "archives"
 NAME = r"\w+(/[\w.+-]+)?(:[\d.*]+)?"  # dataset/config:version
 
 _ahead: dict[pathlib.Path, tuple[concurrent.futures.Future[decoded.Decoded], float]] = {}
@@ -72,6 +73,12 @@ def load(name: str, data_dir: str | None, manual_dir: str | None, most_bytes: fl
             found = _dataset(name, decoded.read(folder, most_bytes))
         except ValueError as error:
             raise RunError(f"--data_dir: cannot read what was just written: {error}; check the disk") from None
+    if not found.validation:
+        least = decoded.VALIDATION_SHARE
+        raise InputError(
+            f"--dataset={name}: has {len(found.train)} training examples; at least {least} are needed, "
+            f"of which one in {least} validates"
+        )
     if manual_dir and not archives_read:
         print(f"--manual_dir={manual_dir} is not read: {name} is prepared already in {root}", file=sys.stderr)
     return found

@@ -58,5 +58,4 @@ def _flag(field: dataclasses.Field) -> Any:
     default, parser, text = field.default, field.metadata["parser"], field.metadata["help"]
     if field.name not in SWEPT:
         return flag(default, parser, text)
-    allowed = f"{parser.syntactic_help}, or several or ranges (0:10 is 0 to 9)"
-    return flag(str(default), flagging.List(parser, allowed), f"{text} Several: a,b,c; 0:10 for 0 to 9.")
+    return flag(str(default), flagging.List(parser, f"{parser.syntactic_help}, or several"), text)

@@ -1,8 +1,10 @@
 """The table of a sweep: the seeds of a combination in a row, the best by validation accuracy; and its pictures."""
 
+import io
 import itertools
 import math
 import pathlib
+import shutil
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,7 +16,9 @@ from rich.table import Table
 
 from common import plots
 from common.errors import RunError, reason
+from runtime.modes import SHARED_BATCH
 from sweeps.kept import Row, key
+from sweeps.runs import alone
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +59,8 @@ def verdict(mine: dict[int, float], best: dict[int, float]) -> str:
     worse, better = sum(a < b for a, b in pairs), sum(a > b for a, b in pairs)
     chance = sign_test(better, worse)
     clear = f"worse on {worse}" if worse > better else f"better on {better}"  # a few bad seeds may cost a mean
-    tells = f"{clear} of {len(pairs)}" if chance < DOUBT else f"{len(pairs)} seeds cannot tell"
+    seeds = f"{len(pairs)} seed{'s' * (len(pairs) != 1)}"
+    tells = f"{clear} of {len(pairs)}" if chance < DOUBT else f"{seeds} cannot tell"
     return f"{tells}, p {chance:.2g}"
 
 
@@ -87,13 +92,33 @@ def table(groups: Groups) -> Table:
     return drawn
 
 
+def markdown(groups: Groups, width: int) -> str:
+    """Returns the table as lines of at most `width` columns, without the blanks that rich puts around it."""
+    lines = io.StringIO()
+    Console(file=lines, width=width).print(table(groups))
+    return "\n".join(line.rstrip() for line in lines.getvalue().splitlines() if line.strip())
+
+
+def how(groups: Groups, environment: Row) -> str:
+    """Returns the sentence that says whether the runs, whose times are shown, shared the machine."""
+    on_gpu, cores = environment["device_kind"] == "GPU", f"the {environment['cores']} cores of one"
+    kinds = {alone(batch_size, on_gpu) for batch_size, *_ in groups}
+    shared, one_by_one = f"while runs shared {cores}", "one run after the other on"
+    place = environment["device_name"]
+    if kinds == {False}:
+        return f"Training alone, {shared} {place}."
+    if kinds == {True}:
+        return f"Training alone, {one_by_one} {'one' if on_gpu else cores} {place}."
+    return f"Training alone: batches below {SHARED_BATCH} {shared} {place}, larger ones {one_by_one} all of them."
+
+
 def show(rows: Iterable[Row], environment: Row, figures: str | None) -> None:
     """Prints the table of what is finished, if anything is, and draws what is to be drawn; raises RunError."""
     if not (groups := grouped(rows)):
         return
-    Console(width=None if sys.stdout.isatty() else 200).print(table(groups))
+    print(markdown(groups, shutil.get_terminal_size().columns if sys.stdout.isatty() else 200))
     print("Accuracy: mean ± sd (least-most) of the seeds. The best: by validation; p: exact sign test over the seeds.")
-    print(f"Training alone, while runs shared the {environment['cores']} cores of one {environment['cpu_model']}.")
+    print(how(groups, environment))
     if figures and (winner := best(validation(groups))):
         with plots.look("--figures"):
             drawn = {"learning_rate.png": over_learning_rate(groups), "steps.png": over_steps(groups, winner)}

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import copy
-import itertools
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +12,7 @@ import model
 import train
 from common.errors import InputError, Stopped
 from outputs import record
-from runtime import devices, modes, strategies
+from runtime import devices, modes, stopping, strategies
 from runtime.clock import Ledger
 from runtime.state import DivergedError, State
 from sweeps.kept import Row
@@ -27,12 +26,17 @@ def one_thread(configs: Sequence[flags.Config]) -> bool:
     return found.pop()
 
 
+def alone(batch_size: int, on_gpu: bool) -> bool:
+    """Says whether a run takes the whole device, so that no other should run beside it."""
+    return on_gpu or batch_size >= modes.SHARED_BATCH
+
+
 class Runner(strategies.OneDevice):
     """Trains one run after the other on the same weights, with programs that are compiled once; for one thread."""
 
     def __init__(self, first: State):
         self.first, self.takers = first, dict[tuple[int, str], modes.Take]()
-        self.net = train.start(first.config, first.dataset, first.ledger, self).model
+        self.net = model.SoftmaxRegression(first.dataset.num_features, len(first.dataset.class_names))
 
     def taker(self, net: model.SoftmaxRegression, config: flags.Config) -> modes.Take:
         """Returns what takes steps, made once for each size of batch and reduction of the loss."""
@@ -51,6 +55,9 @@ class Runner(strategies.OneDevice):
             train.train(state, *train.compiled(state, self))
         except DivergedError as error:
             return row | {"diverged": str(error), "steps": state.step, "seconds": state.ledger.seconds()}
+        except Stopped:
+            if state.step < state.total_steps:
+                raise
         return row | record.reached(state, train.accuracy(state, state.dataset.test))
 
 
@@ -60,23 +67,22 @@ def finished(configs: Sequence[flags.Config], jobs: int, first: State, device_na
     of_thread = threading.local()
 
     def run(config: flags.Config) -> Row:
+        if stopping.asked():
+            raise stopping.stopped("before it began")
         with tf.device(device_name):
             of_thread.runner = getattr(of_thread, "runner", None) or Runner(first)
             return of_thread.runner.run(config)
 
-    def alone(config: flags.Config) -> bool:
-        return "GPU" in device_name or config.batch_size >= modes.SHARED_BATCH
-
+    on_gpu = "GPU" in device_name
     in_order = sorted(configs, key=lambda config: (config.batch_size, config.loss_reduction, -config.epochs))
     for count, group in (
-        (jobs or devices.cores(), itertools.filterfalse(alone, in_order)),
-        (1, filter(alone, in_order)),
+        (jobs or devices.cores(), [config for config in in_order if not alone(config.batch_size, on_gpu)]),
+        (1, [config for config in in_order if alone(config.batch_size, on_gpu)]),
     ):
         pool = concurrent.futures.ThreadPoolExecutor(count)
         try:
             for future in concurrent.futures.as_completed([pool.submit(run, config) for config in group]):
-                yield future.result()
-        except Stopped:
-            return
+                if not isinstance(future.exception(), Stopped):  # others may have ended at the moment of the signal
+                    yield future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

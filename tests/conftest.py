@@ -1,13 +1,14 @@
-"""What the tests share: small learnable data in tfds's place, and the real commands in a subprocess."""
+"""What the tests share: small learnable data in tfds's place, and what runs the commands on it."""
 
+import contextlib
 import os
 import pathlib
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 
 import numpy as np
+import psutil
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -16,15 +17,15 @@ import data
 import flags
 import train
 from common import flagging
+from common.files import PROJECT
 from runtime import cluster, strategies
 from runtime.clock import Ledger
 from runtime.state import State
 from storage import decoded
+from tests import forked
 
 # A shell starts a command in the background with SIGINT ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-PROJECT = pathlib.Path(__file__).parent.parent
 
 
 def learnable_split(num_examples: int, seed: int, num_classes: int = 10) -> data.Split:
@@ -43,6 +44,17 @@ def trained(dataset: data.Dataset, **changes: object) -> State:
     state = train.start(flags.Config(**changes), dataset, Ledger(), engine)
     train.train(state, *train.compiled(state, engine))
     return state
+
+
+def gone(pid: int) -> bool:
+    """Says whether a process has ended, within ten seconds; it may not have been waited for yet."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        if process.status() != psutil.STATUS_ZOMBIE:
+            with contextlib.suppress(psutil.TimeoutExpired):
+                process.wait(10)
+        return process.status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 @pytest.fixture(scope="session")
@@ -72,13 +84,8 @@ Command = Callable[..., subprocess.CompletedProcess]
 
 @pytest.fixture
 def run_train(tiny_data_dir: pathlib.Path) -> Command:
-    """Runs the real `python train.py` on the tiny data; further flags are the arguments."""
-
-    def run(*arguments: str, **options: object) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(PROJECT / "train.py"), f"--data_dir={tiny_data_dir}", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
-
-    return run
+    """Runs train.py as a command on the tiny data; further flags are the arguments."""
+    return lambda *more, **options: forked.run([PROJECT / "train.py", f"--data_dir={tiny_data_dir}", *more], **options)
 
 
 @pytest.fixture

@@ -16,27 +16,20 @@ import data
 from benchmarks import pages, runs, speed
 from common import children
 from common.errors import RunError
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, gone
 
 FOREVER = [sys.executable, "-c", "import signal; print(flush=True); signal.pause()"]
 # Starts a process that starts another, tells the number of the second, and waits.
 PARENT = f"""
 import subprocess, sys
 from common import children
-children.end_on_sigterm()
+children.end_on_signals()
 inner = "import subprocess, sys; own = subprocess.Popen({FOREVER[1:]!r}, executable=sys.executable)\\n" \\
     "print(own.pid, flush=True); own.wait()"
 with children.started([sys.executable, "-c", inner], 60, stdout=subprocess.PIPE, text=True) as process:
     print(process.stdout.readline(), flush=True)
     process.wait()
 """
-
-
-def gone(pid: int) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        return process.status() == psutil.STATUS_ZOMBIE or process.wait(10) is not None or not process.is_running()
-    return True
 
 
 def test_an_error_ends_every_child_that_runs() -> None:
@@ -105,13 +98,27 @@ def test_the_table_pairs_each_round_with_the_same_of_the_earlier_state() -> None
     assert speed.table({"one": [[1.0]]})[1:] == ["|---|--:|", "| one | 1.00 (1.00-1.00) |"]
 
 
+def test_each_table_goes_to_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    published = []
+    monkeypatch.setattr(runs, "publish", lambda *given: published.append(given))
+    found = {group: {f"a row of {group}": [[1.0]]} for group in speed.GROUPS}
+    config, rest = speed.Config(), [row for group in ("start", "steps", "large", "epochs") for row in found[group]]
+    speed.publish(config, dict(found))
+    assert published == [
+        ("batches", config, speed.table(found["batches"]), "docs/results.md", found["batches"], "speed --only=batches"),
+        ("stream", config, speed.table(found["stream"]), "docs/results.md", found["stream"], "speed --only=stream"),
+        ("speed", config, speed.table({row: [[1.0]] for row in rest}), "docs/performance.md"),
+    ]
+
+
+@pytest.mark.slow
 def test_a_run_is_watched_until_it_has_said_something(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
     bench = speed.Bench(speed.Config(data_dir=str(tiny_data_dir), timeout=120), PROJECT, tmp_path)
     began = time.perf_counter()
     first, step = bench.until(b"", terminal=True), bench.until(b"step 1/", "--epochs=1000000")
     assert 0 < first.seconds < step.seconds < time.perf_counter() - began
     with pytest.raises(RunError, match="ended before it said b'never said'"):
-        bench.until(b"never said", "--max_steps=1")
+        bench.until(b"never said", "--lr=0")
 
 
 def test_a_block_is_replaced_and_nothing_else(tmp_path: pathlib.Path) -> None:

@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from benchmarks import faults, places
+from benchmarks import damages, faults, places
+from storage import decoded
 
 LONG = ("--epochs=100", "--max_steps=6000")  # so long that a kill comes before the end on a busy machine too
 
@@ -43,8 +44,18 @@ def test_the_campaign_kills_in_every_phase_and_draws_the_same_moments_again() ->
 def test_a_skipped_fault_is_not_counted_as_held() -> None:
     outcomes = [places.Outcome("one", held, "") for held in (True, True, False, None)]
     assert faults.counted(outcomes) == "2 of 3 held, 1 skipped"
-    text = faults.document([], outcomes[2:], faults.Config(), 1.0)
+    of_workers = [places.Outcome(name, held, "") for name in ("chief", "other worker") for held in (True, False)]
+    text = faults.document([], of_workers, outcomes[2:], faults.Config(), 1.0)
     assert "| one | NO |" in text and "| one | skipped |" in text
+    assert "| chief | 2 | 1 |\n| other worker | 2 | 1 |\n| all | 4 | 2 |\n" in text
+
+
+def test_the_stream_that_is_cut_is_a_longer_dataset(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    place = places.Place(tmp_path / "longer")
+    images = damages.longer(next(tiny_data_dir.glob("mnist/*/decoded")), place)
+    assert images.parent.parent.parent == place.data_dir / "mnist"
+    found = decoded.read(images.parent)
+    assert (len(found.train[1]), len(found.test[1])) == (660 * damages.TIMES, 100)
 
 
 def test_no_folder_of_the_machine_gets_into_the_document(tmp_path: pathlib.Path) -> None:

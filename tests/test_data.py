@@ -115,6 +115,7 @@ def test_an_array_is_shared_with_tensorflow_if_it_is_aligned_and_copied_if_not()
         assert tensor.dtype == tf.uint8 and shares_memory(tensor, array) is shared
 
 
+@pytest.mark.slow
 def test_unaligned_images_can_be_trained_on(tiny_dataset: data.Dataset) -> None:
     train = tiny_dataset.train
     buffer = decoded.aligned(train.images.size + 1)[1:]

@@ -1,5 +1,6 @@
 """Devices and notices: what hides them, what shows them, and that nothing of one system alone is imported."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from common.errors import InputError
 from runtime import devices, gpu
+from tests import forked
 from tests.conftest import PROJECT
 
 NOTICE = 'os.write(2, b"this CPU lacks AVX\\n")'
@@ -113,13 +115,41 @@ def test_a_gpu_that_this_build_would_end_at_is_not_taken(
             gpu.usable("gpu")
 
 
-def test_the_memory_of_a_gpu_is_what_nvidia_smi_tells(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("visible", "order", "found"),
+    [
+        (None, "PCI_BUS_ID", [80, 40, None]),
+        ("1,0", "PCI_BUS_ID", [40, 80]),
+        ("GPU-bb", "", [40]),
+        ("GPU-cc, GPU-aa", "", [None, 80]),  # nvidia-smi does not tell that of the first
+        (None, "", [40, 40]),  # CUDA's count is not nvidia-smi's
+        ("MIG-dd", "", [None]),
+    ],
+)
+def test_the_memory_of_a_gpu_is_what_nvidia_smi_tells_of_the_one_that_cuda_counts(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, order: str, found: list[int | None]
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert gpu.memory_bytes(0) == float("inf")
-    (tmp_path / "nvidia-smi").write_text('#!/bin/sh\necho "81559"\necho "[N/A]"\n')
+    script = '#!/bin/sh\necho "0, GPU-aa1, 80"\necho "1, GPU-bb2, 40"\necho "2, GPU-cc3, [N/A]"\n'
+    (tmp_path / "nvidia-smi").write_text(script)
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert [gpu.memory_bytes(index) for index in range(3)] == [81559 * 2**20, float("inf"), float("inf")]
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", order)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    told = [gpu.memory_bytes(number) for number in range(len(found))]
+    assert told == [mib * 2**20 if mib else float("inf") for mib in found]
+
+
+def test_a_device_has_the_memory_of_the_gpu_that_it_is_though_another_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used = types.SimpleNamespace(name="/physical_device:GPU:3")
+    monkeypatch.setattr("tensorflow.config.get_visible_devices", lambda kind: [used])
+    monkeypatch.setattr(gpu, "memory_bytes", lambda number: 1000 + number)
+    assert devices.memory(types.SimpleNamespace(device_type="GPU", name="/device:GPU:0")) == 1003
 
 
 def modules() -> list[str]:
@@ -139,10 +169,10 @@ def modules() -> list[str]:
     return sorted([*top, *found])
 
 
-def test_no_module_imports_what_one_system_alone_has() -> None:
+def test_no_module_imports_what_one_system_alone_has(tmp_path: pathlib.Path) -> None:
     assert {"train", "benchmarks.speed", "comparison.machine"} <= set(modules())
-    command = [sys.executable, "-c", HIDDEN, str(PROJECT), *modules()]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    (tmp_path / "hidden.py").write_text(HIDDEN)
+    done = forked.run([tmp_path / "hidden.py", PROJECT, *modules()], env=os.environ | {"PYTHONPATH": str(PROJECT)})
     assert done.returncode == 0, done.stderr
 
 

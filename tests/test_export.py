@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
+import signal
 import sys
 from collections.abc import Callable
 
@@ -13,9 +13,15 @@ import pytest
 import tensorflow as tf
 
 import data
+import flags
 import model
 from common import errors, files
 from outputs import export
+from runtime import stopping
+from runtime.clock import Ledger
+from runtime.state import State
+from tests import forked
+from tests.conftest import Command
 
 Run = Callable[..., dict]
 
@@ -35,7 +41,13 @@ print(tf.io.gfile.GFile(loaded.class_names.asset_path.numpy()).read().split())
 def exported(run_here: Run, tmp_path: pathlib.Path) -> pathlib.Path:
     """A model exported by a short run that also kept a checkpoint of its weights."""
     folder = tmp_path / "models" / "new"
-    run_here("--max_steps=40", "--eval_every=0", f"--export_dir={folder}", f"--checkpoint_dir={tmp_path / 'kept'}")
+    run_here(
+        "--max_steps=40",
+        "--eval_every=0",
+        "--mode=graph",
+        f"--export_dir={folder}",
+        f"--checkpoint_dir={tmp_path / 'kept'}",
+    )
     return folder
 
 
@@ -57,8 +69,8 @@ def oracle(kept: pathlib.Path, images: pathlib.Path) -> np.ndarray:
 def test_it_loads_without_this_project_and_gives_numpys_probabilities(
     exported: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    command = [sys.executable, "-I", "-c", LOAD_ALONE, str(exported), str(images)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    (tmp_path / "load.py").write_text(LOAD_ALONE)
+    done = forked.run([tmp_path / "load.py", exported, images], cwd=tmp_path)
     answers, names = done.stdout.splitlines()
     as_images, as_rows, none = json.loads(answers)
     expected = oracle(tmp_path / "kept", images)
@@ -72,8 +84,7 @@ def test_it_loads_without_this_project_and_gives_numpys_probabilities(
 def test_saved_model_cli_runs_it(exported: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path) -> None:
     command = ["run", f"--dir={exported}", "--tag_set=serve", "--signature_def=serving_default"]
     command += [f"--inputs=images={images}", f"--outdir={tmp_path}"]
-    cli = pathlib.Path(sys.executable).with_name("saved_model_cli")
-    subprocess.run([cli, *command], capture_output=True, timeout=120, check=True)
+    assert forked.run([pathlib.Path(sys.executable).with_name("saved_model_cli"), *command]).returncode == 0
     np.testing.assert_allclose(
         np.load(tmp_path / "probabilities.npy"), oracle(tmp_path / "kept", images), rtol=0, atol=1e-6
     )
@@ -102,7 +113,7 @@ def test_an_existing_model_is_refused_before_training_and_replaced_only_with_ove
     with pytest.raises(errors.InputError, match="is there already; give --overwrite"):
         run_here("--max_steps=1", f"--export_dir={exported}")
     assert {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()} == before
-    run_here("--max_steps=1", f"--export_dir={exported}", "--overwrite")
+    run_here("--max_steps=1", "--mode=graph", f"--export_dir={exported}", "--overwrite")
     assert (exported / "variables" / "variables.data-00000-of-00001").read_bytes() not in before.values()
     assert list(exported.parent.iterdir()) == [exported]
 
@@ -136,6 +147,27 @@ def test_what_a_killed_export_left_is_undone(run_here: Run, exported: pathlib.Pa
         run_here("--max_steps=1", f"--export_dir={exported}")
     assert (exported / "saved_model.pb").exists()
     assert list(exported.parent.iterdir()) == [exported]
+
+
+def test_two_runs_do_not_write_to_one_folder(run_here: Run, tmp_path: pathlib.Path) -> None:
+    target = tmp_path / "exported"
+    with files.locked(tmp_path / f"{files.OURS}.exported.lock", wait=False):
+        half_done = tmp_path / f"{files.OURS}.exported.new.1234" / "new"
+        half_done.mkdir(parents=True)
+        with pytest.raises(errors.InputError, match="another run writes to it"):
+            run_here("--max_steps=1", f"--export_dir={target}")
+        assert half_done.exists()
+    run_here("--max_steps=1", f"--export_dir={target}")
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "exported"}
+
+
+@pytest.mark.parametrize(("name", "other"), [("a[b]", "ab"), ("a*", "abc"), ("a?", "ax")])
+def test_what_a_killed_one_left_goes_by_its_name_alone(tmp_path: pathlib.Path, name: str, other: str) -> None:
+    left, foreign = (tmp_path / f"{files.OURS}.{each}.new.1" for each in (name, other))
+    left.mkdir()
+    foreign.mkdir()
+    files.tidy(tmp_path / name)
+    assert [*tmp_path.iterdir()] == [foreign]
 
 
 def test_the_new_model_is_on_the_disk_before_it_takes_the_place_of_the_old(
@@ -192,3 +224,22 @@ def test_a_failed_export_leaves_the_old_model(
         run_here("--max_steps=1", f"--export_dir={exported}", "--overwrite")
     assert (exported / "saved_model.pb").read_bytes() == before
     assert list(exported.parent.iterdir()) == [exported]
+
+
+def test_a_signal_leaves_nothing_where_a_run_was_to_export(
+    tiny_dataset: data.Dataset, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    config = flags.Config(export_dir=str(tmp_path / "new" / "model"))
+    state = State(config, tiny_dataset, model.SoftmaxRegression(784, 10), Ledger())
+    export.Export(state).before_run()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"{files.OURS}.model.lock"]
+    with pytest.raises(SystemExit, match="143"):
+        stopping._leave(signal.SIGTERM)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_that_fails_leaves_nothing_where_it_was_to_export(run_train: Command, tmp_path: pathlib.Path) -> None:
+    done = run_train("--lr=1e38", f"--export_dir={tmp_path / 'new' / 'models' / 'mine'}")
+    assert done.returncode == 1, done.stderr
+    assert not (tmp_path / "new").exists()

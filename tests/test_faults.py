@@ -2,10 +2,10 @@
 
 import errno
 import json
+import os
 import pathlib
 import re
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -15,6 +15,7 @@ import tensorflow as tf
 import data
 from common import errors
 from storage import decoded, prepare
+from tests import forked
 from tests.conftest import PROJECT
 
 
@@ -130,10 +131,13 @@ with errors.one_line(leave=True):
     ("mode", "kind", "words"),
     [
         ("eager", "cut", "cannot be read any more: it ends too soon"),
-        ("graph", "gone", "cannot be read any more: No such file or directory"),
-        ("xla", "cut", "cannot be read any more: it ends too soon"),
-        ("xla", "tensorflow", "TensorFlow failed: on the way"),
-        ("xla", "memory", "out of memory (.*): a smaller --batch_size or --input=stream needs less"),
+        pytest.param("graph", "gone", "cannot be read any more: No such file or directory", marks=pytest.mark.slow),
+        pytest.param("xla", "cut", "cannot be read any more: it ends too soon", marks=pytest.mark.slow),
+        ("graph", "tensorflow", "TensorFlow failed: on the way"),
+        pytest.param(
+            *("graph", "memory", "out of memory (.*): a smaller --batch_size or --input=stream needs less"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_fails_while_training_is_one_line_and_checkpoints_are_kept(
@@ -141,12 +145,13 @@ def test_what_fails_while_training_is_one_line_and_checkpoints_are_kept(
 ) -> None:
     images = tiny_data_dir / "mnist" / "3.0.1" / decoded.FOLDER / "train_images.npy"
     whole = images.read_bytes()
+    (tmp_path / "failing.py").write_text(FAILING)
 
     def run(kind: str) -> subprocess.CompletedProcess:
         arguments = [f"--data_dir={tiny_data_dir}", f"--checkpoint_dir={tmp_path / 'kept'}", "--checkpoint_every=5"]
-        command = [sys.executable, "-c", FAILING, str(images), kind, f"--mode={mode}", "--input=stream", "--epochs=2"]
-        more = ["--eval_first=0", "--eval_every=0"]
-        return subprocess.run([*command, *arguments, *more], capture_output=True, text=True, cwd=PROJECT, timeout=120)
+        more = [f"--mode={mode}", "--input=stream", "--epochs=2", "--eval_first=0", "--eval_every=0"]
+        command = [tmp_path / "failing.py", images, kind, *arguments, *more]
+        return forked.run(command, env=os.environ | {"PYTHONPATH": str(PROJECT)})
 
     failed = run(kind)
     assert failed.returncode == 1 and re.fullmatch(rf"error: .*{words}.*\n", failed.stderr), failed.stderr

@@ -77,6 +77,10 @@ def test_imports_go_one_way() -> None:
     assert upwards(graph(PROJECT)) == []
 
 
+def test_where_the_project_lies_is_said_in_one_place() -> None:
+    assert [name for name, path in modules(PROJECT).items() if "parent.parent" in path.read_text()] == ["common.files"]
+
+
 def test_no_imports_go_in_a_circle() -> None:
     imports = graph(PROJECT)
     assert {"data", "storage.dataset"} <= set(imports) and "data" in imports["runtime.state"]

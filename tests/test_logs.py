@@ -10,9 +10,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
+import data
 import flags
 import model
-from outputs import logs
+import train
+from outputs import checkpoints, logs, observers
+from runtime import strategies
+from runtime.clock import Ledger
 
 Run = Callable[..., dict]
 
@@ -74,19 +78,27 @@ def test_pictures_are_grey_where_a_weight_is_nothing() -> None:
 def test_each_run_has_a_folder_of_its_own_and_a_resume_goes_on_in_its_own(
     run_here: Run, tmp_path: pathlib.Path
 ) -> None:
-    job = ("--eval_first=0", "--eval_every=5", f"--logdir={tmp_path}")
+    job = ("--eval_first=0", "--eval_every=5", "--mode=graph", f"--logdir={tmp_path}")
     first, second = (f"--checkpoint_dir={tmp_path / 'kept' / name}" for name in ("first", "second"))
     for kept in (first, second):
         run_here(*job, kept, "--max_steps=10")
     for kept in (first, second):
         run_here(*job, kept, "--max_steps=20")
     run_here("--eval_first=0", "--max_steps=1", "--lr=0.5", f"--logdir={tmp_path}")
-    own = ["max_steps=10,mode=xla,eval_first=0,eval_every=5", "max_steps=10,mode=xla,eval_first=0,eval_every=5_2"]
+    own = ["max_steps=10,mode=graph,eval_first=0,eval_every=5", "max_steps=10,mode=graph,eval_first=0,eval_every=5_2"]
     other = "lr=0.5,max_steps=1,mode=xla,eval_first=0"
     assert {path.name for path in tmp_path.iterdir()} == {"kept", "data", other, *own}
     for name in own:
         assert [step for step, _ in curve(read(tmp_path / name), "validation_accuracy")] == [5, 10, 15, 20]
         assert [step for step, _ in curve(read(tmp_path / name), "test_accuracy")] == [10, 20]
+
+
+def test_the_first_checkpoint_knows_the_folder_of_the_logs(tiny_dataset: data.Dataset, tmp_path: pathlib.Path) -> None:
+    folders = {"logdir": str(tmp_path / "logs"), "checkpoint_dir": str(tmp_path / "kept")}
+    state = train.start(flags.Config(mode="xla", **folders), tiny_dataset, Ledger(), strategies.OneDevice())
+    observers.asked_for(state)
+    kept, _, _ = checkpoints.read(tmp_path / "kept" / "step-0")
+    assert [kept["figures"]["log"]] == [path.name for path in (tmp_path / "logs").iterdir()]
 
 
 def test_a_run_is_named_after_the_flags_that_differ() -> None:

@@ -15,7 +15,7 @@ import tensorflow as tf
 import data
 import model
 from storage import decoded
-from tests import oracle
+from tests import forked, oracle
 from tests.conftest import PROJECT, trained
 
 pytestmark = pytest.mark.slow
@@ -25,9 +25,7 @@ NO_NETWORK = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(PROJECT / "train.py"), *arguments]
-    environment = {**os.environ, **NO_NETWORK}
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    return forked.run([PROJECT / "train.py", *arguments], env={**os.environ, **NO_NETWORK})
 
 
 FirstRun = tuple[pathlib.Path, subprocess.CompletedProcess]
@@ -37,7 +35,9 @@ FirstRun = tuple[pathlib.Path, subprocess.CompletedProcess]
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
     """The main job on an empty data_dir, without a network."""
     data_dir = tmp_path_factory.mktemp("mnist")
-    done = run("--batch_size=10", "--lr=0.01", f"--data_dir={data_dir}", f"--record={data_dir / 'run.json'}")
+    flags = ["--batch_size=10", "--lr=0.01", f"--data_dir={data_dir}", f"--record={data_dir / 'run.json'}"]
+    command, env = [sys.executable, "train.py", *flags], {**os.environ, **NO_NETWORK}
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300, env=env)
     return data_dir, done
 
 

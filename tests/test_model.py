@@ -96,8 +96,12 @@ def test_a_learning_rate_of_zero_moves_nothing(softmax_regression: model.Softmax
     np.testing.assert_array_equal(softmax_regression.b, before[1])
 
 
-def test_num_correct_counts_every_example(softmax_regression: model.SoftmaxRegression, batch: Batch) -> None:
-    x = batch[0] / 255
-    predictions = (x @ softmax_regression.W.numpy() + softmax_regression.b.numpy()).argmax(axis=1)
-    assert int(model.num_correct(softmax_regression, *map(tf.constant, batch))) == (predictions == batch[1]).sum()
-    assert int(model.num_correct(softmax_regression, *map(tf.constant, (batch[0], predictions.astype(np.int32))))) == 7
+@pytest.mark.parametrize("times", [1, model.COUNTED // 7 + 1])  # in one piece, and in two
+def test_num_correct_counts_every_example(
+    softmax_regression: model.SoftmaxRegression, batch: Batch, times: int
+) -> None:
+    images, labels = np.tile(batch[0], (times, 1)), np.tile(batch[1], times)
+    logits = images / 255 @ softmax_regression.W.numpy() + softmax_regression.b.numpy()
+    predictions = logits.argmax(axis=1).astype(np.int32)
+    for given, right in ((labels, (predictions == labels).sum()), (predictions, 7 * times)):
+        assert int(model.num_correct(softmax_regression, tf.constant(images), tf.constant(given))) == right

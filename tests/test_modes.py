@@ -1,5 +1,6 @@
 """The ways to take steps: each ends at the oracle's weights, and compiles no more than it must."""
 
+import itertools
 import re
 from collections.abc import Callable
 
@@ -38,8 +39,13 @@ def block(examples: data.Split, order: np.ndarray, first: int, steps: int, batch
     return data.Block(*inputs, first, steps, batch_size, evaluate=False)
 
 
-@pytest.mark.parametrize("name", TAKERS)
-@pytest.mark.parametrize("mean", [False, True])
+# The mean of the others is that of one of these.
+MEANS = [
+    pytest.param(name, True, marks=[] if name in ("graph", "xla", "2 cores") else pytest.mark.slow) for name in TAKERS
+]
+
+
+@pytest.mark.parametrize(("name", "mean"), [*((name, False) for name in TAKERS), *MEANS])
 def test_blocks_take_the_oracles_steps(name: str, mean: bool, tiny_dataset: data.Dataset) -> None:
     split, order = tiny_dataset.train, data.epoch_order(660, seed=4, epoch=0)
     net = model.SoftmaxRegression(784, 10)
@@ -55,7 +61,13 @@ def test_blocks_take_the_oracles_steps(name: str, mean: bool, tiny_dataset: data
 
 @pytest.mark.parametrize(
     ("cores", "batch_size"),
-    [(1, 2), (3, 2), (1, 1003), (2, 500), pytest.param(2, 1003, marks=pytest.mark.slow), (3, 500)],
+    [
+        (1, 2),
+        (3, 2),
+        (1, 1003),
+        (2, 500),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in ((2, 1003), (3, 500))),
+    ],
 )
 def test_cores_share_a_large_batch_and_leave_no_row_out(cores: int, batch_size: int) -> None:
     rng = np.random.default_rng(7)
@@ -71,8 +83,9 @@ def test_cores_share_a_large_batch_and_leave_no_row_out(cores: int, batch_size: 
     np.testing.assert_allclose(net.b, b, atol=1e-6)
 
 
-@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
-@pytest.mark.parametrize("batch_size", [10, 64, 500])
+@pytest.mark.parametrize(
+    ("mode", "batch_size"), [*itertools.product(["eager", "graph", "xla"], [10, 64, 500]), ("xla", 1)]
+)
 def test_every_mode_ends_at_the_oracles_weights(tiny_dataset: data.Dataset, mode: str, batch_size: int) -> None:
     rate = 0.01 if batch_size < 500 else 0.001
     ran = trained(tiny_dataset, mode=mode, batch_size=batch_size, epochs=2, seed=3, lr=rate)
@@ -91,7 +104,8 @@ def test_only_large_batches_on_a_cpu_are_shared_by_the_cores() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "batch_size"), [("xla", 10), ("graph", 10), pytest.param("xla", 500, marks=pytest.mark.slow)]
+    ("mode", "batch_size"),
+    [pytest.param("xla", 10, marks=pytest.mark.slow), ("graph", 10), pytest.param("xla", 500, marks=pytest.mark.slow)],
 )
 def test_blocks_of_any_length_end_at_the_same_bits(tiny_dataset: data.Dataset, mode: str, batch_size: int) -> None:
     weights = {

@@ -32,6 +32,7 @@ def sorted_rows(*splits: data.Split) -> list[bytes]:
     )
 
 
+@pytest.mark.slow
 def test_fashion_mnist_prepared_by_tfds_trains_from_data_dir_alone(run_train: Command, tmp_path: pathlib.Path) -> None:
     with made.fashion_mnist(tmp_path / "archives", num_train=720, num_test=100) as prepare_below:
         prepare_below(tmp_path / "tfds")
@@ -101,6 +102,18 @@ def test_what_cannot_be_trained_on_is_refused(
         data.load("made", str(tmp_path))
     assert "\n" not in str(refused.value)
     assert not list(tmp_path.rglob(f"{decoded.FOLDER}*"))
+
+
+@pytest.mark.parametrize("count", [1, 11])
+def test_too_few_examples_are_refused_in_one_line(tmp_path: pathlib.Path, count: int) -> None:
+    folder = tmp_path / "made" / "1.0.0" / decoded.FOLDER
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        np.save(folder / f"{split}_images.npy", np.zeros([count, 60], np.uint8))
+        np.save(folder / f"{split}_labels.npy", np.zeros(count, np.int32))
+    decoded.describe(folder, ["0"], (4, 5, 3), True)
+    with pytest.raises(InputError, match=f"^--dataset=made: has {count} training examples; at least 12 are needed, "):
+        data.load("made", str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
-"""Every contender, in a process of its own as compare.py runs it, does the work of the float64 reference."""
+"""Every contender, in a process of its own, does the work of the float64 reference."""
 
+import os
 import pathlib
 import sys
 
@@ -9,6 +10,8 @@ import pytest
 import data
 from comparison import measure, results, work
 from comparison.contenders import CONTENDERS, Contender
+from tests import forked
+from tests.conftest import PROJECT, gone
 
 # 660 examples in batches of 25: seven epochs of 26 batches and a smaller one, then 11 steps.
 JOB = work.Job("tiny", "", 784, 10, num_examples=660, batch_size=25, steps=200, lr=0.01, seed=0)
@@ -29,18 +32,24 @@ def folder(tiny_dataset: data.Dataset, tmp_path_factory: pytest.TempPathFactory)
     return path
 
 
-def measured(name: str, contender: Contender, folder: pathlib.Path) -> results.Sample:
-    rounds = measure.Rounds(folder, [JOB], {name: contender}, [], rounds=1)
+def measured(name: str, contender: Contender, folder: pathlib.Path, timeout: float = 600) -> results.Sample:
+    rounds = measure.Rounds(folder, [JOB], {name: contender}, [], rounds=1, timeout=timeout)
     return rounds.measure(measure.Task(name, "cpu", 25), 1, cores=None)
 
 
-@pytest.mark.parametrize("name", CONTENDERS)
+SLOW = ("usual", "keras_best", "eager")  # Keras too, whose import takes long, as keras has it
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CONTENDERS])
 def test_weights_after_200_steps_are_those_of_the_reference(
     name: str, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if why := CONTENDERS[name].missing():
         pytest.skip(why)
     monkeypatch.setattr(measure, "LONG_ENOUGH", 0.02)  # the fast ones do it several times, from W = b = 0 each time
+    if CONTENDERS[name].command[0] == sys.executable:
+        env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+        monkeypatch.setattr(measure, "child", lambda command, *_: forked.run(command[1:], cwd=PROJECT, env=env))
     found = measured(name, CONTENDERS[name], folder)
     assert not found.failed
     # After 200 steps b is at most 0.003, so that float32's own rounding is up to 3e-5 of it.
@@ -69,3 +78,22 @@ def test_a_program_that_does_not_do_its_part_fails_in_one_line(code: str, told: 
     found = measured("mine", Contender(command=(sys.executable, "-c", start + code)), folder)
     assert told in found.failed
     assert "\n" not in found.failed and found.us_per_step is None
+
+
+@pytest.mark.parametrize(
+    ("code", "timeout", "told"),
+    [
+        ("sleep 1000 & echo $! > $0/other; wait", 1, "given up after 1 s"),
+        ("sleep 1000 > $0/said 2>&1 & echo $! > $0/other; exit 3", 600, "exit code 3"),
+    ],
+)
+def test_what_a_program_has_started_ends_with_it(code: str, timeout: float, told: str, folder: pathlib.Path) -> None:
+    found = measured("mine", Contender(command=("sh", "-c", code)), folder, timeout)
+    assert found.failed == told
+    assert gone(int((folder / measure.WORK / "other").read_text()))
+
+
+def test_a_program_is_looked_for_where_the_user_stands(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text("print('found')")
+    monkeypatch.chdir(tmp_path)
+    assert measure.child([sys.executable, "mine.py"], "cpu", timeout=60, place=None).stdout == "found\n"

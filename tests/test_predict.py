@@ -19,8 +19,11 @@ import model
 import predict
 from common.errors import InputError
 from outputs import export
+from tests import forked
 from tests.conftest import PROJECT, Command, learnable_split
 from tests.drawn import B, W, digit_image, save, softmax_by_hand
+
+PREDICT = PROJECT / "predict.py"
 
 
 def write_model(
@@ -47,10 +50,8 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_model(tmp_path_factory.mktemp("export") / "model")
 
 
-def run_predict(
-    *arguments: object, script: pathlib.Path = PROJECT / "predict.py", **options: object
-) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(script), *map(str, arguments)]
+def run_predict(*arguments: object, **options: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(PREDICT), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
@@ -62,10 +63,8 @@ def test_command_serves_good_images_and_names_bad_ones(model_dir: str, tmp_path:
     (tmp_path / "tensorflow_datasets.py").write_text("raise SystemExit('tfds was imported')")
     good = [save(tmp_path / f"[b]{digit}.png", Image.fromarray(digit_image(digit))) for digit in (3, 7)]
     (tmp_path / "text.png").write_text("no image")
-    done = run_predict(
-        f"--model={model_dir}", good[0], tmp_path / "text.png", tmp_path / "gone.png", good[1],
-        script=tmp_path / "predict.py",
-    )  # fmt: skip
+    files = good[0], tmp_path / "text.png", tmp_path / "gone.png", good[1]
+    done = forked.run([tmp_path / "predict.py", f"--model={model_dir}", *files])
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"error: {tmp_path}/text.png: is not a PNG or JPEG image",
@@ -73,7 +72,7 @@ def test_command_serves_good_images_and_names_bad_ones(model_dir: str, tmp_path:
     ]
     lines = done.stdout.splitlines()
     assert [line for line in lines if line.startswith("/")] == [f"{good[0]}: 3", f"{good[1]}: 7"]
-    assert len(lines) == 2 * 11
+    assert len(lines) == 2 * 11 and all(line == line.rstrip() for line in lines)
     for first, digit in ((1, 3), (12, 7)):
         shares = [float(line.split()[1]) for line in lines[first : first + 10]]
         np.testing.assert_allclose(shares, softmax_by_hand(digit_image(digit)), atol=6e-5)
@@ -82,7 +81,9 @@ def test_command_serves_good_images_and_names_bad_ones(model_dir: str, tmp_path:
 
 def test_json_is_whole_and_probabilities_sum_to_1(model_dir: str, tmp_path: pathlib.Path) -> None:
     path = save(tmp_path / "5.png", Image.fromarray(digit_image(5)))
-    done = run_predict(path, "--json", tmp_path / "gone.png", f"--model={model_dir}")  # flags after images are flags
+    done = forked.run(
+        [PREDICT, path, "--json", tmp_path / "gone.png", f"--model={model_dir}"]
+    )  # flags after images are flags
     assert done.returncode == 2
     said = json.loads(done.stdout)
     (found,) = said["images"]
@@ -108,7 +109,7 @@ def test_what_train_exported_is_served(run_train: Command, tiny_dataset: data.Da
 
 def test_terminal_without_block_characters_is_served(model_dir: str, tmp_path: pathlib.Path) -> None:
     path = save(tmp_path / "5.png", Image.fromarray(digit_image(5)))
-    done = run_predict(path, f"--model={model_dir}", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    done = forked.run([PREDICT, path, f"--model={model_dir}"], env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{path}: 5\n")
 

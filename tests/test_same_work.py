@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError, RunError
-from comparison import machine, measure, work
+from comparison import machine, measure, results, work
 from comparison.contenders import CONTENDERS
 from comparison.peers.numpy_sgd import NumpySGD
 
@@ -133,7 +133,7 @@ def rounds_of(tmp_path, monkeypatch):
     (tmp_path / measure.WORK).mkdir()
 
     def make(contenders: list[str], failing: list[str]) -> measure.Rounds:
-        def child(command, device, cores, timeout):
+        def child(command, device, timeout, cores, place):
             folder = pathlib.Path(command[-1])
             given = json.loads((folder / "job.json").read_text())
             if given["contender"] in failing:
@@ -144,7 +144,7 @@ def rounds_of(tmp_path, monkeypatch):
 
         monkeypatch.setattr(measure, "child", child)
         among = {name: CONTENDERS[name] for name in contenders}
-        return measure.Rounds(tmp_path, [job], among, measure.tasks_of(among, ["cpu"], [25]), rounds=2)
+        return measure.Rounds(tmp_path, [job], among, measure.tasks_of(among, ["cpu"], [25]), 2, 60)
 
     return make
 
@@ -168,13 +168,51 @@ def test_each_gets_the_cores_that_are_best_for_it(rounds_of, monkeypatch):
         rounds.choose_cores(1, {}, lambda *_: None)
 
 
+@pytest.mark.parametrize(
+    ("one", "four", "cores", "tried"),
+    [
+        ((90, 95, 92), (60, 61, 62), 4, 6),
+        ((90, 95, 92), (60, 500, 62), 4, 6),  # something else ran meanwhile
+        ((500, 95, 92), (94, 96, 60), 1, 6),  # faster once only, and than a trial in which something else ran
+        ((90, 91), (90, 90), 1, 4),  # a tie
+        ((95,), (None,), 1, 2),  # failed
+        ((None, None, None), (60, 61, 62), 4, 6),
+    ],
+)
+def test_more_cores_are_taken_only_where_they_are_faster_than_noise(rounds_of, monkeypatch, one, four, cores, tried):
+    asked, times = [], {1: iter(one), 4: iter(four)}
+
+    def measured(task, round_number, cores, trial):
+        asked.append(cores)
+        us = next(times[cores])
+        return results.Sample("numpy", "cpu", 25, False, round_number, {}, cores, us, failed=None if us else "failed")
+
+    monkeypatch.setattr(measure.devices, "cores", lambda: 4)
+    monkeypatch.setattr(machine, "can_hold", lambda: True)
+    rounds = rounds_of(["numpy"], failing=[])
+    monkeypatch.setattr(rounds, "measure", measured)
+    rounds.choose_cores(None, {}, lambda *_: None)
+    assert set(rounds.cores.values()) == {cores}
+    assert asked == [1, 4] * (tried // 2)
+
+
+def test_a_trial_is_short_and_its_weights_are_not_judged(rounds_of):
+    rounds = rounds_of(["numpy"], failing=[])
+    trial = rounds.measure(rounds.tasks[0], 0, 1, trial=True)
+    assert json.loads((rounds.folder / measure.WORK / "job.json").read_text())["steps"] == 60 / 4
+    assert trial.us_per_step > 0
+
+
 @pytest.mark.skipif(not machine.can_hold(), reason="this system cannot hold a process to cores")
-def test_a_process_is_held_to_its_cores_and_the_next_is_free_again():
-    count = "import psutil; print(len(psutil.Process().cpu_affinity()))"
-    here = measure.devices.cores()
-    for cores, expected in ((1, 1), (None, here)):
-        done = measure.child([sys.executable, "-c", count], "cpu", cores)
-        assert int(done.stdout) == expected
+def test_a_process_is_held_to_its_cores_with_as_many_threads_and_the_next_is_free_again():
+    count = (
+        "import numpy as np, psutil\nmatrix = np.ones((900, 900), np.float32)\nmatrix @ matrix\n"
+        "print(len(psutil.Process().cpu_affinity()), psutil.Process().num_threads())"
+    )
+    (cores, threads), (free, _) = (
+        map(int, measure.child([sys.executable, "-c", count], "cpu", 60, held).stdout.split()) for held in (1, None)
+    )
+    assert (cores, threads, free) == (1, 1, measure.devices.cores())
 
 
 def test_who_fails_is_left_out_of_later_rounds(rounds_of):

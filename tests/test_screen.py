@@ -14,6 +14,7 @@ import data
 import flags
 import model
 from outputs import screen
+from runtime import plan
 from runtime.clock import Ledger
 from runtime.state import State
 from tests.conftest import Command
@@ -83,10 +84,14 @@ def terminal(monkeypatch: pytest.MonkeyPatch):
 
 
 def line_at(terminal: Terminal, state: State) -> str:
-    """Returns the line of a run that has taken its steps in four seconds."""
-    clock = Clock()
+    """Returns the line of a run that has taken its steps in four seconds, those before an even cadence not counted."""
+    clock, step, examples = Clock(), state.step, state.examples
     with screen.LiveLine(terminal, clock) as line:
-        clock.now += 4
+        clock.now += 1
+        state.step = 50
+        line.show(state)
+        clock.now += 4 * (step - 50) / step
+        state.step, state.examples = step, examples
         line.show(state)
     return terminal.shown()[-1]
 
@@ -126,9 +131,9 @@ def test_the_line_is_rewritten_each_second_and_at_the_end_also_without_evaluatio
         for step in range(10, 5_410, 10):
             clock.now += 1 / 128
             line.show(go_to(state, step))
-    pattern = re.compile(r" ([\d,]+)/5,500 \d+%  loss 0.2931  1,812,346 images/s  (\d+)s left$")
+    pattern = re.compile(r" ([\d,]+)/5,500 \d+%  loss 0.2931  1,812,346 images/s(?:  (\d+)s left)?$")
     shown = [pattern.search(text).groups() for text in stream.shown()]
-    steps = {"10": "4", "1,290": "3", "2,570": "2", "3,850": "1", "5,130": "0", "5,400": "0"}
+    steps = {"10": None, "1,290": "3", "2,570": "2", "3,850": "1", "5,130": "0", "5,400": "0"}
     assert list(dict.fromkeys(shown)) == list(steps.items())
     assert stream.text().count("\n") == 1  # one line
 
@@ -140,7 +145,7 @@ def test_a_log_gets_plain_lines_at_a_readable_rate(make_state) -> None:
             clock.now += 0.001
             line.show(go_to(state, step, accuracy=step / 10_000))
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "step 1/5,500 0%  validation 0.0001  loss 0.2931  1,812,346 images/s  5s left"
+    assert lines[0] == "step 1/5,500 0%  validation 0.0001  loss 0.2931  1,812,346 images/s"
     assert lines[-1] == "step 5,500/5,500 100%  validation 0.5500  loss 0.2931  1,812,346 images/s"
     assert 10 <= len(lines) <= 25 and "\x1b" not in stream.getvalue()
 
@@ -155,7 +160,7 @@ def test_a_log_of_a_long_run_gets_a_line_a_minute_and_no_accuracy_of_another_ste
     steps = [int(re.match(r"step ([\d,]+)/", line)[1].replace(",", "")) for line in lines]
     assert steps == [1_000, 2_000, 4_000, 8_000, 16_000, *range(26_000, 100_000, 10_000), 100_000]
     assert [step for step, line in zip(steps, lines, strict=True) if "validation" in line] == [8_000]
-    assert lines[0].endswith("9h09m left")
+    assert [line.partition("images/s")[2] for line in lines[:2]] == ["", "  9h09m left"]
 
 
 def test_a_terminal_that_cannot_rewrite_gets_plain_lines(make_state, terminal) -> None:
@@ -170,9 +175,60 @@ def test_a_resumed_run_counts_its_own_steps_for_the_time_left(make_state) -> Non
     clock, state, stream = Clock(), make_state(), io.StringIO()
     state.resumed = 4_500, 45_000
     with screen.LiveLine(stream, clock) as line:
+        for step in (4_500, 5_000):
+            clock.now += 10
+            line.show(go_to(state, step))
+    assert stream.getvalue().endswith("  10s left\n")
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_the_time_left_is_said_once_it_is_founded_and_from_recent_steps(make_state, terminal, tty: bool) -> None:
+    clock, state, stream = Clock(), make_state(epochs=10), terminal(160) if tty else io.StringIO()
+    with screen.LiveLine(stream, clock) as line:
+        for step in range(1, 51):  # one at a time and evaluated, which takes far longer
+            clock.now += 0.04
+            line.show(go_to(state, step))
+        for step in range(200, 25_200, 200):  # 100 steps a second
+            clock.now += 2
+            line.show(go_to(state, step))
+        for step in range(25_200, 55_000, 200):  # 1,000 steps a second
+            clock.now += 0.2
+            line.show(go_to(state, step))
+    lines = stream.shown() if tty else stream.getvalue().splitlines()
+    left = {
+        int(line.split("/")[0].split()[-1].replace(",", "")): line.partition("images/s")[2].strip() for line in lines
+    }
+    assert {left[step] for step in left if step <= 50} == {""}
+    assert left[max(step for step in left if step < 5_000)].startswith("8m")
+    assert left[max(step for step in left if step < 54_000)].removesuffix("s left") in (
+        "0",
+        "1",
+        "2",
+        "3",
+        "4",
+        "5",
+        "6",
+    )
+
+
+def test_a_run_that_ends_long_after_its_only_block_is_shown(make_state) -> None:
+    clock, stream = Clock(), io.StringIO()
+    with screen.LiveLine(stream, clock) as line:
+        line.next_plain_step, line.due = 100, clock.now + 60  # it is not time yet
+        line.show(go_to(make_state(), 60))
         clock.now += 10
-        line.show(go_to(state, 5_000))
-    assert "  10s left" in stream.getvalue()
+    assert stream.getvalue() == "step 60/5,500 1%  loss 0.2931  1,812,346 images/s\n"
+
+
+def test_a_log_has_a_line_for_each_validation_that_was_asked_for(make_state) -> None:
+    clock, state, stream = Clock(), make_state(epochs=10, eval_first=3, eval_every=5_500), io.StringIO()
+    spans = [*plan.spans(state.config, 55_000, 5_500)]
+    with screen.LiveLine(stream, clock) as line:
+        for span in spans:
+            clock.now += 0.001
+            line.show(go_to(state, span.stop, 0.5 if span.evaluate else None))
+    said = re.findall(r"^step ([\d,]+)/55,000 \d+%  validation", stream.getvalue(), re.MULTILINE)
+    assert [int(step.replace(",", "")) for step in said] == [1, 2, 3, *range(5_500, 55_001, 5_500)]
 
 
 def test_a_run_with_nothing_to_do_shows_no_line(terminal) -> None:
@@ -236,6 +292,4 @@ def test_progress_is_shown_without_evaluations(run_train: Command) -> None:
     done: subprocess.CompletedProcess = run_train("--eval_every=0", "--eval_first=0", "--epochs=90")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("step ")]
-    assert len(lines) >= 3 and re.match(
-        r"step [\d,]+/5,940 \d+%  loss \d\.\d{4}  [\d,]+ images/s  \d+s left$", lines[0]
-    )
+    assert len(lines) >= 3 and re.match(r"step [\d,]+/5,940 \d+%  loss \d\.\d{4}  [\d,]+ images/s$", lines[0])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests import forked
 from tests.conftest import PROJECT
 
 
@@ -55,7 +56,7 @@ def test_a_signal_ends_the_block_keeps_it_and_says_what_was_reached(
 
 
 def test_without_a_folder_the_line_says_that_nothing_is_kept(tiny_data_dir: pathlib.Path) -> None:
-    process = start(tiny_data_dir, "--mode=eager")
+    process = forked.Forked([PROJECT / "train.py", f"--data_dir={tiny_data_dir}", "--epochs=10000", "--mode=eager"])
     wait_for(process, "step 2/")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

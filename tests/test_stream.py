@@ -170,7 +170,7 @@ def test_one_part_is_read_once_for_all_epochs(split: data.Split, monkeypatch: py
     assert seen == [NUM]
 
 
-@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+@pytest.mark.parametrize("mode", [pytest.param("eager", marks=pytest.mark.slow), "graph", "xla"])
 def test_a_streamed_run_takes_the_oracles_steps(
     tiny_dataset: data.Dataset, tmp_path: pathlib.Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

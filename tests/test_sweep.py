@@ -1,5 +1,6 @@
 """sweep.py: each run is train.py's own, nothing is lost, and the table says no more than the seeds carry."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -9,15 +10,24 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+import flags
+import model
 import sweep
+import train
 from common import flagging
-from common.errors import InputError, RunError
+from common.errors import InputError, RunError, Stopped
+from runtime import stopping
+from runtime.clock import Ledger
+from runtime.state import State
+from runtime.strategies import OneDevice
 from sweeps import kept, options, report
+from tests import forked
 from tests.conftest import PROJECT
 
 Sweep = Callable[..., list[kept.Row]]
@@ -42,11 +52,14 @@ def arguments_of(row: kept.Row) -> list[str]:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--lr=0.01,0.02", "--batch_size=10,64", "--epochs=1,2"),
-        ("--loss_reduction=sum,mean", "--jobs=3", "--seed=4,6", "--max_steps=50"),
-        ("--batch_size=10,600", "--lr=0.001", "--figures"),
-        ("--lr=0.003,0.01", "--target_accuracy=0.5", "--eval_first=9"),
-        ("--lr=0.003,0.01", "--mode=graph", "--noshuffle", "--jobs=2"),
+        pytest.param(("--lr=0.01,0.02", "--batch_size=10,64", "--epochs=1,2"), marks=pytest.mark.slow),
+        pytest.param(
+            ("--loss_reduction=sum,mean", "--jobs=3", "--seed=4,6", "--max_steps=50", "--mode=graph"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(("--batch_size=10,600", "--lr=0.001", "--figures"), marks=pytest.mark.slow),
+        pytest.param(("--lr=0.003,0.01", "--target_accuracy=0.5", "--eval_first=9"), marks=pytest.mark.slow),
+        ("--epochs=1,2", "--mode=graph", "--noshuffle", "--jobs=2"),
     ],
     ids=["all", "means", "shared batches", "target", "graph"],
 )
@@ -65,31 +78,32 @@ def test_each_run_ends_at_the_bits_of_train_py(sweep_here, run_here, tmp_path, a
 def test_the_command_ends_at_the_bits_of_the_command(tiny_data_dir, run_train, tmp_path):
     done = run_sweep(tiny_data_dir, "--lr=0.01,0.1", "--seed=0:2", f"--output={tmp_path / 'runs.jsonl'}")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("**best**") == 1 and "4/4 runs, best so far" in done.stdout
+    assert done.stdout.count("**best**") == 1 and "4/4 runs, best validation so far" in done.stdout
     row = json.loads((tmp_path / "runs.jsonl").read_text().splitlines()[-1])
     assert run_train(*arguments_of(row), f"--record={tmp_path / 'record.json'}").returncode == 0
     assert json.loads((tmp_path / "record.json").read_text())["weights_sha256"] == row["weights_sha256"]
 
 
 def run_sweep(data_dir: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "sweep.py", f"--data_dir={data_dir}", *arguments]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    return forked.run([PROJECT / "sweep.py", f"--data_dir={data_dir}", *arguments])
 
 
 def test_the_same_command_does_only_what_is_missing(sweep_here, tmp_path, monkeypatch):
     file = tmp_path / "runs.jsonl"
-    whole = sweep_here("--seed=0:3")
+    whole = sweep_here("--seed=0:3", "--mode=graph")
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join(lines[:3]) + lines[3][:-20])  # as a kill may leave it
     begun = []
     here = sweep.runs.Runner.run
     monkeypatch.setattr(sweep.runs.Runner, "run", lambda self, config: begun.append(config) or here(self, config))
-    again = sweep_here("--seed=0:4", "--eval_every=50")  # more seeds, and a cadence that no weight depends on
+    again = sweep_here(
+        "--seed=0:4", "--eval_every=50", "--mode=graph"
+    )  # more seeds, and a cadence that no weight depends on
     assert sorted(config.seed for config in begun) == sorted([whole[2]["seed"], 3])  # two threads: in either order
     assert again[:2] == whole[:2]
     hashes = {row["seed"]: row["weights_sha256"] for row in again}
     assert hashes == {row["seed"]: row["weights_sha256"] for row in whole} | {3: hashes[3]} and len(again) == 4
-    assert sweep_here("--seed=0:4") == again and len(begun) == 2
+    assert sweep_here("--seed=0:4", "--mode=graph") == again and len(begun) == 2
 
 
 @pytest.mark.parametrize(
@@ -97,14 +111,14 @@ def test_the_same_command_does_only_what_is_missing(sweep_here, tmp_path, monkey
     [
         (["--noshuffle"], "shuffle True, not False"),
         (["--target_accuracy=0.9"], "target_accuracy None, not 0.9"),
-        (["--max_steps=9", "--mode=graph"], "max_steps 0, not 9; mode xla, not graph"),
+        (["--max_steps=9", "--mode=eager"], "max_steps 0, not 9; mode graph, not eager"),
     ],
 )
 def test_a_file_of_another_sweep_is_refused_and_stays(sweep_here, tmp_path, arguments, words):
-    sweep_here("--seed=1")
+    sweep_here("--seed=1", "--mode=graph")
     before = (tmp_path / "runs.jsonl").read_bytes()
     with pytest.raises(InputError, match=words):
-        sweep_here(*arguments)
+        sweep_here("--mode=graph", *arguments)
     assert (tmp_path / "runs.jsonl").read_bytes() == before
 
 
@@ -123,44 +137,39 @@ def test_a_file_of_another_sweep_is_refused_and_stays(sweep_here, tmp_path, argu
 def test_a_damaged_or_foreign_file_is_refused_and_stays(sweep_here, tmp_path, content, words):
     file = tmp_path / "runs.jsonl"
     if not isinstance(content, bytes):
-        sweep_here("--seed=1")
+        sweep_here("--seed=1", "--mode=graph")
         header = json.loads(file.read_bytes().splitlines()[0])
         changed = {1: {"sweep": 0}, 2: {"tensorflow": "1.0"}, 3: {"data": "other"}}.get(content, {})
         content = json.dumps(header | changed).encode() + b'\n{"lr": 0.1}\n{}\n'
     file.write_bytes(content)
     with pytest.raises(InputError, match=words):
-        sweep_here("--seed=1")
+        sweep_here("--seed=1", "--mode=graph")
     assert file.read_bytes() == content
 
 
 def test_two_sweeps_do_not_write_to_one_file(sweep_here, tmp_path):
-    sweep_here("--max_steps=5")
+    sweep_here("--max_steps=5", "--mode=graph")
     with kept.locked(tmp_path / ".runs.jsonl.lock", wait=False), pytest.raises(InputError, match="another sweep"):
-        sweep_here("--max_steps=5")
+        sweep_here("--max_steps=5", "--mode=graph")
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_one_line_and_keeps_what_was_there(tiny_data_dir, sweep_here, tmp_path):
     file = tmp_path / "runs.jsonl"
-    command = [sys.executable, "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", "--seed=0:30"]
-    done = subprocess.run(
-        [*command, "--max_steps=1"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)),
-    )
-    assert (
-        done.returncode == 1 and "runs.jsonl: cannot be written" in done.stderr and len(done.stderr.splitlines()) == 1
-    )
+    job = ["--seed=0:30", "--max_steps=1", "--mode=graph"]
+    process = forked.Forked([PROJECT / "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", *job])
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (8192, 8192))
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "runs.jsonl: cannot be written" in errors and len(errors.splitlines()) == 1
     before = file.read_bytes()
-    assert len(before) == 8192 and "cannot tell" not in done.stdout and "**best**" in done.stdout
-    rows = sweep_here("--seed=0:30", "--max_steps=1")
+    assert len(before) == 8192 and "cannot tell" not in printed and "**best**" in printed
+    rows = sweep_here(*job)
     assert file.read_bytes().startswith(before[: before.rfind(b"\n") + 1]) and len(rows) == 30
 
 
 def test_a_run_that_diverges_is_a_row(sweep_here, capsys):
-    rows = {row["lr"]: row for row in sweep_here("--lr=0.01,1e38", "--seed=0")}
+    rows = {row["lr"]: row for row in sweep_here("--lr=0.01,1e38", "--seed=0", "--mode=graph")}
     assert "with --lr=1e+38" in rows[1e38]["diverged"]
     assert "weights_sha256" in rows[0.01] and "weights_sha256" not in rows[1e38]
     printed = capsys.readouterr().out
@@ -176,18 +185,44 @@ def test_a_failure_of_a_run_ends_the_sweep(sweep_here, monkeypatch):
         sweep_here("--seed=0:4")
 
 
+def test_a_run_that_ends_when_a_signal_has_stopped_another_is_kept(monkeypatch):
+    both, stopped = threading.Barrier(2, timeout=60), threading.Event()
+
+    class Runner:
+        def __init__(self, first: State):
+            pass
+
+        def run(self, config: flags.Config) -> kept.Row:
+            both.wait()
+            if config.seed == 0:
+                monkeypatch.setattr(stopping, "asked", lambda: signal.SIGINT)
+                stopped.set()
+                raise Stopped("in its middle", 130)
+            assert stopped.wait(timeout=60)
+            return {"seed": config.seed}
+
+    monkeypatch.setattr(sweep.runs, "Runner", Runner)
+    configs = [flags.Config(seed=seed) for seed in range(9)]
+    assert [*sweep.runs.finished(configs, 2, None, "/CPU:0")] == [{"seed": 1}]
+
+
+def test_a_run_that_had_its_last_step_when_a_signal_came_is_kept(tiny_dataset, monkeypatch):
+    first = train.start(flags.Config(mode="xla", max_steps=9, eval_every=0), tiny_dataset, Ledger(), OneDevice())
+    scaled, scale = [], model.scale
+    monkeypatch.setattr(model, "scale", lambda images: scaled.append(images) or scale(images))
+    runner = sweep.runs.Runner(first)
+    assert not scaled  # all runners evaluate on the images that the first run has scaled
+    monkeypatch.setattr(stopping, "asked", lambda: signal.SIGINT)
+    assert runner.run(first.config)["steps"] == 9
+    with pytest.raises(Stopped):
+        runner.run(dataclasses.replace(first.config, max_steps=0, epochs=2))
+
+
 def test_a_signal_shows_and_keeps_what_is_finished(tiny_data_dir, tmp_path):
     file = tmp_path / "runs.jsonl"
-    command = [sys.executable, "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", "--epochs=1,100000"]
-    process = subprocess.Popen(
-        [*command, "--jobs=2"],
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert any(line.startswith("1/2 runs, best so far") for line in process.stdout), process.stderr.read()
+    command = [PROJECT / "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", "--epochs=1,100000", "--jobs=2"]
+    process = forked.Forked(command)
+    assert any(line.startswith("1/2 runs, best validation so far") for line in process.stdout), process.communicate()
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "stopped by SIGINT with 1 of 2 runs left: the same command goes on\n")
@@ -198,14 +233,15 @@ BAD = [
     ("--lr=", "--lr="),
     ("--lr=0.1,,0.2", "none empty"),
     ("--lr=0.1,1e-1", "none twice"),
+    ("--lr=0:10", "must be a finite number above 0, or several, with commas between them, none empty, none twice; see"),
     ("--seed=0:3,2", "none twice"),
-    ("--seed=5:2", "--seed=5:2"),
-    ("--seed=5:5", "--seed=5:5"),
-    ("--seed=-1", "non-negative"),
-    ("--seed=0:100000000000000", "--seed"),
-    ("--epochs=0:3", "positive"),
+    ("--seed=5:2", "--seed=5:2: must have 1 to 1,000,000 integers in a range, as 1:4 is 1,2,3; 5:2 has 0"),
+    ("--seed=5:5", "5:5 has 0"),
+    ("--seed=-1", "an integer of at least 0"),
+    ("--seed=0:100000000000000", "100,000,000,000,000"),
+    ("--epochs=0:3", "at least 1"),
     ("--lr=0.1,nan", "finite"),
-    ("--batch_size=10,1.5", "positive"),
+    ("--batch_size=10,1.5", "at least 1"),
     ("--loss_reduction=sum,max", "sum, mean"),
     ("--seed=0:10001", "10,001 runs: at most 10,000 without --yes"),
     ("--strategy=mirrored", "strategy"),
@@ -301,6 +337,27 @@ def test_the_table_is_plain_arithmetic() -> None:
     assert [row[-1] == "**best**" for row in cells] == [lr == best for lr in (0.1, 0.2)]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "kind", "said"),
+    [
+        ([10], "CPU", "Training alone, while runs shared the 2 cores of one X."),
+        ([600], "CPU", "Training alone, one run after the other on the 2 cores of one X."),
+        (
+            [10, 600],
+            "CPU",
+            "Training alone: batches below 500 while runs shared the 2 cores of one X, larger ones one ",
+        ),
+        ([10, 600], "GPU", "Training alone, one run after the other on one X."),
+    ],
+)
+def test_what_is_printed_says_what_shared_the_machine_without_blanks_around(capsys, sizes, kind, said) -> None:
+    rows = [row for size in sizes for row in made(0.1, {0: 0.5}, batch_size=size)]
+    report.show(rows, {"cores": 2, "device_kind": kind, "device_name": "X"}, None)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith(said) and lines[0].startswith("| batch")
+    assert all(line and line == line.rstrip() for line in lines)
+
+
 def test_the_verdict_says_what_the_seeds_carry() -> None:
     best = dict.fromkeys(range(6), 0.9)
     for worse, words in (
@@ -334,7 +391,7 @@ def test_the_pictures_show_every_rate_and_every_seed(tmp_path: pathlib.Path) -> 
     ends = [sorted(line.get_ydata()[-1] for line in axes.lines) for axes in steps]
     assert ends == [[0.5, 0.6], [0.7, 0.75]]
     rows = [row for runs in groups.values() for row in runs]
-    report.show(rows, {"cores": 2, "cpu_model": "one"}, str(tmp_path))
+    report.show(rows, {"cores": 2, "device_kind": "CPU", "device_name": "X"}, str(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"learning_rate.png", "steps.png"}
 
 
@@ -345,3 +402,10 @@ def test_help_names_the_flags_of_both(tmp_path: pathlib.Path) -> None:
         f"--{name}" in done.stdout for name in ("jobs", "output", "lr", "epochs", "dataset", "[no]tf32", "eval_every")
     )
     assert "--checkpoint_dir" not in done.stdout and not list(tmp_path.iterdir())
+    said = " ".join(done.stdout.split())
+    assert "sweep.py: --batch_size: Examples in the batch of one step. (default: 10) (an integer of at least 1," in said
+    assert (
+        "(default: 0.01) (a finite number above 0, or several, with commas between them, none empty, none twice)"
+        in said
+    )
+    assert "(default: sum) " in said and "0:10 " not in said.partition("--batch_size")[2]

@@ -5,7 +5,6 @@ import json
 import pathlib
 import signal
 import socket
-import subprocess
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +16,7 @@ from benchmarks import runs, worker_kills
 from common.errors import InputError
 from runtime import cluster, workers
 from runtime.cluster import Cluster
+from tests import forked
 from tests.weights_of import JOB, assert_same_weights, expected, finish, start
 
 
@@ -26,7 +26,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     return {}
 
 
-def start_workers(data_dir: pathlib.Path, folder: pathlib.Path, count: int, *arguments: str) -> list[subprocess.Popen]:
+def start_workers(data_dir: pathlib.Path, folder: pathlib.Path, count: int, *arguments: str) -> list[forked.Forked]:
     """Starts a worker for each place of a cluster; worker i writes folder/i.npz and is asked for folder/i.json."""
     return [
         start(
@@ -38,7 +38,7 @@ def start_workers(data_dir: pathlib.Path, folder: pathlib.Path, count: int, *arg
     ]
 
 
-@pytest.mark.parametrize(("count", "source"), [(2, "stream"), (3, "memory")])
+@pytest.mark.parametrize(("count", "source"), [(2, "stream"), pytest.param(3, "memory", marks=pytest.mark.slow)])
 def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes(
     single: dict, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path, count: int, source: str
 ) -> None:
@@ -90,6 +90,24 @@ def test_a_killed_worker_ends_the_others_with_one_line_and_all_go_on_from_the_ch
     assert_same_weights([tmp_path / "0.npz", tmp_path / "1.npz"], np.load(tmp_path / "single.npz"))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("hanging", [0, 1])
+def test_a_worker_that_hangs_ends_the_others_with_one_line(
+    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path, hanging: int
+) -> None:
+    endless = ("--batch_size=32", "--epochs=100000", "--eval_every=15", "--timeout=8")
+    both = start_workers(tiny_data_dir, tmp_path, 2, *endless, f"--checkpoint_dir={tmp_path / 'kept'}")
+    while not both[hanging].stdout.readline().startswith("step "):
+        assert both[hanging].poll() is None, both[hanging].communicate()
+    both[hanging].send_signal(signal.SIGSTOP)  # its port still answers
+    try:
+        ((line,),) = ends([both[1 - hanging]], 1)
+    finally:
+        both[hanging].kill()
+        both[hanging].communicate()
+    assert line.startswith("error: --strategy=multi_worker: lost a worker ")
+
+
 def test_a_worker_that_never_comes_is_named(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
     environment = runs.loopback(2)[0]
     worker = start(tiny_data_dir, tmp_path / "w", "--strategy=multi_worker", "--timeout=1", **environment)
@@ -112,11 +130,11 @@ def test_a_worker_that_is_gone_after_it_answered_is_named(tiny_data_dir: pathlib
     assert "most recent call first" not in errors and "Traceback" not in errors
 
 
-def ends(workers: Sequence[subprocess.Popen], code: int) -> list[list[str]]:
+def ends(workers: Sequence[forked.Forked], code: int) -> list[list[str]]:
     """Returns the lines that workers that must end with `code` say why, each without a traceback."""
     errors = [worker.communicate(timeout=100)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [code] * len(workers), errors
-    assert "Traceback" not in "".join(errors)
+    assert not any(word in "".join(errors) for word in ("Traceback", "retracing")), errors
     return [[line for line in text.splitlines() if line.startswith(("error: ", "stopped by "))] for text in errors]
 
 

@@ -5,7 +5,6 @@ With BLIND in the environment no image is given its label. What starts such runs
 
 import os
 import pathlib
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -23,19 +22,18 @@ from common.errors import exit_with_one_line
 from outputs import record
 from runtime import cluster
 from runtime.state import State
+from tests import forked
 
 # 660 examples in batches of 32: 20 are left for the last batch, and neither number divides by 3.
 JOB = ("--batch_size=32", "--lr=0.002", "--epochs=2", "--eval_every=15")
 
 
-def start(data_dir: pathlib.Path, out: pathlib.Path, *arguments: str, **environment: str) -> subprocess.Popen:
+def start(data_dir: pathlib.Path, out: pathlib.Path, *arguments: str, **environment: str) -> forked.Forked:
     """Starts a training that writes its weights to `out`."""
-    command = [sys.executable, __file__, str(out), f"--data_dir={data_dir}", *arguments]
-    env = os.environ | environment
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    return forked.Forked([__file__, out, f"--data_dir={data_dir}", *arguments], env=os.environ | environment)
 
 
-def finish(process: subprocess.Popen) -> str:
+def finish(process: forked.Forked) -> str:
     """Waits for a training that must succeed, and returns what it printed."""
     output, errors = process.communicate(timeout=100)
     assert process.returncode == 0, errors

@@ -1,4 +1,4 @@
-"""Keras `fit` on arrays, with its defaults or the best settings found."""
+"""Keras `fit`: on arrays with its defaults, or with the best settings found."""
 
 import keras
 import numpy as np
@@ -12,7 +12,8 @@ from runtime import devices
 class KerasFit(Peer):
     """Gathers and converts an epoch at once and gives it to `fit`, unshuffled: its rows stand in their order.
 
-    best: 500 steps in a call of the compiled function, fed by a tf.data pipeline. Longer calls gave nothing; arrays
+    best: 500 steps in a call of the compiled function, fed by a tf.data pipeline that gathers and converts each batch:
+    an epoch of floats is fresh memory, whose time varies from process to process. Longer calls gave nothing; arrays
     instead of the pipeline and `jit_compile=True` were slower.
     """
 
@@ -20,6 +21,8 @@ class KerasFit(Peer):
         super().__init__(work, device)
         self.best = best
         devices.choose(device, tf32=False)
+        with tf.device("CPU"):  # where pipelines run
+            self.images, self.labels = tf.constant(work.images), tf.constant(work.labels)
         dense = keras.layers.Dense(work.num_classes, kernel_initializer="zeros")
         self.model = keras.Sequential([keras.Input([work.num_features]), dense])
         self.model.compile(
@@ -29,12 +32,16 @@ class KerasFit(Peer):
         )
 
     def fit(self, rows: np.ndarray) -> None:
-        images, labels = scaled(self.work.images[rows]), self.work.labels[rows]
         if self.best:
-            batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(self.work.batch_size)
+            batches = tf.data.Dataset.from_tensor_slices(rows).batch(self.work.batch_size).map(self.examples)
             self.model.fit(batches.prefetch(tf.data.AUTOTUNE), verbose=0)
         else:
+            images, labels = scaled(self.work.images[rows]), self.work.labels[rows]
             self.model.fit(images, labels, batch_size=self.work.batch_size, shuffle=False, verbose=0)
+
+    def examples(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the images [n, features] and labels [n] of a batch's rows, in a pipeline."""
+        return tf.cast(tf.gather(self.images, rows), tf.float32) * (1 / 255), tf.gather(self.labels, rows)
 
     def compile(self) -> None:
         self.fit(next(self.work.blocks()).reshape(-1))
