@@ -49,20 +49,17 @@ class Place:
 
     def run(self, *more: str) -> subprocess.CompletedProcess:
         """Runs the command to its end."""
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        with children.started(command := self.command(*more), TIMEOUT, **options) as process:
-            stdout, stderr = process.communicate()
-        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+        return children.run(self.command(*more), TIMEOUT)
 
     def broken_run(self, after: str, breaks: Callable[[], None], *more: str) -> subprocess.CompletedProcess:
         """Runs the command to its end, and breaks something once it has printed a line with `after`."""
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        with children.started(command := self.command(*more), TIMEOUT, **options) as process:
+
+        def broken(process: subprocess.Popen) -> None:
             assert process.stdout
             if any(after in line for line in process.stdout):
                 breaks()
-            stdout, stderr = process.communicate()
-        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+        return children.run(self.command(*more), TIMEOUT, broken)
 
     def killed_run(self, after: str | None, seconds: float, *more: str) -> bool:
         """Kills the command `seconds` after its line with `after`, or after its start; False if it ended before."""

@@ -171,7 +171,7 @@ def from_samples(table: Callable[[Any], list[str]]) -> Callable[[str], str]:
 
     def made(text: str) -> str:
         record = json.loads(text)
-        return "\n".join([*table(record["samples"]), "", record["conditions"]])
+        return runs.block(table(record["samples"]), record["conditions"])
 
     return made
 

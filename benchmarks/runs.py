@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import datetime
+import functools
 import json
 import multiprocessing
 import os
@@ -128,6 +129,17 @@ def middle(values: Sequence[float], digits: int | None = None) -> str:
     return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
 
 
+@functools.cache
+def environment(config: Runs) -> dict[str, Any]:
+    """Returns what train.py records of where it ran: once, before the first page that is written changes the commit."""
+    return train(config, "--max_steps=1").record["environment"]
+
+
+def block(lines: Sequence[str], conditions: str) -> str:
+    """Returns the Markdown of a table and of how it was measured."""
+    return "\n".join([*lines, "", conditions])
+
+
 def publish(
     name: str, config: Config, lines: Sequence[str], page: str, samples: Any = None, command: str | None = None
 ) -> None:
@@ -136,13 +148,13 @@ def publish(
     `samples`, from which the table was made, are then kept as a record, for benchmarks.results; `command` is the
     module and the flags that measure them, if they are not `name` alone.
     """
-    found = train(config, "--max_steps=1").record["environment"]
+    found = environment(config)
     conditions = (
         f"Median (least-most) of {config.rounds} rounds · {found['cores']} cores, {found['cpu_model']} · TensorFlow "
         f"{found['tensorflow']} · commit {(found['git_commit'] or 'none')[:12]} · {datetime.date.today()} · "
         f"`python -m benchmarks.{command or name} --rounds={config.rounds} --write`"
     )
-    text = "\n".join([*lines, "", conditions])
+    text = block(lines, conditions)
     print(text)
     if config.write and samples is not None:
         record = json.dumps({"samples": samples, "conditions": conditions}, indent=1)

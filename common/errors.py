@@ -96,7 +96,7 @@ def exit_with_one_line(main: Callable[[], int | None]) -> None:
     """Runs `main` and exits with its code; what may be expected to go wrong becomes one line on stderr."""
     with one_line():
         code = main() or 0
-    os._exit(code)
+    end(code)
 
 
 def _failed(error: Exception) -> str | None:

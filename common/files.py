@@ -6,7 +6,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
 import filelock
@@ -56,17 +56,27 @@ def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
     One that was not there is not there afterwards: a run that is refused later leaves nothing behind.
     """
     folder = pathlib.Path(path).expanduser()
-    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    new = absent(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _try_writing(folder)
     except OSError as error:
         raise InputError(f"--{flag}: {path} must be a folder that can be written ({reason(error)})") from None
     finally:
-        for each in new:
-            with contextlib.suppress(OSError):  # it was not made, or somebody has put something there
-                each.rmdir()
+        remove_empty(new)
     return folder
+
+
+def absent(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns those of a folder and the folders above it that are not there, the innermost first."""
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
+def remove_empty(folders: Sequence[pathlib.Path]) -> None:
+    """Removes folders that `absent` has named; one that was not made, or has something in it, stays as it is."""
+    for each in folders:
+        with contextlib.suppress(OSError):
+            each.rmdir()
 
 
 def check_writable(flag: str, path: str | None, replace: bool) -> None:

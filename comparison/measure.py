@@ -70,11 +70,8 @@ def child(
     What it has started ends with it. Raises RunError if it took longer than `timeout` seconds.
     """
     hidden = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"} if device == "cpu" else {}
-    options: dict[str, Any] = {"cwd": place, "env": os.environ | hidden, "text": True, "errors": "replace"}
-    options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with machine.held(cores), children.started(command, timeout, **options) as process:
-        stdout, stderr = process.communicate()
-    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+    with machine.held(cores):
+        return children.run(command, timeout, cwd=place, env=os.environ | hidden, errors="replace")
 
 
 class Rounds:

@@ -13,7 +13,7 @@ import tensorflow as tf
 import data
 import model
 from common.errors import InputError, RunError, before_leaving, reason
-from common.files import OURS, is_free, locked, tidy, whole_folder, writable_folder
+from common.files import OURS, absent, is_free, locked, remove_empty, tidy, whole_folder, writable_folder
 from outputs.observers import Observer
 from runtime.state import State
 
@@ -38,7 +38,7 @@ class Export(Observer):
     def _take(self) -> None:
         """Locks the place, which two runs must not write to, and clears away what a killed one has left."""
         self.place = self.target.with_name(f"{OURS}.{self.target.name}.lock")
-        self.made = [folder for folder in self.target.parents if not folder.exists()]
+        self.made = absent(self.target.parent)
         try:
             self.lock = locked(self.place, wait=False)
         except filelock.Timeout:
@@ -80,9 +80,7 @@ class Export(Observer):
         with contextlib.suppress(OSError):  # Windows removes no open file
             self.place.unlink()  # still locked: who has just opened it sees that it is gone
         self.lock.release()
-        with contextlib.suppress(OSError):  # a folder with something in it stays
-            for folder in self.made:
-                folder.rmdir()
+        remove_empty(self.made)
 
 
 def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathlib.Path) -> None:

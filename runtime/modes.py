@@ -97,7 +97,7 @@ class InXla:
 
 
 class OneRow(model.SoftmaxRegression):
-    """The same weights for batches of one image, whose product with W XLA would turn around at each step."""
+    """The same weights for batches of one image on a CPU, whose product with W XLA would turn around at each step."""
 
     def __init__(self, net: model.SoftmaxRegression):
         tf.Module.__init__(self)
