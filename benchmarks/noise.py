@@ -87,6 +87,7 @@ def table(run: Run) -> list[str]:
     times, rng = np.array([sample.us_per_step for sample in run.samples], float), np.random.default_rng(0)
     spread, middle = np.std(np.log(times)), ROUNDS // 2 + 1
     by_chance = 2 * math.comb(ROUNDS, middle) / math.comb(2 * ROUNDS, middle)  # the least of all samples are of one run
+    out = f"{100 * outside(times, rng):.1f} | {100 * by_chance:.0f}, by chance"
     busy = " ".join(machine.warnings([sample.quiet for sample in run.samples]))
     return [
         "| of 100 runs of 7 rounds | found | must be |",
@@ -94,7 +95,7 @@ def table(run: Run) -> list[str]:
         f"| two equal contenders called different | {100 * called_different(times, rng):.1f} | at most 5 |",
         f"| the guard's false alarms | {100 * called_slower(times, 1.0, rng):.1f} | at most 5 |",
         f"| a slowdown of 10 % caught by the guard | {100 * called_slower(times, PLANTED, rng):.1f} | at least 95 |",
-        f"| a ratio outside the interval of an earlier run | {100 * outside(times, rng):.1f} | {100 * by_chance:.0f}, by chance |",
+        f"| a ratio outside the interval of an earlier run | {out} |",
         "",
         f"From {len(times)} measurements of {run.baseline[0]}, one after the other, whose standard deviation is "
         f"{spread:.1%}; {run.date} on {'; '.join(run.devices.values())}, {run.environment['cores']} cores. {busy}  ",
