@@ -54,7 +54,8 @@ def write(results: Results, path: pathlib.Path, console: Console, columns: Seque
         console.print(f"no charts: {error}", highlight=False, soft_wrap=True)
     text = tables.markdown(results, [chart.name for chart in drawn], columns)
     write_atomically(path.with_suffix(".md"), lambda file: file.write(text.encode()))
-    console.print(f"written: {', '.join(map(str, (path, path.with_suffix('.md'), *drawn)))}", soft_wrap=True)
+    pictures = [file for file in charts.files(path.with_suffix("")) if file.exists()]
+    console.print(f"written: {', '.join(map(str, (path, path.with_suffix('.md'), *pictures)))}", soft_wrap=True)
 
 
 def keep(results: Results, config: Config) -> None:

@@ -63,7 +63,7 @@ def pipeline(split: Split, batch_size: int, seed: int = 0, epoch: int = 0, shuff
         return batches(shared(images), tf.constant(labels), tf.constant(order), batch_size)
     rows = tf.TensorSpec([None], tf.int32)
     signature = (tf.TensorSpec([None, split.images.shape[1]], tf.uint8), rows, rows)
-    several = tf.data.Dataset.from_generator(parts, output_signature=signature).take(count)
+    several = tf.data.Dataset.from_generator(parts, output_signature=signature).take(count)  # not ahead: see parts
     return several.flat_map(lambda images, labels, order: batches(images, labels, order, batch_size))
 
 
@@ -87,7 +87,7 @@ def steps_of_part(split: Split, batch_size: int) -> int:
 
 
 def blocks(split: Split, batch_size: int, seed: int, shuffle: bool, spans: Iterable[Span]) -> Iterator[Block]:
-    """Yields the block of each of `spans`, which follow one another and are cut where a part ends."""
+    """Yields the block of each of `spans`, in a row, cut where a part ends; one holds until the next is asked for."""
     order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
     of_part, of_epoch = steps_of_part(split, batch_size), math.ceil(len(split) / batch_size)
     rows, at, parts, images, held = stream.rows_of_part(split.images, batch_size), None, None, None, list[tf.Tensor]()

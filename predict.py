@@ -91,7 +91,7 @@ def served(folder: pathlib.Path) -> tuple[Answer, Sequence[int], int]:
     """Returns what `plain` does, through TensorFlow; raises ValueError where the SavedModel's signature is another."""
     from runtime import devices
 
-    with devices.quiet():
+    with devices.starting():
         import tensorflow as tf
 
         tf.config.set_visible_devices([], "GPU")  # an image needs none, and a training may be using it

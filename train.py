@@ -12,7 +12,7 @@ from typing import Any
 import flags
 from common import files, flagging
 from common.errors import InputError, one_line
-from runtime import cluster, devices, plan, stopping
+from runtime import cluster, devices, plan, programs, stopping
 from runtime.clock import Ledger
 
 if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes long
@@ -21,6 +21,7 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
         CONFIG = cluster.settled(flagging.parse(flags.Config, sys.argv, __doc__))
         files.check_writable("record", CONFIG.record, CONFIG.overwrite or not files.is_free(CONFIG.checkpoint_dir))
         devices.hide_gpus(CONFIG.device)
+        programs.recall(CONFIG)
 
 with devices.starting():
     from storage import dataset  # with NumPy, while TensorFlow's library is loaded
@@ -116,7 +117,7 @@ def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
             engine.follow_chief(state)
             state.resumed = state.step, state.examples
         print(screen.header(state, devices.describe(device)), flush=True)
-        with ledger("compile"):
+        with ledger("compile"), programs.kept():
             take, blocks = compiled(state, engine)
         with screen.LiveLine() as line, stopping.at_block_ends():
             train(state, take, blocks, watching, line)
@@ -129,9 +130,7 @@ def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
 
 def main(config: flags.Config) -> None:
     """Runs, and writes the record."""
-    ledger = Ledger(START)
-    ledger.parts["import"] = time.perf_counter() - START
-    record.write(config.record, run(config, ledger))
+    record.write(config.record, run(config, Ledger(START, "import")))
 
 
 if __name__ == "__main__":

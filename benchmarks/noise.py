@@ -4,6 +4,7 @@ python -m benchmarks.noise --write
 """
 
 import dataclasses
+import math
 import pathlib
 import sys
 
@@ -60,6 +61,16 @@ def called_different(times: np.ndarray, rng: np.random.Generator) -> float:
     return wrong / RESAMPLED
 
 
+def outside(times: np.ndarray, rng: np.random.Generator) -> float:
+    """Returns the share of runs in which the ratio of two equal contenders is outside another run's interval of it."""
+    pairs, out = times[: len(times) // 2 * 2].reshape(-1, 2), 0
+    for _ in range(RESAMPLED):
+        picked = rng.permuted(rng.choice(pairs, 2 * ROUNDS, replace=False), axis=1)
+        first, second = (stats.paired_ratio(*run.T.tolist()) for run in np.split(picked, 2))
+        out += not first.low <= second.median <= first.high
+    return out / RESAMPLED
+
+
 def called_slower(times: np.ndarray, factor: float, rng: np.random.Generator) -> float:
     """Returns the share of runs, `factor` times as slow as an earlier or later one, in which the guard says so."""
     said = 0
@@ -74,7 +85,9 @@ def called_slower(times: np.ndarray, factor: float, rng: np.random.Generator) ->
 def table(run: Run) -> list[str]:
     """Returns the table and what must be said below it."""
     times, rng = np.array([sample.us_per_step for sample in run.samples], float), np.random.default_rng(0)
-    spread = np.std(np.log(times))
+    spread, middle = np.std(np.log(times)), ROUNDS // 2 + 1
+    by_chance = 2 * math.comb(ROUNDS, middle) / math.comb(2 * ROUNDS, middle)  # the least of all samples are of one run
+    out = f"{100 * outside(times, rng):.1f} | {100 * by_chance:.0f}, by chance"
     busy = " ".join(machine.warnings([sample.quiet for sample in run.samples]))
     return [
         "| of 100 runs of 7 rounds | found | must be |",
@@ -82,6 +95,7 @@ def table(run: Run) -> list[str]:
         f"| two equal contenders called different | {100 * called_different(times, rng):.1f} | at most 5 |",
         f"| the guard's false alarms | {100 * called_slower(times, 1.0, rng):.1f} | at most 5 |",
         f"| a slowdown of 10 % caught by the guard | {100 * called_slower(times, PLANTED, rng):.1f} | at least 95 |",
+        f"| a ratio outside the interval of an earlier run | {out} |",
         "",
         f"From {len(times)} measurements of {run.baseline[0]}, one after the other, whose standard deviation is "
         f"{spread:.1%}; {run.date} on {'; '.join(run.devices.values())}, {run.environment['cores']} cores. {busy}  ",

@@ -8,7 +8,7 @@ from comparison.work import Work
 from runtime import devices
 from runtime.clock import Ledger
 
-with devices.without_keras():  # as the command does
+with devices.without_keras(), devices.without_collecting():  # as the command does
     import tensorflow as tf
 
     import data

@@ -10,13 +10,16 @@ PARTS = ("import", "data", "compile", "train", "evaluate")
 class Ledger:
     """Seconds of each part of a run. What no part claims is `other`.
 
-    A device computes behind the program's back, so `barrier` is called before each reading of the clock.
+    A device computes behind the program's back, so `barrier` is called before each reading of the clock. What has
+    passed since `start` is charged to the part `first`, if there is one.
     """
 
-    def __init__(self, start: float | None = None, clock: Callable[[], float] = time.perf_counter):
+    def __init__(self, start: float | None = None, first: str = "", clock: Callable[[], float] = time.perf_counter):
         self.clock, self.start = clock, clock() if start is None else start
         self.barrier: Callable[[], None] = lambda: None
         self.parts = dict.fromkeys(PARTS, 0.0)
+        if first:
+            self.parts[first] = clock() - self.start
 
     @contextlib.contextmanager
     def __call__(self, part: str) -> Iterator[None]:

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import ctypes
+import gc
 import importlib.metadata
 import importlib.util
 import math
@@ -41,10 +42,23 @@ def starting() -> Iterator[None]:
     if not found or not found.origin:
         sys.exit("error: tensorflow is not installed: python -m pip install -r requirements.txt")
     library = pathlib.Path(found.origin).with_name("libtensorflow_cc.so.2")  # as it is called on Linux
-    with quiet("TensorFlow is being started ..."), without_keras():
+    with quiet("TensorFlow is being started ..."), without_keras(), without_collecting():
         if library.is_file():  # where this fails, the import does too, and says why
             concurrent.futures.ThreadPoolExecutor(1).submit(ctypes.CDLL, str(library))
         yield
+
+
+@contextlib.contextmanager
+def without_collecting() -> Iterator[None]:
+    """Lets Python look for no garbage meanwhile, nor later among what is there then: what an import makes stays."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """The ways to take the steps of a block: from the pipeline, in one XLA program, or in one for each core."""
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -149,17 +148,18 @@ class OnAllCores:
 def sum_of_gradients(
     net: model.SoftmaxRegression, rows: Sequence[tf.Tensor], count: int, divisor: int
 ) -> list[tf.Tensor]:
-    """Returns loss and gradients of `count` rows (images, labels, order, first), summed over some at a time."""
+    """Returns loss and gradients of `count` rows (images, labels, order, first), summed over PIECE at a time."""
 
     def add(i: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, sums: list[tf.Tensor]) -> list[tf.Tensor]:
         parts = model.loss_and_gradients(net, images, labels, divisor)
         return [total + part for total, part in zip(sums, parts, strict=True)]
 
-    *examples, first = rows
-    pieces = math.ceil(count / PIECE)
-    piece, rest = count // pieces, count % pieces
+    images, labels, order, first = rows
+    pieces = count // PIECE if count > PIECE else 0
     sums = [tf.zeros([]), tf.zeros_like(net.W_transposed), tf.zeros_like(net.b)]
-    sums = model.over_batches(add, sums, rows, tf.constant(pieces), piece)
-    if rest:
-        sums = model.over_batches(add, sums, [*examples, first + pieces * piece], tf.constant(1), rest)
+    if pieces:
+        sums = model.over_batches(add, sums, rows, tf.constant(pieces), PIECE)
+    if rest := count - pieces * PIECE:
+        indices = tf.gather(order, first + pieces * PIECE + tf.range(rest))
+        sums = add(pieces, tf.gather(images, indices), tf.gather(labels, indices), sums)
     return sums

@@ -10,7 +10,7 @@ import json
 import math
 import pathlib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,20 +47,24 @@ class OnDisk:
         return self.offset + len(self) * self.row_bytes
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        return self.read([rows])
+        return self.read([range(len(self))[rows]])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self.read([slice(None)])
+        return self[:]
 
-    def read(self, spans: Iterable[slice]) -> np.ndarray:
-        """Returns the rows of `spans`, one behind the other; raises RunError if the file ends before they do."""
-        ranges = [range(len(self))[span] for span in spans]
-        buffer, filled = aligned(sum(map(len, ranges)) * self.row_bytes), 0
+    def read(self, runs: Sequence[range], buffer: np.ndarray | None = None) -> np.ndarray:
+        """Returns `buffer` [bytes] uint8, a new one if there is none, as rows: those of `runs`, then what it held.
+
+        Raises RunError if the file ends before the rows do.
+        """
+        if buffer is None:
+            buffer = aligned(sum(map(len, runs)) * self.row_bytes)
         try:
             with open(self.path, "rb", buffering=0) as file:
-                for rows in ranges:
-                    file.seek(self.offset + rows.start * self.row_bytes)
-                    filled += _fill(file, buffer[filled:][: len(rows) * self.row_bytes])
+                filled = 0
+                for run in runs:
+                    file.seek(self.offset + run.start * self.row_bytes)
+                    filled += _fill(file, buffer[filled:][: len(run) * self.row_bytes])
         except (OSError, EOFError) as error:
             raise RunError(f"{self.path}: cannot be read any more: {reason(error)}") from None
         return buffer.view(self.dtype).reshape(-1, self.shape[1])

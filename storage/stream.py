@@ -3,18 +3,19 @@
 import concurrent.futures
 import itertools
 import math
-from collections.abc import Callable, Iterator
+import operator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from storage.decoded import Images, OnDisk
+from storage.decoded import Images, OnDisk, aligned
 
 SHARD_BYTES = 2**20  # read in one piece: long enough for any disk
-PART_BYTES = 64 * 2**20  # shuffled together; three of these exist at most: trained on, read, and being read
+PART_BYTES = 64 * 2**20  # shuffled together; two of these exist at most: trained on, and being read
 
 Part = tuple[np.ndarray, np.ndarray, np.ndarray]  # images [rows, features] uint8, labels [rows], order [rows] int32
 OrderOf = Callable[..., np.ndarray]  # count, epoch, part -> order [count] int32
-Planned = tuple[list[slice], np.ndarray]  # the rows of a part in its file, and their order
+Planned = tuple[list[range], np.ndarray]  # the rows of a part in its file, and their order
 
 
 def rows_of_part(images: Images, batch_size: int) -> int:
@@ -27,44 +28,57 @@ def rows_of_part(images: Images, batch_size: int) -> int:
 def parts(
     images: Images, labels: np.ndarray, order_of: OrderOf, batch_size: int, epoch: int, part: int = 0
 ) -> Iterator[Part]:
-    """Yields the parts from a part of an epoch on, without end.
+    """Yields the parts from a part of an epoch on, without end; one from the disk holds until the next is asked for.
 
     From the disk an epoch shuffles the shards, fills the parts with them one after the other, and shuffles the rows of
-    each: a pure function of `order_of`. All parts have as many images: those of the last one go on behind its order.
+    each: a pure function of `order_of`. All parts are of one shape: the last of an epoch has rows that no order names,
+    with whatever was there before.
     """
     if isinstance(images, np.ndarray):
         return ((images, labels, order_of(len(images), epoch=each)) for each in itertools.count(epoch))
-    return _read_ahead(images, labels, _planned(images, order_of, rows_of_part(images, batch_size), epoch, part))
+    rows = rows_of_part(images, batch_size)
+    return _ahead(_read(images, labels, _planned(images, order_of, rows, epoch, part), rows))
 
 
 def _planned(images: OnDisk, order_of: OrderOf, rows: int, epoch: int, part: int) -> Iterator[Planned]:
     shard, count = max(1, SHARD_BYTES // images.row_bytes), math.ceil(len(images) / rows)
-    num_shards = math.ceil(len(images) / shard)
+    shards = [range(first, min(first + shard, len(images))) for first in range(0, len(images), shard)]
     for each in itertools.count(epoch):
         # Shards are shuffled with a key that no part has. One part has them all, whatever their order.
-        shards = order_of(num_shards, epoch=each, part=count) if count > 1 else np.arange(num_shards)
-        whole = np.concatenate([np.arange(at * shard, min((at + 1) * shard, len(images))) for at in shards])
-        for number in range(part if each == epoch else 0, count):
-            own = whole[number * rows : (number + 1) * rows]
-            yield [*_spans(own), slice(0, rows - len(own))], order_of(len(own), epoch=each, part=number)
+        shuffled = order_of(len(shards), epoch=each, part=count) if count > 1 else range(len(shards))
+        for number, own in enumerate(_cut((shards[at] for at in shuffled), rows)):
+            if each > epoch or number >= part:
+                yield own, order_of(sum(map(len, own)), epoch=each, part=number)
 
 
-def _spans(rows: np.ndarray) -> list[slice]:
-    """Returns rows [n], which come in runs, as these runs."""
-    runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
-    return [slice(int(run[0]), int(run[-1]) + 1) for run in runs]
+def _cut(runs: Iterable[range], rows: int) -> Iterator[list[range]]:
+    """Yields `runs` of rows in lists of so many rows; the last may have fewer."""
+    own, room = list[range](), rows
+    for run in runs:
+        while run:
+            own.append(run[:room])
+            run, room = run[room:], room - len(own[-1])
+            if not room:
+                yield own
+                own, room = [], rows
+    if own:
+        yield own
 
 
-def _read_ahead(images: OnDisk, labels: np.ndarray, planned: Iterator[Planned]) -> Iterator[Part]:
-    """Yields the parts as they are planned; the next one is read meanwhile, unless it has the same rows."""
+def _read(images: OnDisk, labels: np.ndarray, planned: Iterator[Planned], rows: int) -> Iterator[Part]:
+    """Yields the parts as they are planned; one that has the same rows as the one before is not read again."""
+    # New memory takes as long to get as to fill.
+    buffers = itertools.cycle(aligned(rows * images.row_bytes) for _ in range(2))
+    for runs, group in itertools.groupby(planned, operator.itemgetter(0)):
+        part = images.read(runs, next(buffers)), np.concatenate([labels[run.start : run.stop] for run in runs])
+        for _, order in group:
+            yield part[0], np.resize(part[1], rows), order
 
-    def read(spans: list[slice]) -> tuple[np.ndarray, np.ndarray]:
-        return images.read(spans), np.concatenate([labels[span] for span in spans])
 
+def _ahead(endless: Iterator[Part]) -> Iterator[Part]:
+    """Yields what `endless` does; a thread prepares the next part meanwhile."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        spans, order = next(planned)
-        ahead = pool.submit(read, spans)
-        for next_spans, next_order in planned:
-            following = ahead if next_spans == spans else pool.submit(read, next_spans)
-            yield *ahead.result(), order
-            spans, order, ahead = next_spans, next_order, following
+        following = pool.submit(next, endless)
+        while True:
+            part, following = following.result(), pool.submit(next, endless)
+            yield part

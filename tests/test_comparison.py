@@ -105,6 +105,12 @@ def test_pairing_cancels_what_slows_a_whole_round():
     assert unpaired.low < 2 < 4 < unpaired.high
 
 
+def test_a_ratio_lies_outside_an_earlier_interval_as_often_as_chance_says():
+    rng = np.random.default_rng(2)
+    shares = [noise.outside(np.exp(rng.normal(scale=0.05, size=200)), rng) for _ in range(5)]
+    assert np.mean(shares) == pytest.approx(0.07, abs=0.02)  # that four samples of seven are below all seven others
+
+
 def test_noise_floor_is_the_farther_end():
     base = [10.0, 10.0, 10.0, 10.0, 10.0]
     against_itself = stats.paired_ratio([10.0, 10.2, 8.0, 10.1, 10.0], base)

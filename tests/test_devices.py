@@ -1,5 +1,6 @@
 """Devices and notices: what hides them, what shows them, and that nothing of one system alone is imported."""
 
+import gc
 import os
 import pathlib
 import subprocess
@@ -29,6 +30,18 @@ for module in sys.argv[2:]:
     except ModuleNotFoundError as error:
         assert error.name in ("torch", "jax", "sklearn", "scipy", "cv2", "skimage"), error
 """
+
+
+def test_garbage_is_collected_again_when_the_outermost_import_is_done_or_failed() -> None:
+    with devices.without_collecting():
+        with devices.without_collecting():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ImportError), devices.without_collecting():
+        raise ImportError
+    assert gc.isenabled()
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import pathlib
+import threading
 from collections.abc import Iterable
 
 import numpy as np
@@ -40,6 +41,14 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> data.Split:
 def several_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "SHARD_BYTES", SHARD_ROWS * FEATURES)
     monkeypatch.setattr(stream, "PART_BYTES", PART_ROWS * FEATURES)
+    read = decoded.OnDisk.read
+
+    def spoiling(array: decoded.OnDisk, runs: list[range], buffer: np.ndarray | None = None) -> np.ndarray:
+        if buffer is not None:
+            buffer[:] = 255  # so that whoever still needs what was there sees it
+        return read(array, runs, buffer)
+
+    monkeypatch.setattr(decoded.OnDisk, "read", spoiling)
 
 
 def spans(split: data.Split, epochs: int, start: int = 0, eval_every: int = 33) -> list[plan.Span]:
@@ -142,30 +151,39 @@ def test_parts_are_whole_batches_but_for_the_last(
     np.testing.assert_array_equal(labels_of(split, spans(split, epochs=1)), epoch(split, 0))
 
 
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Returns a list that grows with the rows of each part that is read."""
-    seen, read = [], decoded.OnDisk.read
+def reads(monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], threading.Semaphore]:
+    """Returns a list that grows with the rows of each part that is read, and what is released when it has been."""
+    seen, read, done = [], decoded.OnDisk.read, threading.Semaphore(0)
 
-    def counting(array: decoded.OnDisk, rows: list[slice]) -> np.ndarray:
-        seen.append(sum(each.stop - each.start for each in rows))
-        return read(array, rows)
+    def counting(array: decoded.OnDisk, runs: list[range], buffer: np.ndarray) -> np.ndarray:
+        seen.append(sum(map(len, runs)))
+        found = read(array, runs, buffer)
+        done.release()
+        return found
 
     monkeypatch.setattr(decoded.OnDisk, "read", counting)
-    return seen
+    return seen, done
 
 
 @pytest.mark.usefixtures("several_parts")
-def test_no_more_than_one_part_is_read_ahead(split: data.Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = reads(monkeypatch)
+def test_a_part_holds_while_the_next_one_and_no_more_is_read(
+    split: data.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, done = reads(monkeypatch)
     order_of = functools.partial(data.epoch_order, seed=0)
     parts = stream.parts(split.images, split.labels, order_of, BATCH, epoch=0)
-    for taken, (images, _, _) in enumerate(itertools.islice(parts, 20), 1):
-        assert taken <= len(seen) <= taken + 1
-        assert len(images) == 80 and set(seen) == {80}
+    for taken, (images, labels, order) in enumerate(itertools.islice(parts, 20), 1):
+        for _ in range(2 if taken == 1 else 1):
+            assert done.acquire(timeout=60)
+        assert len(seen) == taken + 1
+        assert (len(images), len(labels)) == (80, 80)
+        np.testing.assert_array_equal(images[order][:, :4].copy().view(np.uint32)[:, 0], labels[order])
+    of_epoch = [80] * 12 + [43]
+    assert seen == [*of_epoch, *of_epoch[:8]]
 
 
 def test_one_part_is_read_once_for_all_epochs(split: data.Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = reads(monkeypatch)
+    seen, _ = reads(monkeypatch)
     labels_of(split, spans(split, epochs=3))
     assert seen == [NUM]
 
@@ -205,7 +223,7 @@ def test_an_array_on_disk_reads_like_its_slice_and_notices_a_torn_file(tmp_path:
     np.testing.assert_array_equal(images[5:12], array[5:12])
     np.testing.assert_array_equal(images[15:1000], array[15:])
     np.testing.assert_array_equal(images, array)
-    np.testing.assert_array_equal(images.read([slice(15, 20), slice(0, 2)]), np.concatenate([array[15:], array[:2]]))
+    np.testing.assert_array_equal(images.read([range(15, 20), range(2)]), np.concatenate([array[15:], array[:2]]))
     images.path.write_bytes(images.path.read_bytes()[:150])
     with pytest.raises(RunError, match=r"images\.npy: cannot be read any more: it ends too soon"):
         images[5:12]

@@ -143,7 +143,13 @@ def test_a_bad_flag_is_one_line_that_names_it(flag: str, value: str) -> None:
 
 
 def test_a_flag_that_is_none_is_one_line_with_the_nearest() -> None:
-    for given, said in {"--batchsize=3": "; nearest: --batch_size", "--nonsense": ""}.items():
+    for given, said in {
+        "--batchsize=3": "; nearest: --batch_size",
+        "--learning_rate=1": "; nearest: --lr",
+        "--nonsense": "",
+        "--n=3": "",
+        "--exit": "",
+    }.items():
         with pytest.raises(InputError) as error:
             flagging.parse(flags.Config, ["train.py", given], "")
         assert str(error.value) == f"{given.partition('=')[0]}: there is no such flag{said}; see --help"
