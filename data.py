@@ -71,6 +71,7 @@ def batches(images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batch_size: 
     """Returns the batches (images, labels) of the rows `order` [rows], gathered on the host; the last is smaller."""
     some = math.ceil(GATHERED / batch_size) * batch_size
 
+    @tf.autograph.experimental.do_not_convert
     def gather(first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         rows = order[first : first + some]
         return tf.gather(images, rows), tf.gather(labels, rows)
@@ -105,7 +106,7 @@ def blocks(split: Split, batch_size: int, seed: int, shuffle: bool, spans: Itera
 
 
 def shared(array: np.ndarray) -> tf.Tensor:
-    """Returns a tensor of an array, which must not change any more: on a CPU they share memory if it is aligned."""
+    """Returns a tensor of an array, which must not change while it is used: on a CPU they share memory if aligned."""
     if "GPU" in tf.zeros([]).device or not is_aligned(array):
         return tf.constant(array)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

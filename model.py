@@ -8,7 +8,7 @@ import tensorflow as tf
 
 StateT = TypeVar("StateT")
 
-GATHERED = 10, 500  # batches, and rows at most, gathered at a time: they stay in a core's cache until they are taken
+GATHERED = 10, 500  # batches and rows at most that are gathered at a time, but two batches: a core's cache holds them
 GATHERED_BYTES = 256 * 2**20  # at most, where the number of steps is known before: on a GPU
 ROUND = 10  # steps in a round of the loop there: fewer kernels and launches a step
 COUNTED = 2_500  # rows that are classified on a core of their own

@@ -152,6 +152,6 @@ def _parsed(values: absl_flags.FlagValues, argv: list[str]) -> list[str]:
 
 
 def _explained(values: absl_flags.FlagValues, words: str) -> list[str]:
-    """Returns the flags whose help has these words, as that of --lr has learning rate; none for a short word."""
+    """Returns the flags whose help has these words, as that of --lr has learning rate; none for one word alone."""
     found = [name for name in values if re.search(rf"\b{re.escape(words)}\b", values[name].help or "", re.IGNORECASE)]
-    return [name for name in found if name not in ("h", "help")] if len(words) > 3 else []
+    return [name for name in found if name not in ("h", "help")] if " " in words else []

@@ -41,11 +41,17 @@ def starting() -> Iterator[None]:
     found = importlib.util.find_spec("tensorflow")
     if not found or not found.origin:
         sys.exit("error: tensorflow is not installed: python -m pip install -r requirements.txt")
-    library = pathlib.Path(found.origin).with_name("libtensorflow_cc.so.2")  # as it is called on Linux
     with quiet("TensorFlow is being started ..."), without_keras(), without_collecting():
-        if library.is_file():  # where this fails, the import does too, and says why
-            concurrent.futures.ThreadPoolExecutor(1).submit(ctypes.CDLL, str(library))
+        if path := library():  # where this fails, the import does too, and says why
+            concurrent.futures.ThreadPoolExecutor(1).submit(ctypes.CDLL, str(path))
         yield
+
+
+def library() -> pathlib.Path | None:
+    """Returns TensorFlow's library, by its name on Linux; None where it is not."""
+    found = importlib.util.find_spec("tensorflow")
+    path = pathlib.Path(found.origin).with_name("libtensorflow_cc.so.2") if found and found.origin else None
+    return path if path and path.is_file() else None
 
 
 @contextlib.contextmanager

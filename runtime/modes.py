@@ -155,7 +155,7 @@ def sum_of_gradients(
         return [total + part for total, part in zip(sums, parts, strict=True)]
 
     images, labels, order, first = rows
-    pieces = count // PIECE if count > PIECE else 0
+    pieces = count // PIECE if count >= 2 * PIECE else 0  # two at least are gathered
     sums = [tf.zeros([]), tf.zeros_like(net.W_transposed), tf.zeros_like(net.b)]
     if pieces:
         sums = model.over_batches(add, sums, rows, tf.constant(pieces), PIECE)

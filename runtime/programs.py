@@ -1,85 +1,136 @@
 """Programs that XLA has compiled for this CPU, kept for later runs: to load one takes half as long as to compile it.
 
-XLA can write and read them itself, but it writes them in place, and fails at one that is cut short. So each process
-hands it a folder of its own; between the runs a program lies compressed, with a checksum, and is written whole.
+XLA keeps and finds them itself, in a folder. But it runs whatever is there, and ends the run where a program is damaged
+or cannot be written. So the folder is this user's own, can be written, and has a checksum of each program.
 """
 
 import contextlib
-import gzip
+import dataclasses
 import hashlib
-import importlib.metadata
 import os
 import pathlib
-import shutil
+import re
+import stat
 import tempfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import flags
-from common.errors import before_leaving
-from common.files import OURS, write_atomically
+from common.files import write_atomically
 from runtime import devices
 
 XLA_FLAGS, FOLDER = "TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory"  # TensorFlow's own
 CPU_INFO = pathlib.Path("/proc/cpuinfo")
-LEAST_ROOM = 64 * 2**20  # bytes; on a disk that is full, what XLA cannot write would end the run
+CPU_LINES = ("model", "cpu family", "stepping", "flags", "CPU ", "Features")  # on x86 and on Arm
+MOST = 64  # programs kept
+ROOM = 2**20  # bytes; a program has some 170 kB
 
-_folders: list[tuple[pathlib.Path, pathlib.Path]] = []  # where programs are kept, and where XLA has them
+
+@dataclasses.dataclass
+class _State:
+    folder: pathlib.Path | None = None  # that XLA has been given
+    loaded: bool = False
+
+
+_state = _State()
 
 
 def recall(config: flags.Config) -> None:
     """Has a TensorFlow that is not yet imported take the programs that runs like this one have kept.
 
-    Does nothing where /proc/cpuinfo does not tell what the CPU can do, or the user has given XLA a folder.
+    Does nothing where it cannot tell for which CPU and TensorFlow they are, or the user has given XLA a folder.
     """
-    kept, given = _kept(config), os.environ.get(XLA_FLAGS, "")
-    if not kept or FOLDER in given:
+    folder, given = _folder(config), os.environ.get(XLA_FLAGS, "")
+    if not folder or FOLDER in given or _names_a_file(given):
         return
     with contextlib.suppress(OSError):
-        own = pathlib.Path(tempfile.mkdtemp(prefix=f"{OURS}."))
-        before_leaving.append(lambda _: shutil.rmtree(own, ignore_errors=True))
-        if shutil.disk_usage(own).free >= LEAST_ROOM:
-            for name, program in _sound(kept):
-                (own / name).write_bytes(program)
-            os.environ[XLA_FLAGS] = f"{given} {FOLDER}={own} --tf_xla_persistent_cache_device_types=CPU"
-            _folders.append((kept, own))
-
-
-def _sound(folder: pathlib.Path) -> Iterator[tuple[str, bytes]]:
-    """Yields the programs that are kept in a folder, but those that are damaged."""
-    for path in folder.glob("*.gz"):
-        with contextlib.suppress(OSError, EOFError, zlib.error):
-            if program := gzip.decompress(path.read_bytes()):
-                yield path.stem, program
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_of_this_user(folder):
+            return
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(ROOM))
+        _remove([program for program in folder.glob("*.pb") if not _is_sound(program)])
+        os.environ[XLA_FLAGS] = f"{given} {FOLDER}={folder} --tf_xla_persistent_cache_device_types=CPU".lstrip()
+        _state.folder = folder
 
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """Keeps the programs that are compiled inside, where `recall` was called; what cannot be kept is compiled again."""
-    before = {path for _, own in _folders for path in own.iterdir()}
-    yield
-    for folder, own in _folders:
-        for program in set(own.iterdir()) - before:
-            with contextlib.suppress(OSError):
-                _keep(program, folder)
-        shutil.rmtree(own, ignore_errors=True)  # here too, so that a process that is killed later leaves none
-
-
-def _keep(program: pathlib.Path, folder: pathlib.Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    packed = gzip.compress(program.read_bytes(), mtime=0)
-    write_atomically(folder / f"{program.name}.gz", lambda file: file.write(packed))
-
-
-def _kept(config: flags.Config) -> pathlib.Path | None:
-    """Returns the folder of this user's programs for this CPU, TensorFlow and kind of run; None for an unknown CPU."""
+    """Keeps the programs that are compiled inside, where `recall` was called; after an error none of them stays."""
+    if not (folder := _state.folder):
+        yield
+        return
     try:
-        told = CPU_INFO.read_text().splitlines()
-    except OSError:
+        yield
+    except Exception:  # XLA may have refused one
+        _remove([*folder.glob("*.pb")])
+        raise
+    programs = [*folder.glob("*.pb")]
+    new = [program for program in programs if not _checksum(program).exists()]
+    _state.loaded = bool(programs) and not new
+    with contextlib.suppress(OSError):  # what has no checksum is compiled again
+        for program in new:
+            _write_checksum(program)
+        _remove(sorted(folder.parent.glob("*/*.pb"), key=os.path.getmtime)[:-MOST])
+
+
+def loaded() -> bool:
+    """Says whether all programs that XLA has taken for the CPU were kept by earlier runs."""
+    return _state.loaded
+
+
+def _folder(config: flags.Config) -> pathlib.Path | None:
+    """Returns the folder of this user's programs for this CPU, this TensorFlow and a kind of run; None if unknown."""
+    library, home = devices.library(), os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    cpu = sorted({line for line in _told(CPU_INFO) if line.startswith(CPU_LINES)})
+    asked = [os.environ.get(name, "") for name in ("XLA_FLAGS", devices.THREADS)]
+    if config.mode != "xla" or config.device == "gpu" or not library or not cpu or _names_a_file(asked[0]):
         return None
-    cpu = sorted({line for line in told if line.startswith(("model name", "flags", "CPU ", "Features"))})
-    settings = [os.environ.get(name) for name in ("XLA_FLAGS", devices.THREADS)]
-    run = importlib.metadata.version("tensorflow"), devices.cores(), config.dataset, config.batch_size, config.mode
-    key = hashlib.sha256(repr((cpu, settings, run)).encode()).hexdigest()[:16]
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not os.path.isabs(home) or re.search(r"[\s'\"\\]", home):  # XLA takes what follows a space for another flag
+        return None
+    build = str(library), library.stat().st_size, library.stat().st_mtime_ns
+    run = config.strategy, config.batch_size, devices.cores()
+    key = hashlib.sha256(repr((cpu, asked, build, run)).encode()).hexdigest()[:16]
     return pathlib.Path(home, "softmax-regression", key)
+
+
+def _told(path: pathlib.Path) -> list[str]:
+    with contextlib.suppress(OSError):
+        return path.read_text().splitlines()
+    return []
+
+
+def _names_a_file(given: str) -> bool:
+    """Says whether a variable with flags for XLA names a file that has them, whose content is unknown here."""
+    return bool(given.strip()) and not given.strip().startswith("--")
+
+
+def _is_of_this_user(folder: pathlib.Path) -> bool:
+    """Says whether nobody else can have put programs there."""
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+
+
+def _is_sound(program: pathlib.Path) -> bool:
+    with contextlib.suppress(OSError):
+        return _checksum(program).read_text() == _line(program)
+    return False
+
+
+def _write_checksum(program: pathlib.Path) -> None:
+    write_atomically(_checksum(program), lambda file: file.write(_line(program).encode()))
+
+
+def _checksum(program: pathlib.Path) -> pathlib.Path:
+    return program.with_name(f"{program.name}.sha256")
+
+
+def _line(program: pathlib.Path) -> str:
+    """Returns what `sha256sum` writes of a program, and reads."""
+    return f"{hashlib.sha256(program.read_bytes()).hexdigest()}  {program.name}\n"
+
+
+def _remove(programs: Sequence[pathlib.Path]) -> None:
+    for program in programs:
+        with contextlib.suppress(OSError):
+            program.unlink()
+            _checksum(program).unlink()

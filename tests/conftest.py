@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["TF_XLA_FLAGS"] = "--tf_xla_persistent_cache_directory="  # so that no program is kept among the user's
 
 import data
 import flags

@@ -1,47 +1,44 @@
 """Programs of XLA that are kept: later runs load them, and what is damaged or cannot be written ends none."""
 
-import gzip
+import hashlib
+import importlib.util
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 import flags
-from common import errors
 from runtime import programs
 from tests.conftest import PROJECT
 
 LOADED = "Loading cached entry"  # what TensorFlow says
+OTHER = "--other=1"
 
 
 @pytest.fixture
 def cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    """The user's cache, empty, and an empty place for temporary files."""
-    for variable, name in {"XDG_CACHE_HOME": "cache", "TMPDIR": "temporary"}.items():
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(variable, str(tmp_path / name))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr(errors, "before_leaving", [])
-    monkeypatch.setattr(programs, "before_leaving", errors.before_leaving)
+    """The user's cache, empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv(programs.XLA_FLAGS, "")
-    return tmp_path / "cache"
+    return tmp_path
 
 
 def recalled(monkeypatch: pytest.MonkeyPatch, **changes: object) -> pathlib.Path:
     """Returns the folder that XLA is given in a process that starts anew."""
-    monkeypatch.setattr(programs, "_folders", [])
-    monkeypatch.setenv(programs.XLA_FLAGS, "--other=1")
-    programs.recall(flags.Config(**changes))
+    monkeypatch.setattr(programs, "_state", programs._State())
+    monkeypatch.setenv(programs.XLA_FLAGS, OTHER)
+    programs.recall(flags.Config(mode="xla", **changes))
     other, folder, devices = os.environ[programs.XLA_FLAGS].split()
-    assert (other, devices) == ("--other=1", "--tf_xla_persistent_cache_device_types=CPU")
+    assert (other, devices) == (OTHER, "--tf_xla_persistent_cache_device_types=CPU")
     return pathlib.Path(folder.removeprefix("--tf_xla_persistent_cache_directory="))
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.glob("*.pb")}
 
 
 def keep(folder: pathlib.Path, found: dict[str, bytes]) -> None:
@@ -51,85 +48,132 @@ def keep(folder: pathlib.Path, found: dict[str, bytes]) -> None:
             (folder / name).write_bytes(program)
 
 
-def test_a_run_loads_what_one_before_it_has_compiled(cache: pathlib.Path, tiny_data_dir: pathlib.Path) -> None:
+def train(folder: pathlib.Path, data_dir: pathlib.Path) -> tuple[subprocess.CompletedProcess, dict]:
+    """Runs train.py, and returns its record too; TensorFlow tells what it loads."""
+    record = folder / "record.json"
+    record.unlink(missing_ok=True)
+    command = [sys.executable, "train.py", f"--data_dir={data_dir}", f"--record={record}"]
     told = {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "device_executable_persistor=1"}
-    records, logs, before = [], [], dict[pathlib.Path, bytes]()
-    for kind in ("first", "second"):
-        record = cache.parent / f"{kind}.json"
-        command = [sys.executable, "train.py", f"--data_dir={tiny_data_dir}", f"--record={record}"]
-        done = subprocess.run(command, cwd=PROJECT, env=os.environ | told, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        records.append(json.loads(record.read_text())["weights_sha256"])
-        logs.append(LOADED in done.stderr)
-        found = {path: path.read_bytes() for path in cache.rglob("*.gz")}
-        assert found and before in ({}, found)
-        before = found
-    assert logs == [False, True]
-    assert records[0] == records[1]
-    assert contents(cache.parent / "temporary") == {}
+    done = subprocess.run(command, cwd=PROJECT, env=os.environ | told, capture_output=True, text=True, timeout=300)
+    return done, json.loads(record.read_text()) if record.exists() else {}
 
 
-def test_programs_are_recalled_by_the_same_kind_of_run_alone(
-    cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keep(recalled(monkeypatch), {"a.pb": b"a", "b.pb": b"b"})
-    assert contents(recalled(monkeypatch, lr=0.5, epochs=3)) == {"a.pb": b"a", "b.pb": b"b"}
-    for changes in ({"batch_size": 20}, {"dataset": "emnist"}, {"mode": "graph"}):
-        assert contents(recalled(monkeypatch, **changes)) == {}
-    for variable in ("XLA_FLAGS", "TF_NUM_INTRAOP_THREADS"):
+def test_a_run_loads_what_one_before_it_has_compiled(cache: pathlib.Path, tiny_data_dir: pathlib.Path) -> None:
+    (first, compiled), (second, loaded) = train(cache, tiny_data_dir), train(cache, tiny_data_dir)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert (LOADED in first.stderr, LOADED in second.stderr) == (False, True)
+    assert (compiled["program_loaded"], loaded["program_loaded"]) == (False, True)
+    assert compiled["weights_sha256"] == loaded["weights_sha256"]
+    (checksum,) = cache.rglob("*.sha256")
+    subprocess.run(["sha256sum", "--check", "--strict", checksum.name], cwd=checksum.parent, check=True)
+
+
+@pytest.mark.slow
+def test_a_program_that_xla_refuses_ends_one_run_at_most(cache: pathlib.Path, tiny_data_dir: pathlib.Path) -> None:
+    train(cache, tiny_data_dir)
+    (program,) = cache.rglob("*.pb")
+    rubbish = b"no program"
+    program.write_bytes(rubbish)
+    (sum_of,) = cache.rglob("*.sha256")
+    sum_of.write_text(f"{hashlib.sha256(rubbish).hexdigest()}  {program.name}\n")
+    refused, _ = train(cache, tiny_data_dir)
+    assert refused.returncode == 1 and "error: TensorFlow failed: " in refused.stderr
+    again, _ = train(cache, tiny_data_dir)
+    assert again.returncode == 0, again.stderr
+    assert [*contents(program.parent)] == [program.name]
+
+
+def test_a_kind_of_run_has_its_own_programs(cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = recalled(monkeypatch)
+    assert recalled(monkeypatch, lr=0.5, epochs=3, dataset="emnist") == found
+    others = [recalled(monkeypatch, **changes) for changes in ({"batch_size": 20}, {"strategy": "mirrored"})]
+    for variable, value in {"XLA_FLAGS": "--xla_x=1", "TF_NUM_INTRAOP_THREADS": "1"}.items():
         with monkeypatch.context() as other:
-            other.setenv(variable, "1")
-            assert contents(recalled(other)) == {}
+            other.setenv(variable, value)
+            others.append(recalled(other))
+    monkeypatch.setattr(programs, "CPU_INFO", cache / "cpuinfo")
+    for cpu in ("model name\t: another\n", "flags\t: avx\n", "CPU part\t: 0xd0c\n"):
+        programs.CPU_INFO.write_text(cpu)
+        others.append(recalled(monkeypatch))
+    assert len({found, *others}) == 1 + len(others)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
-def test_a_damaged_program_is_compiled_and_kept_again(
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "without its checksum"])
+def test_a_damaged_program_goes_and_is_kept_again(
     cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    programs_of_xla = {"a.pb": os.urandom(1000), "b.pb": b"b"}
-    keep(recalled(monkeypatch), programs_of_xla)
-    (kept,) = cache.rglob("a.pb.gz")
-    packed = bytearray(kept.read_bytes())
-    packed[500] ^= 1
-    kept.write_bytes({"cut": packed[:500], "flipped": packed, "empty": b""}[damage])
-    own = recalled(monkeypatch)
-    assert contents(own) == {"b.pb": b"b"}
-    keep(own, {"a.pb": b"new"})
-    assert {path.name: gzip.decompress(path.read_bytes()) for path in cache.rglob("*.gz")} == {
-        "a.pb.gz": b"new",
-        "b.pb.gz": b"b",
-    }
+    folder, program = recalled(monkeypatch), os.urandom(1000)
+    keep(folder, {"a.pb": program, "b.pb": b"b"})
+    flipped = program[:500] + bytes([program[500] ^ 1]) + program[501:]
+    (folder / "a.pb").write_bytes({"cut": program[:500], "flipped": flipped, "empty": b""}.get(damage, program))
+    if damage == "without its checksum":
+        (folder / "a.pb.sha256").unlink()
+    assert contents(recalled(monkeypatch)) == {"b.pb": b"b"}
+    keep(folder, {"a.pb": b"new"})
+    assert not programs.loaded()
+    assert contents(recalled(monkeypatch)) == {"a.pb": b"new", "b.pb": b"b"}
+    keep(folder, {})
+    assert programs.loaded()
 
 
-def test_a_cache_that_cannot_be_written_stops_nothing(cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache.rmdir()
-    cache.write_text("no folder")
-    keep(recalled(monkeypatch), {"a.pb": b"a"})
-    assert cache.read_text() == "no folder"
-
-
-def test_what_fails_while_it_compiles_keeps_nothing_and_the_folder_goes(
-    cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = recalled(monkeypatch)
+def test_after_an_error_no_program_of_the_run_stays(cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = recalled(monkeypatch)
+    keep(folder, {"a.pb": b"a"})
     with pytest.raises(RuntimeError), programs.kept():
-        (own / "a.pb").write_bytes(b"half")
+        (folder / "b.pb").write_bytes(b"half")
         raise RuntimeError
-    assert contents(cache) == {}
-    for leave in errors.before_leaving:
-        leave(True)
-    assert contents(cache.parent / "temporary") == {}
+    assert [*folder.iterdir()] == []
 
 
-@pytest.mark.parametrize("where", ["a folder of the user's", "no room", "an unknown CPU"])
-def test_xla_keeps_to_its_own_ways_where_this_cannot_be(
-    cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch, where: str
+def test_the_newest_programs_stay(cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "MOST", 3)
+    for number in range(1, 6):
+        folder = recalled(monkeypatch, batch_size=number)
+        keep(folder, {f"{number}.pb": b""})
+        os.utime(folder / f"{number}.pb", (number, number))
+    keep(folder, {})
+    left = {path.name for path in cache.rglob("*.pb*")}
+    assert left == {f"{number}.pb{end}" for number in (3, 4, 5) for end in ("", ".sha256")}
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "why",
+    ["mine", "a file of flags", "--mode=graph", "--device=gpu", "full", "no folder", "others write", "a link",
+     "a space", "no home", "an unknown CPU", "no TensorFlow", "a file for XLA"],
+)  # fmt: skip
+def test_xla_is_given_no_folder_where_that_cannot_be(
+    cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    given = "--tf_xla_persistent_cache_directory=/mine" if where == "a folder of the user's" else ""
+    folder, config = recalled(monkeypatch), flags.Config(mode="xla")
+    given = {"mine": f"{programs.FOLDER}=/mine", "a file of flags": "flags.txt"}.get(why, OTHER)
     monkeypatch.setenv(programs.XLA_FLAGS, given)
-    if where == "no room":
-        monkeypatch.setattr(programs, "LEAST_ROOM", 2**80)
-    if where == "an unknown CPU":
+    monkeypatch.setattr(programs, "_state", programs._State())
+    if why.startswith("--"):
+        name, _, value = why[2:].partition("=")
+        config = flags.Config(**{"mode": "xla", name: value})
+    elif why == "full":
+        monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    elif why == "no folder":
+        folder.rmdir()
+        folder.write_text("a file")
+    elif why == "others write":
+        folder.chmod(0o777)
+    elif why == "a link":
+        folder.rmdir()
+        folder.symlink_to(cache)
+    elif why in ("a space", "no home"):
+        monkeypatch.setenv("XDG_CACHE_HOME", f"{cache}/my cache" if why == "a space" else "here")
+    elif why == "an unknown CPU":
         monkeypatch.setattr(programs, "CPU_INFO", cache / "none")
-    programs.recall(flags.Config())
+    elif why == "no TensorFlow":
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    elif why == "a file for XLA":
+        monkeypatch.setenv("XLA_FLAGS", "flags.txt")
+    programs.recall(config)
     assert os.environ[programs.XLA_FLAGS] == given
+    keep(cache, {"a.pb": b"a"})
+    assert not programs.loaded() and not (cache / "a.pb.sha256").exists()

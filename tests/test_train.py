@@ -147,7 +147,7 @@ def test_a_flag_that_is_none_is_one_line_with_the_nearest() -> None:
         "--batchsize=3": "; nearest: --batch_size",
         "--learning_rate=1": "; nearest: --lr",
         "--nonsense": "",
-        "--n=3": "",
+        "--rate=1": "",
         "--exit": "",
     }.items():
         with pytest.raises(InputError) as error:
@@ -230,3 +230,12 @@ def test_a_full_disk_under_the_output_is_one_line_and_a_reader_that_has_gone_is_
     gone = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, cwd=PROJECT, timeout=60)
     os.close(write_end)
     assert gone.returncode == 141 and gone.stderr == ""
+
+
+def test_a_run_leaves_nothing_in_the_folder_for_temporary_files(
+    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    (place := tmp_path / "temporary").mkdir()
+    command = [sys.executable, "train.py", f"--data_dir={tiny_data_dir}", "--mode=graph", "--max_steps=5"]
+    subprocess.run(command, cwd=PROJECT, env=os.environ | {"TMPDIR": str(place)}, check=True, timeout=300)
+    assert [*place.iterdir()] == []
