@@ -176,7 +176,7 @@ def _at_once(count: int | tf.Tensor, batch_size: int, num_features: int) -> tupl
     """Returns how many batches are gathered at a time, and how many a round of the loop takes of them."""
     if not isinstance(count, int):
         most = tf.get_static_value(count) or GATHERED[0]  # a constant is known
-        return max(2, min(most, GATHERED[0], GATHERED[1] // batch_size)), 1  # one at a time, XLA takes a fifth longer
+        return max(2, min(most, GATHERED[0], GATHERED[1] // batch_size)), 1  # one at a time, XLA takes longer
     most = max(1, GATHERED_BYTES // (batch_size * num_features))
     some = max(each for each in range(1, min(count, most) + 1) if count % each == 0)
     return some, math.gcd(some, ROUND)
