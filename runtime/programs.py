@@ -12,7 +12,8 @@ import pathlib
 import re
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator
 
 import flags
 from common.files import write_atomically
@@ -23,6 +24,7 @@ CPU_INFO = pathlib.Path("/proc/cpuinfo")
 CPU_LINES = ("model", "cpu family", "stepping", "flags", "CPU ", "Features")  # on x86 and on Arm
 MOST = 64  # programs kept
 ROOM = 2**20  # bytes; a program has some 170 kB
+FOR_SURE = 3600  # seconds after which nobody is writing a file any more
 
 
 @dataclasses.dataclass
@@ -43,6 +45,7 @@ def recall(config: flags.Config) -> None:
     if not folder or FOLDER in given or _names_a_file(given):
         return
     with contextlib.suppress(OSError):
+        _tidy(folder.parent)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_of_this_user(folder):
             return
@@ -59,17 +62,19 @@ def kept() -> Iterator[None]:
     if not (folder := _state.folder):
         yield
         return
+    before = _written(folder)
     try:
         yield
     except Exception:  # XLA may have refused one
-        _remove([*folder.glob("*.pb")])
+        _remove(_written(folder))
         raise
-    programs = [*folder.glob("*.pb")]
-    new = [program for program in programs if not _checksum(program).exists()]
-    _state.loaded = bool(programs) and not new
-    with contextlib.suppress(OSError):  # what has no checksum is compiled again
-        for program in new:
+    after = _written(folder)
+    new = [program for program, written in after.items() if written != before.get(program)]
+    _state.loaded = bool(after) and not new
+    for program in new:
+        with contextlib.suppress(OSError):  # what has no checksum is compiled again
             _write_checksum(program)
+    with contextlib.suppress(OSError):
         _remove(sorted(folder.parent.glob("*/*.pb"), key=os.path.getmtime)[:-MOST])
 
 
@@ -110,6 +115,16 @@ def _is_of_this_user(folder: pathlib.Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
+def _written(folder: pathlib.Path) -> dict[pathlib.Path, tuple[int, int]]:
+    """Returns the programs in a folder, each with what changes when it is written again."""
+    found = {}
+    for program in folder.glob("*.pb"):
+        with contextlib.suppress(OSError):  # another run has removed it
+            status = program.stat()
+            found[program] = status.st_ino, status.st_mtime_ns
+    return found
+
+
 def _is_sound(program: pathlib.Path) -> bool:
     with contextlib.suppress(OSError):
         return _checksum(program).read_text() == _line(program)
@@ -129,8 +144,19 @@ def _line(program: pathlib.Path) -> str:
     return f"{hashlib.sha256(program.read_bytes()).hexdigest()}  {program.name}\n"
 
 
-def _remove(programs: Sequence[pathlib.Path]) -> None:
+def _remove(programs: Iterable[pathlib.Path]) -> None:
     for program in programs:
         with contextlib.suppress(OSError):
+            _checksum(program).unlink(missing_ok=True)
             program.unlink()
-            _checksum(program).unlink()
+
+
+def _tidy(home: pathlib.Path) -> None:
+    """Removes what runs that were killed have half written below `home`, and folders with nothing in them."""
+    for path in [*home.glob("*/*.tmp"), *home.glob("*/.*.sha256.*")]:
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < time.time() - FOR_SURE:
+                path.unlink()
+    for folder in home.glob("*"):
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -116,6 +116,32 @@ def test_a_damaged_program_goes_and_is_kept_again(
     assert programs.loaded()
 
 
+def test_a_program_that_was_written_again_is_none_that_was_loaded(
+    cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = recalled(monkeypatch)
+    keep(folder, {"a.pb": b"a"})
+    (folder / "a.pb").unlink()  # its checksum stays
+    keep(recalled(monkeypatch), {"a.pb": b"b"})
+    assert not programs.loaded()
+    assert contents(recalled(monkeypatch)) == {"a.pb": b"b"}
+
+
+def test_what_killed_runs_have_left_goes_once_nobody_can_be_writing_it(
+    cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = recalled(monkeypatch)
+    for name in ("a.pbhost-1-2.tmp", ".a.pb.sha256.xyz"):
+        for age in (0, 7200):
+            path = folder / f"{age}{name}" if name[0] != "." else folder / f".{age}{name}"
+            path.write_bytes(b"half")
+            os.utime(path, (path.stat().st_mtime - age,) * 2)
+    empty = recalled(monkeypatch, batch_size=20)
+    recalled(monkeypatch)
+    assert sorted(path.name for path in folder.iterdir()) == [".0.a.pb.sha256.xyz", "0a.pbhost-1-2.tmp"]
+    assert not empty.exists()
+
+
 def test_after_an_error_no_program_of_the_run_stays(cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = recalled(monkeypatch)
     keep(folder, {"a.pb": b"a"})
@@ -161,6 +187,7 @@ def test_xla_is_given_no_folder_where_that_cannot_be(
         folder.rmdir()
         folder.write_text("a file")
     elif why == "others write":
+        keep(folder, {"theirs.pb": b"theirs"})
         folder.chmod(0o777)
     elif why == "a link":
         folder.rmdir()
