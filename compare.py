@@ -8,14 +8,13 @@ python compare.py --target_accuracy=0.92
 
 import pathlib
 import sys
-import tempfile
 from collections.abc import Sequence
 
 from rich.console import Console
 
 from common import children, flagging
 from common.errors import InputError, exit_with_one_line
-from common.files import write_atomically
+from common.files import try_writing, write_atomically
 from comparison import campaign, charts, division, guard, tables
 from comparison.options import Config, joined_merge
 from comparison.results import Results, merge, save
@@ -39,7 +38,7 @@ def check_output(config: Config) -> None:
         if file.exists():
             raise InputError(f"{flag_text}: {file} is there already and is never overwritten: choose another name")
     try:
-        tempfile.TemporaryFile(dir=path.parent).close()
+        try_writing(path.parent)
     except OSError as error:
         raise InputError(f"{flag_text}: cannot write to {path.parent}: {error.strerror}") from None
 
@@ -52,10 +51,9 @@ def write(results: Results, path: pathlib.Path, console: Console, columns: Seque
         drawn = charts.draw(results, path.with_suffix(""))
     except InputError as error:
         console.print(f"no charts: {error}", highlight=False, soft_wrap=True)
-    text = tables.markdown(results, [chart.name for chart in drawn], columns)
+    text = tables.markdown(results, [chart.name for chart in drawn if chart.suffix == ".png"], columns)
     write_atomically(path.with_suffix(".md"), lambda file: file.write(text.encode()))
-    pictures = [file for file in charts.files(path.with_suffix("")) if file.exists()]
-    console.print(f"written: {', '.join(map(str, (path, path.with_suffix('.md'), *pictures)))}", soft_wrap=True)
+    console.print(f"written: {', '.join(map(str, (path, path.with_suffix('.md'), *drawn)))}", soft_wrap=True)
 
 
 def keep(results: Results, config: Config) -> None:

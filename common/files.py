@@ -59,7 +59,7 @@ def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
     new = absent(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _try_writing(folder)
+        try_writing(folder)
     except OSError as error:
         raise InputError(f"--{flag}: {path} must be a folder that can be written ({reason(error)})") from None
     finally:
@@ -87,16 +87,17 @@ def check_writable(flag: str, path: str | None, replace: bool) -> None:
     try:
         if file.exists() and not file.is_file():
             raise OSError("it is there, and no regular file")
-        _try_writing(file.resolve().parent)
+        try_writing(file.resolve().parent)
         if file.exists() and not replace:
             raise InputError(f"--{flag}={path}: is there already; give --overwrite, or another file")
     except OSError as error:
         raise InputError(f"--{flag}={path}: must be a file in a folder that can be written ({reason(error)})") from None
 
 
-def _try_writing(folder: pathlib.Path) -> None:
+def try_writing(folder: pathlib.Path, size: int = 4096) -> None:
+    """Raises OSError unless so many bytes can be written to a file in `folder`; none of them stays."""
     with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(bytes(4096))
+        file.write(bytes(size))
 
 
 def locked(path: pathlib.Path, wait: bool) -> filelock.BaseFileLock:

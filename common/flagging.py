@@ -143,8 +143,8 @@ def _parsed(values: absl_flags.FlagValues, argv: list[str]) -> list[str]:
             why = f"must be {values[given[2:].partition('=')[0]].parser.syntactic_help or 'true or false'}"
         raise InputError(f"{given}: {why}; see --help") from None
     except absl_flags.UnrecognizedFlagError as error:
-        near = str(error).partition("Did you mean: ")[2].removesuffix(" ?").split(", ")
-        near = [*filter(None, near)] or _explained(values, re.sub("[-_]", " ", error.flagname))
+        alike = str(error).partition("Did you mean: ")[2].removesuffix(" ?")
+        near = alike.split(", ") if alike else _explained(values, re.sub("[-_]", " ", error.flagname))
         nearest = f"; nearest: --{', --'.join(near)}" if near else ""
         raise InputError(f"--{error.flagname}: there is no such flag{nearest}; see --help") from None
     except absl_flags.Error as error:
@@ -153,5 +153,7 @@ def _parsed(values: absl_flags.FlagValues, argv: list[str]) -> list[str]:
 
 def _explained(values: absl_flags.FlagValues, words: str) -> list[str]:
     """Returns the flags whose help has these words, as that of --lr has learning rate; none for one word alone."""
-    found = [name for name in values if re.search(rf"\b{re.escape(words)}\b", values[name].help or "", re.IGNORECASE)]
-    return [name for name in found if name not in ("h", "help")] if " " in words else []
+    if " " not in words:
+        return []
+    said = re.compile(rf"\b{re.escape(words)}\b", re.IGNORECASE)
+    return [name for name in values if name not in ("h", "help") and said.search(values[name].help or "")]

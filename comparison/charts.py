@@ -19,21 +19,25 @@ MARKERS = "osD^vPX*hp"  # ten of them: with seven colours, no two of 70 curves l
 
 
 def draw(results: Results, stem: pathlib.Path) -> list[pathlib.Path]:
-    """Writes STEM-bars, and for more than one batch size STEM-sweep, as PNG and SVG; returns the PNGs' paths.
+    """Writes STEM-bars, and for more than one batch size STEM-sweep, as PNG and SVG; returns their paths.
 
     Raises InputError without matplotlib.
     """
     with plots.look("a chart"):
         figures = {"bars": _bars(results)} | ({"sweep": _sweep(results)} if len(results.jobs) > 1 else {})
         for name, figure in figures.items():
-            for suffix in ("png", "svg"):
-                plots.save(figure, pathlib.Path(f"{stem}-{name}.{suffix}"))
-    return [pathlib.Path(f"{stem}-{name}.png") for name in figures]
+            for path in _files(stem, name):
+                plots.save(figure, path)
+    return [path for name in figures for path in _files(stem, name)]
 
 
 def files(stem: pathlib.Path) -> list[pathlib.Path]:
     """Returns the paths that `draw` may write."""
-    return [pathlib.Path(f"{stem}-{name}.{suffix}") for name in ("bars", "sweep") for suffix in ("png", "svg")]
+    return [*_files(stem, "bars"), *_files(stem, "sweep")]
+
+
+def _files(stem: pathlib.Path, name: str) -> list[pathlib.Path]:
+    return [pathlib.Path(f"{stem}-{name}.{suffix}") for suffix in ("png", "svg")]
 
 
 def _bars(results: Results) -> "Figure":

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+CPU_INFO = pathlib.Path("/proc/cpuinfo")
 LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 THREADS, LOG_LEVEL = "TF_NUM_INTRAOP_THREADS", "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow's own variables
 
@@ -38,8 +39,7 @@ def starting() -> Iterator[None]:
 
     Ends the process with one line where TensorFlow is not installed.
     """
-    found = importlib.util.find_spec("tensorflow")
-    if not found or not found.origin:
+    if not _tensorflow():
         sys.exit("error: tensorflow is not installed: python -m pip install -r requirements.txt")
     with quiet("TensorFlow is being started ..."), without_keras(), without_collecting():
         if path := library():  # where this fails, the import does too, and says why
@@ -49,9 +49,14 @@ def starting() -> Iterator[None]:
 
 def library() -> pathlib.Path | None:
     """Returns TensorFlow's library, by its name on Linux; None where it is not."""
-    found = importlib.util.find_spec("tensorflow")
-    path = pathlib.Path(found.origin).with_name("libtensorflow_cc.so.2") if found and found.origin else None
+    path = (folder := _tensorflow()) and folder / "libtensorflow_cc.so.2"
     return path if path and path.is_file() else None
+
+
+def _tensorflow() -> pathlib.Path | None:
+    """Returns the folder that TensorFlow is installed in, without importing it; None if it is not."""
+    found = importlib.util.find_spec("tensorflow")
+    return pathlib.Path(found.origin).parent if found and found.origin else None
 
 
 @contextlib.contextmanager
@@ -180,11 +185,17 @@ def _physical(device: "tf.config.LogicalDevice") -> "tf.config.PhysicalDevice":
 
 def cpu_model() -> str:
     """Returns the CPU's model, from /proc/cpuinfo where there is one."""
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return " ".join(line.split(":", 1)[1].split())
+    for line in cpu_info():
+        if line.startswith("model name"):
+            return " ".join(line.split(":", 1)[1].split())
     return platform.processor() or platform.machine()
+
+
+def cpu_info() -> list[str]:
+    """Returns the lines of /proc/cpuinfo; none where there is no such file."""
+    with contextlib.suppress(OSError):
+        return CPU_INFO.read_text().splitlines()
+    return []
 
 
 def most_bytes(source: str, device: "tf.config.LogicalDevice | None" = None) -> float:

@@ -11,16 +11,14 @@ import os
 import pathlib
 import re
 import stat
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 
 import flags
-from common.files import write_atomically
+from common.files import try_writing, write_atomically
 from runtime import devices
 
 XLA_FLAGS, FOLDER = "TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory"  # TensorFlow's own
-CPU_INFO = pathlib.Path("/proc/cpuinfo")
 CPU_LINES = ("model", "cpu family", "stepping", "flags", "CPU ", "Features")  # on x86 and on Arm
 MOST = 64  # programs kept
 ROOM = 2**20  # bytes; a program has some 170 kB
@@ -45,12 +43,10 @@ def recall(config: flags.Config) -> None:
     if not folder or FOLDER in given or _names_a_file(given):
         return
     with contextlib.suppress(OSError):
-        _tidy(folder.parent)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_of_this_user(folder):
             return
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(ROOM))
+        try_writing(folder, ROOM)
         _remove([program for program in folder.glob("*.pb") if not _is_sound(program)])
         os.environ[XLA_FLAGS] = f"{given} {FOLDER}={folder} --tf_xla_persistent_cache_device_types=CPU".lstrip()
         _state.folder = folder
@@ -74,8 +70,8 @@ def kept() -> Iterator[None]:
     for program in new:
         with contextlib.suppress(OSError):  # what has no checksum is compiled again
             _write_checksum(program)
-    with contextlib.suppress(OSError):
-        _remove(sorted(folder.parent.glob("*/*.pb"), key=os.path.getmtime)[:-MOST])
+    if new:
+        _clean_up(folder.parent)
 
 
 def loaded() -> bool:
@@ -86,22 +82,17 @@ def loaded() -> bool:
 def _folder(config: flags.Config) -> pathlib.Path | None:
     """Returns the folder of this user's programs for this CPU, this TensorFlow and a kind of run; None if unknown."""
     library, home = devices.library(), os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    cpu = sorted({line for line in _told(CPU_INFO) if line.startswith(CPU_LINES)})
+    cpu = sorted({line for line in devices.cpu_info() if line.startswith(CPU_LINES)})
     asked = [os.environ.get(name, "") for name in ("XLA_FLAGS", devices.THREADS)]
     if config.mode != "xla" or config.device == "gpu" or not library or not cpu or _names_a_file(asked[0]):
         return None
     if not os.path.isabs(home) or re.search(r"[\s'\"\\]", home):  # XLA takes what follows a space for another flag
         return None
-    build = str(library), library.stat().st_size, library.stat().st_mtime_ns
+    status = library.stat()
+    build = str(library), status.st_size, status.st_mtime_ns
     run = config.strategy, config.batch_size, devices.cores()
     key = hashlib.sha256(repr((cpu, asked, build, run)).encode()).hexdigest()[:16]
     return pathlib.Path(home, "softmax-regression", key)
-
-
-def _told(path: pathlib.Path) -> list[str]:
-    with contextlib.suppress(OSError):
-        return path.read_text().splitlines()
-    return []
 
 
 def _names_a_file(given: str) -> bool:
@@ -151,12 +142,13 @@ def _remove(programs: Iterable[pathlib.Path]) -> None:
             program.unlink()
 
 
-def _tidy(home: pathlib.Path) -> None:
-    """Removes what runs that were killed have half written below `home`, and folders with nothing in them."""
-    for path in [*home.glob("*/*.tmp"), *home.glob("*/.*.sha256.*")]:
-        with contextlib.suppress(OSError):
-            if path.stat().st_mtime < time.time() - FOR_SURE:
-                path.unlink()
-    for folder in home.glob("*"):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+def _clean_up(home: pathlib.Path) -> None:
+    """Removes all but the newest programs below `home`, what killed runs have half written, and empty folders."""
+    with contextlib.suppress(OSError):
+        _remove(sorted(home.glob("*/*.pb"), key=os.path.getmtime)[:-MOST])
+    leftover = {"*/*.tmp": pathlib.Path.unlink, "*/.*.sha256.*": pathlib.Path.unlink, "*": pathlib.Path.rmdir}
+    for pattern, remove in leftover.items():
+        for path in home.glob(pattern):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < time.time() - FOR_SURE:
+                    remove(path)

@@ -70,9 +70,10 @@ def _read(images: OnDisk, labels: np.ndarray, planned: Iterator[Planned], rows: 
     # New memory takes as long to get as to fill.
     buffers = itertools.cycle(aligned(rows * images.row_bytes) for _ in range(2))
     for runs, group in itertools.groupby(planned, operator.itemgetter(0)):
-        part = images.read(runs, next(buffers)), np.concatenate([labels[run.start : run.stop] for run in runs])
+        found = images.read(runs, next(buffers))
+        labels_of = np.resize(np.concatenate([labels[run.start : run.stop] for run in runs]), rows)
         for _, order in group:
-            yield part[0], np.resize(part[1], rows), order
+            yield found, labels_of, order
 
 
 def _ahead(endless: Iterator[Part]) -> Iterator[Part]:

@@ -12,7 +12,7 @@ import tempfile
 import pytest
 
 import flags
-from runtime import programs
+from runtime import devices, programs
 from tests.conftest import PROJECT
 
 LOADED = "Loading cached entry"  # what TensorFlow says
@@ -32,8 +32,8 @@ def recalled(monkeypatch: pytest.MonkeyPatch, **changes: object) -> pathlib.Path
     monkeypatch.setattr(programs, "_state", programs._State())
     monkeypatch.setenv(programs.XLA_FLAGS, OTHER)
     programs.recall(flags.Config(mode="xla", **changes))
-    other, folder, devices = os.environ[programs.XLA_FLAGS].split()
-    assert (other, devices) == (OTHER, "--tf_xla_persistent_cache_device_types=CPU")
+    other, folder, kinds = os.environ[programs.XLA_FLAGS].split()
+    assert (other, kinds) == (OTHER, "--tf_xla_persistent_cache_device_types=CPU")
     return pathlib.Path(folder.removeprefix("--tf_xla_persistent_cache_directory="))
 
 
@@ -91,9 +91,9 @@ def test_a_kind_of_run_has_its_own_programs(cache: pathlib.Path, monkeypatch: py
         with monkeypatch.context() as other:
             other.setenv(variable, value)
             others.append(recalled(other))
-    monkeypatch.setattr(programs, "CPU_INFO", cache / "cpuinfo")
+    monkeypatch.setattr(devices, "CPU_INFO", cache / "cpuinfo")
     for cpu in ("model name\t: another\n", "flags\t: avx\n", "CPU part\t: 0xd0c\n"):
-        programs.CPU_INFO.write_text(cpu)
+        devices.CPU_INFO.write_text(cpu)
         others.append(recalled(monkeypatch))
     assert len({found, *others}) == 1 + len(others)
 
@@ -131,13 +131,14 @@ def test_what_killed_runs_have_left_goes_once_nobody_can_be_writing_it(
     cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = recalled(monkeypatch)
-    for name in ("a.pbhost-1-2.tmp", ".a.pb.sha256.xyz"):
+    for name in ("{}a.pbhost-1-2.tmp", ".{}.a.pb.sha256.xyz"):
         for age in (0, 7200):
-            path = folder / f"{age}{name}" if name[0] != "." else folder / f".{age}{name}"
+            path = folder / name.format(age)
             path.write_bytes(b"half")
             os.utime(path, (path.stat().st_mtime - age,) * 2)
     empty = recalled(monkeypatch, batch_size=20)
-    recalled(monkeypatch)
+    os.utime(empty, (0, 0))
+    keep(recalled(monkeypatch, batch_size=30), {"new.pb": b"new"})
     assert sorted(path.name for path in folder.iterdir()) == [".0.a.pb.sha256.xyz", "0a.pbhost-1-2.tmp"]
     assert not empty.exists()
 
@@ -195,7 +196,7 @@ def test_xla_is_given_no_folder_where_that_cannot_be(
     elif why in ("a space", "no home"):
         monkeypatch.setenv("XDG_CACHE_HOME", f"{cache}/my cache" if why == "a space" else "here")
     elif why == "an unknown CPU":
-        monkeypatch.setattr(programs, "CPU_INFO", cache / "none")
+        monkeypatch.setattr(devices, "CPU_INFO", cache / "none")
     elif why == "no TensorFlow":
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     elif why == "a file for XLA":
