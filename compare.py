@@ -22,7 +22,9 @@ from comparison.results import Results, merge, save
 
 def check_task(config: Config) -> None:
     """Raises InputError if more than one of the flags that say what to do is given."""
-    given = [f"--{name}" for name in ("target_accuracy", "merge", "against") if getattr(config, name)]
+    given = [
+        f"--{name}" for name in ("target_accuracy", "merge", "against") if getattr(config, name)
+    ]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)}: each asks for something else: give one of them")
 
@@ -36,7 +38,9 @@ def check_output(config: Config) -> None:
         raise InputError(f"{flag_text}: must end in .json")
     for file in (path, path.with_suffix(".md"), *charts.files(path.with_suffix(""))):
         if file.exists():
-            raise InputError(f"{flag_text}: {file} is there already and is never overwritten: choose another name")
+            raise InputError(
+                f"{flag_text}: {file} is there already and is never overwritten: choose another name"
+            )
     try:
         try_writing(path.parent)
     except OSError as error:
@@ -51,9 +55,13 @@ def write(results: Results, path: pathlib.Path, console: Console, columns: Seque
         drawn = charts.draw(results, path.with_suffix(""))
     except InputError as error:
         console.print(f"no charts: {error}", highlight=False, soft_wrap=True)
-    text = tables.markdown(results, [chart.name for chart in drawn if chart.suffix == ".png"], columns)
+    text = tables.markdown(
+        results, [chart.name for chart in drawn if chart.suffix == ".png"], columns
+    )
     write_atomically(path.with_suffix(".md"), lambda file: file.write(text.encode()))
-    console.print(f"written: {', '.join(map(str, (path, path.with_suffix('.md'), *drawn)))}", soft_wrap=True)
+    console.print(
+        f"written: {', '.join(map(str, (path, path.with_suffix('.md'), *drawn)))}", soft_wrap=True
+    )
 
 
 def keep(results: Results, config: Config) -> None:
@@ -77,7 +85,11 @@ def measured(config: Config, console: Console) -> int:
     config = guard.config_of(config, base) if base else config
     results = campaign.run(config, console, lambda so_far: keep(so_far, config), base)
     show(results, config, console)
-    verdicts = guard.verdicts(base.runs[0], results.runs[0], config.max_slowdown, config.ratios) if base else []
+    verdicts = (
+        guard.verdicts(base.runs[0], results.runs[0], config.max_slowdown, config.ratios)
+        if base
+        else []
+    )
     for verdict in verdicts:
         console.print(f"{verdict}", highlight=False, soft_wrap=True)
     if results.runs[0].rounds < config.rounds:

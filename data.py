@@ -13,7 +13,8 @@ from storage import dataset, stream
 from storage.dataset import Dataset, Split
 from storage.decoded import is_aligned
 
-GATHERED = 500  # rows that the pipeline gathers at a time, so that they share what tf.data takes for each call
+# rows that the pipeline gathers at a time, so that they share what tf.data takes for each call
+GATHERED = 500
 
 
 class Block(NamedTuple):
@@ -29,7 +30,10 @@ class Block(NamedTuple):
 
 
 def load(
-    name: str, data_dir: str | None = None, manual_dir: str | None = None, most_bytes: float = math.inf
+    name: str,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+    most_bytes: float = math.inf,
 ) -> Dataset:
     """Returns the dataset with its splits train, validation and test, as it was decoded before, else through tfds.
 
@@ -46,14 +50,18 @@ def load(
     return dataset.load(name, data_dir, manual_dir, most_bytes)
 
 
-def epoch_order(num_examples: int, seed: int, epoch: int, shuffle: bool = True, part: int = 0) -> np.ndarray:
+def epoch_order(
+    num_examples: int, seed: int, epoch: int, shuffle: bool = True, part: int = 0
+) -> np.ndarray:
     """Returns the order [num_examples] int32 of an epoch, or of a part of it: a full permutation, a pure function."""
     if not shuffle:
         return np.arange(num_examples, dtype=np.int32)
     return np.random.default_rng((seed, epoch, part)).permutation(num_examples).astype(np.int32)
 
 
-def pipeline(split: Split, batch_size: int, seed: int = 0, epoch: int = 0, shuffle: bool = True) -> tf.data.Dataset:
+def pipeline(
+    split: Split, batch_size: int, seed: int = 0, epoch: int = 0, shuffle: bool = True
+) -> tf.data.Dataset:
     """Returns the batches of an epoch: (images [batch, features] uint8, labels [batch] int32), the last one smaller."""
     order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
     parts = functools.partial(stream.parts, split.images, split.labels, order_of, batch_size, epoch)
@@ -63,11 +71,16 @@ def pipeline(split: Split, batch_size: int, seed: int = 0, epoch: int = 0, shuff
         return batches(shared(images), tf.constant(labels), tf.constant(order), batch_size)
     rows = tf.TensorSpec([None], tf.int32)
     signature = (tf.TensorSpec([None, split.images.shape[1]], tf.uint8), rows, rows)
-    several = tf.data.Dataset.from_generator(parts, output_signature=signature).take(count)  # not ahead: see parts
-    return several.flat_map(lambda images, labels, order: batches(images, labels, order, batch_size))
+    # not ahead: see parts
+    several = tf.data.Dataset.from_generator(parts, output_signature=signature).take(count)
+    return several.flat_map(
+        lambda images, labels, order: batches(images, labels, order, batch_size)
+    )
 
 
-def batches(images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batch_size: int) -> tf.data.Dataset:
+def batches(
+    images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batch_size: int
+) -> tf.data.Dataset:
     """Returns the batches (images, labels) of the rows `order` [rows], gathered on the host; the last is smaller."""
     some = math.ceil(GATHERED / batch_size) * batch_size
 
@@ -87,11 +100,19 @@ def steps_of_part(split: Split, batch_size: int) -> int:
     return math.ceil(stream.rows_of_part(split.images, batch_size) / batch_size)
 
 
-def blocks(split: Split, batch_size: int, seed: int, shuffle: bool, spans: Iterable[Span]) -> Iterator[Block]:
+def blocks(
+    split: Split, batch_size: int, seed: int, shuffle: bool, spans: Iterable[Span]
+) -> Iterator[Block]:
     """Yields the block of each of `spans`, in a row, cut where a part ends; one holds until the next is asked for."""
     order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
     of_part, of_epoch = steps_of_part(split, batch_size), math.ceil(len(split) / batch_size)
-    rows, at, parts, images, held = stream.rows_of_part(split.images, batch_size), None, None, None, list[tf.Tensor]()
+    rows, at, parts, images, held = (
+        stream.rows_of_part(split.images, batch_size),
+        None,
+        None,
+        None,
+        list[tf.Tensor](),
+    )
     for span in spans:
         epoch, step = divmod(span.start, of_epoch)
         if at != (epoch, step // of_part):
@@ -102,7 +123,15 @@ def blocks(split: Split, batch_size: int, seed: int, shuffle: bool, spans: Itera
                 images, held = new, [shared(new), tf.constant(labels)]
             order = tf.constant(np.resize(order, rows))  # of one shape for all parts
         batch = min(batch_size, len(split) - step * batch_size)
-        yield Block(held[0], held[1], order, step % of_part * batch_size, span.stop - span.start, batch, span.evaluate)
+        yield Block(
+            held[0],
+            held[1],
+            order,
+            step % of_part * batch_size,
+            span.stop - span.start,
+            batch,
+            span.evaluate,
+        )
 
 
 def shared(array: np.ndarray) -> tf.Tensor:

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 StateT = TypeVar("StateT")
 
-GATHERED = 10, 500  # batches and rows at most that are gathered at a time, but two batches: a core's cache holds them
+# batches and rows at most that are gathered at a time, but two batches: a core's cache holds them
+GATHERED = 10, 500
 GATHERED_BYTES = 256 * 2**20  # at most, where the number of steps is known before: on a GPU
 ROUND = 10  # steps in a round of the loop there: fewer kernels and launches a step
 COUNTED = 2_500  # rows that are classified on a core of their own
@@ -47,7 +48,8 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
     Computed as log(softmax(z)) = z - log(sum(exp(z))), which is finite where the softmax is 0.
     """
-    z = tf.transpose(logits)  # classes first: along rows of `batch`, not of 10, XLA fills its vectors
+    # classes first: along rows of `batch`, not of 10, XLA fills its vectors
+    z = tf.transpose(logits)
     y = tf.one_hot(labels, z.shape[0], axis=0)
     return tf.reduce_sum(tf.reduce_logsumexp(z, axis=0)) - tf.reduce_sum(y * z)
 
@@ -61,7 +63,9 @@ def loss_and_gradients(
     return loss, *tape.gradient(loss, (model.W_transposed, model.b))
 
 
-def descend(model: SoftmaxRegression, gradients: Sequence[tf.Tensor], learning_rate: float | tf.Tensor) -> None:
+def descend(
+    model: SoftmaxRegression, gradients: Sequence[tf.Tensor], learning_rate: float | tf.Tensor
+) -> None:
     """Moves W_transposed and b against their gradients."""
     for variable, gradient in zip((model.W_transposed, model.b), gradients, strict=True):
         variable.assign_sub(learning_rate * gradient)
@@ -101,7 +105,11 @@ def num_correct(model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor) 
 
 
 def train_steps(
-    model: SoftmaxRegression, batches: tf.data.Iterator, steps: tf.Tensor, learning_rate: tf.Tensor, mean: bool = False
+    model: SoftmaxRegression,
+    batches: tf.data.Iterator,
+    steps: tf.Tensor,
+    learning_rate: tf.Tensor,
+    mean: bool = False,
 ) -> tf.Tensor:
     """Takes a step on each of the next `steps` batches (images, labels), returns their losses [steps]: mode graph."""
 
@@ -137,7 +145,9 @@ def take_steps(
     """
     divisor = batch_size if mean else 1
 
-    def take(i: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, losses: tf.TensorArray) -> tf.TensorArray:
+    def take(
+        i: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, losses: tf.TensorArray
+    ) -> tf.TensorArray:
         return losses.write(i, sgd_step(model, images, labels, learning_rate, divisor))
 
     losses = tf.TensorArray(tf.float32, steps if isinstance(steps, int) else most_steps)
@@ -145,7 +155,11 @@ def take_steps(
 
 
 def over_batches(
-    visit: Callable[..., StateT], state: StateT, rows: Sequence[tf.Tensor], count: int | tf.Tensor, batch_size: int
+    visit: Callable[..., StateT],
+    state: StateT,
+    rows: Sequence[tf.Tensor],
+    count: int | tf.Tensor,
+    batch_size: int,
 ) -> StateT:
     """Returns `state` after state = visit(i, images, labels, state) on each of `count` batches; for XLA alone.
 
@@ -168,7 +182,8 @@ def over_batches(
         stop = some if isinstance(count, int) else tf.minimum(some, count - part * some)
         return part + 1, tf.while_loop(lambda j, _: j < stop, visit_round, (0, state))[1]
 
-    parts = -(-count // some)  # counted by ones: XLA does not enter a loop that counts by more up to a constant 1
+    # counted by ones: XLA does not enter a loop that counts by more up to a constant 1
+    parts = -(-count // some)
     return tf.while_loop(lambda part, _: part < parts, visit_some, (0, state))[1]
 
 
@@ -176,7 +191,8 @@ def _at_once(count: int | tf.Tensor, batch_size: int, num_features: int) -> tupl
     """Returns how many batches are gathered at a time, and how many a round of the loop takes of them."""
     if not isinstance(count, int):
         most = tf.get_static_value(count) or GATHERED[0]  # a constant is known
-        return max(2, min(most, GATHERED[0], GATHERED[1] // batch_size)), 1  # one at a time, XLA takes longer
+        # one at a time, XLA takes longer
+        return max(2, min(most, GATHERED[0], GATHERED[1] // batch_size)), 1
     most = max(1, GATHERED_BYTES // (batch_size * num_features))
     some = max(each for each in range(1, min(count, most) + 1) if count % each == 0)
     return some, math.gcd(some, ROUND)

@@ -28,9 +28,13 @@ class Config:
     """The flags of predict.py."""
 
     model: str | None = flag(None, TEXT, "The SavedModel folder that train.py --export_dir wrote.")
-    invert: bool | None = flag(None, SWITCH, "The ink is dark on light; --noinvert: light on dark; else as found.")
+    invert: bool | None = flag(
+        None, SWITCH, "The ink is dark on light; --noinvert: light on dark; else as found."
+    )
     center: bool | None = flag(
-        None, SWITCH, "Crop to the ink and centre it, --nocenter: take the whole image; else where it needs that."
+        None,
+        SWITCH,
+        "Crop to the ink and centre it, --nocenter: take the whole image; else where it needs that.",
     )
     json: bool = flag(False, SWITCH, "Print one JSON object, for machines, in place of bars.")
     images: tuple[str, ...] = flagging.arguments("PNG or JPEG files of any size.")
@@ -76,7 +80,10 @@ def plain(folder: pathlib.Path) -> tuple[Answer, Sequence[int], int] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        print(f"{folder}/weights.npz: {reason(error)}: TensorFlow answers, which takes longer", file=sys.stderr)
+        print(
+            f"{folder}/weights.npz: {reason(error)}: TensorFlow answers, which takes longer",
+            file=sys.stderr,
+        )
         return None
 
     def answer(image: np.ndarray) -> np.ndarray:
@@ -94,12 +101,15 @@ def served(folder: pathlib.Path) -> tuple[Answer, Sequence[int], int]:
     with devices.starting():
         import tensorflow as tf
 
-        tf.config.set_visible_devices([], "GPU")  # an image needs none, and a training may be using it
+        # an image needs none, and a training may be using it
+        tf.config.set_visible_devices([], "GPU")
     loaded = tf.saved_model.load(folder)
     serve = loaded.signatures["serving_default"]
     ((input_name, spec),) = serve.structured_input_signature[1].items()
     if spec.dtype != tf.uint8 or not {"probabilities", "classes"} <= set(serve.structured_outputs):
-        raise ValueError("its serving_default must take uint8 images and return probabilities and classes")
+        raise ValueError(
+            "its serving_default must take uint8 images and return probabilities and classes"
+        )
     any_shape = spec.shape.rank is None  # images and features in a row; how many, the weights say
     taken = loaded.softmax.W_transposed.shape[1:] if any_shape else spec.shape[1:]
 
@@ -125,7 +135,9 @@ def described(
         shape = image_shape(taken)
         box = tuple(side * 20 // 28 for side in shape[:2])
     if math.prod(shape) != math.prod(taken) or len(names) != classes:
-        raise ValueError(f"its assets do not fit its {math.prod(taken)} features and {classes} classes")
+        raise ValueError(
+            f"its assets do not fit its {math.prod(taken)} features and {classes} classes"
+        )
     return names, shape, box
 
 
@@ -152,7 +164,9 @@ def show(path: str, names: list[str], probabilities: np.ndarray) -> None:
     table = Table.grid(padding=(0, 1))
     for number, (name, share) in enumerate(zip(names, probabilities.tolist(), strict=True)):
         style = "bold" if number == best else ""
-        table.add_row(Text(f"  {name}", style), Text(f"{share:.4f}", style), Bar(1, 0, share, width=40))
+        table.add_row(
+            Text(f"  {name}", style), Text(f"{share:.4f}", style), Bar(1, 0, share, width=40)
+        )
     console = Console(highlight=False)
     console.print(Text(f"{path}: {names[best]}", "bold"), soft_wrap=True)
     with console.capture() as captured:
@@ -162,7 +176,9 @@ def show(path: str, names: list[str], probabilities: np.ndarray) -> None:
 
 def answered(model: Model, config: Config, path: str) -> dict[str, Any]:
     """Returns what --json prints of an image, and shows it; raises InputError where it cannot be read."""
-    image, done, hint = pictures.prepare(path, model.image_shape, model.box, config.invert, config.center)
+    image, done, hint = pictures.prepare(
+        path, model.image_shape, model.box, config.invert, config.center
+    )
     probabilities = model.probabilities(image)
     second, best = probabilities.argsort()[-2:]
     if hint is None and probabilities[best] < SURE:
@@ -173,14 +189,20 @@ def answered(model: Model, config: Config, path: str) -> dict[str, Any]:
     if not config.json:
         show(path, model.class_names, probabilities)
     found = {"file": path, "class": int(best), "name": model.class_names[best]}
-    return found | {"probabilities": probabilities.tolist(), "prepared": prepared or "as it is", "hint": hint}
+    return found | {
+        "probabilities": probabilities.tolist(),
+        "prepared": prepared or "as it is",
+        "hint": hint,
+    }
 
 
 def main() -> int:
     """Answers every image that can be read, and names the others on stderr; returns 2 if one could not."""
     config = flagging.parse(Config, sys.argv, __doc__)
     if not config.model:
-        raise InputError("--model: name the folder that `python train.py --export_dir=FOLDER` wrote; see --help")
+        raise InputError(
+            "--model: name the folder that `python train.py --export_dir=FOLDER` wrote; see --help"
+        )
     if not config.images:
         raise InputError("no image: name at least one PNG or JPEG file; see --help")
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # where bars and names cannot be written, `?` is
@@ -192,7 +214,12 @@ def main() -> int:
             print(f"error: {error}", file=sys.stderr)
             refused.append({"file": path, "error": str(error)})
     if config.json:
-        found = {"model": config.model, "class_names": model.class_names, "images": answers, "errors": refused}
+        found = {
+            "model": config.model,
+            "class_names": model.class_names,
+            "images": answers,
+            "errors": refused,
+        }
         print(json.dumps(found, indent=2))
     return 2 if refused else 0
 

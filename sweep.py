@@ -22,7 +22,9 @@ with devices.starting():
     from storage import dataset  # with NumPy, while TensorFlow's library is loaded
 
     if __name__ == "__main__":
-        dataset.read_ahead(CONFIGS[0].dataset, CONFIGS[0].data_dir, devices.most_bytes(CONFIGS[0].input))
+        dataset.read_ahead(
+            CONFIGS[0].dataset, CONFIGS[0].data_dir, devices.most_bytes(CONFIGS[0].input)
+        )
     import tensorflow as tf
     from rich.progress import MofNCompleteColumn, Progress
 
@@ -49,7 +51,9 @@ def run(configs: Sequence[flags.Config], own: options.Own) -> None:
     missing = [config for config in configs if key(config) not in kept.rows]
     try:
         with stopping.at_block_ends():
-            for row in shown(runs.finished(missing, own.jobs, first, device.name), len(configs), len(missing)):
+            for row in shown(
+                runs.finished(missing, own.jobs, first, device.name), len(configs), len(missing)
+            ):
                 kept.add(row)
             left = sum(key(config) not in kept.rows for config in configs)
             if left and stopping.asked():
@@ -62,12 +66,21 @@ def run(configs: Sequence[flags.Config], own: options.Own) -> None:
 
 def shown(rows: Iterable[Row], total: int, missing: int) -> Iterator[Row]:
     """Yields rows as they come, and shows their number, the best so far and, on a terminal, the time left."""
-    with Progress(MofNCompleteColumn(), *Progress.get_default_columns(), disable=not sys.stdout.isatty()) as bar:
-        task, best, words = bar.add_task("", total=total, completed=total - missing), 0.0, "none ended well yet"
+    with Progress(
+        MofNCompleteColumn(), *Progress.get_default_columns(), disable=not sys.stdout.isatty()
+    ) as bar:
+        task, best, words = (
+            bar.add_task("", total=total, completed=total - missing),
+            0.0,
+            "none ended well yet",
+        )
         for count, row in enumerate(rows, 1):
             yield row
             if (accuracy := 0.0 if "diverged" in row else row["validation_accuracy"][-1][1]) > best:
-                best, words = accuracy, f"best validation so far {accuracy:.4f}: lr {row['lr']:g}, seed {row['seed']}"
+                best, words = (
+                    accuracy,
+                    f"best validation so far {accuracy:.4f}: lr {row['lr']:g}, seed {row['seed']}",
+                )
             bar.update(task, advance=1, description=words)
             if bar.disable and count % math.ceil(missing / 10) == 0:
                 print(f"{total - missing + count:,}/{total:,} runs, {words}", flush=True)

@@ -19,7 +19,9 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
     stopping.install()
     with one_line():
         CONFIG = cluster.settled(flagging.parse(flags.Config, sys.argv, __doc__))
-        files.check_writable("record", CONFIG.record, CONFIG.overwrite or not files.is_free(CONFIG.checkpoint_dir))
+        files.check_writable(
+            "record", CONFIG.record, CONFIG.overwrite or not files.is_free(CONFIG.checkpoint_dir)
+        )
         devices.hide_gpus(CONFIG.device)
         programs.recall(CONFIG)
 
@@ -37,10 +39,14 @@ with devices.starting():
     from runtime.state import State
 
 
-def start(config: flags.Config, dataset: data.Dataset, ledger: Ledger, engine: strategies.OneDevice) -> State:
+def start(
+    config: flags.Config, dataset: data.Dataset, ledger: Ledger, engine: strategies.OneDevice
+) -> State:
     """Returns the run at its beginning; raises InputError if the batch is larger than the training split."""
     if (size := config.batch_size) > (count := len(dataset.train)):
-        raise InputError(f"--batch_size={size}: must be at most the {count:,} training images of {dataset.name}")
+        raise InputError(
+            f"--batch_size={size}: must be at most the {count:,} training images of {dataset.name}"
+        )
     with engine.scope(dataset):
         net = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
     return State(config, dataset, net, ledger, engine.count)
@@ -52,10 +58,13 @@ def compiled(state: State, engine: strategies.OneDevice) -> tuple[modes.Take, It
     take = engine.taker(state.model, config)
     done = state.total_steps if state.reached_target() else state.step
     planned = config, len(split), data.steps_of_part(split, config.batch_size), done
-    blocks = data.blocks(split, config.batch_size, config.seed, config.shuffle, plan.spans(*planned))
+    blocks = data.blocks(
+        split, config.batch_size, config.seed, config.shuffle, plan.spans(*planned)
+    )
     first = list(itertools.islice(blocks, 1))
     for block, size in itertools.product(first, plan.batch_sizes(config, len(split))):
-        lengths = plan.lengths(*planned) if size == config.batch_size else {1}  # a smaller batch has a block of its own
+        # a smaller batch has a block of its own
+        lengths = plan.lengths(*planned) if size == config.batch_size else {1}
         modes.warm(take, block._replace(batch_size=size), lengths)
     num_correct(state, state.validation)
     return take, itertools.chain(first, blocks)
@@ -83,7 +92,8 @@ def train(
             state.evaluated(accuracy(state, state.validation))
         if line:
             line.show(state)
-        stop = stopping.asked()  # asked once: a signal that comes after the observers waits for the next block
+        # asked once: a signal that comes after the observers waits for the next block
+        stop = stopping.asked()
         for observer in watching:
             observer.after_block(losses, block.evaluate)
         if stop and not state.reached_target():
@@ -105,7 +115,13 @@ def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
     """Loads, compiles, trains, evaluates; shows it all, and returns the record."""
     engine, config = strategies.start(config)  # waits for the other workers, which is no import
     with ledger("import"), devices.quiet():
-        wanted = config.device, config.tf32, engine.device_names, modes.one_thread(config), config.deterministic
+        wanted = (
+            config.device,
+            config.tf32,
+            engine.device_names,
+            modes.one_thread(config),
+            config.deterministic,
+        )
         device = devices.choose(*wanted)
     ledger.barrier = engine.barrier
     with tf.device(device.name):

@@ -12,7 +12,10 @@ from comparison import machine, options, stats, summary, sweep, tables
 from comparison.results import Results, load
 
 FOLDER = PROJECT / "docs" / "comparison"
-PAGES = {PROJECT / "README.md": ("peers",), PROJECT / "docs" / "comparison.md": ("batch10", "sweep")}
+PAGES = {
+    PROJECT / "README.md": ("peers",),
+    PROJECT / "docs" / "comparison.md": ("batch10", "sweep"),
+}
 SHORT = ("time", "images", "ratio", "verdict", "cores", "limit", "off")
 
 
@@ -29,10 +32,15 @@ def blocks(folder: pathlib.Path) -> dict[str, str]:
 def of_one(one: Results) -> dict[str, str]:
     """Returns the tables of one batch size."""
     rows = summary.rows(one, one.jobs[0])
-    whole = [tables.table(*tables.columns_of(rows, kinds, tables.COLUMNS)) for kinds in (tables.SPEED, tables.OUTSIDE)]
+    whole = [
+        tables.table(*tables.columns_of(rows, kinds, tables.COLUMNS))
+        for kinds in (tables.SPEED, tables.OUTSIDE)
+    ]
     return {
         "peers": f"{tables.table(*tables.columns_of(rows, tables.SPEED, SHORT))}\n\n{note(one)}",
-        "batch10": "\n\n".join([*whole, "![Microseconds a step, as bars](comparison/batch10-bars.png)", note(one)]),
+        "batch10": "\n\n".join(
+            [*whole, "![Microseconds a step, as bars](comparison/batch10-bars.png)", note(one)]
+        ),
     }
 
 
@@ -59,7 +67,11 @@ def note(results: Results) -> str:
     """Returns when, where and how the first machine's run was measured, and how to repeat it."""
     run, job = results.runs[0], results.jobs[0]
     itself = summary.against_itself(run, job.batch_size) if len(results.jobs) == 1 else None
-    noise = f" Ratios up to {stats.noise_floor(itself):.2f} either way are noise." if itself and itself.n > 1 else ""
+    noise = (
+        f" Ratios up to {stats.noise_floor(itself):.2f} either way are noise."
+        if itself and itself.n > 1
+        else ""
+    )
     busy = machine.warnings([sample.quiet for sample in run.samples])
     return (
         f"{tables.job_line(job) if itself else f'{job.dataset}, lr {job.lr:g}, seed {job.seed}'}; {run.rounds} rounds; "

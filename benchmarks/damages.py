@@ -29,7 +29,10 @@ DAMAGED = (
 )
 FOREIGN = "first run beside a preparation by another program"
 # So long that the file is cut before it is read to its end, the next parts read ahead included.
-STREAMED, TIMES = ("--input=stream", "--max_steps=0", "--epochs=3", "--checkpoint_every=1000", "--eval_first=0"), 6
+STREAMED, TIMES = (
+    ("--input=stream", "--max_steps=0", "--epochs=3", "--checkpoint_every=1000", "--eval_first=0"),
+    6,
+)
 Damage = Callable[[pathlib.Path], None]
 
 
@@ -46,14 +49,23 @@ def flip(path: pathlib.Path) -> None:
     path.write_bytes(content)
 
 
-def repaired(place: Place, expected: str, damage: Damage, pattern: str, less: str | None) -> Outcome:
+def repaired(
+    place: Place, expected: str, damage: Damage, pattern: str, less: str | None
+) -> Outcome:
     """Damages the newest file that matches `pattern`, after removing folders that match `less`, and runs again."""
     for folder in place.folder.glob(less) if less else ():
         shutil.rmtree(folder)
     path = max(place.folder.glob(pattern), key=lambda found: found.stat().st_mtime)
     damage(path)
     done = place.run()
-    said = next((line for line in done.stderr.splitlines() if path.name.split(".")[0] in line or "again" in line), "")
+    said = next(
+        (
+            line
+            for line in done.stderr.splitlines()
+            if path.name.split(".")[0] in line or "again" in line
+        ),
+        "",
+    )
     wrong = place.whole_after(done, expected) or ("" if said else "nothing said")
     return Outcome(f"{damage.__name__} {path.name}", not wrong, wrong or place.shortened(said))
 
@@ -76,7 +88,10 @@ def longer(folder: pathlib.Path, place: Place) -> pathlib.Path:
     new.mkdir(parents=True)
     for path in folder.glob("*.npy"):
         array = np.load(path)
-        np.save(new / path.name, np.concatenate([array] * (TIMES if path.name.startswith("train") else 1)))
+        np.save(
+            new / path.name,
+            np.concatenate([array] * (TIMES if path.name.startswith("train") else 1)),
+        )
     about = json.loads((folder / decoded.ABOUT).read_text())
     decoded.describe(new, about["class_names"], about["image_shape"])
     return new / "train_images.npy"
@@ -96,21 +111,29 @@ def foreign_preparation(place: Place, folder: pathlib.Path, expected: str) -> Ou
 
 def cut_stream(folder: pathlib.Path, first: Place) -> Iterator[Outcome]:
     """Cuts the file of a stream in the middle of an epoch; then puts it back, and the run must end well."""
-    whole, place = Place(folder / "stream"), Place(folder / "stream_cut", folder / "stream" / "data")
+    whole, place = (
+        Place(folder / "stream"),
+        Place(folder / "stream_cut", folder / "stream" / "data"),
+    )
     images = longer(next(first.folder.glob(DECODED)), whole)
     if (done := whole.run(*STREAMED)).returncode:
         raise RunError(f"the streamed run failed: {done.stderr.strip()}")
     content = images.read_bytes()
     done = place.broken_run("step ", lambda: truncate(images), *STREAMED)
-    yield place.refused("the file of a stream cut mid-epoch", done, 1, "cannot be read any more: it ends too soon")
+    yield place.refused(
+        "the file of a stream cut mid-epoch", done, 1, "cannot be read any more: it ends too soon"
+    )
     images.write_bytes(content)
     yield place.same_weights("the same, the file put back", place.run(*STREAMED), whole.weights())
 
 
-def all_damages(folder: pathlib.Path, first: Place, expected: str) -> Iterator[Callable[[], Outcome]]:
+def all_damages(
+    folder: pathlib.Path, first: Place, expected: str
+) -> Iterator[Callable[[], Outcome]]:
     """Yields what truncates and flips a bit of every kind of file, each in a copy of the place `first`, and a rival."""
     place, prepared = Place(folder / "foreign"), next(first.folder.glob(DECODED)).parent
-    other = place.data_dir / prepared.parent.name / f"incomplete.ABC_{prepared.name}"  # as tfds names it
+    # as tfds names it
+    other = place.data_dir / prepared.parent.name / f"incomplete.ABC_{prepared.name}"
     yield functools.partial(foreign_preparation, place, other, expected)
     for damage in (truncate, flip):
         for number, (pattern, less) in enumerate(DAMAGED):
@@ -124,7 +147,11 @@ def all_damages(folder: pathlib.Path, first: Place, expected: str) -> Iterator[C
 def small_disk(folder: pathlib.Path, size: str) -> Iterator[pathlib.Path]:
     """Yields `folder` as a file system of its own that holds `size`; needs root."""
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True, capture_output=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder],
+        check=True,
+        capture_output=True,
+    )
     try:
         yield folder
     finally:
@@ -161,14 +188,25 @@ def full_disks(folder: pathlib.Path, data_dir: pathlib.Path, expected: str) -> I
             before = {path: path.read_bytes() for path in disk.rglob("*") if path.is_file()}
             fill(disk)
             yield place.refused(f"full disk, {part}", place.run(), 1, NO_ROOM)
-            before.pop(disk / part / "checkpoint", None)  # it names the newest, and there may be a newer
-            lost = [path.name for path, content in before.items() if not path.exists() or path.read_bytes() != content]
-            yield Outcome(f"full disk, {part}: what was there before", not lost, f"lost {lost}" if lost else "kept")
+            # it names the newest, and there may be a newer
+            before.pop(disk / part / "checkpoint", None)
+            lost = [
+                path.name
+                for path, content in before.items()
+                if not path.exists() or path.read_bytes() != content
+            ]
+            yield Outcome(
+                f"full disk, {part}: what was there before",
+                not lost,
+                f"lost {lost}" if lost else "kept",
+            )
             (disk / "filler").unlink()
             yield place.same_weights("the same, room made", place.run(), expected)
 
 
-def read_only_folders(folder: pathlib.Path, data_dir: pathlib.Path, expected: str) -> Iterator[Outcome]:
+def read_only_folders(
+    folder: pathlib.Path, data_dir: pathlib.Path, expected: str
+) -> Iterator[Outcome]:
     """Makes each folder a run writes to read-only, in a way that holds for root too."""
     with small_disk(folder / "disk_read_only", "100m") as disk:
         shutil.copytree(data_dir, disk / "data")
@@ -178,4 +216,6 @@ def read_only_folders(folder: pathlib.Path, data_dir: pathlib.Path, expected: st
         for flag in ("data_dir", "checkpoint_dir", "export_dir", "logdir"):
             done = place.run(f"--{flag}={disk / 'new'}")
             yield place.refused(f"read-only --{flag}", done, 2, f"--{flag}: {disk}")
-        yield place.refused("read-only --record", place.run(f"--record={disk / 'new'}"), 2, "--record=")
+        yield place.refused(
+            "read-only --record", place.run(f"--record={disk / 'new'}"), 2, "--record="
+        )

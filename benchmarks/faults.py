@@ -28,11 +28,17 @@ DOCUMENT = PROJECT / "docs" / "reliability.md"
 class Config:
     """The flags of the campaign."""
 
-    kills: int = flagging.flag(50, flagging.COUNT, "Runs to kill at a random moment and start again.")
-    worker_kills: int = flagging.flag(20, flagging.COUNT, "Workers to kill in runs of two, which start again.")
+    kills: int = flagging.flag(
+        50, flagging.COUNT, "Runs to kill at a random moment and start again."
+    )
+    worker_kills: int = flagging.flag(
+        20, flagging.COUNT, "Workers to kill in runs of two, which start again."
+    )
     seed: int = flagging.flag(0, flagging.COUNT_OR_0, "Seed of the moments.")
     jobs: int = flagging.flag(2, flagging.COUNT, "Runs at the same time.")
-    only_kills: bool = flagging.flag(False, flagging.SWITCH, "Kill and restart, nothing else; writes no document.")
+    only_kills: bool = flagging.flag(
+        False, flagging.SWITCH, "Kill and restart, nothing else; writes no document."
+    )
 
 
 class Campaign:
@@ -54,13 +60,18 @@ class Campaign:
         """Returns a new place with the data that `phase` begins with."""
         place = Place(self.folder / name)
         if phase.name != "first-run preparation":
-            shutil.copytree(self.prepared if phase.name == "decoding" else self.decoded, place.data_dir)
+            shutil.copytree(
+                self.prepared if phase.name == "decoding" else self.decoded, place.data_dir
+            )
         return place
 
     def kill(self, number: int, phase: Phase, rng: random.Random) -> Outcome:
         """Kills a run in `phase`, then runs the same command to its end."""
         for attempt in range(40):
-            place, seconds = self.place(f"kill_{number}_{attempt}", phase), rng.uniform(0, phase.window)
+            place, seconds = (
+                self.place(f"kill_{number}_{attempt}", phase),
+                rng.uniform(0, phase.window),
+            )
             if place.killed_run(phase.after, seconds):
                 wrong = place.whole_after(place.run(), self.expected)
                 break
@@ -68,7 +79,9 @@ class Campaign:
         else:
             wrong = "never caught running"
         shutil.rmtree(place.folder, ignore_errors=True)
-        print(f"kill {number + 1}, {phase.name}, after {seconds:.2f} s: {wrong or 'held'}", flush=True)
+        print(
+            f"kill {number + 1}, {phase.name}, after {seconds:.2f} s: {wrong or 'held'}", flush=True
+        )
         return Outcome(phase.name, not wrong, wrong or "held")
 
     def kills(self) -> list[Outcome]:
@@ -82,7 +95,9 @@ class Campaign:
         folder = self.folder / "workers"
         folder.mkdir()
         workers = worker_kills.TwoWorkers(folder, f"--data_dir={self.decoded}")
-        return [workers.kill(number, self.config.seed) for number in range(self.config.worker_kills)]
+        return [
+            workers.kill(number, self.config.seed) for number in range(self.config.worker_kills)
+        ]
 
     def others(self) -> Iterator[Outcome]:
         """All that is not a kill; damages --jobs at a time."""
@@ -90,16 +105,22 @@ class Campaign:
         yield from self.first_runs_at_once()
         yield from damages.cut_stream(self.folder, self.first)
         with concurrent.futures.ThreadPoolExecutor(self.config.jobs) as pool:
-            yield from pool.map(lambda job: job(), damages.all_damages(self.folder, self.first, self.expected))
+            yield from pool.map(
+                lambda job: job(), damages.all_damages(self.folder, self.first, self.expected)
+            )
         try:
             yield from damages.full_disks(self.folder, self.decoded, self.expected)
             yield from damages.read_only_folders(self.folder, self.decoded, self.expected)
         except (OSError, subprocess.CalledProcessError):
-            yield Outcome("full and read-only disks", None, "skipped: mounting one failed, which needs root")
+            yield Outcome(
+                "full and read-only disks", None, "skipped: mounting one failed, which needs root"
+            )
 
     def first_runs_at_once(self) -> Iterator[Outcome]:
         """Starts four first runs on one empty data_dir."""
-        places = [Place(self.folder / f"at_once_{number}", self.folder / "shared") for number in range(4)]
+        places = [
+            Place(self.folder / f"at_once_{number}", self.folder / "shared") for number in range(4)
+        ]
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             for place, done in zip(places, pool.map(Place.run, places), strict=True):
                 yield place.same_weights("one of four first runs at once", done, self.expected)
@@ -114,7 +135,9 @@ class Campaign:
         record = json.loads(place.record.read_text())
         cost, training = record["checkpoints"], record["seconds"]["train"]
         spent, first = cost["seconds"] - cost["seconds_at_start"], cost["seconds_at_start"]
-        shown = f"{cost['written'] - 1} took {spent:.3f} s and the first, at the start, {first:.3f} s"
+        shown = (
+            f"{cost['written'] - 1} took {spent:.3f} s and the first, at the start, {first:.3f} s"
+        )
         shown += f"; {record['steps']:,} steps took {training:.3f} s"
         fault = "checkpoints at the default interval, but for the first, take at most 2 %"
         return Outcome(fault, spent <= 0.02 * training, shown)
@@ -124,7 +147,9 @@ def counted(outcomes: list[Outcome]) -> str:
     """Returns how many of those that were tried held, and how many were not tried."""
     tried = [outcome for outcome in outcomes if outcome.held is not None]
     skipped = len(outcomes) - len(tried)
-    return f"{sum(bool(o.held) for o in tried)} of {len(tried)} held" + (f", {skipped} skipped" if skipped else "")
+    return f"{sum(bool(o.held) for o in tried)} of {len(tried)} held" + (
+        f", {skipped} skipped" if skipped else ""
+    )
 
 
 def table_of_kills(head: str, names: Sequence[str], kills: list[Outcome]) -> list[str]:
@@ -137,7 +162,11 @@ def table_of_kills(head: str, names: Sequence[str], kills: list[Outcome]) -> lis
 
 
 def document(
-    kills: list[Outcome], of_workers: list[Outcome], others: list[Outcome], config: Config, seconds: float
+    kills: list[Outcome],
+    of_workers: list[Outcome],
+    others: list[Outcome],
+    config: Config,
+    seconds: float,
 ) -> str:
     """Returns the campaign's outcome as Markdown."""
     asked = f"--kills={config.kills} --worker_kills={config.worker_kills} --seed={config.seed}"
@@ -181,7 +210,9 @@ def main() -> int:
         of_workers = campaign.worker_kills() if not config.only_kills else []
     print(f"{counted(kills + of_workers)}, of kills")
     if not config.only_kills:
-        text = document(kills, of_workers, others, config, time.perf_counter() - began).replace(folder, "")
+        text = document(kills, of_workers, others, config, time.perf_counter() - began).replace(
+            folder, ""
+        )
         files.write_atomically(DOCUMENT, lambda file: file.write(text.encode()))
     return int(any(outcome.held is False for outcome in kills + of_workers + others))
 

@@ -42,14 +42,20 @@ def looked_at(name: str, bench: Bench) -> dict[str, Any]:
     except Exception as error:
         rows = [Row(part.__name__, f"{type(error).__name__}: {reason(error)}", False)]
     title = (part.__doc__ or name).partition("\n")[0]
-    return {"title": title, "seconds": time.perf_counter() - began, "rows": [row._asdict() for row in rows]}
+    return {
+        "title": title,
+        "seconds": time.perf_counter() - began,
+        "rows": [row._asdict() for row in rows],
+    }
 
 
 def table(found: dict[str, Any]) -> list[str]:
     """Returns the rows of all parts as Markdown, and below them when and how they were made."""
     lines = ["| | what | seen | verdict |", "|---|---|---|---|"]
     for part in found["parts"].values():
-        lines.append(f"| **{part['title'][:3]}** | **{part['title'][4:]}** | {part['seconds']:.0f} s | |")
+        lines.append(
+            f"| **{part['title'][:3]}** | **{part['title'][4:]}** | {part['seconds']:.0f} s | |"
+        )
         for row in part["rows"]:
             what, shown = (row[key].replace("|", r"\|") for key in ("what", "shown"))
             lines.append(f"| | {what} | {shown} | {VERDICTS[row['held']]} |")
@@ -63,8 +69,13 @@ def failures(found: dict[str, Any]) -> int:
 
 def write(found: dict[str, Any], folder: pathlib.Path) -> None:
     """Writes what has been found so far."""
-    title = "# This program on a GPU" if found["device"] == "gpu" else "# The checks of a GPU, on a CPU"
-    texts = {"gpu.json": json.dumps(found, indent=1), "gpu.md": "\n".join([title, "", *table(found)])}
+    title = (
+        "# This program on a GPU" if found["device"] == "gpu" else "# The checks of a GPU, on a CPU"
+    )
+    texts = {
+        "gpu.json": json.dumps(found, indent=1),
+        "gpu.md": "\n".join([title, "", *table(found)]),
+    }
     for name, text in texts.items():
         content = f"{text}\n".encode()
         write_atomically(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
@@ -89,7 +100,10 @@ def measure(config: Config) -> int:
             part = found["parts"][name] = looked_at(name, bench)
             print(f"{part['title']} {part['seconds']:.0f} s", flush=True)
             for row in part["rows"]:
-                print(f"  {VERDICTS[row['held']].strip('*'):6}  {row['what']}: {row['shown']}", flush=True)
+                print(
+                    f"  {VERDICTS[row['held']].strip('*'):6}  {row['what']}: {row['shown']}",
+                    flush=True,
+                )
             write(found, folder)
     if config.device == "gpu":
         pages.rewrite_blocks(PAGE, {"gpu": "\n".join(table(found))})

@@ -64,7 +64,12 @@ class Bench:
     @property
     def job(self) -> list[str]:
         """The flags of a short run without evaluations but its last."""
-        return [f"--device={self.device}", "--epochs=1000", f"--max_steps={2 * self.size.steps}", "--eval_every=0"]
+        return [
+            f"--device={self.device}",
+            "--epochs=1000",
+            f"--max_steps={2 * self.size.steps}",
+            "--eval_every=0",
+        ]
 
     def train(self, *arguments: str, **options: Any) -> runs.Run:
         return runs.train(self.config, *self.job, *arguments, **options)
@@ -86,7 +91,11 @@ class Bench:
     def survey(self) -> dict[str, Any]:
         """What compare.py finds out of devices and jobs before it measures."""
         here, sizes = dict.fromkeys(["cpu", self.device]), ",".join(map(str, self.size.batches))
-        flags = [f"--devices={','.join(here)}", f"--batch_sizes={sizes}", f"--max_steps={self.size.steps}"]
+        flags = [
+            f"--devices={','.join(here)}",
+            f"--batch_sizes={sizes}",
+            f"--max_steps={self.size.steps}",
+        ]
         config = flagging.parse(options.Config, ["", *flags, *self.config.where], None)
         return campaign.survey(config, self.folder)
 
@@ -106,7 +115,9 @@ def machine(bench: Bench) -> list[Row]:
     """(a) Driver, capability, build and clocks."""
     told = bench.alone
     build, details = told["build"], told.get("details", {})
-    versions = ", ".join(f"{name} {found}" for name, found in build.items() if name.endswith("version"))
+    versions = ", ".join(
+        f"{name} {found}" for name, found in build.items() if name.endswith("version")
+    )
     capability = ".".join(map(str, details.get("compute_capability", ())))
     is_right = told["record"]["environment"]["device_kind"] == bench.device.upper()
     return [
@@ -125,12 +136,18 @@ def reference(bench: Bench) -> list[Row]:
         found = bench.sample(mode, bench.device, 10)
         shown = found.failed or f"{bench.size.steps:,} steps, W and b off by {found.difference:.1e}"
         rows.append(
-            Row(f"mode {mode} against float64", shown, found.difference is not None and found.difference <= CLOSE)
+            Row(
+                f"mode {mode} against float64",
+                shown,
+                found.difference is not None and found.difference <= CLOSE,
+            )
         )
     capability = bench.alone.get("details", {}).get("compute_capability", (0, 0))
     if capability[0] < AMPERE:
         return [*rows, Row("TF32", "not on this device", None)]
-    differ = bench.train("--tf32").record["weights_sha256"] != bench.alone["record"]["weights_sha256"]
+    differ = (
+        bench.train("--tf32").record["weights_sha256"] != bench.alone["record"]["weights_sha256"]
+    )
     return [*rows, Row("TF32 on: other weights", "yes" if differ else "the same", differ)]
 
 
@@ -138,7 +155,13 @@ def streams(bench: Bench) -> list[Row]:
     """(c) The same weights from a stream as from memory."""
     found = bench.train("--input=stream").record
     equal = found["weights_sha256"] == bench.alone["record"]["weights_sha256"]
-    return [Row("stream and memory", "same weights" if equal else "other weights", equal and found["streamed"])]
+    return [
+        Row(
+            "stream and memory",
+            "same weights" if equal else "other weights",
+            equal and found["streamed"],
+        )
+    ]
 
 
 def repeats(bench: Bench) -> list[Row]:
@@ -146,21 +169,33 @@ def repeats(bench: Bench) -> list[Row]:
     rows = []
     for flag in ("--deterministic", "--nodeterministic"):
         more = [flag, f"--device={bench.device}", "--epochs=1000"]
-        places = [_place(bench, f"{flag[2:]}{number}") for number in range(1 + max(2, bench.size.times))]
+        places = [
+            _place(bench, f"{flag[2:]}{number}") for number in range(1 + max(2, bench.size.times))
+        ]
         killed = places[-1].killed_run("step 1", 0.3, *more)
         weights = [_weights(place, more) for place in places]
-        wrong = False if flag == "--deterministic" or bench.device == "cpu" else None  # a GPU promises nothing without
-        pairs = {f"{len(places) - 1} processes": weights[:-1], "killed and resumed": [weights[0], weights[-1]]}
+        # a GPU promises nothing without
+        wrong = False if flag == "--deterministic" or bench.device == "cpu" else None
+        pairs = {
+            f"{len(places) - 1} processes": weights[:-1],
+            "killed and resumed": [weights[0], weights[-1]],
+        }
         for what, those in pairs.items():
             equal = len(set(those)) == 1
-            rows.append(Row(f"{what}, {flag}", "same weights" if equal else "other weights", equal or wrong))
+            rows.append(
+                Row(f"{what}, {flag}", "same weights" if equal else "other weights", equal or wrong)
+            )
         if not killed:
-            rows[-1] = Row(f"killed and resumed, {flag}", "it ended before it could be killed", None)
+            rows[-1] = Row(
+                f"killed and resumed, {flag}", "it ended before it could be killed", None
+            )
     return rows
 
 
 def _place(bench: Bench, name: str) -> Place:
-    data_dir = pathlib.Path(bench.config.data_dir or "~/tensorflow_datasets").expanduser().absolute()
+    data_dir = (
+        pathlib.Path(bench.config.data_dir or "~/tensorflow_datasets").expanduser().absolute()
+    )
     return Place(bench.folder / name, data_dir)
 
 
@@ -177,7 +212,10 @@ def programs(bench: Bench) -> list[Row]:
     short = [*bench.config.where, f"--device={bench.device}", "--max_steps=300", "--eval_every=0"]
     exported = ["train.py", *short, f"--export_dir={model}", "--overwrite"]
     commands = [[*exported, f"--mode={mode}"] for mode in ("eager", "graph", "xla")]
-    commands += [["predict.py", f"--model={model}", image], ["sweep.py", *short, "--lr=0.001,0.01", "--jobs=1"]]
+    commands += [
+        ["predict.py", f"--model={model}", image],
+        ["sweep.py", *short, "--lr=0.001,0.01", "--jobs=1"],
+    ]
     rows = []
     for command in commands:
         kept = (each for each in command if "=" not in each or each.startswith("--mode="))
@@ -201,7 +239,11 @@ def speeds(bench: Bench) -> list[Row]:
         for size in bench.size.batches if name == "xla" else OF_PEERS:
             found = bench.sample(name, device, size)
             samples.append(found)
-            shown = f"{found.us_per_step:,.1f} µs/step" if found.us_per_step else found.failed or "not the same work"
+            shown = (
+                f"{found.us_per_step:,.1f} µs/step"
+                if found.us_per_step
+                else found.failed or "not the same work"
+            )
             rows.append(Row(f"{name} on {device}, batch {size:,}", shown, bool(found.us_per_step)))
     rows += [Row("in words", sentence, None) for sentence in verdicts(bench, samples)]
     return rows + (loops(bench) if bench.device == "gpu" else [])
@@ -209,15 +251,23 @@ def speeds(bench: Bench) -> list[Row]:
 
 def verdicts(bench: Bench, samples: list[results.Sample]) -> list[str]:
     """Returns what the samples say of the device, and from where on a GPU overtakes the CPU."""
-    known = {"devices": bench.survey["devices"], "environment": bench.survey["environment"], "flags": {}, "date": ""}
-    run = results.Run(**known, baseline=["xla", bench.device], left_out=[], samples=samples, limits={})
+    known = {
+        "devices": bench.survey["devices"],
+        "environment": bench.survey["environment"],
+        "flags": {},
+        "date": "",
+    }
+    run = results.Run(
+        **known, baseline=["xla", bench.device], left_out=[], samples=samples, limits={}
+    )
     return sweep.verdicts(results.Results(list(bench.rounds.jobs.values()), [run]))
 
 
 def loops(bench: Bench) -> list[Row]:
     """Rounds of 2 and 10 steps, and command buffers around the loop: in processes of their own, each may end."""
     ways: dict[str, Callable[[], dict[str, Any]]] = {
-        f"rounds of {count} steps": functools.partial(bench.told, steps_of_round=count) for count in (2, 10)
+        f"rounds of {count} steps": functools.partial(bench.told, steps_of_round=count)
+        for count in (2, 10)
     }
     options = {"env": os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {WHILE}"}}
     ways[f"XLA_FLAGS={WHILE}"] = lambda: {"record": bench.train(**options).record}
@@ -236,7 +286,8 @@ def profile(bench: Bench) -> list[Row]:
     """(g) From the trace of one block: kernels a step, copies between host and device a block."""
     folder = bench.folder / "profile"
     steps = bench.size.steps
-    bench.train(f"--profile={folder}", "--eval_first=0", f"--eval_every={steps}")  # it has two blocks so
+    # it has two blocks so
+    bench.train(f"--profile={folder}", "--eval_first=0", f"--eval_every={steps}")
     (trace,) = folder.glob("plugins/profile/*/*.xplane.pb")
     counts = events(trace.read_bytes())
     if bench.device == "cpu":
@@ -244,7 +295,11 @@ def profile(bench: Bench) -> list[Row]:
     copies, kernels = counts["copies"], counts["kernels"] / steps
     return [
         Row("kernels a step", f"{kernels:.1f}", 0 < kernels <= MOST_KERNELS),
-        Row("copies between host and device, a block and its evaluation", f"{copies:,}", copies < steps / 10),
+        Row(
+            "copies between host and device, a block and its evaluation",
+            f"{copies:,}",
+            copies < steps / 10,
+        ),
     ]
 
 
@@ -259,23 +314,39 @@ def events(trace: bytes) -> dict[str, int]:
         for line in plane.lines:
             for event in line.events:
                 name = plane.event_metadata[event.metadata_id].name
-                is_copy, is_kernel = re.search(r"(?i)memcpy.?(h2d|d2h)", name), not re.search(r"(?i)mem(cpy|set)", name)
+                is_copy, is_kernel = (
+                    re.search(r"(?i)memcpy.?(h2d|d2h)", name),
+                    not re.search(r"(?i)mem(cpy|set)", name),
+                )
                 # Lines of one kind each: those with names of operations tell the same kernels once more.
                 of_stream = on_gpu and line.name.startswith("Stream")
-                counts["copies" if of_stream and is_copy else "kernels" if of_stream and is_kernel else "others"] += 1
+                counts[
+                    "copies"
+                    if of_stream and is_copy
+                    else "kernels"
+                    if of_stream and is_kernel
+                    else "others"
+                ] += 1
     return counts
 
 
 def memory(bench: Bench) -> list[Row]:
     """(h) Peak memory, and a second process beside the first."""
     told, steps = bench.alone, 100 * bench.size.steps
-    shown = f"{told['peak_bytes'] / runs.MIB:,.0f} MiB" if "peak_bytes" in told else "TensorFlow tells none of a CPU"
+    shown = (
+        f"{told['peak_bytes'] / runs.MIB:,.0f} MiB"
+        if "peak_bytes" in told
+        else "TensorFlow tells none of a CPU"
+    )
     rows = [Row("peak of TensorFlow's memory on the device", shown, None)]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda _: bench.train(f"--max_steps={steps}").record, range(2)))
     beside = " and ".join(f"{record['us_per_step']:,.1f}" for record in both)
     shown = f"both ended; {beside} µs/step, {told['record']['us_per_step']:,.1f} alone"
-    return [*rows, Row("two processes at once", shown, all(record["steps"] == steps for record in both))]
+    return [
+        *rows,
+        Row("two processes at once", shown, all(record["steps"] == steps for record in both)),
+    ]
 
 
 def whole(bench: Bench) -> list[Row]:
@@ -284,11 +355,17 @@ def whole(bench: Bench) -> list[Row]:
     rows = []
     for what in ("cold", "warm"):
         found = runs.train(bench.config, f"--device={bench.device}", env=caches)
-        parts = ", ".join(f"{part} {seconds:.1f}" for part, seconds in found.record["seconds"].items())
+        parts = ", ".join(
+            f"{part} {seconds:.1f}" for part, seconds in found.record["seconds"].items()
+        )
         rows.append(Row(f"python train.py, {what}", f"{found.seconds:.1f} s ({parts})", None))
     return rows
 
 
 PARTS: dict[str, Callable[[Bench], list[Row]]] = dict(
-    zip("abcdefghi", (machine, reference, streams, repeats, programs, speeds, profile, memory, whole), strict=True)
+    zip(
+        "abcdefghi",
+        (machine, reference, streams, repeats, programs, speeds, profile, memory, whole),
+        strict=True,
+    )
 )

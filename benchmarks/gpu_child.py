@@ -26,7 +26,11 @@ with devices.quiet():
 def told(config: flags.Config, steps_of_round: int) -> dict[str, Any]:
     """Trains, and returns all that is to be told."""
     model.ROUND = steps_of_round or model.ROUND
-    found: dict[str, Any] = {"record": train.run(config, Ledger()), "state": gpus.state(), "listed": gpus.listed()}
+    found: dict[str, Any] = {
+        "record": train.run(config, Ledger()),
+        "state": gpus.state(),
+        "listed": gpus.listed(),
+    }
     found["build"] = {name: str(value) for name, value in tf.sysconfig.get_build_info().items()}
     for gpu in tf.config.get_visible_devices("GPU")[:1]:
         found["details"] = tf.config.experimental.get_device_details(gpu)
@@ -37,4 +41,6 @@ def told(config: flags.Config, steps_of_round: int) -> dict[str, Any]:
 if __name__ == "__main__":
     PATH, ROUND, *FLAGS = sys.argv[1:]
     CONFIG = cluster.settled(flagging.parse(flags.Config, ["", *FLAGS], __doc__))
-    exit_with_one_line(lambda: pathlib.Path(PATH).write_text(json.dumps(told(CONFIG, int(ROUND)))) and None)
+    exit_with_one_line(
+        lambda: pathlib.Path(PATH).write_text(json.dumps(told(CONFIG, int(ROUND)))) and None
+    )

@@ -28,8 +28,12 @@ class Config:
 
     contender: str = flagging.flag("xla", flagging.TEXT, "Who is measured again and again.")
     measurements: int = flagging.flag(200, flagging.integer(60), "How often.")
-    data_dir: str | None = flagging.flag(None, flagging.TEXT, "Prepared datasets; default: tfds's own.")
-    file: str | None = flagging.flag(None, flagging.TEXT, "A result file of one contender, to take instead.")
+    data_dir: str | None = flagging.flag(
+        None, flagging.TEXT, "Prepared datasets; default: tfds's own."
+    )
+    file: str | None = flagging.flag(
+        None, flagging.TEXT, "A result file of one contender, to take instead."
+    )
     write: bool = flagging.flag(False, flagging.SWITCH, "Write the table into docs/comparison.md.")
 
 
@@ -38,7 +42,12 @@ def measured(config: Config) -> Run:
     if config.file:
         return results.load(pathlib.Path(config.file)).runs[0]
     rounds = config.measurements // 2
-    job = [f"--contenders={config.contender}", "--devices=cpu", "--columns=time", f"--rounds={rounds}"]
+    job = [
+        f"--contenders={config.contender}",
+        "--devices=cpu",
+        "--columns=time",
+        f"--rounds={rounds}",
+    ]
     job += [f"--data_dir={config.data_dir}"] if config.data_dir else []
     asked = flagging.parse(options.Config, ["compare.py", *job], None)
     run = campaign.run(asked, Console(), keep=lambda results: None).runs[0]
@@ -78,15 +87,21 @@ def called_slower(times: np.ndarray, factor: float, rng: np.random.Generator) ->
         cut = rng.integers(ROUNDS, len(times) - ROUNDS + 1)
         starts = rng.integers(cut - ROUNDS + 1), rng.integers(cut, len(times) - ROUNDS + 1)
         before, now = (times[start : start + ROUNDS] for start in rng.permutation(starts))
-        said += guard.judged((now * factor).tolist(), before.tolist(), options.Config.max_slowdown, count=1)[2]
+        said += guard.judged(
+            (now * factor).tolist(), before.tolist(), options.Config.max_slowdown, count=1
+        )[2]
     return said / RESAMPLED
 
 
 def table(run: Run) -> list[str]:
     """Returns the table and what must be said below it."""
-    times, rng = np.array([sample.us_per_step for sample in run.samples], float), np.random.default_rng(0)
+    times, rng = (
+        np.array([sample.us_per_step for sample in run.samples], float),
+        np.random.default_rng(0),
+    )
     spread, middle = np.std(np.log(times)), ROUNDS // 2 + 1
-    by_chance = 2 * math.comb(ROUNDS, middle) / math.comb(2 * ROUNDS, middle)  # the least of all samples are of one run
+    # the least of all samples are of one run
+    by_chance = 2 * math.comb(ROUNDS, middle) / math.comb(2 * ROUNDS, middle)
     out = f"{100 * outside(times, rng):.1f} | {100 * by_chance:.0f}, by chance"
     busy = " ".join(machine.warnings([sample.quiet for sample in run.samples]))
     return [

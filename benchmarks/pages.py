@@ -14,7 +14,9 @@ def with_block(page: str, name: str, content: str) -> str:
     """Returns the text of a page with `content` in its block `name`; raises RunError unless it has one such block."""
     parts = re.split(rf"(?<=<!-- {name} -->\n)(?:.*?)(?=<!-- /{name} -->)", page, flags=re.DOTALL)
     if len(parts) != 2:
-        raise RunError(f"a page must have one block <!-- {name} --> ... <!-- /{name} -->, found {len(parts) - 1}")
+        raise RunError(
+            f"a page must have one block <!-- {name} --> ... <!-- /{name} -->, found {len(parts) - 1}"
+        )
     content = content.strip("\n")
     return f"{parts[0]}{content}\n{parts[1]}"
 

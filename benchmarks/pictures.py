@@ -23,7 +23,9 @@ Config = runs.Config
 Draw = Callable[[np.ndarray, np.random.Generator], Image.Image]
 
 
-def on_paper(digit: np.ndarray, side: int = 28 * LARGE, at: tuple[int, int] | None = None) -> np.ndarray:
+def on_paper(
+    digit: np.ndarray, side: int = 28 * LARGE, at: tuple[int, int] | None = None
+) -> np.ndarray:
     """Returns a digit [28, 28] uint8 drawn `side` large on a paper, in the middle or `at` (row, column); ink is 1."""
     top, left = at or ((PAPER[0] - side) // 2, (PAPER[1] - side) // 2)
     paper = np.zeros(PAPER)
@@ -57,7 +59,9 @@ def transparent(digit: np.ndarray, rng: np.random.Generator) -> Image.Image:
 def photograph(digit: np.ndarray, rng: np.random.Generator) -> Image.Image:
     """The light falls by 120 levels across the paper, in any direction; ink sends back a seventh of what paper does."""
     angle = rng.uniform(0, 2 * np.pi)
-    fall = np.tensordot([np.sin(angle), np.cos(angle)], np.indices(PAPER) / np.reshape(PAPER, (2, 1, 1)), 1)
+    fall = np.tensordot(
+        [np.sin(angle), np.cos(angle)], np.indices(PAPER) / np.reshape(PAPER, (2, 1, 1)), 1
+    )
     light = 235 - 120 * (fall - fall.min()) / np.ptp(fall)
     return grey(light * (1 - 6 / 7 * on_paper(digit)))
 
@@ -77,7 +81,9 @@ WAYS: dict[str, tuple[str, Draw]] = {
 }
 
 
-def read_all(model: predict.Model, digits: np.ndarray, way: str, folder: pathlib.Path) -> tuple[np.ndarray, int]:
+def read_all(
+    model: predict.Model, digits: np.ndarray, way: str, folder: pathlib.Path
+) -> tuple[np.ndarray, int]:
     """Returns what `model` takes each of `digits` [n, 28, 28] for, drawn in a `way`, and how many stay the same."""
     rng, answers, same = np.random.default_rng(0), [], 0
     suffix, draw = WAYS[way]

@@ -17,7 +17,8 @@ from common import children, files
 from common.files import PROJECT
 
 LEFTOVERS = (f"{files.OURS}*", "*incomplete*", "*_temp*", "*.tmp*", ".checkpoint.*")
-FLAGS = ("--max_steps=1500", "--checkpoint_every=50")  # so that checkpoints are most of the training time
+# so that checkpoints are most of the training time
+FLAGS = ("--max_steps=1500", "--checkpoint_every=50")
 TIMEOUT = 600  # seconds of a run
 
 
@@ -33,25 +34,46 @@ class Outcome:
 class Place:
     """A folder with everything one run reads and writes; the command that runs there is always the same."""
 
-    def __init__(self, folder: pathlib.Path, data_dir: pathlib.Path | None = None, copy_of: "Place | None" = None):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        data_dir: pathlib.Path | None = None,
+        copy_of: "Place | None" = None,
+    ):
         self.folder = folder
         folder.mkdir()
         self.data_dir = data_dir or folder / "data"
-        self.checkpoints, self.export, self.record = folder / "checkpoints", folder / "model", folder / "record.json"
+        self.checkpoints, self.export, self.record = (
+            folder / "checkpoints",
+            folder / "model",
+            folder / "record.json",
+        )
         if copy_of:
             for part in ("data", "checkpoints", "model"):
                 shutil.copytree(copy_of.folder / part, folder / part)
 
     def command(self, *more: str) -> list[str]:
-        train = [sys.executable, str(PROJECT / "train.py"), *FLAGS, "--overwrite", f"--data_dir={self.data_dir}"]
-        written = [f"--checkpoint_dir={self.checkpoints}", f"--export_dir={self.export}", f"--record={self.record}"]
+        train = [
+            sys.executable,
+            str(PROJECT / "train.py"),
+            *FLAGS,
+            "--overwrite",
+            f"--data_dir={self.data_dir}",
+        ]
+        written = [
+            f"--checkpoint_dir={self.checkpoints}",
+            f"--export_dir={self.export}",
+            f"--record={self.record}",
+        ]
         return [*train, *written, *more]
 
     def run(self, *more: str) -> subprocess.CompletedProcess:
         """Runs the command to its end."""
         return children.run(self.command(*more), TIMEOUT)
 
-    def broken_run(self, after: str, breaks: Callable[[], None], *more: str) -> subprocess.CompletedProcess:
+    def broken_run(
+        self, after: str, breaks: Callable[[], None], *more: str
+    ) -> subprocess.CompletedProcess:
         """Runs the command to its end, and breaks something once it has printed a line with `after`."""
 
         def broken(process: subprocess.Popen) -> None:
@@ -100,7 +122,11 @@ class Place:
             return "other weights"
         if not (self.export / "saved_model.pb").exists():
             return "no exported model"
-        left = sorted(str(path.relative_to(self.folder)) for name in LEFTOVERS for path in self.folder.rglob(name))
+        left = sorted(
+            str(path.relative_to(self.folder))
+            for name in LEFTOVERS
+            for path in self.folder.rglob(name)
+        )
         return f"left {left}" if left else ""
 
     def same_weights(self, fault: str, done: subprocess.CompletedProcess, expected: str) -> Outcome:
@@ -108,10 +134,17 @@ class Place:
         wrong = self.whole_after(done, expected)
         return Outcome(fault, not wrong, wrong or "same weights")
 
-    def refused(self, fault: str, done: subprocess.CompletedProcess, code: int, words: str) -> Outcome:
+    def refused(
+        self, fault: str, done: subprocess.CompletedProcess, code: int, words: str
+    ) -> Outcome:
         """Judges a run that must end with `code` and one line on stderr that has `words`, and no traceback."""
         lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        held = done.returncode == code and len(lines) == 1 and words in lines[0] and "Traceback" not in done.stderr
+        held = (
+            done.returncode == code
+            and len(lines) == 1
+            and words in lines[0]
+            and "Traceback" not in done.stderr
+        )
         return Outcome(fault, held, self.shortened(lines[0]) if held else self.failure(done))
 
 
@@ -138,4 +171,6 @@ def moments(kills: int, seed: int) -> list[tuple[Phase, random.Random]]:
     """Returns the phase of each kill, in shuffled order, and where its random moments come from."""
     wheel = [phase for phase in PHASES for _ in range(phase.share)]
     random.Random(seed).shuffle(wheel)
-    return [(wheel[number % len(wheel)], random.Random(seed * 1000 + number)) for number in range(kills)]
+    return [
+        (wheel[number % len(wheel)], random.Random(seed * 1000 + number)) for number in range(kills)
+    ]

@@ -36,7 +36,13 @@ class Config(runs.Config):
 
 def us_per_step(config: Config, strategy: str, replicas: int, batch: int) -> float:
     """Trains once, and returns the microseconds of a step; workers are processes on loopback."""
-    job = [f"--batch_size={batch}", "--lr=1e-5", f"--max_steps={config.steps}", "--epochs=1000", "--eval_every=0"]
+    job = [
+        f"--batch_size={batch}",
+        "--lr=1e-5",
+        f"--max_steps={config.steps}",
+        "--epochs=1000",
+        "--eval_every=0",
+    ]
     job += [f"--strategy={strategy}", *config.where]
     if strategy != "multi_worker":
         count = replicas if strategy == "mirrored" else 0
@@ -45,8 +51,14 @@ def us_per_step(config: Config, strategy: str, replicas: int, batch: int) -> flo
         record = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()), "record.json")
         command, processes = [sys.executable, "train.py", *job, f"--record={record}"], []
         for variables in runs.loopback(replicas):
-            options = {"cwd": runs.PROJECT, "env": os.environ | variables, "stdout": subprocess.DEVNULL}
-            processes.append(stack.enter_context(children.started(command, config.timeout, **options)))
+            options = {
+                "cwd": runs.PROJECT,
+                "env": os.environ | variables,
+                "stdout": subprocess.DEVNULL,
+            }
+            processes.append(
+                stack.enter_context(children.started(command, config.timeout, **options))
+            )
         if any(process.wait() for process in processes):
             raise RunError(f"a worker of {' '.join(command)} failed")
         return json.loads(record.read_text())["us_per_step"]
@@ -57,7 +69,9 @@ def table(found: Samples) -> list[str]:
     heads = [*next(iter(found.values()))]
     lines = [f"| us/step | {' | '.join(heads)} |", "|---" + "|--:" * len(heads) + "|"]
     for kind, of_kind in found.items():
-        lines.append(f"| {kind} | {' | '.join(runs.middle(values, 0) for values in of_kind.values())} |")
+        lines.append(
+            f"| {kind} | {' | '.join(runs.middle(values, 0) for values in of_kind.values())} |"
+        )
     return lines
 
 
@@ -67,7 +81,14 @@ def measure(config: Config) -> None:
     for _, kind, batch in itertools.product(range(config.rounds), KINDS, BATCHES):
         values = found.setdefault(kind, {}).setdefault(f"batch {batch:,}", [])
         values.append(us_per_step(config, *KINDS[kind], batch))
-    runs.publish("replicas", config, table(found), "docs/results.md", found, f"replicas --steps={config.steps}")
+    runs.publish(
+        "replicas",
+        config,
+        table(found),
+        "docs/results.md",
+        found,
+        f"replicas --steps={config.steps}",
+    )
 
 
 if __name__ == "__main__":

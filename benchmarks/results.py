@@ -27,9 +27,11 @@ from sweeps.kept import Row
 MAIN_JOB = ("--batch_size=10", "--lr=0.01")
 FIRST, LAST = 2, 4  # lines of the main job that are shown
 RATES = ("--lr=0.0003,0.001,0.003,0.01,0.03,0.1,0.3", "--epochs=1,10")
-SEEDS = ("epochs", "lr", "seeds", "validation", "test")  # columns of what docs/results.md shows of the sweep
+# columns of what docs/results.md shows of the sweep
+SEEDS = ("epochs", "lr", "seeds", "validation", "test")
 LESSON = ("epochs", "lr", "validation", "test", "beside the best")  # and docs/training.md
-CORE = ("logits", "__call__", "cross_entropy", "loss_and_gradients", "descend")  # functions of model.py
+# functions of model.py
+CORE = ("logits", "__call__", "cross_entropy", "loss_and_gradients", "descend")
 SEVERAL = integer(2)  # one has no deviation
 AGAIN = "To repeat it: `python -m benchmarks.results --run --seeds={seeds}`"
 PAGES = {
@@ -45,7 +47,9 @@ PAGES = {
 class Config(runs.Runs):
     """The flags of this script."""
 
-    run: bool = flag(False, SWITCH, "Make the records and the pictures anew before writing the figures.")
+    run: bool = flag(
+        False, SWITCH, "Make the records and the pictures anew before writing the figures."
+    )
     seeds: int = flag(10, SEVERAL, "With --run: seeds 0, 1, ... of each learning rate, this many.")
     records: str = flag(str(RECORDS), TEXT, "The folder of the records.")
 
@@ -63,14 +67,25 @@ def make_records(config: Config, folder: pathlib.Path) -> None:
             return "".join(f"{line.rstrip()}\n" for line in stdout)
 
     with tempfile.TemporaryDirectory() as place:
-        records, pictures, exported = (pathlib.Path(place, name) for name in ("records", "figures", "exported"))
+        records, pictures, exported = (
+            pathlib.Path(place, name) for name in ("records", "figures", "exported")
+        )
         records.mkdir()
         (records / "main_job.txt").write_text(said("train.py", *MAIN_JOB, *config.where))
-        said("train.py", *MAIN_JOB, *config.where, f"--figures={pictures}", f"--export_dir={exported}")
-        (records / "predict.txt").write_text(said("predict.py", f"--model={exported}", "docs/digit.png"))
+        said(
+            "train.py",
+            *MAIN_JOB,
+            *config.where,
+            f"--figures={pictures}",
+            f"--export_dir={exported}",
+        )
+        (records / "predict.txt").write_text(
+            said("predict.py", f"--model={exported}", "docs/digit.png")
+        )
         sweep = "sweep.py", *RATES, f"--seed=0:{config.seeds}", *config.where
         print(said(*sweep, f"--output={records / 'rates.jsonl'}"))
-        said(*sweep, f"--figures={pictures}")  # by itself, since the evaluations between steps would fill the record
+        # by itself, since the evaluations between steps would fill the record
+        said(*sweep, f"--figures={pictures}")
         shutil.copytree(records, folder, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
         shutil.copytree(pictures, PROJECT / "docs" / "figures", dirs_exist_ok=True)
 
@@ -106,15 +121,19 @@ def accuracy(rows: list[Row]) -> str:
         f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} after {epochs} epoch{'s' * (epochs > 1)}"
         for epochs, values in by_epochs.items()
     ]
-    return (
-        f"Test accuracy, mean ± standard deviation over {len(next(iter(by_epochs.values())))} seeds: {', '.join(said)}."
-    )
+    seeds = len(next(iter(by_epochs.values())))
+    return f"Test accuracy, mean ± standard deviation over {seeds} seeds: {', '.join(said)}."
 
 
 def sweep_table(rows: list[Row], heads: Sequence[str]) -> str:
     """Returns these columns of the table that sweep.py prints, as Markdown."""
-    columns = [column for column in report.table(report.grouped(rows)).columns if column.header in heads]
-    return tables.table(heads, [list(map(str, line)) for line in zip(*(each.cells for each in columns), strict=True)])
+    columns = [
+        column for column in report.table(report.grouped(rows)).columns if column.header in heads
+    ]
+    return tables.table(
+        heads,
+        [list(map(str, line)) for line in zip(*(each.cells for each in columns), strict=True)],
+    )
 
 
 def quoted(text: str, first: int = 0, last: int = 0) -> str:
@@ -136,7 +155,9 @@ def core() -> str:
         return "\n".join([*lines[node.lineno - 1 : first], *lines[after : node.end_lineno]])
 
     for node in ast.parse(source).body:
-        methods = [bare(each) for each in getattr(node, "body", ()) if getattr(each, "name", "") in CORE]
+        methods = [
+            bare(each) for each in getattr(node, "body", ()) if getattr(each, "name", "") in CORE
+        ]
         if methods:
             found.append(f"{lines[node.lineno - 1]}\n" + "\n\n".join(methods))
         elif getattr(node, "name", "") in CORE:
@@ -148,11 +169,15 @@ def flags_table() -> str:
     """Returns the table of train.py's flags: name, default and what it does."""
     rows = ["| flag | default | what it does |", "|---|---|---|"]
     for field in dataclasses.fields(flags.Config):
-        name = f"`--[no]{field.name}`" if field.metadata["parser"] is SWITCH else f"`--{field.name}`"
+        name = (
+            f"`--[no]{field.name}`" if field.metadata["parser"] is SWITCH else f"`--{field.name}`"
+        )
         default = "" if field.default is None else f"`{str(field.default).lower()}`"
         choices = getattr(field.metadata["parser"], "enum_values", ())
         allowed = f" One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""
-        rows.append(f"| {name} | {default} | {field.metadata['help'].replace('|', chr(92) + '|')}{allowed} |")
+        rows.append(
+            f"| {name} | {default} | {field.metadata['help'].replace('|', chr(92) + '|')}{allowed} |"
+        )
     return "\n".join(rows)
 
 
@@ -182,11 +207,23 @@ SOURCES: dict[str, tuple[str, Callable[[str], str], str]] = {
     "output": ("main_job.txt", lambda text: quoted(text, FIRST, LAST), RUN),
     "predict": ("predict.txt", quoted, RUN),
     "accuracy": ("rates.jsonl", from_sweep(lambda rows: accuracy(at_default(rows))), RUN),
-    "seeds": ("rates.jsonl", from_sweep(lambda rows: sweep_table(at_default(rows), SEEDS), told=True), RUN),
+    "seeds": (
+        "rates.jsonl",
+        from_sweep(lambda rows: sweep_table(at_default(rows), SEEDS), told=True),
+        RUN,
+    ),
     "rates": ("rates.jsonl", from_sweep(lambda rows: sweep_table(rows, LESSON), told=True), RUN),
-    "replicas": ("replicas.json", from_samples(replicas.table), "python -m benchmarks.replicas --write"),
+    "replicas": (
+        "replicas.json",
+        from_samples(replicas.table),
+        "python -m benchmarks.replicas --write",
+    ),
     **{
-        group: (f"{group}.json", from_samples(speed.table), f"python -m benchmarks.speed --only={group} --write")
+        group: (
+            f"{group}.json",
+            from_samples(speed.table),
+            f"python -m benchmarks.speed --only={group} --write",
+        )
         for group in speed.RESULTS
     },
 }
@@ -200,7 +237,9 @@ def block(folder: pathlib.Path, name: str) -> str:
     except FileNotFoundError:
         return not_measured(command)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
-        raise InputError(f"--records={folder}: {file} is damaged: {error}; make it anew: {command}") from None
+        raise InputError(
+            f"--records={folder}: {file} is damaged: {error}; make it anew: {command}"
+        ) from None
 
 
 def blocks(folder: pathlib.Path) -> dict[str, dict[str, str]]:

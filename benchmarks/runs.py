@@ -81,7 +81,9 @@ def run(config: Runs, *arguments: str, **options: Any) -> Run:
             seconds = time.perf_counter() - began
         if process.returncode:
             said.seek(0)
-            raise RunError(f"{' '.join(command)} left with {process.returncode}: {reason(said.read()[-500:])}")
+            raise RunError(
+                f"{' '.join(command)} left with {process.returncode}: {reason(said.read()[-500:])}"
+            )
     return Run(seconds, peak_mib)
 
 
@@ -90,7 +92,9 @@ def train(config: Runs, *arguments: str, **options: Any) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         record = pathlib.Path(folder, "record.json")
         found = run(config, "train.py", *config.where, *arguments, f"--record={record}", **options)
-        return dataclasses.replace(found, record=json.loads(record.read_text()) if record.exists() else {})
+        return dataclasses.replace(
+            found, record=json.loads(record.read_text()) if record.exists() else {}
+        )
 
 
 def elsewhere(function: Callable[..., FoundT], *arguments: Any) -> FoundT:
@@ -103,7 +107,9 @@ def elsewhere(function: Callable[..., FoundT], *arguments: Any) -> FoundT:
 def loopback(count: int) -> list[dict[str, str]]:
     """Returns the environment, TF_CONFIG, of each worker of a cluster on this machine, at free ports."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
         cluster = {"worker": [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]}
     tasks = [{"cluster": cluster, "task": {"type": "worker", "index": i}} for i in range(count)]
     return [{"TF_CONFIG": json.dumps(task)} for task in tasks]
@@ -141,7 +147,12 @@ def block(lines: Sequence[str], conditions: str) -> str:
 
 
 def publish(
-    name: str, config: Config, lines: Sequence[str], page: str, samples: Any = None, command: str | None = None
+    name: str,
+    config: Config,
+    lines: Sequence[str],
+    page: str,
+    samples: Any = None,
+    command: str | None = None,
 ) -> None:
     """Prints a table and how it was measured; with --write puts both into the block `name` of a page.
 
@@ -163,7 +174,9 @@ def publish(
         rewrite_blocks(PROJECT / page, {name: text})
 
 
-def main(config_class: type[Runs], measure: Callable[[Any], int | None], summary: str | None) -> None:
+def main(
+    config_class: type[Runs], measure: Callable[[Any], int | None], summary: str | None
+) -> None:
     """Runs a benchmark with the flags of the command line."""
 
     def measured() -> int | None:

@@ -49,15 +49,28 @@ class Bench:
 
     def rate(self, batch_size: int, *arguments: str) -> float:
         """Returns thousand images/s of training alone."""
-        return self.train(f"--batch_size={batch_size}", *ALONE, *arguments).record["examples_per_second"] / 1000
+        return (
+            self.train(f"--batch_size={batch_size}", *ALONE, *arguments).record[
+                "examples_per_second"
+            ]
+            / 1000
+        )
 
     def until(self, words: bytes, *arguments: str, terminal: bool = False) -> runs.Run:
         """Runs train.py until it has printed `words`, anything if they are empty, and ends it there."""
         reading, writing = os.openpty() if terminal else os.pipe()
         command = [sys.executable, "train.py", *self.config.where, *arguments]
-        options = {"cwd": self.project, "stdin": subprocess.DEVNULL, "stdout": writing, "stderr": writing}
+        options = {
+            "cwd": self.project,
+            "stdin": subprocess.DEVNULL,
+            "stdout": writing,
+            "stderr": writing,
+        }
         began, seen = time.perf_counter(), b""
-        with children.started(command, self.config.timeout, **options) as process, open(reading, "rb", 0) as output:
+        with (
+            children.started(command, self.config.timeout, **options) as process,
+            open(reading, "rb", 0) as output,
+        ):
             os.close(writing)
             while not seen or words not in seen:
                 if not (some := output.read(4096)):
@@ -87,7 +100,9 @@ def start(bench: Bench, _: Bench) -> Rows:
         "compile, of its ledger, s": ledger["compile"],
         "compile over import, of its ledger": ledger["compile"] / ledger["import"],
         "peak memory of a warm run beyond that import, MiB": run.peak_mib - imported.peak_mib,
-        "from the command to the first output on a terminal, s": bench.until(b"", terminal=True).seconds,
+        "from the command to the first output on a terminal, s": bench.until(
+            b"", terminal=True
+        ).seconds,
         "`--help`, s": bench.python("train.py", "--help").seconds,
     }
 
@@ -128,7 +143,9 @@ def stream(bench: Bench, _: Bench) -> Rows:
         ("ten times MNIST", (f"--dataset=made{TEN}", f"--data_dir={bench.folder}", "--epochs=2")),
     ):
         for size in STREAMED:
-            memory, streamed = (bench.rate(size, *job, f"--input={source}") for source in ("memory", "stream"))
+            memory, streamed = (
+                bench.rate(size, *job, f"--input={source}") for source in ("memory", "stream")
+            )
             rows[f"stream over memory, images/s, {name}, batch {size:,}"] = streamed / memory
         for source in ("memory", "stream"):
             peak = bench.train("--eval_every=0", *job, "--epochs=1", f"--input={source}").peak_mib
@@ -141,13 +158,21 @@ def large(bench: Bench, _: Bench) -> Rows:
     made = bench.folder / f"made{LARGE}" / "1.0.0"
     path = made / decoded.FOLDER / "train_images.npy"
     size = path.stat().st_size
-    read = runs.elsewhere(seconds_of_fromfile, path if bench.project == runs.PROJECT else made / "decoded.npz")
-    job = (f"--dataset=made{LARGE}", f"--data_dir={bench.folder}", "--input=memory", "--max_steps=1000")
+    read = runs.elsewhere(
+        seconds_of_fromfile, path if bench.project == runs.PROJECT else made / "decoded.npz"
+    )
+    job = (
+        f"--dataset=made{LARGE}",
+        f"--data_dir={bench.folder}",
+        "--input=memory",
+        "--max_steps=1000",
+    )
     run, small = bench.train(*job, *ALONE), bench.train("--max_steps=1000", *ALONE)
     ledger = run.record["seconds"]  # reading begins while TensorFlow is imported
     loading = ledger["import"] + ledger["data"] - small.record["seconds"]["import"]
     return {
-        "3.3 GB in memory: what loading adds to a run over `np.fromfile` of the file": loading / read,
+        "3.3 GB in memory: what loading adds to a run over `np.fromfile` of the file": loading
+        / read,
         "3.3 GB in memory: peak memory over the images": run.peak_mib * runs.MIB / size,
     }
 
@@ -161,8 +186,16 @@ def epochs(bench: Bench, _: Bench) -> Rows:
     }
 
 
-GROUPS = {"start": start, "steps": steps, "batches": batches, "stream": stream, "large": large, "epochs": epochs}
-RESULTS = ("batches", "stream")  # what the project reaches stands in docs/results.md, the rest in docs/performance.md
+GROUPS = {
+    "start": start,
+    "steps": steps,
+    "batches": batches,
+    "stream": stream,
+    "large": large,
+    "epochs": epochs,
+}
+# what the project reaches stands in docs/results.md, the rest in docs/performance.md
+RESULTS = ("batches", "stream")
 Found = dict[str, list[list[float]]]  # the samples of a row, of each checkout
 
 
@@ -170,7 +203,9 @@ Found = dict[str, list[list[float]]]  # the samples of a row, of each checkout
 class Config(runs.Config):
     """The flags of this benchmark."""
 
-    before: str | None = flag(None, TEXT, "Another checkout of this project, measured in turn with this one.")
+    before: str | None = flag(
+        None, TEXT, "Another checkout of this project, measured in turn with this one."
+    )
     only: tuple[str, ...] = flag(
         tuple(GROUPS), List(choice(*GROUPS), f"some of {', '.join(GROUPS)}"), "What to measure."
     )
@@ -189,7 +224,9 @@ def make(root: pathlib.Path, times: int, data_dir: str | None, npz: bool) -> Non
     folder = root / f"made{times}" / "1.0.0" / decoded.FOLDER
     folder.mkdir(parents=True)
     shape = (len(mnist.validation) + len(mnist.train), mnist.num_features)
-    images = np.lib.format.open_memmap(folder / "train_images.npy", "w+", np.uint8, (shape[0] * times, shape[1]))
+    images = np.lib.format.open_memmap(
+        folder / "train_images.npy", "w+", np.uint8, (shape[0] * times, shape[1])
+    )
     labels = np.concatenate([mnist.validation.labels, mnist.train.labels])
     for first in range(0, len(images), shape[0]):
         images[first:][: len(mnist.validation)] = mnist.validation.images
@@ -201,14 +238,21 @@ def make(root: pathlib.Path, times: int, data_dir: str | None, npz: bool) -> Non
     decoded.describe(folder, mnist.class_names, mnist.image_shape)
     if npz:
         arrays = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
-        np.savez(folder.parent / "decoded.npz", **arrays, class_names=mnist.class_names, image_shape=mnist.image_shape)
+        np.savez(
+            folder.parent / "decoded.npz",
+            **arrays,
+            class_names=mnist.class_names,
+            image_shape=mnist.image_shape,
+        )
 
 
 def table(found: Found) -> list[str]:
     """Returns the Markdown of the samples of each row: those of this state last, before them those of --before."""
     two = len(next(iter(found.values()))) == 2
     lines = (
-        ["| what | before | now | now over before |", "|---|--:|--:|--:|"] if two else ["| what | now |", "|---|--:|"]
+        ["| what | before | now | now over before |", "|---|--:|--:|--:|"]
+        if two
+        else ["| what | now |", "|---|--:|"]
     )
     for name, columns in found.items():
         cells = [runs.middle(values) if values else "" for values in columns]
@@ -223,10 +267,14 @@ def measure(config: Config) -> None:
     """Measures every row of every checkout in turn; prints and writes the tables."""
     projects = [pathlib.Path(config.before).resolve()] if config.before else []
     if projects and not (projects[0] / "train.py").is_file():
-        raise InputError(f"--before={config.before}: must be a checkout of this project, with train.py in it")
+        raise InputError(
+            f"--before={config.before}: must be a checkout of this project, with train.py in it"
+        )
     found: dict[str, Found] = {group: {} for group in config.only}
     with tempfile.TemporaryDirectory() as folder:
-        benches = [Bench(config, project, pathlib.Path(folder)) for project in [*projects, runs.PROJECT]]
+        benches = [
+            Bench(config, project, pathlib.Path(folder)) for project in [*projects, runs.PROJECT]
+        ]
         for times in {"stream": TEN, "large": LARGE}.items():
             if times[0] in config.only:
                 runs.elsewhere(make, benches[0].folder, times[1], config.data_dir, bool(projects))
@@ -242,7 +290,9 @@ def publish(config: Config, found: dict[str, Found]) -> None:
     """Prints and writes a table for each of RESULTS, and one of all else."""
     for group in RESULTS:
         if rows := found.pop(group, None):
-            runs.publish(group, config, table(rows), "docs/results.md", rows, f"speed --only={group}")
+            runs.publish(
+                group, config, table(rows), "docs/results.md", rows, f"speed --only={group}"
+            )
     if rest := {name: columns for rows in found.values() for name, columns in rows.items()}:
         runs.publish("speed", config, table(rest), "docs/performance.md")
 

@@ -60,7 +60,12 @@ def steps_of(batch_size: int) -> int:
     return min(STEPS, EXAMPLES // batch_size)
 
 
-def call(kind: type = modes.InXla, net: type = model.SoftmaxRegression, batch_size: int = 10, **changes: Any) -> Call:
+def call(
+    kind: type = modes.InXla,
+    net: type = model.SoftmaxRegression,
+    batch_size: int = 10,
+    **changes: Any,
+) -> Call:
     """Returns a call that takes steps on random images, compiled with `changes` to the module `model`."""
     rng = np.random.default_rng(0)
     images = tf.constant(rng.integers(256, size=(EXAMPLES, 784), dtype=np.uint8))
@@ -95,10 +100,15 @@ def step_table(rounds: int) -> list[str]:
         "the rows of 50 steps gathered at a time": call(GATHERED=(50, 500)),
         "the rows of the whole block gathered at once": call(GATHERED=(STEPS, 10 * STEPS)),
         "as it is, for a batch of one image": call(batch_size=1),
-        "a batch of one image, multiplied as any other": call(batch_size=1, logits_by_class=by_rows),
+        "a batch of one image, multiplied as any other": call(
+            batch_size=1, logits_by_class=by_rows
+        ),
     }
     samples = measured({name: (take, STEPS) for name, take in calls.items()}, rounds)
-    lines, same = ["| the step | us | over the step as it is |", "|---|--:|--:|"], samples["as it is"]
+    lines, same = (
+        ["| the step | us | over the step as it is |", "|---|--:|--:|"],
+        samples["as it is"],
+    )
     for name, values in samples.items():
         same = values if name.startswith("as it is") else same
         ratios = np.divide(values, same).tolist()
@@ -108,14 +118,22 @@ def step_table(rounds: int) -> list[str]:
 
 def cores_table(config: Config) -> list[str]:
     """Returns the table of the ways to use the cores: one of them, one program each, or each operation on all."""
-    lines = ["| batch | one core, us | a program a core, us | one over all | an operation on all cores, us |"]
+    lines = [
+        "| batch | one core, us | a program a core, us | one over all | an operation on all cores, us |"
+    ]
     lines += ["|--:|--:|--:|--:|--:|"]
     for size in BATCHES:
         calls = {
-            kind.__name__: (call(kind, batch_size=size), steps_of(size)) for kind in (modes.InXla, modes.OnAllCores)
+            kind.__name__: (call(kind, batch_size=size), steps_of(size))
+            for kind in (modes.InXla, modes.OnAllCores)
         }
         one, all_cores = measured(calls, config.rounds).values()
-        cells = [f"{size:,}", runs.middle(one), runs.middle(all_cores), runs.middle(np.divide(one, all_cores).tolist())]
+        cells = [
+            f"{size:,}",
+            runs.middle(one),
+            runs.middle(all_cores),
+            runs.middle(np.divide(one, all_cores).tolist()),
+        ]
         lines.append(f"| {' | '.join([*cells, operations_on_all_cores(config, size)])} |")
     return lines
 
@@ -124,15 +142,31 @@ def operations_on_all_cores(config: Config, batch_size: int) -> str:
     """Returns us/step of runs of train.py whose one program is given all cores; nothing where it takes several."""
     if batch_size >= modes.SHARED_BATCH:
         return ""
-    job = (f"--batch_size={batch_size}", "--loss_reduction=mean", "--eval_every=0", "--device=cpu", "--epochs=4")
+    job = (
+        f"--batch_size={batch_size}",
+        "--loss_reduction=mean",
+        "--eval_every=0",
+        "--device=cpu",
+        "--epochs=4",
+    )
     env = os.environ | {devices.THREADS: str(devices.cores())}
-    return runs.middle([runs.train(config, *job, env=env).record["us_per_step"] for _ in range(min(config.rounds, 3))])
+    return runs.middle(
+        [
+            runs.train(config, *job, env=env).record["us_per_step"]
+            for _ in range(min(config.rounds, 3))
+        ]
+    )
 
 
 def measure(config: Config) -> None:
     """Measures every variant on random images: a step's time does not depend on what they show."""
     devices.choose("cpu", tf32=False, one_thread=True)
-    runs.publish("variants", config, [*step_table(config.rounds), "", *cores_table(config)], "docs/performance.md")
+    runs.publish(
+        "variants",
+        config,
+        [*step_table(config.rounds), "", *cores_table(config)],
+        "docs/performance.md",
+    )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,10 @@ class TwoWorkers:
     """Two-worker runs below a folder, each killed once and started again, against the weights of one device."""
 
     def __init__(self, folder: pathlib.Path, *arguments: str):
-        self.folder, self.command = folder, [sys.executable, str(runs.PROJECT / "train.py"), *JOB, *arguments]
+        self.folder, self.command = (
+            folder,
+            [sys.executable, str(runs.PROJECT / "train.py"), *JOB, *arguments],
+        )
         began = time.monotonic()
         self._finished(folder / "one", [{}])
         self.expected = weights(folder / "one")
@@ -50,7 +53,10 @@ class TwoWorkers:
                 wrong = differs(weights(kept), self.expected)
         except RunError as error:
             wrong = str(error)
-        print(f"kill {number + 1} of a worker, {NAMES[victim]}, after {seconds:.2f} s: {wrong or 'held'}", flush=True)
+        print(
+            f"kill {number + 1} of a worker, {NAMES[victim]}, after {seconds:.2f} s: {wrong or 'held'}",
+            flush=True,
+        )
         return Outcome(NAMES[victim], not wrong, wrong or "held")
 
     def _killed(self, kept: pathlib.Path, victim: int, seconds: float) -> str | None:
@@ -63,16 +69,26 @@ class TwoWorkers:
         if processes[victim].returncode != -signal.SIGKILL or other == 0:
             return None
         lines = [line for line in errors.splitlines() if line.startswith("error: ")]
-        return "" if other == 1 and len(lines) == 1 and "Traceback" not in errors else f"exit {other}: {errors[-300:]}"
+        return (
+            ""
+            if other == 1 and len(lines) == 1 and "Traceback" not in errors
+            else f"exit {other}: {errors[-300:]}"
+        )
 
     @contextlib.contextmanager
-    def _started(self, kept: pathlib.Path, environments: list[dict[str, str]]) -> Iterator[list[subprocess.Popen]]:
+    def _started(
+        self, kept: pathlib.Path, environments: list[dict[str, str]]
+    ) -> Iterator[list[subprocess.Popen]]:
         """Yields runs that keep checkpoints in `kept`, one for each environment: an empty one has no other workers."""
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with contextlib.ExitStack() as stack:
             processes = []
             for each in environments:
-                command = [*self.command, f"--checkpoint_dir={kept}", *["--strategy=multi_worker"] * bool(each)]
+                command = [
+                    *self.command,
+                    f"--checkpoint_dir={kept}",
+                    *["--strategy=multi_worker"] * bool(each),
+                ]
                 one = children.started(command, places.TIMEOUT, env=os.environ | each, **options)
                 processes.append(stack.enter_context(one))
             yield processes

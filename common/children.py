@@ -64,7 +64,8 @@ def _end(process: subprocess.Popen) -> None:
             for each in [itself, *itself.children(recursive=True)]:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     each.kill()
-    if os.name == "posix":  # it leads a group, whose number the system gives to no other while anybody is left in it
+    # it leads a group, whose number the system gives to no other while anybody is left in it
+    if os.name == "posix":
         with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left
             os.killpg(process.pid, signal.SIGKILL)
 

@@ -51,7 +51,11 @@ def reason(error: BaseException | str) -> str:
 def of_the_system(error: BaseException) -> bool:
     """Says whether memory, a disk or rights are to blame for an error, not the content of a file."""
     tensorflows = type(error).__name__ in ("ResourceExhaustedError", "PermissionDeniedError")
-    return isinstance(error, MemoryError) or tensorflows or getattr(error, "errno", None) in OF_THE_SYSTEM
+    return (
+        isinstance(error, MemoryError)
+        or tensorflows
+        or getattr(error, "errno", None) in OF_THE_SYSTEM
+    )
 
 
 @contextlib.contextmanager
@@ -60,7 +64,8 @@ def one_line(leave: bool = False) -> Iterator[None]:
 
     It ends at once: taking TensorFlow down in an orderly way takes longer than a short training, for nothing.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot encode, such as the name of a class, is escaped
+    # what it cannot encode, such as the name of a class, is escaped
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
@@ -102,10 +107,14 @@ def exit_with_one_line(main: Callable[[], int | None]) -> None:
 def _failed(error: Exception) -> str | None:
     """Returns what to say where memory has run out, or TensorFlow has failed; None for a fault of this program."""
     kinds, why = {kind.__name__ for kind in type(error).__mro__}, reason(error)
-    full = kinds & {"MemoryError", "ResourceExhaustedError"} or ("OpError" in kinds and re.search(OUT_OF_MEMORY, why))
+    full = kinds & {"MemoryError", "ResourceExhaustedError"} or (
+        "OpError" in kinds and re.search(OUT_OF_MEMORY, why)
+    )
     if full and "space left" not in why:
         return f"out of memory ({why}): a smaller --batch_size or --input=stream needs less"
-    return f"TensorFlow failed: {why}; what was written before is kept" if "OpError" in kinds else None
+    return (
+        f"TensorFlow failed: {why}; what was written before is kept" if "OpError" in kinds else None
+    )
 
 
 def _complain(line: str, code: int) -> int:

@@ -14,7 +14,8 @@ import filelock
 from common.errors import InputError, reason
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
-OURS = ".softmax-regression"  # begins the name of what is half done: nothing of another name is ever removed
+# begins the name of what is half done: nothing of another name is ever removed
+OURS = ".softmax-regression"
 
 
 def write_atomically(path: pathlib.Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -61,7 +62,9 @@ def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
         folder.mkdir(parents=True, exist_ok=True)
         try_writing(folder)
     except OSError as error:
-        raise InputError(f"--{flag}: {path} must be a folder that can be written ({reason(error)})") from None
+        raise InputError(
+            f"--{flag}: {path} must be a folder that can be written ({reason(error)})"
+        ) from None
     finally:
         remove_empty(new)
     return folder
@@ -89,9 +92,13 @@ def check_writable(flag: str, path: str | None, replace: bool) -> None:
             raise OSError("it is there, and no regular file")
         try_writing(file.resolve().parent)
         if file.exists() and not replace:
-            raise InputError(f"--{flag}={path}: is there already; give --overwrite, or another file")
+            raise InputError(
+                f"--{flag}={path}: is there already; give --overwrite, or another file"
+            )
     except OSError as error:
-        raise InputError(f"--{flag}={path}: must be a file in a folder that can be written ({reason(error)})") from None
+        raise InputError(
+            f"--{flag}={path}: must be a file in a folder that can be written ({reason(error)})"
+        ) from None
 
 
 def try_writing(folder: pathlib.Path, size: int = 4096) -> None:
@@ -120,7 +127,9 @@ def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=f"{OURS}.{target.name}.new.", dir=target.parent) as place:
+        with tempfile.TemporaryDirectory(
+            prefix=f"{OURS}.{target.name}.new.", dir=target.parent
+        ) as place:
             new = pathlib.Path(place, "new")
             new.mkdir()
             yield new
@@ -137,7 +146,10 @@ def tidy(target: pathlib.Path) -> None:
     """Removes what a killed `whole_folder` has left; what it had put aside and not replaced comes back."""
     if _replaced(target).exists() and is_free(target):
         _replaced(target).rename(target)
-    for leftover in (_replaced(target), *target.parent.glob(f"{OURS}.{glob.escape(target.name)}.new.*")):
+    for leftover in (
+        _replaced(target),
+        *target.parent.glob(f"{OURS}.{glob.escape(target.name)}.new.*"),
+    ):
         shutil.rmtree(leftover, ignore_errors=True)
 
 

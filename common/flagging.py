@@ -38,7 +38,9 @@ class List(absl_flags.ArgumentParser):
     def __init__(self, item: absl_flags.ArgumentParser, syntactic_help: str):
         self.item, self.has_ranges = item, isinstance(item, absl_flags.IntegerParser)
         ranges = "; 1:4 is 1,2,3" if self.has_ranges else ""
-        self.syntactic_help = f"{syntactic_help}, with commas between them, none empty, none twice{ranges}"
+        self.syntactic_help = (
+            f"{syntactic_help}, with commas between them, none empty, none twice{ranges}"
+        )
 
     def parse(self, argument: str | tuple) -> tuple:
         given = argument.split(",") if isinstance(argument, str) else argument
@@ -57,14 +59,18 @@ class List(absl_flags.ArgumentParser):
         span = range(int(ends[1]), int(ends[2])) if ends else [item]
         if not 0 < len(span) <= self.MOST:
             found = f"{item} has {len(span):,}"
-            raise ValueError(f"must have 1 to {self.MOST:,} integers in a range, as 1:4 is 1,2,3; {found}")
+            raise ValueError(
+                f"must have 1 to {self.MOST:,} integers in a range, as 1:4 is 1,2,3; {found}"
+            )
         return span
 
 
 def integer(least: int, most: int | None = None) -> absl_flags.IntegerParser:
     """Returns the parser of integers from `least` to `most`."""
     parser = absl_flags.IntegerParser(lower_bound=least, upper_bound=most)
-    parser.syntactic_help = f"an integer of at least {least}" + ("" if most is None else f" and at most {most}")
+    parser.syntactic_help = f"an integer of at least {least}" + (
+        "" if most is None else f" and at most {most}"
+    )
     return parser
 
 
@@ -119,14 +125,20 @@ def parse(config_class: type[ConfigT], argv: list[str], summary: str | None) -> 
         if parser is SWITCH:
             absl_flags.DEFINE_boolean(field.name, field.default, text, **place)  # type: ignore[arg-type]
         else:
-            kind: Any = absl_flags.ListSerializer(",") if isinstance(parser, List) else absl_flags.ArgumentSerializer()
+            kind: Any = (
+                absl_flags.ListSerializer(",")
+                if isinstance(parser, List)
+                else absl_flags.ArgumentSerializer()
+            )
             absl_flags.DEFINE(parser, field.name, field.default, text, serializer=kind, **place)
     absl_flags.DEFINE_boolean("help", False, "Show all flags and exit.", short_name="h", **place)
     stray = _parsed(values, argv)
     if stray and not unnamed:
         raise InputError(f"stray argument {stray[0]!r}: a flag is written --name=value; see --help")
     if values.help:
-        shown = re.sub(r"\(default: '(.*?)'\)", r"(default: \1)", values.get_help(), flags=re.DOTALL)
+        shown = re.sub(
+            r"\(default: '(.*?)'\)", r"(default: \1)", values.get_help(), flags=re.DOTALL
+        )
         print(f"{(summary or '').rstrip()}\n{shown}")
         sys.exit(0)
     given = {field.name: values[field.name].value for field in named}
@@ -144,9 +156,13 @@ def _parsed(values: absl_flags.FlagValues, argv: list[str]) -> list[str]:
         raise InputError(f"{given}: {why}; see --help") from None
     except absl_flags.UnrecognizedFlagError as error:
         alike = str(error).partition("Did you mean: ")[2].removesuffix(" ?")
-        near = alike.split(", ") if alike else _explained(values, re.sub("[-_]", " ", error.flagname))
+        near = (
+            alike.split(", ") if alike else _explained(values, re.sub("[-_]", " ", error.flagname))
+        )
         nearest = f"; nearest: --{', --'.join(near)}" if near else ""
-        raise InputError(f"--{error.flagname}: there is no such flag{nearest}; see --help") from None
+        raise InputError(
+            f"--{error.flagname}: there is no such flag{nearest}; see --help"
+        ) from None
     except absl_flags.Error as error:
         raise InputError(f"{' '.join(str(error).split())}; see --help") from None
 
@@ -156,4 +172,8 @@ def _explained(values: absl_flags.FlagValues, words: str) -> list[str]:
     if " " not in words:
         return []
     said = re.compile(rf"\b{re.escape(words)}\b", re.IGNORECASE)
-    return [name for name in values if name not in ("h", "help") and said.search(values[name].help or "")]
+    return [
+        name
+        for name in values
+        if name not in ("h", "help") and said.search(values[name].help or "")
+    ]

@@ -10,7 +10,8 @@ from common.errors import InputError
 
 MOST_PIXELS = 50_000_000  # of a photograph; decoded these take 200 MB
 SIDE = 128  # pixels of the longer side at which ink is looked for
-EDGE, CORE = 0.15, 0.5  # of the strength of the ink: what belongs to a stroke, and what a stroke must have
+# of the strength of the ink: what belongs to a stroke, and what a stroke must have
+EDGE, CORE = 0.15, 0.5
 QUARTER = 0.3186  # of its deviation: below it lies a quarter of normal noise
 LEAST_CONTRAST = 10  # grey levels
 SHARE = 0.05  # of the largest shape: what is less is a speck
@@ -42,7 +43,11 @@ class Ink:
 
 
 def prepare(
-    path: str, shape: tuple[int, ...], box: tuple[int, ...], invert: bool | None = None, center: bool | None = None
+    path: str,
+    shape: tuple[int, ...],
+    box: tuple[int, ...],
+    invert: bool | None = None,
+    center: bool | None = None,
 ) -> Prepared:
     """Returns the picture in `path` as a model that takes `shape` has seen its own, in `box` (height, width).
 
@@ -58,11 +63,19 @@ def prepare(
     turned = image.convert("RGB" if of_colours else "L")
     turned = ImageOps.invert(turned) if dark else turned
     fits = turned.size == (shape[1], shape[0])
-    whole = center is False or of_colours or (center is None and fits and stands(np.asarray(turned), box))
+    whole = (
+        center is False
+        or of_colours
+        or (center is None and fits and stands(np.asarray(turned), box))
+    )
     if not whole:
         return drawn(image.convert("RGB"), shape, box, invert)
-    fitted = turned if fits else ImageOps.pad(turned, (shape[1], shape[0]), Image.Resampling.LANCZOS)
-    return Prepared(np.asarray(fitted).reshape(shape), ["inverted"] * dark + ["scaled to fit"] * (not fits))
+    fitted = (
+        turned if fits else ImageOps.pad(turned, (shape[1], shape[0]), Image.Resampling.LANCZOS)
+    )
+    return Prepared(
+        np.asarray(fitted).reshape(shape), ["inverted"] * dark + ["scaled to fit"] * (not fits)
+    )
 
 
 def opened(path: str) -> Image.Image:
@@ -71,7 +84,9 @@ def opened(path: str) -> Image.Image:
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as file:
             if file.width * file.height > MOST_PIXELS:
-                raise InputError(f"{path}: is {file.width:,} x {file.height:,} pixels: must be at most {MOST_PIXELS:,}")
+                raise InputError(
+                    f"{path}: is {file.width:,} x {file.height:,} pixels: must be at most {MOST_PIXELS:,}"
+                )
             return opaque(ImageOps.exif_transpose(file))
     except UnidentifiedImageError:
         raise InputError(f"{path}: is not a PNG or JPEG image") from None
@@ -91,7 +106,9 @@ def opaque(image: Image.Image) -> Image.Image:
     image = image.convert("RGBA")
     alpha = image.getchannel("A")
     light_ink = alpha.getbbox() and ImageStat.Stat(image.convert("L"), mask=alpha).mean[0] > 127
-    return Image.alpha_composite(Image.new("RGBA", image.size, "black" if light_ink else "white"), image)
+    return Image.alpha_composite(
+        Image.new("RGBA", image.size, "black" if light_ink else "white"), image
+    )
 
 
 def light_ground(image: Image.Image) -> bool:
@@ -126,7 +143,9 @@ def centre(pixels: np.ndarray) -> np.ndarray:
     return (np.indices(pixels.shape) * pixels).sum(axis=(1, 2)) / pixels.sum()
 
 
-def drawn(image: Image.Image, shape: tuple[int, ...], box: tuple[int, ...], dark: bool | None) -> Prepared:
+def drawn(
+    image: Image.Image, shape: tuple[int, ...], box: tuple[int, ...], dark: bool | None
+) -> Prepared:
     """Returns the one shape of ink on an RGB picture, cropped, evened out and centred."""
     first = ink = ink_on(image, dark)
     if not visible(ink):
@@ -135,9 +154,15 @@ def drawn(image: Image.Image, shape: tuple[int, ...], box: tuple[int, ...], dark
     scale = max(image.size) / max(ink.strength.shape)
     rows, columns = bounds(kept)
     margin = max(rows.stop - rows.start, columns.stop - columns.start) // 3 + 2
-    corners = (columns.start - margin, rows.start - margin, columns.stop + margin, rows.stop + margin)
+    corners = (
+        columns.start - margin,
+        rows.start - margin,
+        columns.stop + margin,
+        rows.stop + margin,
+    )
     left, top, right, bottom = (
-        round(min(max(0, at * scale), most)) for at, most in zip(corners, image.size * 2, strict=True)
+        round(min(max(0, at * scale), most))
+        for at, most in zip(corners, image.size * 2, strict=True)
     )
     closer = ink_on(image.crop((left, top, right, bottom)), dark if dark is not None else ink.dark)
     if visible(closer):
@@ -191,7 +216,10 @@ def ground_of(pixels: np.ndarray) -> np.ndarray:
     It is looked for along the border first, where a digit that fills the picture has least ink.
     """
     height, width = pixels.shape[:2]
-    y, x = (part.ravel() for part in np.meshgrid(*(np.linspace(-1, 1, n) for n in (height, width)), indexing="ij"))
+    y, x = (
+        part.ravel()
+        for part in np.meshgrid(*(np.linspace(-1, 1, n) for n in (height, width)), indexing="ij")
+    )
     terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=1)
     flat, border = pixels.reshape(-1, 3), np.maximum(np.abs(x), np.abs(y)) > BORDER
     level = surface = np.broadcast_to(np.median(flat[border], axis=0), flat.shape)
@@ -217,17 +245,25 @@ def one_shape(ink: Ink) -> tuple[np.ndarray, str | None]:
     cores = np.bincount(labels.ravel(), (ink.strength > CORE * ink.peak).ravel())
     cores[0] = 0
     largest = int(cores.argmax())
-    kept, others = labels == largest, [int(n) for n in np.flatnonzero(cores > SHARE * cores.max()) if n != largest]
+    kept, others = (
+        labels == largest,
+        [int(n) for n in np.flatnonzero(cores > SHARE * cores.max()) if n != largest],
+    )
     while near := [n for n in others if gap(bounds(labels == n), bounds(kept)) < GAP]:
         kept |= np.isin(labels, near)
         others = [n for n in others if n not in near]
     several = sum(cores[n] > cores.max() / 4 for n in others)
-    return kept, f"there are {several + 1} shapes on it, of which this is the largest" if several else None
+    return (
+        kept,
+        f"there are {several + 1} shapes on it, of which this is the largest" if several else None,
+    )
 
 
 def gap(one: Box, other: Box) -> float:
     """Returns how far two boxes are apart, as a share of the other's longer side."""
-    apart = max(max(a.start, b.start) - min(a.stop, b.stop) for a, b in zip(one, other, strict=True))
+    apart = max(
+        max(a.start, b.start) - min(a.stop, b.stop) for a, b in zip(one, other, strict=True)
+    )
     return apart / max(side.stop - side.start for side in other)
 
 

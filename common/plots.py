@@ -43,7 +43,9 @@ def look(flag: str) -> Iterator[None]:
     try:
         import matplotlib
     except ImportError:
-        raise InputError(f"{flag} needs matplotlib: run `python -m pip install -r requirements/plots.txt`") from None
+        raise InputError(
+            f"{flag} needs matplotlib: run `python -m pip install -r requirements/plots.txt`"
+        ) from None
     with matplotlib.rc_context(LOOK):
         yield
 

@@ -39,7 +39,10 @@ def those_here(
 def taking_part(config: Config, left_out: list[str]) -> dict[str, Contender]:
     """Returns the contenders that can take part, then the user's programs; raises InputError if two have one name."""
     missing = {name: one.missing() for name, one in CONTENDERS.items()}
-    found = {name: CONTENDERS[name] for name in those_here("contenders", config.contenders, missing, left_out)}
+    found = {
+        name: CONTENDERS[name]
+        for name in those_here("contenders", config.contenders, missing, left_out)
+    }
     for program in config.program or ():
         if program.name in CONTENDERS:
             raise InputError(f"--program={program}: a contender has that name: choose another")
@@ -57,7 +60,9 @@ def survey(config: Config, folder: pathlib.Path) -> dict[str, Any]:
         "manual_dir": _absolute(config.manual_dir),
         "seed": config.seed,
         "devices": config.devices or DEVICE_NAMES,
-        "jobs": [{"batch_size": size, "steps": n, "lr": work.lr_of(size, config.lr)} for size, n in sizes],
+        "jobs": [
+            {"batch_size": size, "steps": n, "lr": work.lr_of(size, config.lr)} for size, n in sizes
+        ],
     }
     command = [sys.executable, "-m", "comparison.survey", json.dumps(request)]
     if code := subprocess.run(command, cwd=measure.PROJECT).returncode:
@@ -69,7 +74,9 @@ def _absolute(path: str | None) -> str | None:
     return str(pathlib.Path(path).absolute()) if path else None
 
 
-def run(config: Config, console: Console, keep: Callable[[Results], None], base: Results | None = None) -> Results:
+def run(
+    config: Config, console: Console, keep: Callable[[Results], None], base: Results | None = None
+) -> Results:
     """Measures all rounds and returns the results, calling `keep` with those so far after each round.
 
     With `base` it measures what that did, on as many cores; raises InputError if the two cannot be compared. Ctrl-C
@@ -84,14 +91,19 @@ def run(config: Config, console: Console, keep: Callable[[Results], None], base:
     return results
 
 
-def _rounds(config: Config, folder: pathlib.Path, console: Console, base: Results | None) -> Iterator[Results]:
+def _rounds(
+    config: Config, folder: pathlib.Path, console: Console, base: Results | None
+) -> Iterator[Results]:
     """Yields the results so far after each round."""
     left_out: list[str] = []
     contenders = taking_part(config, left_out)
     with Progress(console) as show:
         show("looking at the machine and the data")
         found = survey(config, folder)
-        reasons = {name: None if name in found["devices"] else "TensorFlow sees none here" for name in DEVICE_NAMES}
+        reasons = {
+            name: None if name in found["devices"] else "TensorFlow sees none here"
+            for name in DEVICE_NAMES
+        }
         device_names = those_here("devices", config.devices, reasons, left_out)
         tasks = measure.tasks_of(contenders, device_names, config.batch_sizes)
         jobs = [work.Job(**job) for job in found["jobs"]]
@@ -102,7 +114,11 @@ def _rounds(config: Config, folder: pathlib.Path, console: Console, base: Result
         rounds.choose_cores(config.cores, guard.cores_of(base) if base else {}, show)
         for number in range(1, config.rounds + 1):
             samples = list(rounds.measured(number, show))
-            run = _with_round(run, samples, _limits(config, folder, samples) if number == 1 or len(jobs) > 1 else {})
+            run = _with_round(
+                run,
+                samples,
+                _limits(config, folder, samples) if number == 1 or len(jobs) > 1 else {},
+            )
             yield Results(jobs, [run])
 
 
@@ -114,9 +130,12 @@ def _limits(config: Config, folder: pathlib.Path, samples: list[Sample]) -> dict
     return {limit_key(*place): measure.limit(folder, *place, config.timeout) for place in places}
 
 
-def _empty_run(config: Config, found: dict[str, Any], baseline: measure.Task, left_out: list[str]) -> Run:
+def _empty_run(
+    config: Config, found: dict[str, Any], baseline: measure.Task, left_out: list[str]
+) -> Run:
     flags = dataclasses.asdict(config)
-    for place in ("data_dir", "manual_dir", "output", "merge", "against"):  # where, not what: nobody else's business
+    # where, not what: nobody else's business
+    for place in ("data_dir", "manual_dir", "output", "merge", "against"):
         del flags[place]
     flags["program"] = [str(program) for program in config.program or ()]
     return Run(

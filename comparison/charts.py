@@ -14,7 +14,15 @@ from comparison.work import REFERENCE_BATCH
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = (plots.VERMILION, plots.BLUE, plots.GREEN, plots.ORANGE, plots.PINK, plots.SKY, plots.GREY)
+COLOURS = (
+    plots.VERMILION,
+    plots.BLUE,
+    plots.GREEN,
+    plots.ORANGE,
+    plots.PINK,
+    plots.SKY,
+    plots.GREY,
+)
 MARKERS = "osD^vPX*hp"  # ten of them: with seven colours, no two of 70 curves look alike
 
 
@@ -24,7 +32,9 @@ def draw(results: Results, stem: pathlib.Path) -> list[pathlib.Path]:
     Raises InputError without matplotlib.
     """
     with plots.look("a chart"):
-        figures = {"bars": _bars(results)} | ({"sweep": _sweep(results)} if len(results.jobs) > 1 else {})
+        figures = {"bars": _bars(results)} | (
+            {"sweep": _sweep(results)} if len(results.jobs) > 1 else {}
+        )
         for name, figure in figures.items():
             for path in _files(stem, name):
                 plots.save(figure, path)
@@ -50,10 +60,18 @@ def _bars(results: Results) -> "Figure":
     figure = Figure(figsize=(plots.WIDTH, 1 + 0.42 * len(rows)))
     axes = figure.subplots()
     medians = [time.median for _, time in timed]
-    errors = np.transpose([(max(0, time.median - time.low), max(0, time.high - time.median)) for _, time in timed])
+    errors = np.transpose(
+        [(max(0, time.median - time.low), max(0, time.high - time.median)) for _, time in timed]
+    )
     colours = [plots.VERMILION if row.words.startswith("baseline") else plots.BLUE for row in rows]
     bars = axes.barh(
-        [row.label for row in rows], medians, xerr=errors, color=colours, ecolor=plots.INK, capsize=3, height=0.65
+        [row.label for row in rows],
+        medians,
+        xerr=errors,
+        color=colours,
+        ecolor=plots.INK,
+        capsize=3,
+        height=0.65,
     )
     for bar, row in zip(bars, rows, strict=True):
         bar.set(hatch="///" if row.is_noisy else "", edgecolor="white")
@@ -61,9 +79,14 @@ def _bars(results: Results) -> "Figure":
         axes.axvline(floor, color=plots.INK, linestyle="--", linewidth=1)
     for place, (row, time) in enumerate(timed):
         end = time.high if time.n > 1 else time.median
-        axes.annotate(_says(row, time), (end, place), (7, 0), textcoords="offset points", va="center")
+        axes.annotate(
+            _says(row, time), (end, place), (7, 0), textcoords="offset points", va="center"
+        )
     plain = "; dashed: plain C" if any(row.contender == "c" for row in rows) else ""
-    axes.set(xscale="log", xlabel=f"µs a step, batch {job.batch_size:,} (log scale; shorter is faster{plain})")
+    axes.set(
+        xscale="log",
+        xlabel=f"µs a step, batch {job.batch_size:,} (log scale; shorter is faster{plain})",
+    )
     axes.set_xlim(min(medians, default=1) / 3, max(medians, default=1) * 8)
     axes.tick_params(axis="y", length=0)
     return figure
@@ -71,7 +94,9 @@ def _bars(results: Results) -> "Figure":
 
 def _says(row: summary.Row, time: stats.Estimate) -> str:
     """Returns what stands behind a bar."""
-    ratio = f"{number(row.ratio.median)}×" if row.ratio and not row.words.startswith("baseline") else ""
+    ratio = (
+        f"{number(row.ratio.median)}×" if row.ratio and not row.words.startswith("baseline") else ""
+    )
     said = ", ".join(filter(None, [ratio, "noisy" if row.is_noisy else ""]))
     return f"{number(time.median)} µs" + (f"  ({said})" if said else "")
 
@@ -91,7 +116,9 @@ def _sweep(results: Results) -> "Figure":
         for place, key in enumerate(run.limits):
             speeds = [job.batch_size / sweep.limit_us(run, key, job) * 1e6 for job in results.jobs]
             sizes, style = [job.batch_size for job in results.jobs], ("--", ":", "-.")[place % 3]
-            axes.plot(sizes, speeds, style, color=plots.INK, label=results.label(index, "limit", key))
+            axes.plot(
+                sizes, speeds, style, color=plots.INK, label=results.label(index, "limit", key)
+            )
     axes.set(xscale="log", yscale="log", xlabel="batch size", ylabel="images/s")
     axes.grid()
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -35,7 +35,9 @@ class Contender:
     def missing(self) -> str | None:
         """Returns why this contender cannot take part here, if it cannot."""
         if self.package and not importlib.util.find_spec(self.package):
-            return f"{self.package} is not installed: python -m pip install -r requirements/peers.txt"
+            return (
+                f"{self.package} is not installed: python -m pip install -r requirements/peers.txt"
+            )
         if self.tool and not shutil.which(self.tool):
             return f"{self.tool} is not found: install a compiler, or name one in the environment as CC"
         return None
@@ -50,13 +52,19 @@ CONTENDERS = {
     "keras": Contender("comparison.peers.keras_fit:KerasFit"),
     "keras_best": Contender("comparison.peers.keras_fit:KerasFit", {"best": True}),
     "numpy": Contender("comparison.peers.numpy_sgd:NumpySGD", devices=("cpu",)),
-    "numpy_best": Contender("comparison.peers.numpy_sgd:NumpySGD", {"by_class": True}, devices=("cpu",)),
-    "sklearn": Contender("comparison.peers.sklearn_mlp:SklearnMLP", package="sklearn", devices=("cpu",)),
+    "numpy_best": Contender(
+        "comparison.peers.numpy_sgd:NumpySGD", {"by_class": True}, devices=("cpu",)
+    ),
+    "sklearn": Contender(
+        "comparison.peers.sklearn_mlp:SklearnMLP", package="sklearn", devices=("cpu",)
+    ),
     "torch": Contender("comparison.peers.torch_autograd:TorchAutograd", package="torch"),
     "torch_best": Contender("comparison.peers.torch_best:TorchBest", package="torch"),
     "jax": Contender("comparison.peers.jax_scan:JaxScan", package="jax"),
     "jax_best": Contender("comparison.peers.jax_scan:JaxScan", {"by_class": True}, package="jax"),
     "c": Contender(
-        command=("sh", str(HERE / "peers" / "softmax.sh")), tool=os.environ.get("CC", "cc"), devices=("cpu",)
+        command=("sh", str(HERE / "peers" / "softmax.sh")),
+        tool=os.environ.get("CC", "cc"),
+        devices=("cpu",),
     ),
 }

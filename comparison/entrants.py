@@ -22,14 +22,18 @@ def settings(of: tuple[tuple[float, Any], ...], target: float) -> Any:
     return next(chosen for up_to, chosen in of if target <= up_to)
 
 
-def ours(images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, job: dict) -> tuple[np.ndarray, float]:
+def ours(
+    images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, job: dict
+) -> tuple[np.ndarray, float]:
     """Returns the predictions and the seconds of training of train.py in its fastest mode."""
     from comparison.ours import Ours
 
     epochs, lr = settings(OURS, job["target_accuracy"])
     unknown, order = np.zeros(len(test_images), np.int32), np.empty((epochs, 0))
     steps = epochs * -(-len(labels) // 10)
-    work = Work(images, labels, test_images, unknown, order, job["num_classes"], 10, steps, lr, job["seed"])
+    work = Work(
+        images, labels, test_images, unknown, order, job["num_classes"], 10, steps, lr, job["seed"]
+    )
     peer = Ours(work, "cpu", "xla")
     peer.compile()
     peer.reset()
@@ -40,7 +44,9 @@ def ours(images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, job: d
     return (scaled(test_images) @ W + b).argmax(axis=1), seconds
 
 
-def sklearn(images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, job: dict) -> tuple[np.ndarray, float]:
+def sklearn(
+    images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, job: dict
+) -> tuple[np.ndarray, float]:
     """Returns the predictions and the seconds of training, conversion included, of LogisticRegression by L-BFGS."""
     import warnings
 
@@ -48,7 +54,9 @@ def sklearn(images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, job
 
     warnings.simplefilter("ignore")  # that it has not converged is meant
     began = time.perf_counter()
-    fitted = LogisticRegression(max_iter=settings(SKLEARN, job["target_accuracy"])).fit(scaled(images), labels)
+    fitted = LogisticRegression(max_iter=settings(SKLEARN, job["target_accuracy"])).fit(
+        scaled(images), labels
+    )
     seconds = time.perf_counter() - began
     return fitted.predict(scaled(test_images)), seconds
 
@@ -56,8 +64,12 @@ def sklearn(images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, job
 def main() -> None:
     """Trains, and leaves predictions.npy and result.json."""
     train, folder = {"ours": ours, "sklearn": sklearn}[sys.argv[1]], pathlib.Path(sys.argv[2])
-    images, labels, test_images = (np.load(folder / f"{name}.npy") for name in ("images", "labels", "test_images"))
-    predictions, seconds = train(images, labels, test_images, json.loads((folder / "job.json").read_text()))
+    images, labels, test_images = (
+        np.load(folder / f"{name}.npy") for name in ("images", "labels", "test_images")
+    )
+    predictions, seconds = train(
+        images, labels, test_images, json.loads((folder / "job.json").read_text())
+    )
     np.save(folder / "predictions.npy", predictions)
     (folder / "result.json").write_text(json.dumps({"train": [seconds]}))
 

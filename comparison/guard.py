@@ -14,8 +14,20 @@ from comparison.options import Config, ProgramParser
 from comparison.results import Results, Run
 
 FALSE_ALARMS = 0.05  # of runs in which nothing has become slower, over all contenders together
-TAKEN = ("contenders", "program", "devices", "cores", "rounds", "batch_sizes", "max_steps", "lr", "seed", "dataset")
-PASSING = ("date", "git_commit", "load_average", "clocks", "gpus")  # of an environment; the rest must be the same
+TAKEN = (
+    "contenders",
+    "program",
+    "devices",
+    "cores",
+    "rounds",
+    "batch_sizes",
+    "max_steps",
+    "lr",
+    "seed",
+    "dataset",
+)
+# of an environment; the rest must be the same
+PASSING = ("date", "git_commit", "load_average", "clocks", "gpus")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +47,20 @@ def load(config: Config) -> Results:
     """Returns the result file of --against; raises InputError if nothing can be guarded by it."""
     base, flag = results.load(pathlib.Path(config.against or "")), f"--against={config.against}"
     if len(base.runs) > 1:
-        raise InputError(f"{flag}: must be of one machine, has {len(base.runs)}: give one of the files in it")
+        raise InputError(
+            f"{flag}: must be of one machine, has {len(base.runs)}: give one of the files in it"
+        )
     default = flagging.parse(Config, [""], None)
     for name in TAKEN:
         if getattr(config, name) != getattr(default, name):
-            raise InputError(f"--{name}: --against measures what {config.against} measured: leave the flag out")
+            raise InputError(
+                f"--{name}: --against measures what {config.against} measured: leave the flag out"
+            )
     rounds, count = base.runs[0].rounds, len(times_of(base.runs[0], config.ratios))
     if 1 / math.comb(2 * rounds, rounds) > FALSE_ALARMS / max(1, count):
-        raise InputError(f"{flag}: its {rounds} rounds are too few to tell {count} contenders from chance: take more")
+        raise InputError(
+            f"{flag}: its {rounds} rounds are too few to tell {count} contenders from chance: take more"
+        )
     return base
 
 
@@ -53,15 +71,23 @@ def config_of(config: Config, base: Results) -> Config:
     programs = tuple(ProgramParser().parse(each) for each in taken["program"])
     named = dict.fromkeys(task.contender for task in times_of(run, ratios=False))
     contenders = [run.baseline[0], *(name for name in named if name != run.baseline[0])]
-    taken["contenders"] = tuple(name for name in contenders if name not in {each.name for each in programs})
-    taken |= {"devices": tuple(run.devices), "batch_sizes": tuple(taken["batch_sizes"]), "program": programs or None}
+    taken["contenders"] = tuple(
+        name for name in contenders if name not in {each.name for each in programs}
+    )
+    taken |= {
+        "devices": tuple(run.devices),
+        "batch_sizes": tuple(taken["batch_sizes"]),
+        "program": programs or None,
+    }
     return dataclasses.replace(config, **taken)
 
 
 def times_of(run: Run, ratios: bool) -> dict[Task, list[float]]:
     """Returns us a step of each contender that has one, or their ratios to the baseline, round by round, without it."""
     found = {}
-    for task in dict.fromkeys(Task(each.contender, each.device, each.batch_size) for each in run.samples):
+    for task in dict.fromkeys(
+        Task(each.contender, each.device, each.batch_size) for each in run.samples
+    ):
         own = summary.times(summary.samples_of(run, task.contender, task.device, task.batch_size))
         if ratios:
             base = summary.baseline_times(run, task.batch_size)
@@ -74,7 +100,9 @@ def times_of(run: Run, ratios: bool) -> dict[Task, list[float]]:
 
 def cores_of(base: Results) -> dict[Task, int]:
     """Returns how many cores each contender was held to."""
-    return {Task(s.contender, s.device, s.batch_size): s.cores for s in base.runs[0].samples if s.cores}
+    return {
+        Task(s.contender, s.device, s.batch_size): s.cores for s in base.runs[0].samples if s.cores
+    }
 
 
 def check(base: Results, new: Results, config: Config) -> list[str]:
@@ -82,13 +110,19 @@ def check(base: Results, new: Results, config: Config) -> list[str]:
     flag = f"--against={config.against}"
     if differing := results.differences(base.jobs, new.jobs):
         raise InputError(f"{flag}: another job: {'; '.join(differing)}")
-    before, now = ({**run.environment, "devices": run.devices} for run in (base.runs[0], new.runs[0]))
-    keys = [key for key in {**before, **now} if key not in PASSING and before.get(key) != now.get(key)]
+    before, now = (
+        {**run.environment, "devices": run.devices} for run in (base.runs[0], new.runs[0])
+    )
+    keys = [
+        key for key in {**before, **now} if key not in PASSING and before.get(key) != now.get(key)
+    ]
     if not keys:
         return []
     said = "; ".join(f"{key} {before.get(key)} there, {now.get(key)} here" for key in keys)
     if not config.ratios:
-        raise InputError(f"{flag}: another machine or other versions ({said}): compare ratios, with --ratios")
+        raise InputError(
+            f"{flag}: another machine or other versions ({said}): compare ratios, with --ratios"
+        )
     return [f"Another machine or other versions: {said}."]
 
 
@@ -96,10 +130,14 @@ def verdicts(base: Run, now: Run, max_slowdown: float, ratios: bool) -> list[Ver
     """Returns the verdict on each contender of `base`: slower by more than the factor, and by more than chance."""
     before, after = times_of(base, ratios), times_of(now, ratios)
     both = [task for task in before if task in after]
-    return [Verdict(task, *judged(after[task], before[task], max_slowdown, len(both))) for task in both]
+    return [
+        Verdict(task, *judged(after[task], before[task], max_slowdown, len(both))) for task in both
+    ]
 
 
-def judged(now: Sequence[float], before: Sequence[float], max_slowdown: float, count: int) -> tuple[float, float, bool]:
+def judged(
+    now: Sequence[float], before: Sequence[float], max_slowdown: float, count: int
+) -> tuple[float, float, bool]:
     """Returns the factor, p, and whether it is slower, of one of `count` contenders: so many may give a false alarm."""
     factor, p = statistics.median(now) / statistics.median(before), stats.p_slower(now, before)
     return factor, p, factor > max_slowdown and p < FALSE_ALARMS / count

@@ -42,14 +42,20 @@ class Watch:
     def _state(self) -> tuple[float, float, float, float]:
         times = psutil.cpu_times()
         own = psutil.Process().cpu_times()  # and of the children it has waited for
-        busy = sum(getattr(times, kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq"))
+        busy = sum(
+            getattr(times, kind, 0.0) for kind in ("user", "nice", "system", "irq", "softirq")
+        )
         used = own.user + own.system + own.children_user + own.children_system
         return time.perf_counter(), busy - used, getattr(times, "steal", 0.0), _throttled_seconds()
 
     def seen(self) -> Quiet:
         """Returns what happened since the watch was made."""
-        wall, others, stolen, throttled = (now - then for now, then in zip(self._state(), self.before, strict=True))
-        return Quiet(max(0.0, others / wall), (stolen / devices.cores() + throttled) / wall, self.pace)
+        wall, others, stolen, throttled = (
+            now - then for now, then in zip(self._state(), self.before, strict=True)
+        )
+        return Quiet(
+            max(0.0, others / wall), (stolen / devices.cores() + throttled) / wall, self.pace
+        )
 
 
 def _pace() -> float:
@@ -76,7 +82,8 @@ def peak_mib() -> float:
     """Returns the peak of this process's resident memory in MiB; what it has now where the system keeps no peak."""
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):  # getrusage would begin with the peak of who started this process
+            # getrusage would begin with the peak of who started this process
+            if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 2**10
     memory = psutil.Process().memory_info()
     return getattr(memory, "peak_wset", memory.rss) / 2**20
@@ -105,7 +112,11 @@ def can_hold() -> bool:
 def clocks() -> dict[str, float]:
     """Returns the CPU's clock in MHz now, and its bounds, where the system tells."""
     frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
-    return {name: round(value) for name, value in frequency._asdict().items() if value} if frequency else {}
+    return (
+        {name: round(value) for name, value in frequency._asdict().items() if value}
+        if frequency
+        else {}
+    )
 
 
 def warnings(seen: list[dict[str, Any]]) -> list[str]:
@@ -116,10 +127,14 @@ def warnings(seen: list[dict[str, Any]]) -> list[str]:
     slow = [each["pace"] / best for each in seen if each["pace"] < SLOW * best]
     if busy:
         taken = f"other processes kept up to {max(busy):.1f} cores busy"
-        sentences.append(f"Busy machine: in {len(busy)} of {len(seen)} measurements {taken}. Repeat on a quiet one.")
+        sentences.append(
+            f"Busy machine: in {len(busy)} of {len(seen)} measurements {taken}. Repeat on a quiet one."
+        )
     if stolen:
         taken = f"up to {max(stolen):.0%} of the time was taken by the host or a CPU quota"
-        sentences.append(f"Throttled machine: in {len(stolen)} of {len(seen)} measurements {taken}.")
+        sentences.append(
+            f"Throttled machine: in {len(stolen)} of {len(seen)} measurements {taken}."
+        )
     if slow:
         fell = f"its pace fell to {min(slow):.0%} of its best"
         sentences.append(

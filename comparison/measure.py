@@ -49,9 +49,16 @@ def tasks_of(
     Raises InputError if no contender runs on a device.
     """
     tasks = []
-    pairs = [(name, device) for device in device_names for name, one in contenders.items() if device in one.devices]
+    pairs = [
+        (name, device)
+        for device in device_names
+        for name, one in contenders.items()
+        if device in one.devices
+    ]
     if not pairs:
-        raise InputError(f"--contenders={','.join(contenders)}: none runs on --devices={','.join(device_names)}")
+        raise InputError(
+            f"--contenders={','.join(contenders)}: none runs on --devices={','.join(device_names)}"
+        )
     for batch_size in batch_sizes:
         tasks += [Task(name, device, batch_size) for name, device in pairs]
         tasks.append(Task(*pairs[0], batch_size, again=True))
@@ -87,22 +94,37 @@ class Rounds:
         timeout: float,
     ):
         self.timeout = timeout  # seconds of a measurement
-        self.folder, self.contenders, self.tasks, self.rounds = folder, contenders, list(tasks), rounds
+        self.folder, self.contenders, self.tasks, self.rounds = (
+            folder,
+            contenders,
+            list(tasks),
+            rounds,
+        )
         self.jobs = {job.batch_size: job for job in jobs}
         self.cores: dict[Task, int] = {}  # those that a task is held to; the others are not held
         self.seconds: dict[Task, float] = {}
 
-    def choose_cores(self, asked: int | None, known: dict[Task, int], show: Callable[..., None]) -> None:
+    def choose_cores(
+        self, asked: int | None, known: dict[Task, int], show: Callable[..., None]
+    ) -> None:
         """Settles how many cores each task on a CPU gets: those asked for, else known, else 1 or all.
 
         Raises InputError if more are asked for than there are, or the system cannot hold a process to them.
         """
         there = devices.cores()
         if asked and asked > there:
-            raise InputError(f"--cores={asked}: must be at most the {there} cores that this process may use")
+            raise InputError(
+                f"--cores={asked}: must be at most the {there} cores that this process may use"
+            )
         if asked and not machine.can_hold():
-            raise InputError(f"--cores={asked}: this system cannot hold a process to cores: leave the flag out")
-        once = [task for task in self.tasks if task.device == "cpu" and not task.again and machine.can_hold()]
+            raise InputError(
+                f"--cores={asked}: this system cannot hold a process to cores: leave the flag out"
+            )
+        once = [
+            task
+            for task in self.tasks
+            if task.device == "cpu" and not task.again and machine.can_hold()
+        ]
         for task in once:
             best = asked or known.get(task)
             if best is None:
@@ -129,7 +151,9 @@ class Rounds:
         left = [*pending, *self.tasks * rounds_after]
         return sum(self.seconds.get(task, average) for task in left)
 
-    def measured(self, round_number: int, show: Callable[[str, str, str], None]) -> Iterator[Sample]:
+    def measured(
+        self, round_number: int, show: Callable[[str, str, str], None]
+    ) -> Iterator[Sample]:
         """Yields the samples of a round; a contender that fails is left out of those that follow.
 
         Raises RunError if the baseline fails: there is nothing to compare with.
@@ -142,13 +166,18 @@ class Rounds:
             began = time.perf_counter()
             sample = self.measure(task, round_number, self.cores.get(task))
             self.seconds[task] = time.perf_counter() - began
-            if sample.failed and (task.contender, task.device) == (self.tasks[0].contender, self.tasks[0].device):
+            if sample.failed and (task.contender, task.device) == (
+                self.tasks[0].contender,
+                self.tasks[0].device,
+            ):
                 raise RunError(f"the baseline, {task}, failed: {sample.failed}")
             if sample.failed:
                 self.tasks.remove(task)
             yield sample
 
-    def measure(self, task: Task, round_number: int, cores: int | None, trial: bool = False) -> Sample:
+    def measure(
+        self, task: Task, round_number: int, cores: int | None, trial: bool = False
+    ) -> Sample:
         """Returns one sample; it has a time only if the weights are those of the reference.
 
         A `trial` is of part of the steps: whoever is slow needs no more, and its weights are not looked at.
@@ -158,7 +187,12 @@ class Rounds:
             job = dataclasses.replace(job, steps=math.ceil(job.steps / 4))
         for name in ("W.npy", "b.npy", "result.json"):
             (place / name).unlink(missing_ok=True)
-        asked = {"contender": task.contender, "device": task.device, "cores": cores, "min_seconds": LONG_ENOUGH}
+        asked = {
+            "contender": task.contender,
+            "device": task.device,
+            "cores": cores,
+            "min_seconds": LONG_ENOUGH,
+        }
         (place / "job.json").write_text(json.dumps(dataclasses.asdict(job) | asked))
         watch, began = machine.Watch(), time.perf_counter()
         contender = self.contenders[task.contender]
@@ -166,7 +200,9 @@ class Rounds:
         try:
             done = child(command, task.device, self.timeout, cores, contender.place)
         except RunError:
-            done = subprocess.CompletedProcess(command, 1, stderr=f"given up after {self.timeout:g} s")
+            done = subprocess.CompletedProcess(
+                command, 1, stderr=f"given up after {self.timeout:g} s"
+            )
         wall = time.perf_counter() - began
         quiet = dataclasses.asdict(watch.seen())
         common = dataclasses.asdict(task) | {"round": round_number, "quiet": quiet, "cores": cores}
@@ -178,7 +214,11 @@ class Rounds:
 
 
 def judged(
-    common: dict[str, Any], place: pathlib.Path, expected: pathlib.Path | None, steps: int, wall: float
+    common: dict[str, Any],
+    place: pathlib.Path,
+    expected: pathlib.Path | None,
+    steps: int,
+    wall: float,
 ) -> Sample:
     """Returns the sample of what was left in `place` after `wall` seconds: without a time unless it is `expected`."""
     try:
@@ -186,12 +226,16 @@ def judged(
         times = [float(seconds) for seconds in found["train"]]
         weights = np.load(place / "W.npy"), np.load(place / "b.npy")
         if not times or not all(seconds > 0 for seconds in times) or not sum(times) <= wall:
-            raise ValueError(f"result.json has seconds of training that cannot be: {times[:3]} in {wall:.3f} s")
+            raise ValueError(
+                f"result.json has seconds of training that cannot be: {times[:3]} in {wall:.3f} s"
+            )
         outside = {part: float(found.get(part, 0)) for part in ("compile", "evaluate")}
         outside["start"] = float(found.get("start", wall - sum(times) - sum(outside.values())))
         peak = float(found["peak_mib"]) if "peak_mib" in found else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        return Sample(**common, failed=f"what it left cannot be read: {' '.join(str(error).split())}")
+        return Sample(
+            **common, failed=f"what it left cannot be read: {' '.join(str(error).split())}"
+        )
     difference = 0.0
     if expected:
         with np.load(expected) as arrays:

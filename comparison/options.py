@@ -7,7 +7,20 @@ import shlex
 
 from absl import flags as absl_flags
 
-from common.flagging import COUNT, COUNT_OR_0, PATH, POSITIVE, SHARE, SWITCH, TEXT, Finite, List, choice, flag, integer
+from common.flagging import (
+    COUNT,
+    COUNT_OR_0,
+    PATH,
+    POSITIVE,
+    SHARE,
+    SWITCH,
+    TEXT,
+    Finite,
+    List,
+    choice,
+    flag,
+    integer,
+)
 from comparison import tables, work
 from comparison.contenders import CONTENDERS, DEVICE_NAMES
 
@@ -60,34 +73,70 @@ SEEDS = integer(7, 16)  # of fewer no mean is sure with p < 0.01
 class Config:
     """The flags of a comparison, frozen. A field is a flag; its default and help stand here only."""
 
-    contenders: tuple[str, ...] | None = flag(None, NAMES, "Who takes part; the first is the baseline. Default: all.")
-    program: tuple[Program, ...] | None = flag(
-        None, PROGRAMS, "Programs that take part too, NAME:COMMAND with commas between them: docs/comparison.md."
+    contenders: tuple[str, ...] | None = flag(
+        None, NAMES, "Who takes part; the first is the baseline. Default: all."
     )
-    devices: tuple[str, ...] | None = flag(None, DEVICES, "Where to measure. Default: all that are there.")
+    program: tuple[Program, ...] | None = flag(
+        None,
+        PROGRAMS,
+        "Programs that take part too, NAME:COMMAND with commas between them: docs/comparison.md.",
+    )
+    devices: tuple[str, ...] | None = flag(
+        None, DEVICES, "Where to measure. Default: all that are there."
+    )
     cores: int | None = flag(
-        None, COUNT, "Hold each contender to so many cores. Default: to one, or to all where it is faster on all."
+        None,
+        COUNT,
+        "Hold each contender to so many cores. Default: to one, or to all where it is faster on all.",
     )
     rounds: int = flag(7, ROUNDS, "How often each is measured.")
-    batch_sizes: tuple[int, ...] = flag("10", SIZES, "Examples in the batch of a step; several make a sweep.")
+    batch_sizes: tuple[int, ...] = flag(
+        "10", SIZES, "Examples in the batch of a step; several make a sweep."
+    )
     # As many as the slowest takes in 8 s; who is faster does them again and again.
-    max_steps: int = flag(2000, COUNT, f"Steps of a measurement, of {work.MAX_IMAGES:,} images at most.")
-    lr: float = flag(0.01, POSITIVE, "Learning rate of batches up to 10; larger ones take lr * 10 / batch.")
-    seed: int = flag(0, COUNT_OR_0, "Decides the order of the examples in every epoch: the same seed, the same order.")
+    max_steps: int = flag(
+        2000, COUNT, f"Steps of a measurement, of {work.MAX_IMAGES:,} images at most."
+    )
+    lr: float = flag(
+        0.01, POSITIVE, "Learning rate of batches up to 10; larger ones take lr * 10 / batch."
+    )
+    seed: int = flag(
+        0,
+        COUNT_OR_0,
+        "Decides the order of the examples in every epoch: the same seed, the same order.",
+    )
     dataset: str = flag("mnist", TEXT, "An image-classification dataset of tfds.")
-    data_dir: str | None = flag(None, PATH, "Prepared datasets; default: tfds's own, ~/tensorflow_datasets.")
-    manual_dir: str | None = flag(None, PATH, "The dataset's archives; default: archives/DATASET beside train.py.")
-    timeout: int = flag(600, SECONDS, "Seconds after which a measurement is ended; its contender has failed then.")
-    columns: tuple[str, ...] = flag(",".join(tables.COLUMNS), COLUMNS, "What the tables show of each contender.")
-    output: str | None = flag(None, PATH, "A new FILE.json; FILE.md and the charts are put beside it.")
-    merge: tuple[str, ...] | None = flag(None, List(PATH, "files"), "Show these result files as one; measure nothing.")
+    data_dir: str | None = flag(
+        None, PATH, "Prepared datasets; default: tfds's own, ~/tensorflow_datasets."
+    )
+    manual_dir: str | None = flag(
+        None, PATH, "The dataset's archives; default: archives/DATASET beside train.py."
+    )
+    timeout: int = flag(
+        600, SECONDS, "Seconds after which a measurement is ended; its contender has failed then."
+    )
+    columns: tuple[str, ...] = flag(
+        ",".join(tables.COLUMNS), COLUMNS, "What the tables show of each contender."
+    )
+    output: str | None = flag(
+        None, PATH, "A new FILE.json; FILE.md and the charts are put beside it."
+    )
+    merge: tuple[str, ...] | None = flag(
+        None, List(PATH, "files"), "Show these result files as one; measure nothing."
+    )
     against: str | None = flag(
-        None, PATH, "Measure what this result file measured; exit with 3 if a contender has become slower."
+        None,
+        PATH,
+        "Measure what this result file measured; exit with 3 if a contender has become slower.",
     )
     max_slowdown: float = flag(1.05, Factor(), "The factor that --against lets pass.")
-    ratios: bool = flag(False, SWITCH, "With --against: compare the ratios to the baseline, not the times.")
+    ratios: bool = flag(
+        False, SWITCH, "With --against: compare the ratios to the baseline, not the times."
+    )
     target_accuracy: float | None = flag(
-        None, SHARE, "Open division: any method; seconds until the mean test accuracy over --seeds reaches this."
+        None,
+        SHARE,
+        "Open division: any method; seconds until the mean test accuracy over --seeds reaches this.",
     )
     seeds: int = flag(10, SEEDS, "Runs of each with --target_accuracy.")
 

@@ -31,7 +31,10 @@ class Ours(Peer):
             mode=mode,
         )
         self.place = devices.choose(device, tf32=False, one_thread=modes.one_thread(config)).name
-        examples, test = data.Split(work.images, work.labels), data.Split(work.test_images, work.test_labels)
+        examples, test = (
+            data.Split(work.images, work.labels),
+            data.Split(work.test_images, work.test_labels),
+        )
         names = [str(label) for label in range(work.num_classes)]
         dataset = data.Dataset("compared", examples, test, test, names, (work.num_features,))
         with tf.device(self.place):

@@ -82,7 +82,9 @@ def save(results: Results, path: pathlib.Path) -> None:
     content = {"format": FORMAT, **dataclasses.asdict(results)}
     whole = {"version": PYPERF_VERSION, "benchmarks": _benchmarks(results), KEY: content}
     try:
-        write_atomically(path, lambda file: file.write((json.dumps(whole, indent=1) + "\n").encode()))
+        write_atomically(
+            path, lambda file: file.write((json.dumps(whole, indent=1) + "\n").encode())
+        )
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}") from None
 
@@ -95,7 +97,11 @@ def _benchmarks(results: Results) -> list[dict[str, Any]]:
         for sample in run.samples:
             if sample.us_per_step and not sample.again:
                 name = f"{sample.contender} on {sample.device}, batch {sample.batch_size}{where}"
-                metadata = {"name": name, "unit": "second", "device_name": run.devices[sample.device]}
+                metadata = {
+                    "name": name,
+                    "unit": "second",
+                    "device_name": run.devices[sample.device],
+                }
                 one = {"metadata": metadata, "values": [sample.us_per_step / 1e6]}
                 benchmarks.setdefault(name, []).append(one)
     return [{"metadata": runs[0]["metadata"], "runs": runs} for runs in benchmarks.values()]
@@ -108,14 +114,20 @@ def load(path: pathlib.Path) -> Results:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; must be a result file of compare.py") from None
     except ValueError as error:
-        raise InputError(f"{path}: not whole, or not JSON ({error}); must be a result file of compare.py") from None
+        raise InputError(
+            f"{path}: not whole, or not JSON ({error}); must be a result file of compare.py"
+        ) from None
     if not isinstance(whole, dict) or not isinstance(whole.get(KEY), dict):
         raise InputError(f"{path}: not a result file of compare.py: it has no {KEY!r}")
     content = whole[KEY]
     if content.get("format") != FORMAT:
-        raise InputError(f"{path}: has format {content.get('format')!r}, this compare.py reads {FORMAT}: measure again")
+        raise InputError(
+            f"{path}: has format {content.get('format')!r}, this compare.py reads {FORMAT}: measure again"
+        )
     try:
-        results = Results([Job(**job) for job in content["jobs"]], [_run(run) for run in content["runs"]])
+        results = Results(
+            [Job(**job) for job in content["jobs"]], [_run(run) for run in content["runs"]]
+        )
         if not (results.jobs and results.runs and all(run.samples for run in results.runs)):
             raise ValueError("it has no samples")
         return results
@@ -132,19 +144,26 @@ def merge(paths: list[pathlib.Path]) -> Results:
     first, *others = loaded = [load(path) for path in paths]
     for path, other in zip(paths[1:], others, strict=True):
         if differing := differences(first.jobs, other.jobs):
-            raise InputError(f"--merge: {path} did another job than {paths[0]}: {'; '.join(differing)}")
+            raise InputError(
+                f"--merge: {path} did another job than {paths[0]}: {'; '.join(differing)}"
+            )
     stems = [path.stem for path in paths]
     runs = []
     for path, one in zip(paths, loaded, strict=True):
         name = path.stem if stems.count(path.stem) == 1 else str(path)
-        runs += [dataclasses.replace(run, name=f"{name}/{run.name}" if run.name else name) for run in one.runs]
+        runs += [
+            dataclasses.replace(run, name=f"{name}/{run.name}" if run.name else name)
+            for run in one.runs
+        ]
     return Results(first.jobs, runs)
 
 
 def same_machine(run: Run, other: Run) -> bool:
     """Says whether two runs seem to have been made on one machine."""
     keys = ("cpu_model", "cores", "os")
-    return run.devices == other.devices and all(run.environment.get(k) == other.environment.get(k) for k in keys)
+    return run.devices == other.devices and all(
+        run.environment.get(k) == other.environment.get(k) for k in keys
+    )
 
 
 def differences(jobs: list[Job], others: list[Job]) -> list[str]:

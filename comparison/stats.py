@@ -59,7 +59,9 @@ def estimate(samples: Sequence[float]) -> Estimate:
     values, (k, coverage) = sorted(samples), ranks(len(samples))
     low, high = (values[k - 1], values[-k]) if len(values) > 1 else (math.nan, math.nan)
     spread = values[-1] / values[0]
-    return Estimate(statistics.median(values), low, high, len(values), max(0.0, coverage), k, spread)
+    return Estimate(
+        statistics.median(values), low, high, len(values), max(0.0, coverage), k, spread
+    )
 
 
 def paired_ratio(samples: Sequence[float], baseline: Sequence[float]) -> Estimate:
@@ -94,7 +96,11 @@ def within_noise(ratio: Estimate, floor: float) -> bool:
 def p_slower(now: Sequence[float], before: Sequence[float]) -> float:
     """Returns how often chance alone would rank the samples of `now` as far behind: the rank-sum test, one-sided."""
     order = np.argsort(np.argsort([*now, *before]))
-    drawn = np.random.default_rng(0).permuted(np.tile(order, (RESAMPLES, 1)), axis=1)[:, : len(now)].sum(axis=1)
+    drawn = (
+        np.random.default_rng(0)
+        .permuted(np.tile(order, (RESAMPLES, 1)), axis=1)[:, : len(now)]
+        .sum(axis=1)
+    )
     return float((1 + (drawn >= order[: len(now)].sum()).sum()) / (1 + RESAMPLES))
 
 

@@ -51,10 +51,16 @@ class Row:
         return self.time is not None and self.time.spread > stats.NOISY
 
 
-def samples_of(run: Run, contender: str, device: str, batch_size: int, again: bool = False) -> list[Sample]:
+def samples_of(
+    run: Run, contender: str, device: str, batch_size: int, again: bool = False
+) -> list[Sample]:
     """Returns the samples of a contender in the order of their rounds."""
     key = (contender, device, batch_size, again)
-    found = [each for each in run.samples if (each.contender, each.device, each.batch_size, each.again) == key]
+    found = [
+        each
+        for each in run.samples
+        if (each.contender, each.device, each.batch_size, each.again) == key
+    ]
     return sorted(found, key=lambda sample: sample.round)
 
 
@@ -80,7 +86,9 @@ def rows(results: Results, job: Job) -> list[Row]:
     """Returns the rows of a job over all machines, fastest first, those without a time last."""
     found = []
     for index, run in enumerate(results.runs):
-        pairs = dict.fromkeys((s.contender, s.device) for s in run.samples if s.batch_size == job.batch_size)
+        pairs = dict.fromkeys(
+            (s.contender, s.device) for s in run.samples if s.batch_size == job.batch_size
+        )
         found += [_row(results, index, *pair, job) for pair in pairs]
     return sorted(found, key=lambda row: row.time.median if row.time else float("inf"))
 
@@ -91,7 +99,11 @@ def _row(results: Results, index: int, contender: str, device: str, job: Job) ->
     ended = [sample for sample in samples if not sample.failed]
     failure = next((f"failed: {sample.failed}" for sample in samples if sample.failed), None)
     own = [] if failure else times(samples)
-    ratio, words = _ratio(results, index, own, [contender, device], job.batch_size) if own else (None, NOT_THE_SAME)
+    ratio, words = (
+        _ratio(results, index, own, [contender, device], job.batch_size)
+        if own
+        else (None, NOT_THE_SAME)
+    )
     time = stats.estimate(own) if own else None
     if time and time.spread > stats.NOISY:
         words = ", ".join(filter(None, [words, f"noisy: most over least {time.spread:.1f}"]))
@@ -104,9 +116,14 @@ def _row(results: Results, index: int, contender: str, device: str, job: Job) ->
         ratio=ratio,
         words=failure or words,
         job=job,
-        difference=max((s.difference for s in ended if s.difference is not None), default=float("nan")),
+        difference=max(
+            (s.difference for s in ended if s.difference is not None), default=float("nan")
+        ),
         num_correct=ended[-1].num_correct if ended else None,
-        seconds={name: statistics.median(each[name] for each in parts) for name in (parts[0] if parts else ())},
+        seconds={
+            name: statistics.median(each[name] for each in parts)
+            for name in (parts[0] if parts else ())
+        },
         cores=samples[-1].cores,
         peak_mib=statistics.median(peaks) if peaks else None,
         limit=limit_of(run, samples),
@@ -126,7 +143,9 @@ def _ratio(
     if pair == first.baseline:
         return stats.paired_ratio(own, base), "baseline"
     ratio, floor = stats.paired_ratio(own, base), against_itself(first, batch_size)
-    return ratio, "within noise" if floor and stats.within_noise(ratio, stats.noise_floor(floor)) else ""
+    return ratio, "within noise" if floor and stats.within_noise(
+        ratio, stats.noise_floor(floor)
+    ) else ""
 
 
 def against_itself(run: Run, batch_size: int) -> stats.Estimate | None:
@@ -154,7 +173,9 @@ def notes(results: Results) -> list[str]:
         if stats.ranks(run.rounds)[1] < stats.SURE:
             sentences.append(f"{name}Too few rounds to be sure of any difference: 95 % need six.")
         if any(sample.device == "cpu" and sample.cores is None for sample in run.samples):
-            sentences.append(f"{name}This system cannot hold a process to cores: each took those that it wanted.")
+            sentences.append(
+                f"{name}This system cannot hold a process to cores: each took those that it wanted."
+            )
         sentences += [f"{name}Left out: {each}." for each in run.left_out]
         seen = [sample.quiet for sample in run.samples]
         states = [state for sample in run.samples for state in sample.gpu or ()]

@@ -21,14 +21,36 @@ from comparison import gpus, machine, measure, work
 from runtime import devices
 
 PACKAGES = ("numpy", "keras", "scikit-learn", "torch", "jax", "jaxlib")
-TENSORFLOW = ("TF_XLA_", "TF_ENABLE_", "TF_NUM_", "TF_GPU_", "TF_FORCE_", "TF_CUDNN_", "TF_DETERMINISTIC_")
-VARIABLES = (*TENSORFLOW, "XLA_", "JAX_", "KERAS_BACKEND", "OMP_", "OPENBLAS_", "MKL_", "CUDA_VISIBLE_", "NVIDIA_TF32_")
+TENSORFLOW = (
+    "TF_XLA_",
+    "TF_ENABLE_",
+    "TF_NUM_",
+    "TF_GPU_",
+    "TF_FORCE_",
+    "TF_CUDNN_",
+    "TF_DETERMINISTIC_",
+)
+VARIABLES = (
+    *TENSORFLOW,
+    "XLA_",
+    "JAX_",
+    "KERAS_BACKEND",
+    "OMP_",
+    "OPENBLAS_",
+    "MKL_",
+    "CUDA_VISIBLE_",
+    "NVIDIA_TF32_",
+)
 
 
 def versions() -> dict[str, str]:
     """Returns the version of each contender's package that is installed."""
-    installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
-    return {package: importlib.metadata.version(package) for package in PACKAGES if package in installed}
+    installed = {
+        distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()
+    }
+    return {
+        package: importlib.metadata.version(package) for package in PACKAGES if package in installed
+    }
 
 
 def environment(device_names: list[str]) -> tuple[dict[str, str], dict[str, Any]]:
@@ -43,8 +65,14 @@ def environment(device_names: list[str]) -> tuple[dict[str, str], dict[str, Any]
     for key in ("device_kind", "device_name", "xla", "tf32"):
         del common[key]
     common["load_average"] = os.getloadavg()[0]
-    variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
-    common |= versions() | {"variables": variables, "clocks": machine.clocks(), "gpus": gpus.listed()}
+    variables = {
+        name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)
+    }
+    common |= versions() | {
+        "variables": variables,
+        "clocks": machine.clocks(),
+        "gpus": gpus.listed(),
+    }
     return {name: devices.describe(device) for name, device in chosen.items()}, common
 
 
@@ -59,7 +87,9 @@ def save_examples(request: dict[str, Any], folder: pathlib.Path) -> list[work.Jo
     count = len(dataset.train)
     for job in request["jobs"]:
         if (size := job["batch_size"]) > count:
-            raise InputError(f"--batch_sizes={size}: must be at most the {count} training images of {dataset.name}")
+            raise InputError(
+                f"--batch_sizes={size}: must be at most the {count} training images of {dataset.name}"
+            )
     epochs = max(-(-job["steps"] // -(-count // job["batch_size"])) for job in request["jobs"])
     order = np.stack([data.epoch_order(count, request["seed"], epoch) for epoch in range(epochs)])
     splits = dataset.train, dataset.test
@@ -68,7 +98,12 @@ def save_examples(request: dict[str, Any], folder: pathlib.Path) -> list[work.Jo
     for name, array in zip(work.ARRAYS, (*examples, order), strict=True):
         np.save(folder / measure.WORK / f"{name}.npy", array)
     digest = hashlib.sha256(b"".join(array.tobytes() for array in examples)).hexdigest()
-    known = {"dataset": request["dataset"], "seed": request["seed"], "data_sha256": digest, "num_examples": count}
+    known = {
+        "dataset": request["dataset"],
+        "seed": request["seed"],
+        "data_sha256": digest,
+        "num_examples": count,
+    }
     known |= {"num_features": dataset.num_features, "num_classes": len(dataset.class_names)}
     jobs = [work.Job(**known, **job) for job in request["jobs"]]
     for job in jobs:

@@ -22,8 +22,12 @@ def curves(results: Results) -> dict[tuple[int, str, str], Curve]:
     """
     found: dict[tuple[int, str, str], Curve] = {}
     for index, run in enumerate(results.runs):
-        for contender, device in dict.fromkeys((sample.contender, sample.device) for sample in run.samples):
-            sizes = {job.batch_size: _us(run, contender, device, job.batch_size) for job in results.jobs}
+        for contender, device in dict.fromkeys(
+            (sample.contender, sample.device) for sample in run.samples
+        ):
+            sizes = {
+                job.batch_size: _us(run, contender, device, job.batch_size) for job in results.jobs
+            }
             curve = {size: us for size, us in sizes.items() if us}
             if len(curve) == len(sizes):
                 found[index, contender, device] = curve
@@ -43,7 +47,9 @@ def verdicts(results: Results) -> list[str]:
         for job in results.jobs:
             rate = summary.limit_of(run, summary.samples_of(run, contender, device, job.batch_size))
             shares += [job.operations / rate / curve[job.batch_size] * 1e6] if rate else []
-        sentences.append(f"{contender} on {device}{_of(results, index)}: {bound_by(curve, max(shares, default=None))}.")
+        sentences.append(
+            f"{contender} on {device}{_of(results, index)}: {bound_by(curve, max(shares, default=None))}."
+        )
     return sentences + overtaking(results, found)
 
 
@@ -63,7 +69,9 @@ def bound_by(curve: Curve, share: float | None) -> str:
     begins = f"bound by launches up to batch {max(launches):,}, " if launches else ""
     if share is not None and share >= NEAR:
         return f"{begins}bound by arithmetic from batch {flat:,} on, at {share:.0%} of the limit"
-    return f"{begins}flat from batch {flat:,} on" + ("" if share is None else f", at {share:.1%} of the limit")
+    return f"{begins}flat from batch {flat:,} on" + (
+        "" if share is None else f", at {share:.1%} of the limit"
+    )
 
 
 def overtaking(results: Results, found: dict[tuple[int, str, str], Curve]) -> list[str]:
@@ -76,7 +84,9 @@ def overtaking(results: Results, found: dict[tuple[int, str, str], Curve]) -> li
         rival = (index, contender, "cpu") if (index, contender, "cpu") in rivals else rivals[0]
         slower = [size for size in gpu if gpu[size] >= found[rival][size]]
         ahead = [size for size in gpu if size > max(slower, default=0)]
-        where = f"overtakes the CPU from batch {ahead[0]:,}" if ahead else "does not overtake the CPU"
+        where = (
+            f"overtakes the CPU from batch {ahead[0]:,}" if ahead else "does not overtake the CPU"
+        )
         sentences.append(f"{contender}: the GPU{_of(results, index)} {where}.")
     if not any("gpu" in run.devices for run in results.runs):
         sentences.append("No GPU was there.")

@@ -40,8 +40,14 @@ SPEED: dict[str, tuple[str, Callable[[summary.Row], str]]] = {
     "verdict": ("", lambda row: row.words),
     "cores": ("cores", lambda row: str(row.cores or "")),
     "gflops": ("GFLOP/s", lambda row: number(row.gflops)),
-    "limit": ("of limit", lambda row: f"{row.gflops * 1e9 / row.limit:.0%}" if row.time and row.limit else ""),
-    "off": ("W, b off by", lambda row: "" if math.isnan(row.difference) else f"{row.difference:.0e}"),
+    "limit": (
+        "of limit",
+        lambda row: f"{row.gflops * 1e9 / row.limit:.0%}" if row.time and row.limit else "",
+    ),
+    "off": (
+        "W, b off by",
+        lambda row: "" if math.isnan(row.difference) else f"{row.difference:.0e}",
+    ),
 }
 OUTSIDE: dict[str, tuple[str, Callable[[summary.Row], str]]] = {
     "start": ("start s", _seconds("start")),
@@ -49,17 +55,24 @@ OUTSIDE: dict[str, tuple[str, Callable[[summary.Row], str]]] = {
     "evaluate": ("evaluate s", _seconds("evaluate")),
     "first": ("s to first result", lambda row: number(row.first_result)),
     "memory": ("peak MiB", lambda row: f"{row.peak_mib:,.0f}" if row.peak_mib else ""),
-    "right": ("test images right", lambda row: "" if row.num_correct is None else f"{row.num_correct:,}"),
+    "right": (
+        "test images right",
+        lambda row: "" if row.num_correct is None else f"{row.num_correct:,}",
+    ),
 }
 COLUMNS = (*SPEED, *OUTSIDE)
 
 
-def columns_of(rows: list[summary.Row], kinds: dict, chosen: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+def columns_of(
+    rows: list[summary.Row], kinds: dict, chosen: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
     """Returns header and body of the chosen ones among the columns `kinds`; no body if none is."""
     wanted = [kinds[name] for name in kinds if name in chosen]
     intervals = " or ".join(dict.fromkeys(row.time.kind for row in rows if row.time))
     header = ["contender", *(head.format(intervals) for head, _ in wanted)]
-    return header, [[row.label, *(cell(row) for _, cell in wanted)] for row in rows] if wanted else []
+    return header, [
+        [row.label, *(cell(row) for _, cell in wanted)] for row in rows
+    ] if wanted else []
 
 
 def job_line(job: Job) -> str:
@@ -79,7 +92,9 @@ def machine_lines(results: Results) -> list[str]:
         versions = ", ".join(f"{name} {found[name]}" for name in packages if name in found)
         where = "; ".join(f"{device}: {name}" for device, name in run.devices.items())
         name = f"{run.name}: " if run.name else ""
-        twin = next((other.name for other in results.runs[:index] if same_machine(run, other)), None)
+        twin = next(
+            (other.name for other in results.runs[:index] if same_machine(run, other)), None
+        )
         again = f"; it seems to be the machine of {twin} once more" if twin else ""
         lines.append(
             f"{name}{where}; {found['cores']} cores; Python {found['python']}, {versions}; {run.date}; commit "
@@ -94,16 +109,26 @@ def sweep_columns(results: Results) -> tuple[list[str], list[list[str]]]:
     body = []
     for (index, contender, device), curve in sweep.curves(results).items():
         body.append(
-            [results.label(index, contender, device), *(f"{size / us * 1e6:,.0f}" for size, us in curve.items())]
+            [
+                results.label(index, contender, device),
+                *(f"{size / us * 1e6:,.0f}" for size, us in curve.items()),
+            ]
         )
     for index, run in enumerate(results.runs):
         for key in run.limits:
             limits = [(job.batch_size, sweep.limit_us(run, key, job)) for job in results.jobs]
-            body.append([results.label(index, "limit", key), *(f"{size / us * 1e6:,.0f}" for size, us in limits)])
+            body.append(
+                [
+                    results.label(index, "limit", key),
+                    *(f"{size / us * 1e6:,.0f}" for size, us in limits),
+                ]
+            )
     return header, body
 
 
-def tables_of(results: Results, chosen: Sequence[str]) -> list[tuple[str, list[str], list[list[str]]]]:
+def tables_of(
+    results: Results, chosen: Sequence[str]
+) -> list[tuple[str, list[str], list[list[str]]]]:
     """Returns title, header and rows of every table, with the chosen columns."""
     found = []
     for job in results.jobs:
@@ -148,7 +173,10 @@ def table(header: Sequence[str], body: list[list[str]]) -> str:
 
 def markdown(results: Results, charts: list[str], chosen: Sequence[str] = COLUMNS) -> str:
     """Returns tables, charts (their paths) and sentences as Markdown."""
-    parts = [f"**{title}**\n\n{table(header, body)}" for title, header, body in tables_of(results, chosen)]
+    parts = [
+        f"**{title}**\n\n{table(header, body)}"
+        for title, header, body in tables_of(results, chosen)
+    ]
     parts += [f"![{pathlib.Path(chart).stem}]({chart})" for chart in charts]
     parts.append("\n".join(f"- {line}" for line in sentences(results)))
     return "\n\n".join(parts) + "\n"

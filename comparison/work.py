@@ -12,7 +12,8 @@ import numpy as np
 MAX_IMAGES = 200_000
 REFERENCE_BATCH = 10  # --lr is meant for this batch
 BLOCK_BYTES = 4 * 2**20  # of uint8: as float32 it still fits in a CPU's last cache
-TOLERANCE = 1e-4  # float32 against float64 differs by 1e-6; half the steps or a mean for a sum by 0.3 and more
+# float32 against float64 differs by 1e-6; half the steps or a mean for a sum by 0.3 and more
+TOLERANCE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,9 @@ class Work:
             full = len(rows) // self.batch_size
             for step in range(0, full, most):
                 stop = min(step + most, full)
-                yield rows[step * self.batch_size : stop * self.batch_size].reshape(stop - step, self.batch_size)
+                yield rows[step * self.batch_size : stop * self.batch_size].reshape(
+                    stop - step, self.batch_size
+                )
             if len(rows) % self.batch_size:
                 yield rows[full * self.batch_size :][np.newaxis]
 
@@ -117,7 +120,9 @@ def reference(work: Work) -> tuple[np.ndarray, np.ndarray]:
     return W, b
 
 
-def difference(weights: tuple[np.ndarray, np.ndarray], expected: tuple[np.ndarray, np.ndarray]) -> float:
+def difference(
+    weights: tuple[np.ndarray, np.ndarray], expected: tuple[np.ndarray, np.ndarray]
+) -> float:
     """Returns the largest difference of W or b from what is expected, relative to the largest weight; inf for NaN."""
     differences = []
     for found, right in zip(weights, expected, strict=True):

@@ -41,8 +41,16 @@ def measure(folder: pathlib.Path) -> None:
         num_correct = peer.num_correct()
     for name, array in zip(("W", "b"), peer.weights(), strict=True):
         np.save(folder / f"{name}.npy", array)
-    parts = {"start": start, "compile": ledger.parts["compile"], "evaluate": ledger.parts["evaluate"]}
-    found = {"train": np.diff(seconds).tolist(), "num_correct": num_correct, "peak_mib": machine.peak_mib()}
+    parts = {
+        "start": start,
+        "compile": ledger.parts["compile"],
+        "evaluate": ledger.parts["evaluate"],
+    }
+    found = {
+        "train": np.diff(seconds).tolist(),
+        "num_correct": num_correct,
+        "peak_mib": machine.peak_mib(),
+    }
     states = {"gpu": [before, after]} if before and after else {}
     (folder / "result.json").write_text(json.dumps(found | parts | states))
 

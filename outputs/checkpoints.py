@@ -20,8 +20,10 @@ from runtime import devices, stopping
 from runtime.state import State
 
 KEEP, FORMAT = 3, 2
-FIGURES = ("step", "examples", "loss", "evaluations", "log")  # of the state, kept beside its weights
-SAME = ("dataset", "batch_size", "lr", "seed", "shuffle", "loss_reduction")  # flags: another value is another run
+# of the state, kept beside its weights
+FIGURES = ("step", "examples", "loss", "evaluations", "log")
+# flags: another value is another run
+SAME = ("dataset", "batch_size", "lr", "seed", "shuffle", "loss_reduction")
 NAME, WHOLE = "step", (".index", ".data-00000-of-00001")
 PART = re.compile(NAME + r"-(\d+)(_temp.*|\.index.*|\.data.*|\.tmp.*)|checkpoint\.tmp.*")
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # what tf.train.Checkpoint appends to a name
@@ -44,7 +46,9 @@ class Checkpoints(Observer):
         try:
             self.lock = locked(self.folder / ".lock", wait=False)
         except filelock.Timeout:
-            raise InputError(f"--checkpoint_dir={self.folder}: another run is using it; take another folder") from None
+            raise InputError(
+                f"--checkpoint_dir={self.folder}: another run is using it; take another folder"
+            ) from None
         self._remove_parts()
         config, net = self.state.config, self.state.model
         try:
@@ -59,7 +63,9 @@ class Checkpoints(Observer):
             (self.folder / "checkpoint").unlink()
         checkpoint = tf.train.Checkpoint(W_transposed=net.W_transposed, b=net.b, state=self.kept)
         # One more than are to be kept, so that the oldest goes only when the newest is on the disk.
-        self.manager = tf.train.CheckpointManager(checkpoint, self.folder, KEEP + 1, checkpoint_name=NAME)
+        self.manager = tf.train.CheckpointManager(
+            checkpoint, self.folder, KEEP + 1, checkpoint_name=NAME
+        )
 
     def before_steps(self) -> None:
         """Writes a new run's first, which takes longer than the others, and finds a full disk now."""
@@ -82,12 +88,16 @@ class Checkpoints(Observer):
         if step == self.saved_step:
             return
         began = time.perf_counter()
-        figures = {name: getattr(self.state, name) for name in FIGURES} | {"seconds": self.state.training_seconds()}
+        figures = {name: getattr(self.state, name) for name in FIGURES} | {
+            "seconds": self.state.training_seconds()
+        }
         self.kept.assign(json.dumps({"format": FORMAT, "figures": figures, "run": self._run()}))
         try:
             self.manager.save(checkpoint_number=step)
-            synced(*(f"{self._path(step)}{suffix}" for suffix in WHOLE), self.folder)  # TensorFlow does not wait
-            for old in [each for each in self._steps() if each <= step][:-KEEP]:  # those behind it are damaged
+            # TensorFlow does not wait
+            synced(*(f"{self._path(step)}{suffix}" for suffix in WHOLE), self.folder)
+            # those behind it are damaged
+            for old in [each for each in self._steps() if each <= step][:-KEEP]:
                 for suffix in WHOLE:
                     (self.folder / f"{NAME}-{old}{suffix}").unlink(missing_ok=True)
         except (tf.errors.OpError, OSError) as error:
@@ -103,7 +113,13 @@ class Checkpoints(Observer):
     def _run(self) -> dict[str, Any]:
         """Returns what makes this run this run, and what may change its last bits."""
         flags = {name: getattr(self.state.config, name) for name in SAME + ROUNDING}
-        place = dict(zip(PLACE, (np.__version__, tf.__version__, devices.threads(), devices.cores()), strict=True))
+        place = dict(
+            zip(
+                PLACE,
+                (np.__version__, tf.__version__, devices.threads(), devices.cores()),
+                strict=True,
+            )
+        )
         return flags | place | {"checksum": self.state.dataset.checksum, "order": self.state.order}
 
     def _resume(self) -> int | None:
@@ -112,7 +128,10 @@ class Checkpoints(Observer):
             try:
                 state, W_transposed, b = read(self._path(step))
             except (tf.errors.OpError, ValueError, LookupError) as error:
-                print(f"{self._path(step)} is damaged and passed over: {reason(error)}", file=sys.stderr)
+                print(
+                    f"{self._path(step)} is damaged and passed over: {reason(error)}",
+                    file=sys.stderr,
+                )
                 continue
             if (found := state.get("format", 1)) != FORMAT:
                 raise InputError(
@@ -130,7 +149,9 @@ class Checkpoints(Observer):
 
     def _check(self, kept: Mapping[str, Any], step: int) -> None:
         """Raises InputError unless the checkpoint is of this run, and says what may change its last bits."""
-        other = {name: value for name, value in self._run().items() if value != kept.get(name, value)}
+        other = {
+            name: value for name, value in self._run().items() if value != kept.get(name, value)
+        }
         for name, value in other.items():
             if name in ROUNDING + PLACE:
                 continue
@@ -139,7 +160,10 @@ class Checkpoints(Observer):
                 flag, was = "data", "other examples"
             if name == "order":
                 source = "memory" if value == "buffers" else "stream"
-                flag, was = f"--input={self.state.config.input}", f"another order of the examples, --input={source}"
+                flag, was = (
+                    f"--input={self.state.config.input}",
+                    f"another order of the examples, --input={source}",
+                )
             raise InputError(
                 f"{flag}: the run kept in --checkpoint_dir={self.folder} has {was}; "
                 "go on with that, or give another folder"
@@ -165,7 +189,9 @@ class Checkpoints(Observer):
         found = [(PART.fullmatch(path.name), path) for path in self.folder.iterdir()]
         names = {path.name for _, path in found}
         steps = {int(match[1]) for match, _ in found if match and match[1]}
-        return sorted(step for step in steps if {f"{NAME}-{step}{suffix}" for suffix in WHOLE} <= names)
+        return sorted(
+            step for step in steps if {f"{NAME}-{step}{suffix}" for suffix in WHOLE} <= names
+        )
 
     def _remove_parts(self) -> None:
         """Removes what a write that did not come to its end has left."""
@@ -181,5 +207,7 @@ def read(path: pathlib.Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     Raises OpError, ValueError or LookupError where a CRC-32 of TensorFlow's, a length or the JSON shows damage.
     """
     reader = tf.train.load_checkpoint(path)
-    state, W_transposed, b = (reader.get_tensor(name + VALUE) for name in ("state", "W_transposed", "b"))
+    state, W_transposed, b = (
+        reader.get_tensor(name + VALUE) for name in ("state", "W_transposed", "b")
+    )
     return json.loads(state), W_transposed, b

@@ -13,7 +13,16 @@ import tensorflow as tf
 import data
 import model
 from common.errors import InputError, RunError, before_leaving, reason
-from common.files import OURS, absent, is_free, locked, remove_empty, tidy, whole_folder, writable_folder
+from common.files import (
+    OURS,
+    absent,
+    is_free,
+    locked,
+    remove_empty,
+    tidy,
+    whole_folder,
+    writable_folder,
+)
 from outputs.observers import Observer
 from runtime.state import State
 
@@ -42,7 +51,9 @@ class Export(Observer):
         try:
             self.lock = locked(self.place, wait=False)
         except filelock.Timeout:
-            raise InputError(f"--export_dir={self.target}: another run writes to it; take another folder") from None
+            raise InputError(
+                f"--export_dir={self.target}: another run writes to it; take another folder"
+            ) from None
         except OSError as error:
             why = f"{self.place} cannot be written: {reason(error)}; remove it, or take another folder"
             raise InputError(f"--export_dir={self.target}: {why}") from None
@@ -58,9 +69,13 @@ class Export(Observer):
         if is_free(self.target):
             return
         if not self.state.config.overwrite:
-            raise InputError(f"--export_dir={self.target}: is there already; give --overwrite, or another folder")
+            raise InputError(
+                f"--export_dir={self.target}: is there already; give --overwrite, or another folder"
+            )
         if not (self.target / "saved_model.pb").is_file():
-            raise InputError(f"--export_dir={self.target}: is not a SavedModel, and --overwrite replaces nothing else")
+            raise InputError(
+                f"--export_dir={self.target}: is not a SavedModel, and --overwrite replaces nothing else"
+            )
 
     def after_run(self, record: dict[str, Any]) -> None:
         """Writes the model beside its place, then renames it into it; raises RunError when the disk will not."""
@@ -68,7 +83,9 @@ class Export(Observer):
             with whole_folder(self.target) as folder:
                 write(self.state.model, self.state.dataset, folder)
         except (tf.errors.OpError, OSError) as error:
-            raise RunError(f"--export_dir={self.target}: cannot be written: {reason(error)}") from None
+            raise RunError(
+                f"--export_dir={self.target}: cannot be written: {reason(error)}"
+            ) from None
         finally:
             self._leave()
         print(f"exported to {self.target}")
@@ -101,11 +118,17 @@ def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathl
         names.write_text("".join(f"{name}\n" for name in dataset.class_names), encoding="utf-8")
         images.write_text(json.dumps({"shape": dataset.image_shape, "box": ink_box(dataset)}))
         exported = tf.Module(name="softmax_regression")
-        exported.class_names, exported.images = tf.saved_model.Asset(str(names)), tf.saved_model.Asset(str(images))
+        exported.class_names, exported.images = (
+            tf.saved_model.Asset(str(names)),
+            tf.saved_model.Asset(str(images)),
+        )
         exported.softmax, exported.serve = softmax, serve
         tf.saved_model.save(exported, str(folder), signatures={"serving_default": serve})
-    fingerprint = np.fromfile(folder / "fingerprint.pb", np.uint8)  # says which SavedModel the weights belong to
-    np.savez(folder / "weights.npz", W=softmax.W.numpy(), b=softmax.b.numpy(), fingerprint=fingerprint)
+    # says which SavedModel the weights belong to
+    fingerprint = np.fromfile(folder / "fingerprint.pb", np.uint8)
+    np.savez(
+        folder / "weights.npz", W=softmax.W.numpy(), b=softmax.b.numpy(), fingerprint=fingerprint
+    )
 
 
 def ink_box(dataset: data.Dataset) -> list[int]:
@@ -113,6 +136,8 @@ def ink_box(dataset: data.Dataset) -> list[int]:
     inked = dataset.train.images[:SAMPLE].reshape(-1, *dataset.image_shape).max(axis=3) > 0
 
     def longest(lines: np.ndarray) -> int:  # [n, side] bool
-        return int(np.percentile(lines.shape[1] - lines.argmax(axis=1) - lines[:, ::-1].argmax(axis=1), 99))
+        return int(
+            np.percentile(lines.shape[1] - lines.argmax(axis=1) - lines[:, ::-1].argmax(axis=1), 99)
+        )
 
     return [longest(inked.any(axis=2)), longest(inked.any(axis=1))]

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     import data
 
-MOST_CLASSES = 30  # more templates, or more rows and columns of confusion, cannot be read in one picture
+# more templates, or more rows and columns of confusion, cannot be read in one picture
+MOST_CLASSES = 30
 GROUPS = ("sure", "unsure", "wrong")
 EXAMPLES = 5  # of each group
 CHUNK = 1000  # images
@@ -33,7 +34,8 @@ class Figures(Observer):
         with plots.look("--figures"):  # says now that matplotlib is missing
             import matplotlib.figure  # noqa: F401 - while the clock stands at data, not after the run
         self.dots = Dots()
-        self.evaluations: list[list[float]] = []  # step, validation accuracy, mean loss since the one before
+        # step, validation accuracy, mean loss since the one before
+        self.evaluations: list[list[float]] = []
         self.since = 0, 0.0  # steps since the newest evaluation, and the sum of their losses
 
     def after_block(self, losses: np.ndarray, evaluated: bool) -> None:
@@ -42,12 +44,17 @@ class Figures(Observer):
         self.dots.add(state.step - len(losses) + 1, losses / batch)
         self.since = self.since[0] + len(losses), self.since[1] + float(losses.sum()) / batch
         if evaluated:
-            self.evaluations.append([state.step, state.evaluations[-1][2], self.since[1] / self.since[0]])
+            self.evaluations.append(
+                [state.step, state.evaluations[-1][2], self.since[1] / self.since[0]]
+            )
             self.since = 0, 0.0
 
     def after_run(self, record: dict[str, Any]) -> None:
         state, dataset = self.state, self.state.dataset
-        labels, probabilities = np.asarray(dataset.test.labels), self._probabilities(dataset.test.images)
+        labels, probabilities = (
+            np.asarray(dataset.test.labels),
+            self._probabilities(dataset.test.images),
+        )
         with plots.look("--figures"):
             figures = {
                 "weights": weights(state.model.W.numpy(), dataset),
@@ -55,18 +62,24 @@ class Figures(Observer):
                 "predictions": predictions(probabilities, labels, dataset),
             }
             if self.evaluations:  # none where a resumed run had no step left to take
-                figures["accuracy"] = accuracy(self.evaluations, self.dots.points, state.config.eval_first)
+                figures["accuracy"] = accuracy(
+                    self.evaluations, self.dots.points, state.config.eval_first
+                )
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 for name, figure in figures.items():
                     plots.save(figure, self.folder / f"{name}.png")
             except OSError as error:
-                raise RunError(f"--figures={self.folder}: cannot be written: {reason(error)}") from None
+                raise RunError(
+                    f"--figures={self.folder}: cannot be written: {reason(error)}"
+                ) from None
         print(f"figures: {', '.join(f'{name}.png' for name in figures)} in {self.folder}")
 
     def _probabilities(self, images: Images) -> np.ndarray:
         """Returns the probabilities [n, classes] of all images, which are read CHUNK at a time."""
-        chunks = (np.asarray(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK))
+        chunks = (
+            np.asarray(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)
+        )
         return np.concatenate([self.state.model(model.scale(chunk)) for chunk in chunks])
 
 
@@ -75,7 +88,8 @@ class Dots:
 
     def __init__(self, most: int = 10_000, first: int = 1_000):
         self.most, self.first, self.stride = most, first, 1
-        self.points = np.empty((2, 0))  # steps, and the mean loss of an example in the batch of each
+        # steps, and the mean loss of an example in the batch of each
+        self.points = np.empty((2, 0))
 
     def add(self, step: int, losses: np.ndarray) -> None:
         """Adds the losses of the steps from `step` on."""
@@ -114,7 +128,9 @@ def accuracy(evaluations: list[list[float]], dots: np.ndarray, first: int) -> "F
     below.plot(*dots, ".", color=plots.GREY, markersize=1.5, alpha=0.5)
     below.plot(steps, means, color=plots.VERMILION, marker="o", markersize=2)
     below.set_ylabel("loss of an example")
-    below.set_title("Cross-entropy: of single batches (dots), and its mean since the last evaluation (line)")
+    below.set_title(
+        "Cross-entropy: of single batches (dots), and its mean since the last evaluation (line)"
+    )
     below.set_xlabel(f"step (the first {first} on a logarithmic scale)" if first else "step")
     below.set_ylim(bottom=0)
     for axes in (above, below):
@@ -140,7 +156,11 @@ def _log_then_even(axes: "Axes", first: int, last: int) -> None:
     axes.axvline(first, color=plots.GREY, linewidth=0.8, linestyle="--")
     from matplotlib.ticker import MaxNLocator
 
-    even = [tick for tick in MaxNLocator(5).tick_values(first, last) if first + (last - first) / 8 < tick <= last]
+    even = [
+        tick
+        for tick in MaxNLocator(5).tick_values(first, last)
+        if first + (last - first) / 8 < tick <= last
+    ]
     ticks = [tick for tick in (1, 2, 5, 10, 20) if tick < first / 1.5] + [first, *map(int, even)]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.set_xlim(0.9, last * 1.01)
@@ -156,14 +176,18 @@ def weights(W: np.ndarray, dataset: "data.Dataset") -> "Figure":
     panels = figure.subplots(rows, 5, squeeze=False)
     for axes in panels.flat:
         axes.set_axis_off()
-    for axes, template, name in zip(panels.flat, templates[:shown], dataset.class_names, strict=False):
+    for axes, template, name in zip(
+        panels.flat, templates[:shown], dataset.class_names, strict=False
+    ):
         image = axes.imshow(template, cmap="RdBu_r", vmin=-limit, vmax=limit)
         axes.set_title(name, loc="center")
     bar = figure.colorbar(image, ax=panels, fraction=0.03, pad=0.02)
     bar.set_label("against  ←  weight  →  for")
     bar.outline.set_visible(False)
     of_all = f" (the first {shown} of {len(templates)} classes)" if shown < len(templates) else ""
-    figure.suptitle(f"The weights: what each class looks for{of_all}", x=0.01, ha="left", fontsize=11)
+    figure.suptitle(
+        f"The weights: what each class looks for{of_all}", x=0.01, ha="left", fontsize=11
+    )
     return figure
 
 
@@ -184,14 +208,20 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, class_names: list[str])
             column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=9 if shown <= 12 else 5,
             color="white" if dark else plots.INK, fontweight="bold" if row == column else "normal",
         )  # fmt: skip
-    axes.set_xticks(range(shown), class_names[:shown], rotation=0 if max(map(len, class_names)) < 4 else 90)
+    axes.set_xticks(
+        range(shown), class_names[:shown], rotation=0 if max(map(len, class_names)) < 4 else 90
+    )
     axes.set_yticks(range(shown), class_names[:shown])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("answer")
     axes.set_ylabel("truth")
-    axes.set_title(f"Test images: {np.sum(labels == predicted):,} of {len(labels):,} right (diagonal), the rest wrong")
-    figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, label="mistakes").outline.set_visible(False)
+    axes.set_title(
+        f"Test images: {np.sum(labels == predicted):,} of {len(labels):,} right (diagonal), the rest wrong"
+    )
+    figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, label="mistakes").outline.set_visible(
+        False
+    )
     return figure
 
 
@@ -208,7 +238,10 @@ def pick(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]
         "unsure": np.argsort(margin + ~right, kind="stable")[: right.sum()],
         "wrong": np.argsort(-certainty + right, kind="stable")[: (~right).sum()],
     }
-    firsts = {name: order[np.sort(np.unique(labels[order], return_index=True)[1])] for name, order in orders.items()}
+    firsts = {
+        name: order[np.sort(np.unique(labels[order], return_index=True)[1])]
+        for name, order in orders.items()
+    }
     return {name: first[:EXAMPLES] for name, first in firsts.items()}
 
 
@@ -229,17 +262,23 @@ def predictions(probabilities: np.ndarray, labels: np.ndarray, dataset: "data.Da
                 axes.set_axis_off()
         for index, column in zip(chosen[group], panels.T, strict=False):
             image = np.asarray(dataset.test.images[index : index + 1]).reshape(dataset.image_shape)
-            _one_prediction(column, image, int(labels[index]), probabilities[index], dataset.class_names)
+            _one_prediction(
+                column, image, int(labels[index]), probabilities[index], dataset.class_names
+            )
     return figure
 
 
-def _one_prediction(panels: np.ndarray, image: np.ndarray, label: int, shares: np.ndarray, names: list[str]) -> None:
+def _one_prediction(
+    panels: np.ndarray, image: np.ndarray, label: int, shares: np.ndarray, names: list[str]
+) -> None:
     """Draws a test image above the bars of its probabilities: blue for its true class, vermilion for a wrong answer."""
     picture, bars = panels
     answer = int(shares.argmax())
     picture.imshow(image.squeeze(), cmap="gray_r", vmin=0, vmax=255)
     verdict = f"{names[answer]}: {shares[answer]:.0%}"
-    picture.set_title(verdict if label == answer else f"{verdict}, is {names[label]}", loc="center", fontsize=10)
+    picture.set_title(
+        verdict if label == answer else f"{verdict}, is {names[label]}", loc="center", fontsize=10
+    )
     colours = [plots.GREY] * len(shares)
     colours[answer], colours[label] = plots.VERMILION, plots.BLUE
     bars.bar(range(len(shares)), shares, color=colours)
@@ -248,5 +287,7 @@ def _one_prediction(panels: np.ndarray, image: np.ndarray, label: int, shares: n
     bars.set_yticks([])
     bars.spines["left"].set_visible(False)
     short = len(names) <= 12 and max(map(len, names)) == 1
-    bars.set_xticks(range(len(names)) if short else [answer], names if short else [names[answer]], fontsize=8)
+    bars.set_xticks(
+        range(len(names)) if short else [answer], names if short else [names[answer]], fontsize=8
+    )
     bars.tick_params(length=0)

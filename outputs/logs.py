@@ -18,7 +18,16 @@ from outputs.observers import Observer
 from runtime.state import State
 
 # Flags that do not change what is trained: no folder is named after them.
-PLACES = {"data_dir", "manual_dir", "checkpoint_dir", "export_dir", "logdir", "record", "figures", "profile"}
+PLACES = {
+    "data_dir",
+    "manual_dir",
+    "checkpoint_dir",
+    "export_dir",
+    "logdir",
+    "record",
+    "figures",
+    "profile",
+}
 UNNAMED = PLACES | {"checkpoint_every", "overwrite", "timeout"}
 MOST_LETTERS = 200  # of a folder's name; file systems take 255 bytes
 
@@ -35,15 +44,26 @@ class Logs(Observer):
                 "--logdir needs TensorBoard: python -m pip install -r requirements/tensorboard.txt"
             ) from None
         self.writer: tf.summary.SummaryWriter | None = None
-        self.folder, self.hparams = writable_folder("logdir", state.config.logdir or ""), hparams.hparams
+        self.folder, self.hparams = (
+            writable_folder("logdir", state.config.logdir or ""),
+            hparams.hparams,
+        )
 
     def before_run(self) -> None:
         """Makes the run's folder, unless it goes on in one, and writes the flags."""
         self.logged = self.state.examples, 0.0
-        values = {name: value for name, value in dataclasses.asdict(self.state.config).items() if value is not None}
+        values = {
+            name: value
+            for name, value in dataclasses.asdict(self.state.config).items()
+            if value is not None
+        }
         with self._writing():
             self.hparams(values)
-            tf.summary.text("flags", "\n".join(f"    --{name}={value}" for name, value in values.items()), step=0)
+            tf.summary.text(
+                "flags",
+                "\n".join(f"    --{name}={value}" for name, value in values.items()),
+                step=0,
+            )
 
     def after_block(self, losses: np.ndarray, evaluated: bool) -> None:
         """Adds a point to the curves; the speed is that of the steps since the one before."""
@@ -62,7 +82,9 @@ class Logs(Observer):
         dataset, step = self.state.dataset, self.state.step
         with self._writing():
             tf.summary.scalar("test_accuracy", record["test_accuracy"], step)
-            for name, picture in zip(dataset.class_names, pictures(self.state.model, dataset.image_shape), strict=True):
+            for name, picture in zip(
+                dataset.class_names, pictures(self.state.model, dataset.image_shape), strict=True
+            ):
                 tf.summary.image(f"weights/{name}", picture[np.newaxis], step)
 
     @contextlib.contextmanager
@@ -70,18 +92,26 @@ class Logs(Observer):
         """Puts what is logged inside on the disk; raises RunError when that fails."""
         try:
             if not self.writer:
-                self.state.log = self.state.log or new_folder(self.folder, name_of(self.state.config))
+                self.state.log = self.state.log or new_folder(
+                    self.folder, name_of(self.state.config)
+                )
                 self.writer = tf.summary.create_file_writer(str(self.folder / self.state.log))
             with self.writer.as_default():
                 yield
             self.writer.flush()
         except (tf.errors.OpError, OSError) as error:
-            raise RunError(f"--logdir={self.state.config.logdir}: cannot be written: {reason(error)}") from None
+            raise RunError(
+                f"--logdir={self.state.config.logdir}: cannot be written: {reason(error)}"
+            ) from None
 
 
 def name_of(config: flags.Config) -> str:
     """Returns the flags that differ from their defaults, as the name of a folder."""
-    defaults = {field.name: field.default for field in dataclasses.fields(config) if field.name not in UNNAMED}
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(config)
+        if field.name not in UNNAMED
+    }
     given = {name: getattr(config, name) for name in defaults}
     text = ",".join(f"{name}={value}" for name, value in given.items() if value != defaults[name])
     return re.sub(r"[^\w.,=+-]", "-", text)[:MOST_LETTERS] or "defaults"

@@ -42,7 +42,9 @@ class Observer:
 def asked_for(state: State) -> list[Observer]:
     """Returns the observers that the run's flags ask for, ready for it."""
     asked = [place.split(":") for flag, place in MODULES.items() if getattr(state.config, flag)]
-    watching = [getattr(importlib.import_module(f"outputs.{module}"), name)(state) for module, name in asked]
+    watching = [
+        getattr(importlib.import_module(f"outputs.{module}"), name)(state) for module, name in asked
+    ]
     for observer in watching:
         observer.before_run()
     for observer in watching:

@@ -22,7 +22,9 @@ class Profile(Observer):
         super().__init__(state)
         self.folder = writable_folder("profile", state.config.profile or "")
         if self._warm_block() is None:
-            raise InputError("--profile: the run has only one block of steps, and a warm one is traced: give it more")
+            raise InputError(
+                "--profile: the run has only one block of steps, and a warm one is traced: give it more"
+            )
         self.running = self.traced = False
 
     def before_run(self) -> None:
@@ -35,10 +37,15 @@ class Profile(Observer):
     def _warm_block(self) -> int | None:
         """Returns the step at which the block that is traced starts; None without one."""
         config, train = self.state.config, self.state.dataset.train
-        spans = plan.spans(config, len(train), data.steps_of_part(train, config.batch_size), self.state.step)
+        spans = plan.spans(
+            config, len(train), data.steps_of_part(train, config.batch_size), self.state.step
+        )
         # The block traced must not be the first: that one waits for what is done once.
         starts = [span.start for span in itertools.islice(spans, config.eval_first + 2)][1:]
-        return next((start for start in starts if start >= config.eval_first), starts[-1] if starts else None)
+        return next(
+            (start for start in starts if start >= config.eval_first),
+            starts[-1] if starts else None,
+        )
 
     def after_block(self, losses: np.ndarray, evaluated: bool) -> None:
         """Starts the trace before the block that is traced, unless the run ends here, and ends it behind that."""
@@ -55,7 +62,8 @@ class Profile(Observer):
     def after_run(self, record: dict[str, Any]) -> None:
         if self.start is not None and not self.traced:
             print(
-                f"--profile: no trace, the run ended before step {self.start + 1:,} was to be traced", file=sys.stderr
+                f"--profile: no trace, the run ended before step {self.start + 1:,} was to be traced",
+                file=sys.stderr,
             )
 
     def _stop(self) -> None:
@@ -67,6 +75,9 @@ class Profile(Observer):
         if self.running and not at_once:
             try:
                 self._stop()
-                print(f"--profile={self.folder}: has the trace of the block in which the run ended", file=sys.stderr)
+                print(
+                    f"--profile={self.folder}: has the trace of the block in which the run ended",
+                    file=sys.stderr,
+                )
             except (tf.errors.OpError, OSError) as error:
                 print(f"--profile={self.folder}: no trace: {reason(error)}", file=sys.stderr)

@@ -20,7 +20,8 @@ def of(state: State, test_accuracy: float, device: tf.config.LogicalDevice) -> d
         "config": dataclasses.asdict(config),
         "environment": devices.environment(device, config.mode, config.tf32),
         "class_names": dataset.class_names,
-        "program_loaded": device.device_type == "CPU" and programs.loaded(),  # compiled by an earlier run
+        # compiled by an earlier run
+        "program_loaded": device.device_type == "CPU" and programs.loaded(),
         "streamed": dataset.on_disk,
         "replicas": state.replicas,
         "test_examples": len(dataset.test),

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-EVERY, EVERY_PLAIN = 1.0, 60.0  # seconds between two looks of the live line, and at most between two plain lines
-FOUNDED, RECENT = 0.5, 30.0  # seconds of a run that an estimate of the rest needs, and that it looks back
+# seconds between two looks of the live line, and at most between two plain lines
+EVERY, EVERY_PLAIN = 1.0, 60.0
+# seconds of a run that an estimate of the rest needs, and that it looks back
+FOUNDED, RECENT = 0.5, 30.0
 LEAST_BAR, MOST_BAR = 4, 60  # columns
 
 
@@ -27,7 +29,8 @@ class LiveLine:
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic):
         self.stream, self.clock = stream or sys.stdout, clock
         self.live = _live(self.stream) if self.stream.isatty() else None
-        self.due, self.looks = clock(), collections.deque[tuple[float, int]]()  # when, and at which step
+        # when, and at which step
+        self.due, self.looks = clock(), collections.deque[tuple[float, int]]()
         self.next_plain_step, self.shown_step = 1, -1
         self.state: State | None = None
 
@@ -46,7 +49,9 @@ class LiveLine:
         self.state = state
         if not self.looks and state.step >= _first_alike(state.config, state.total_steps):
             self.looks.append((self.clock(), state.step))
-        plain = not self.live and (state.step >= self.next_plain_step or (_evaluated(state) and _chosen(state.config)))
+        plain = not self.live and (
+            state.step >= self.next_plain_step or (_evaluated(state) and _chosen(state.config))
+        )
         if plain or self.clock() >= self.due:
             self._show(state)
 
@@ -59,7 +64,12 @@ class LiveLine:
             self.live.update(_row(state, left, self.live.console.width), refresh=True)
         else:
             self.next_plain_step = min(2 * step, step + total // 10)
-            print("step", "  ".join(forms(state, left, _evaluated(state))[0]), file=self.stream, flush=True)
+            print(
+                "step",
+                "  ".join(forms(state, left, _evaluated(state))[0]),
+                file=self.stream,
+                flush=True,
+            )
 
     def _left(self, now: float, step: int, total: int) -> float | None:
         """Returns the seconds that the rest takes at the speed of late; None as long as that would be a guess."""
@@ -80,7 +90,10 @@ def _first_alike(config: flags.Config, total: int) -> int:
 
 def _chosen(config: flags.Config) -> bool:
     """Says whether the user has chosen when to validate."""
-    return (config.eval_first, config.eval_every) != (flags.Config.eval_first, flags.Config.eval_every)
+    return (config.eval_first, config.eval_every) != (
+        flags.Config.eval_first,
+        flags.Config.eval_every,
+    )
 
 
 def _evaluated(state: State) -> bool:
@@ -123,7 +136,10 @@ def forms(state: State, left: float | None, accuracy: bool) -> list[tuple[str, .
         newest = f"{state.evaluations[-1][2]:.4f}"
         figures.append((f"validation {newest}", f"val {newest}", f"val {newest}"))
     loss = f"loss {state.loss:.4f}" if state.loss < 100 else f"loss {state.loss:.3g}"
-    figures += [(loss, loss, loss), (f"{speed:,.0f} images/s", f"{speed:,.0f} img/s", brief_speed(speed))]
+    figures += [
+        (loss, loss, loss),
+        (f"{speed:,.0f} images/s", f"{speed:,.0f} img/s", brief_speed(speed)),
+    ]
     if step < total and left is not None:
         figures.append((f"{duration(left)} left", duration(left), duration(left)))
     return list(zip(*figures, strict=True))
@@ -132,7 +148,11 @@ def forms(state: State, left: float | None, accuracy: bool) -> list[tuple[str, .
 def brief_speed(images_per_second: float) -> str:
     """Returns a speed in at most six letters."""
     if images_per_second < 999.5e3:
-        return f"{images_per_second / 1e3:.0f}k/s" if images_per_second >= 999.5 else f"{images_per_second:.0f}/s"
+        return (
+            f"{images_per_second / 1e3:.0f}k/s"
+            if images_per_second >= 999.5
+            else f"{images_per_second:.0f}/s"
+        )
     return f"{images_per_second / 1e6:.1f}M/s"
 
 
@@ -142,7 +162,9 @@ def duration(seconds: float) -> str:
     rest = round(seconds)
     first = next((i for i, (_, size) in enumerate(units) if rest >= size), 3)
     (name, size), *smaller = units[first : first + 2]
-    return f"{rest // size:,}{name}" + "".join(f"{rest % size // part:02}{unit}" for unit, part in smaller)
+    return f"{rest // size:,}{name}" + "".join(
+        f"{rest % size // part:02}{unit}" for unit, part in smaller
+    )
 
 
 def header(state: State, device_name: str) -> str:
@@ -165,7 +187,11 @@ def header(state: State, device_name: str) -> str:
 
 def reached(state: State, accuracy: float) -> str:
     """Returns what a stopped run reached, and whether it is kept."""
-    kept = "the same command goes on from there" if state.config.checkpoint_dir else "kept only with --checkpoint_dir"
+    kept = (
+        "the same command goes on from there"
+        if state.config.checkpoint_dir
+        else "kept only with --checkpoint_dir"
+    )
     return f"at step {state.step:,} of {state.total_steps:,}, validation accuracy {accuracy:.4f}: {kept}"
 
 
@@ -183,8 +209,14 @@ def summary(record: dict[str, Any], reached_target: bool) -> str:
             f"{record['examples_per_second']:,.0f} images/s"
         )
     else:
-        lines.append(f"training alone: nothing left to do, the run had reached its last step, {steps:,}")
+        lines.append(
+            f"training alone: nothing left to do, the run had reached its last step, {steps:,}"
+        )
     if target := record["config"]["target_accuracy"]:
-        outcome = f"reached at step {record['steps']:,}, after" if reached_target else "not reached in"
-        lines.append(f"target accuracy {target:g}: {outcome} {record['evaluations'][-1][1]:,.3f} s of training")
+        outcome = (
+            f"reached at step {record['steps']:,}, after" if reached_target else "not reached in"
+        )
+        lines.append(
+            f"target accuracy {target:g}: {outcome} {record['evaluations'][-1][1]:,.3f} s of training"
+        )
     return "\n".join(lines)

@@ -14,7 +14,12 @@ class Ledger:
     passed since `start` is charged to the part `first`, if there is one.
     """
 
-    def __init__(self, start: float | None = None, first: str = "", clock: Callable[[], float] = time.perf_counter):
+    def __init__(
+        self,
+        start: float | None = None,
+        first: str = "",
+        clock: Callable[[], float] = time.perf_counter,
+    ):
         self.clock, self.start = clock, clock() if start is None else start
         self.barrier: Callable[[], None] = lambda: None
         self.parts = dict.fromkeys(PARTS, 0.0)

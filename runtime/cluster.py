@@ -10,7 +10,9 @@ import time
 import flags
 from common.errors import InputError, RunError
 
-EXAMPLE = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+EXAMPLE = (
+    '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,9 @@ class Cluster:
     def jobs(self) -> dict[str, int]:
         """Returns the number of tasks by job, the leading job first."""
         rest = len(self.addresses) - self.has_chief
-        return {job: count for job, count in (("chief", int(self.has_chief)), ("worker", rest)) if count}
+        return {
+            job: count for job, count in (("chief", int(self.has_chief)), ("worker", rest)) if count
+        }
 
     @classmethod
     def from_environment(cls) -> "Cluster":
@@ -36,7 +40,9 @@ class Cluster:
             jobs, task = config["cluster"], config["task"]
             if unknown := set(jobs) - {"chief", "worker"}:
                 raise ValueError(f"job {min(unknown)!r} is neither chief nor worker")
-            addresses = tuple(address for job in ("chief", "worker") for address in jobs.get(job, []))
+            addresses = tuple(
+                address for job in ("chief", "worker") for address in jobs.get(job, [])
+            )
             kind, index = task["type"], task["index"]
             if type(index) is not int or not 0 <= index < len(jobs[kind]):
                 raise ValueError(f"there is no {kind} {index!r} in the cluster")
@@ -47,28 +53,40 @@ class Cluster:
                 raise ValueError("an address stands twice, or there are two chiefs")
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             found = f"{type(error).__name__}: {error}" if text else "it is not set"
-            raise InputError(f"--strategy=multi_worker: TF_CONFIG must be like {EXAMPLE}; {found}") from None
+            raise InputError(
+                f"--strategy=multi_worker: TF_CONFIG must be like {EXAMPLE}; {found}"
+            ) from None
         return cls(addresses, index, bool(jobs.get("chief")))
 
     def silent(self) -> list[str]:
         """Returns the addresses of other workers at which nobody answers."""
-        return [address for i, address in enumerate(self.addresses) if i != self.index and not _answers(address)]
+        return [
+            address
+            for i, address in enumerate(self.addresses)
+            if i != self.index and not _answers(address)
+        ]
 
     def gather(self, timeout: int) -> None:
         """Returns once every worker answers at its address; raises RunError naming those that do not come in time."""
         own = self.addresses[self.index]
         deadline = time.monotonic() + timeout
         try:
-            listener = socket.create_server(("", _host_and_port(own)[1]), backlog=2 * len(self.addresses))
+            listener = socket.create_server(
+                ("", _host_and_port(own)[1]), backlog=2 * len(self.addresses)
+            )
         except OSError as error:
-            raise InputError(f"TF_CONFIG: cannot listen at {own}: {error.strerror}; take another port") from None
+            raise InputError(
+                f"TF_CONFIG: cannot listen at {own}: {error.strerror}; take another port"
+            ) from None
         with listener:
             silent = self.silent()
             while silent and time.monotonic() < deadline:
                 time.sleep(0.1)
                 silent = [address for address in silent if not _answers(address)]
         if silent:
-            raise RunError(f"--timeout={timeout}: no worker came in {timeout} s at {', '.join(silent)}")
+            raise RunError(
+                f"--timeout={timeout}: no worker came in {timeout} s at {', '.join(silent)}"
+            )
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
@@ -110,7 +128,9 @@ def settled(config: flags.Config) -> flags.Config:
     if config.strategy == "none":
         return dataclasses.replace(config, mode="xla") if config.mode == "auto" else config
     if config.mode == "eager" or (config.mode, config.strategy) == ("xla", "multi_worker"):
-        raise InputError(f"--mode={config.mode}: --strategy={config.strategy} has none; leave it out, or take graph")
+        raise InputError(
+            f"--mode={config.mode}: --strategy={config.strategy} has none; leave it out, or take graph"
+        )
     if config.strategy == "multi_worker":
         record = None if Cluster.from_environment().index else config.record
         config = dataclasses.replace(config, mode="graph", record=record)

@@ -76,7 +76,8 @@ def without_collecting() -> Iterator[None]:
 def without_keras() -> Iterator[None]:
     """Lets TensorFlow, imported inside, leave Keras and pyplot alone, which take long; they come when asked for."""
     before = os.environ.get(LEGACY_KERAS)
-    os.environ[LEGACY_KERAS] = "1"  # TensorFlow then looks for tf_keras, and imports none if there is none
+    # TensorFlow then looks for tf_keras, and imports none if there is none
+    os.environ[LEGACY_KERAS] = "1"
     try:
         yield
     finally:
@@ -97,7 +98,10 @@ def quiet(waiting: str = "") -> Iterator[None]:
     sys.stderr.flush()
     saved, terminal = os.dup(2), waiting if os.isatty(2) else ""
     os.write(saved, terminal.encode())
-    with tempfile.NamedTemporaryFile(delete=os.name != "posix") as notices, _shown_after_an_abort(notices.name) as well:
+    with (
+        tempfile.NamedTemporaryFile(delete=os.name != "posix") as notices,
+        _shown_after_an_abort(notices.name) as well,
+    ):
         stopping.speak_on(saved, well)
         os.dup2(notices.fileno(), 2)
         try:
@@ -147,7 +151,11 @@ def hide_gpus(asked: str) -> None:
 
 
 def choose(
-    asked: str, tf32: bool, among: Sequence[str] = (), one_thread: bool = False, deterministic: bool = False
+    asked: str,
+    tf32: bool,
+    among: Sequence[str] = (),
+    one_thread: bool = False,
+    deterministic: bool = False,
 ) -> "tf.config.LogicalDevice":
     """Returns the first device to train on, one of `among` if given; on a CPU, each operation with one thread if asked.
 
@@ -164,7 +172,9 @@ def choose(
             tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.experimental.enable_tensor_float_32_execution(tf32)
     found = tf.config.list_logical_devices(kind)
-    return next(device for device in found if not among or any(name.endswith(device.name) for name in among))
+    return next(
+        device for device in found if not among or any(name.endswith(device.name) for name in among)
+    )
 
 
 def describe(device: "tf.config.LogicalDevice") -> str:
@@ -172,7 +182,9 @@ def describe(device: "tf.config.LogicalDevice") -> str:
     if device.device_type == "GPU":
         import tensorflow as tf
 
-        return tf.config.experimental.get_device_details(_physical(device)).get("device_name", "GPU")
+        return tf.config.experimental.get_device_details(_physical(device)).get(
+            "device_name", "GPU"
+        )
     return cpu_model()
 
 
@@ -251,7 +263,9 @@ def _git_commit() -> str | None:
     """Returns this project's commit, `-dirty` behind it if files differ; None outside a checkout of its own."""
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True
+        )
         return done.stdout.strip()
 
     try:

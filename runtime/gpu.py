@@ -21,7 +21,9 @@ def smi(*fields: str) -> list[dict[str, str]]:
         return []
     command = [program, f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        lines = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
+        lines = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.splitlines()
         return [dict(zip(fields, map(str.strip, line.split(",")), strict=False)) for line in lines]
     return []
 
@@ -61,11 +63,15 @@ def usable(asked: str) -> list[Any]:
         return []
     found = tf.config.list_physical_devices("GPU")
     build = tf.sysconfig.get_build_info()
-    faults = [too_new(gpu.name, tf.config.experimental.get_device_details(gpu), build) for gpu in found]
+    faults = [
+        too_new(gpu.name, tf.config.experimental.get_device_details(gpu), build) for gpu in found
+    ]
     good = [gpu for gpu, fault in zip(found, faults, strict=True) if not fault]
     why = next(filter(None, faults), None) or unseen(len(found))
     if asked == "gpu" and not good:
-        raise InputError(f"--device=gpu: {why or f'TensorFlow sees no GPU. {CURE}'}, or use --device=cpu")
+        raise InputError(
+            f"--device=gpu: {why or f'TensorFlow sees no GPU. {CURE}'}, or use --device=cpu"
+        )
     if why and asked == "auto" and not good:
         stopping.say(f"--device=auto takes the CPU: {why}")
     tf.config.set_visible_devices(good, "GPU")
@@ -80,7 +86,10 @@ def memory_bytes(number: int) -> float:
     TensorFlow counts what CUDA_VISIBLE_DEVICES names, by UUID or by CUDA's own count. That is nvidia-smi's only by
     CUDA_DEVICE_ORDER; without it, it may be any of them, and the least memory counts.
     """
-    listed, visible = smi("index", "uuid", "memory.total"), os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    listed, visible = (
+        smi("index", "uuid", "memory.total"),
+        os.environ.get("CUDA_VISIBLE_DEVICES", "").split(","),
+    )
     name = visible[number].strip() if any(visible) and number < len(visible) else str(number)
     if not name.isdecimal():
         listed = [each for each in listed if each["uuid"].startswith(name)]

@@ -57,14 +57,23 @@ class FromPipeline:
             rows = block.order[block.first :]
             batches = data.batches(block.images, block.labels, rows, block.batch_size)
             if "GPU" in self.net.b.device:
-                batches = batches.apply(tf.data.experimental.prefetch_to_device(self.net.b.device, AHEAD))
+                batches = batches.apply(
+                    tf.data.experimental.prefetch_to_device(self.net.b.device, AHEAD)
+                )
             self.batches = iter(batches)
         self.next = id(block.order), block.first + block.steps * block.batch_size, block.batch_size
         if self.eager:
-            divisor, some = block.batch_size if self.mean else 1, itertools.islice(self.batches, block.steps)
-            return np.array([model.sgd_step(self.net, x, y, learning_rate, divisor) for x, y in some])
+            divisor, some = (
+                block.batch_size if self.mean else 1,
+                itertools.islice(self.batches, block.steps),
+            )
+            return np.array(
+                [model.sgd_step(self.net, x, y, learning_rate, divisor) for x, y in some]
+            )
         steps = tf.constant(block.steps)
-        return self.train_steps(self.net, self.batches, steps, tf.constant(learning_rate), self.mean).numpy()
+        return self.train_steps(
+            self.net, self.batches, steps, tf.constant(learning_rate), self.mean
+        ).numpy()
 
 
 class InXla:
@@ -76,7 +85,13 @@ class InXla:
         self.programs: dict[tuple[int, int], Callable[..., tf.Tensor]] = {}
 
     def __call__(self, block: data.Block, learning_rate: float) -> np.ndarray:
-        inputs = [block.images, block.labels, block.order, tf.constant(block.first), tf.constant(learning_rate)]
+        inputs = [
+            block.images,
+            block.labels,
+            block.order,
+            tf.constant(block.first),
+            tf.constant(learning_rate),
+        ]
         if not self.known:
             inputs.append(tf.constant(block.steps))
         key = block.batch_size, block.steps if self.known else 0
@@ -121,7 +136,8 @@ class OnAllCores:
         return self.programs[block.batch_size](*inputs).numpy()
 
     def _program(self, batch_size: int, inputs: Sequence[tf.Tensor]) -> Callable[..., tf.Tensor]:
-        cuts = sorted({batch_size * core // self.cores for core in range(self.cores + 1)})  # a share has a row at least
+        # a share has a row at least
+        cuts = sorted({batch_size * core // self.cores for core in range(self.cores + 1)})
         divisor = batch_size if self.mean else 1
 
         @tf.function(autograph=False, jit_compile=True)
@@ -139,7 +155,9 @@ class OnAllCores:
                 model.descend(self.net, gradients, learning_rate)
                 return i + 1, losses.write(i, loss)
 
-            _, losses = tf.while_loop(lambda i, _: i < steps, step, (0, tf.TensorArray(tf.float32, steps)))
+            _, losses = tf.while_loop(
+                lambda i, _: i < steps, step, (0, tf.TensorArray(tf.float32, steps))
+            )
             return losses.stack()
 
         return tf.function(take, autograph=False).get_concrete_function(*inputs)
@@ -150,7 +168,9 @@ def sum_of_gradients(
 ) -> list[tf.Tensor]:
     """Returns loss and gradients of `count` rows (images, labels, order, first), summed over PIECE at a time."""
 
-    def add(i: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, sums: list[tf.Tensor]) -> list[tf.Tensor]:
+    def add(
+        i: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, sums: list[tf.Tensor]
+    ) -> list[tf.Tensor]:
         parts = model.loss_and_gradients(net, images, labels, divisor)
         return [total + part for total, part in zip(sums, parts, strict=True)]
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import flags
 
-MOST_STEPS = 2_000  # of a span: hides what a call costs, and at small batches does not keep Ctrl-C waiting
+# of a span: hides what a call costs, and at small batches does not keep Ctrl-C waiting
+MOST_STEPS = 2_000
 MOST_STEPS_EAGER = 50  # an eager step takes far longer
 
 
@@ -23,7 +24,9 @@ class Span:
 
 def last_step(config: flags.Config, num_examples: int) -> int:
     """Returns the step at which a run ends."""
-    return min(config.epochs * math.ceil(num_examples / config.batch_size), config.max_steps or sys.maxsize)
+    return min(
+        config.epochs * math.ceil(num_examples / config.batch_size), config.max_steps or sys.maxsize
+    )
 
 
 def batch_sizes(config: flags.Config, num_examples: int) -> list[int]:
@@ -33,12 +36,17 @@ def batch_sizes(config: flags.Config, num_examples: int) -> list[int]:
     return [config.batch_size, rest] if rest and ends_an_epoch else [config.batch_size]
 
 
-def spans(config: flags.Config, num_examples: int, steps_of_part: int, start: int = 0) -> Iterator[Span]:
+def spans(
+    config: flags.Config, num_examples: int, steps_of_part: int, start: int = 0
+) -> Iterator[Span]:
     """Yields the spans of a run from step `start` on.
 
     They are cut at evaluations and checkpoints, where a part of an epoch ends, and before a smaller last batch.
     """
-    steps_per_epoch, total = math.ceil(num_examples / config.batch_size), last_step(config, num_examples)
+    steps_per_epoch, total = (
+        math.ceil(num_examples / config.batch_size),
+        last_step(config, num_examples),
+    )
     most = MOST_STEPS_EAGER if config.mode == "eager" else MOST_STEPS
     while start < total:
         epoch, step = start // steps_per_epoch * steps_per_epoch, start % steps_per_epoch
@@ -51,12 +59,16 @@ def spans(config: flags.Config, num_examples: int, steps_of_part: int, start: in
             cuts.append((start // config.eval_every + 1) * config.eval_every)
             cuts.append(start + 1 if start < config.eval_first else total)
         stop = min(cut for cut in cuts if cut > start)
-        on_cadence = bool(config.eval_every) and (stop <= config.eval_first or stop % config.eval_every == 0)
+        on_cadence = bool(config.eval_every) and (
+            stop <= config.eval_first or stop % config.eval_every == 0
+        )
         yield Span(start, stop, evaluate=stop == total or on_cadence)
         start = stop
 
 
-def lengths(config: flags.Config, num_examples: int, steps_of_part: int, start: int = 0) -> set[int]:
+def lengths(
+    config: flags.Config, num_examples: int, steps_of_part: int, start: int = 0
+) -> set[int]:
     """Returns the numbers of steps that the spans of a run have; of a long run, those that come soon."""
     some = itertools.islice(spans(config, num_examples, steps_of_part, start), 1000)
     return {1, *(span.stop - span.start for span in some)}

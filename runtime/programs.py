@@ -48,7 +48,9 @@ def recall(config: flags.Config) -> None:
             return
         try_writing(folder, ROOM)
         _remove([program for program in folder.glob("*.pb") if not _is_sound(program)])
-        os.environ[XLA_FLAGS] = f"{given} {FOLDER}={folder} --tf_xla_persistent_cache_device_types=CPU".lstrip()
+        os.environ[XLA_FLAGS] = (
+            f"{given} {FOLDER}={folder} --tf_xla_persistent_cache_device_types=CPU".lstrip()
+        )
         _state.folder = folder
 
 
@@ -81,12 +83,22 @@ def loaded() -> bool:
 
 def _folder(config: flags.Config) -> pathlib.Path | None:
     """Returns the folder of this user's programs for this CPU, this TensorFlow and a kind of run; None if unknown."""
-    library, home = devices.library(), os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    library, home = (
+        devices.library(),
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"),
+    )
     cpu = sorted({line for line in devices.cpu_info() if line.startswith(CPU_LINES)})
     asked = [os.environ.get(name, "") for name in ("XLA_FLAGS", devices.THREADS)]
-    if config.mode != "xla" or config.device == "gpu" or not library or not cpu or _names_a_file(asked[0]):
+    if (
+        config.mode != "xla"
+        or config.device == "gpu"
+        or not library
+        or not cpu
+        or _names_a_file(asked[0])
+    ):
         return None
-    if not os.path.isabs(home) or re.search(r"[\s'\"\\]", home):  # XLA takes what follows a space for another flag
+    # XLA takes what follows a space for another flag
+    if not os.path.isabs(home) or re.search(r"[\s'\"\\]", home):
         return None
     status = library.stat()
     build = str(library), status.st_size, status.st_mtime_ns
@@ -103,7 +115,9 @@ def _names_a_file(given: str) -> bool:
 def _is_of_this_user(folder: pathlib.Path) -> bool:
     """Says whether nobody else can have put programs there."""
     status = folder.lstat()
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+    return (
+        stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+    )
 
 
 def _written(folder: pathlib.Path) -> dict[pathlib.Path, tuple[int, int]]:
@@ -146,7 +160,11 @@ def _clean_up(home: pathlib.Path) -> None:
     """Removes all but the newest programs below `home`, what killed runs have half written, and empty folders."""
     with contextlib.suppress(OSError):
         _remove(sorted(home.glob("*/*.pb"), key=os.path.getmtime)[:-MOST])
-    leftover = {"*/*.tmp": pathlib.Path.unlink, "*/.*.sha256.*": pathlib.Path.unlink, "*": pathlib.Path.rmdir}
+    leftover = {
+        "*/*.tmp": pathlib.Path.unlink,
+        "*/.*.sha256.*": pathlib.Path.unlink,
+        "*": pathlib.Path.rmdir,
+    }
     for pattern, remove in leftover.items():
         for path in home.glob(pattern):
             with contextlib.suppress(OSError):

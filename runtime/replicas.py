@@ -20,7 +20,8 @@ class OneDevice:
 
     is_chief = True
     count = 1  # replicas
-    device_names: tuple[str, ...] = ()  # the names of those of this process; none: whatever --device says
+    # the names of those of this process; none: whatever --device says
+    device_names: tuple[str, ...] = ()
 
     def scope(self, dataset: data.Dataset) -> contextlib.AbstractContextManager:
         """Returns the context in which the model for a dataset is made."""
@@ -65,7 +66,9 @@ class Replicas(OneDevice):
         def program(batch_size: int, steps: int) -> Callable[..., tf.Tensor]:
             divisor = batch_size if config.loss_reduction == "mean" else 1
             if not compiled:
-                return tf.function(functools.partial(self._steps, net, batch_size, divisor), autograph=False)
+                return tf.function(
+                    functools.partial(self._steps, net, batch_size, divisor), autograph=False
+                )
             one = functools.partial(self._steps_of_one, net, batch_size, divisor, steps)
             return self._on_all(tf.function(one, autograph=False, jit_compile=True))
 
@@ -82,7 +85,10 @@ class Replicas(OneDevice):
     def _on_all(self, one: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
         """Returns what runs `one` on all replicas, at once as in any graph, and returns the result of the first."""
         return tf.function(
-            lambda *inputs: self.strategy.experimental_local_results(self.strategy.run(one, inputs))[0], autograph=False
+            lambda *inputs: self.strategy.experimental_local_results(
+                self.strategy.run(one, inputs)
+            )[0],
+            autograph=False,
         )
 
     def _share(self, batch_size: int) -> tuple[int, int]:
@@ -114,7 +120,9 @@ class Replicas(OneDevice):
             of_replicas = self.strategy.experimental_local_results(self.strategy.run(share, (i,)))
             return i + 1, losses.write(i, tf.add_n(of_replicas))
 
-        _, losses = tf.while_loop(lambda i, _: i < steps, step, (0, tf.TensorArray(tf.float32, steps)))
+        _, losses = tf.while_loop(
+            lambda i, _: i < steps, step, (0, tf.TensorArray(tf.float32, steps))
+        )
         return self._summed(losses.stack())  # over workers once a block, not once a step
 
     def _steps_of_one(
@@ -132,20 +140,29 @@ class Replicas(OneDevice):
         images, labels, order, first, learning_rate = inputs
         here, (start, stop) = copy.copy(net), self._share(batch_size)
         here.W_transposed, here.b = (
-            self.strategy.experimental_local_results(variable)[self._local()] for variable in (net.W_transposed, net.b)
+            self.strategy.experimental_local_results(variable)[self._local()]
+            for variable in (net.W_transposed, net.b)
         )
 
-        def take(i: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, losses: tf.TensorArray) -> tf.TensorArray:
+        def take(
+            i: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, losses: tf.TensorArray
+        ) -> tf.TensorArray:
             parts = model.loss_and_gradients(here, images[start:stop], labels[start:stop], divisor)
             joined = tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
-            summed = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, joined)
+            summed = tf.distribute.get_replica_context().all_reduce(
+                tf.distribute.ReduceOp.SUM, joined
+            )
             cut = tf.split(summed, [part.shape.num_elements() for part in parts])
-            loss, *gradients = (tf.reshape(piece, part.shape) for piece, part in zip(cut, parts, strict=True))
+            loss, *gradients = (
+                tf.reshape(piece, part.shape) for piece, part in zip(cut, parts, strict=True)
+            )
             model.descend(here, gradients, learning_rate)
             return losses.write(i, loss)
 
         losses = tf.TensorArray(tf.float32, steps)
-        return model.over_batches(take, losses, (images, labels, order, first), steps, batch_size).stack()
+        return model.over_batches(
+            take, losses, (images, labels, order, first), steps, batch_size
+        ).stack()
 
     def _summed(self, mine: tf.Tensor) -> tf.Tensor:
         """Returns the sum of what each worker has, in a graph."""

@@ -42,7 +42,8 @@ class State:
     seconds: float = 0.0
     examples_of_block: int = 0
     resumed: tuple[int, int] = (0, 0)  # step and examples at the start of this process
-    agreed: Callable[[int], int] = lambda count: count  # with several workers, the chief's count for that of each
+    # with several workers, the chief's count for that of each
+    agreed: Callable[[int], int] = lambda count: count
     validation: data.Split = dataclasses.field(init=False)  # as it is evaluated
 
     def __post_init__(self) -> None:
@@ -68,7 +69,9 @@ class State:
 
     def reached_target(self) -> bool:
         """Says whether the newest validation accuracy is at least --target_accuracy."""
-        return bool(self.evaluations) and self.evaluations[-1][2] >= (self.config.target_accuracy or math.inf)
+        return bool(self.evaluations) and self.evaluations[-1][2] >= (
+            self.config.target_accuracy or math.inf
+        )
 
     def training_seconds(self) -> float:
         """Returns how long the run was trained for, in this process and those before."""
@@ -89,12 +92,15 @@ class State:
         self.step, self.examples = self.step + block.steps, self.examples + self.examples_of_block
         self.loss = mean / (block.batch_size if self.config.loss_reduction == "sum" else 1)
         # A loss is taken before its step, so that what the last step did shows in the weights alone.
-        look |= self.config.strategy == "multi_worker"  # the chief may have to, and all must see what it sees
+        # the chief may have to, and all must see what it sees
+        look |= self.config.strategy == "multi_worker"
         if look and not is_finite(self.model):
             raise self._diverged(f"the weights overflow after step {self.step:,}")
 
     def _diverged(self, found: str) -> DivergedError:
-        return DivergedError(f"{found} with --lr={self.config.lr:g}: try a smaller --lr, or --loss_reduction=mean")
+        return DivergedError(
+            f"{found} with --lr={self.config.lr:g}: try a smaller --lr, or --loss_reduction=mean"
+        )
 
 
 def is_finite(net: model.SoftmaxRegression) -> bool:

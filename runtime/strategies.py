@@ -32,12 +32,18 @@ def start(config: flags.Config) -> tuple[OneDevice, flags.Config]:
 def _mirrored(config: flags.Config) -> Replicas:
     gpus = gpu.usable(config.device)
     if gpus and config.replicas > len(gpus):
-        raise InputError(f"--replicas={config.replicas}: there are {len(gpus)} GPUs; or use --device=cpu")
+        raise InputError(
+            f"--replicas={config.replicas}: there are {len(gpus)} GPUs; or use --device=cpu"
+        )
     if not gpus:
         if not config.replicas:
-            raise InputError("--strategy=mirrored: there is no GPU; --replicas=2 splits the CPU in two")
+            raise InputError(
+                "--strategy=mirrored: there is no GPU; --replicas=2 splits the CPU in two"
+            )
         if config.mode == "xla":
-            raise InputError("--mode=xla: --strategy=mirrored needs GPUs for it; leave --mode out, or take graph")
+            raise InputError(
+                "--mode=xla: --strategy=mirrored needs GPUs for it; leave --mode out, or take graph"
+            )
         parts = [tf.config.LogicalDeviceConfiguration()] * config.replicas
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
     kind = "GPU" if gpus else "CPU"

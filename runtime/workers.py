@@ -44,7 +44,12 @@ class Workers(Replicas):
     @contextlib.contextmanager
     def scope(self, dataset: data.Dataset) -> Iterator[None]:
         """Makes the variables of all workers; raises InputError on all of them if one has other data."""
-        self.same({"--input": "stream" if dataset.on_disk else "memory", "checksum of the data": dataset.checksum})
+        self.same(
+            {
+                "--input": "stream" if dataset.on_disk else "memory",
+                "checksum of the data": dataset.checksum,
+            }
+        )
         with meeting(self.timeout, self.cluster), super().scope(dataset):
             yield
 
@@ -53,7 +58,8 @@ class Workers(Replicas):
         take_here = super().taker(net, config)
 
         def take(block: data.Block, learning_rate: float) -> np.ndarray:
-            with meeting(self.timeout, self.cluster):  # reading the losses notices a worker that is lost
+            # reading the losses notices a worker that is lost
+            with meeting(self.timeout, self.cluster):
                 losses = take_here(block, learning_rate)
             stopping.decide(int(self._together(np.array(stopping.waiting())).max()))
             return losses
@@ -74,8 +80,12 @@ class Workers(Replicas):
     def same(self, values: Mapping[str, object]) -> None:
         """Raises InputError, naming the first that differs, on all workers unless all have the same `values`."""
         text = "\n".join(f"{name}={value}" for name, value in values.items()).encode()
-        rows = self._together(np.frombuffer(text.ljust(MOST_TEXT)[:MOST_TEXT], np.uint8)).astype(np.uint8)
-        lines_of_workers = (row.tobytes().decode(errors="replace").rstrip().split("\n") for row in rows)
+        rows = self._together(np.frombuffer(text.ljust(MOST_TEXT)[:MOST_TEXT], np.uint8)).astype(
+            np.uint8
+        )
+        lines_of_workers = (
+            row.tobytes().decode(errors="replace").rstrip().split("\n") for row in rows
+        )
         for lines in zip(*lines_of_workers, strict=False):
             for address, line in zip(self.cluster.addresses, lines, strict=True):
                 if line != lines[0]:
@@ -113,7 +123,8 @@ def start(config: flags.Config) -> Workers:
     cluster.gather(config.timeout)
     with _watched_from_outside(config.timeout), meeting(config.timeout, cluster):
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    stopping.install()  # TensorFlow has just taken SIGTERM for a notice of preemption, which nobody reads
+    # TensorFlow has just taken SIGTERM for a notice of preemption, which nobody reads
+    stopping.install()
     workers = Workers(strategy, config.timeout, cluster)
     workers.same({f"--{name}": getattr(config, name) for name in SAME})
     return workers
@@ -154,7 +165,9 @@ def _watched_from_outside(timeout: int) -> Iterator[None]:
     """
     words = "import sys; from runtime import cluster; sys.stdin.read() and cluster.mourn(int(sys.argv[1]))"
     command = [sys.executable, "-c", words, str(timeout)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=PROJECT, start_new_session=True) as watcher:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, cwd=PROJECT, start_new_session=True
+    ) as watcher:
         faulthandler.dump_traceback_later(timeout, exit=True, file=watcher.stdin)  # type: ignore[arg-type] # a pipe
         try:
             yield

@@ -13,7 +13,8 @@ from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from common.errors import InputError
 
-TEST_SHARE = 7  # where a dataset has no test split, the last seventh of train tests: MNIST's 10,000 of 70,000
+# where a dataset has no test split, the last seventh of train tests: MNIST's 10,000 of 70,000
+TEST_SHARE = 7
 DAMAGE = (  # what a file that is cut, altered or gone raises
     tf.errors.DataLossError,
     tf.errors.FailedPreconditionError,  # other examples than dataset_info.json counts
@@ -49,7 +50,9 @@ def _fault(info: tfds.core.DatasetInfo) -> str | None:
     if not keys or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
         return "not an image-classification dataset (it has no pair of image and label)"
     image, label = (features[key] for key in keys)
-    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+    if not isinstance(image, tfds.features.Image) or not isinstance(
+        label, tfds.features.ClassLabel
+    ):
         return f"not an image-classification dataset (it maps {type(image).__name__} to {type(label).__name__})"
     if None in image.shape:
         return f"its images vary in size ({image.shape}), and softmax regression needs one size"
@@ -69,7 +72,9 @@ def is_default_config(builder: tfds.core.DatasetBuilder) -> bool:
     """Says whether the name of the dataset alone means this config."""
     config = builder.builder_config
     with contextlib.suppress(DatasetNotFoundError):
-        return not config or config.name == tfds.builder_cls(builder.name).default_builder_config.name
+        return (
+            not config or config.name == tfds.builder_cls(builder.name).default_builder_config.name
+        )
     return not config
 
 
@@ -80,7 +85,11 @@ def _nearest(name: str) -> str:
     if config and dataset in known:
         configs = sorted(tfds.builder_cls(dataset).builder_configs)
         known, name = [f"{dataset}/{each}" for each in configs], f"{dataset}/{config}"
-    near = difflib.get_close_matches(name, known, n=4, cutoff=0.5) or ["mnist", "fashion_mnist", "cifar10"]
+    near = difflib.get_close_matches(name, known, n=4, cutoff=0.5) or [
+        "mnist",
+        "fashion_mnist",
+        "cifar10",
+    ]
     return f"Nearest: {', '.join(each for each in near if each != name) or 'none'}"
 
 

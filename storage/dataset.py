@@ -61,7 +61,9 @@ class Dataset:
 def load(name: str, data_dir: str | None, manual_dir: str | None, most_bytes: float) -> Dataset:
     """Returns the dataset `name`; arguments and errors are those of `data.load`."""
     if not re.fullmatch(NAME, name):
-        raise InputError(f"--dataset={name}: must be a name of tfds such as mnist, emnist/letters or mnist:3.0.1")
+        raise InputError(
+            f"--dataset={name}: must be a name of tfds such as mnist, emnist/letters or mnist:3.0.1"
+        )
     root = _root(data_dir)
     found, archives_read = _decoded(name, root, most_bytes), False
     if not found:
@@ -72,7 +74,9 @@ def load(name: str, data_dir: str | None, manual_dir: str | None, most_bytes: fl
         try:
             found = _dataset(name, decoded.read(folder, most_bytes))
         except ValueError as error:
-            raise RunError(f"--data_dir: cannot read what was just written: {error}; check the disk") from None
+            raise RunError(
+                f"--data_dir: cannot read what was just written: {error}; check the disk"
+            ) from None
     if not found.validation:
         least = decoded.VALIDATION_SHARE
         raise InputError(
@@ -80,7 +84,10 @@ def load(name: str, data_dir: str | None, manual_dir: str | None, most_bytes: fl
             f"of which one in {least} validates"
         )
     if manual_dir and not archives_read:
-        print(f"--manual_dir={manual_dir} is not read: {name} is prepared already in {root}", file=sys.stderr)
+        print(
+            f"--manual_dir={manual_dir} is not read: {name} is prepared already in {root}",
+            file=sys.stderr,
+        )
     return found
 
 
@@ -97,7 +104,10 @@ def _decoded(name: str, root: pathlib.Path, most_bytes: float) -> Dataset | None
 def read_ahead(name: str, data_dir: str | None, most_bytes: float) -> None:
     """Begins to read a dataset that is there decoded, for the `load` to come: while TensorFlow is imported."""
     for folder in decoded.folders(name, _root(data_dir))[:1] if re.fullmatch(NAME, name) else ():
-        _ahead[folder] = concurrent.futures.ThreadPoolExecutor(1).submit(decoded.read, folder, most_bytes), most_bytes
+        _ahead[folder] = (
+            concurrent.futures.ThreadPoolExecutor(1).submit(decoded.read, folder, most_bytes),
+            most_bytes,
+        )
 
 
 def _read(folder: pathlib.Path, most_bytes: float) -> decoded.Decoded:
@@ -106,13 +116,23 @@ def _read(folder: pathlib.Path, most_bytes: float) -> decoded.Decoded:
         return decoded.read(folder, most_bytes)
     images = ahead.result().train[0]
     size = len(images) * images.shape[1]  # a GPU's limit may be another than that of the host
-    return ahead.result() if (size <= limit) == (size <= most_bytes) else decoded.read(folder, most_bytes)
+    return (
+        ahead.result()
+        if (size <= limit) == (size <= most_bytes)
+        else decoded.read(folder, most_bytes)
+    )
 
 
 def _root(data_dir: str | None) -> pathlib.Path:
-    return pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    return pathlib.Path(
+        data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    ).expanduser()
 
 
 def _dataset(name: str, found: decoded.Decoded) -> Dataset:
-    train, validation, test = (Split(*examples) for examples in (found.train, found.validation, found.test))
-    return Dataset(name, train, validation, test, found.class_names, found.image_shape, found.checksum)
+    train, validation, test = (
+        Split(*examples) for examples in (found.train, found.validation, found.test)
+    )
+    return Dataset(
+        name, train, validation, test, found.class_names, found.image_shape, found.checksum
+    )

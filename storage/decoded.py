@@ -22,7 +22,8 @@ FOLDER, ABOUT, FORMAT = "decoded", "about.json", 2
 VALIDATION_SHARE = 12  # one twelfth of the training split validates: the article's 5,000 of 60,000
 PIECE = 4 * 2**20  # bytes that have one CRC-32
 ALIGNMENT = 64  # bytes; TensorFlow takes what is aligned without a copy
-VERSIONS = {"mnist": "3.*.*"}  # the version this project is written for; any other dataset: its newest
+# the version this project is written for; any other dataset: its newest
+VERSIONS = {"mnist": "3.*.*"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +116,16 @@ def folders(name: str, root: pathlib.Path) -> list[pathlib.Path]:
     found = [*root.glob(f"{dataset}/{pattern}")]
     if "/" not in dataset:  # tfds's default of several configs
         found += [path for path in root.glob(f"{dataset}/*/{pattern}") if _is_default(path)]
-    versions = {path.parent: path.parts[-3].split(".") for path in found if OURS not in str(path.relative_to(root))}
-    whole = {folder: [*map(int, parts)] for folder, parts in versions.items() if all(map(str.isdecimal, parts))}
+    versions = {
+        path.parent: path.parts[-3].split(".")
+        for path in found
+        if OURS not in str(path.relative_to(root))
+    }
+    whole = {
+        folder: [*map(int, parts)]
+        for folder, parts in versions.items()
+        if all(map(str.isdecimal, parts))
+    }
     return sorted(whole, key=whole.__getitem__, reverse=True)
 
 
@@ -137,7 +146,9 @@ def read(folder: pathlib.Path, most_bytes: float = math.inf) -> Decoded:
     try:
         return _read(folder, most_bytes)
     except MemoryError:
-        raise RunError(f"{folder}: does not fit into memory; --input=stream needs less memory") from None
+        raise RunError(
+            f"{folder}: does not fit into memory; --input=stream needs less memory"
+        ) from None
     except Exception as error:  # a flipped bit can make JSON and NumPy raise anything
         if of_the_system(error):
             raise RunError(f"{folder}: cannot be read: {reason(error)}") from None
@@ -156,11 +167,15 @@ def _read(folder: pathlib.Path, most_bytes: float) -> Decoded:
     cut = len(arrays["train_labels"]) // VALIDATION_SHARE
     splits: dict[str, tuple[Images, np.ndarray]] = {}
     for split, at in (("train", cut), ("test", 0)):
-        images, labels = f"{split}_images", _whole(arrays[f"{split}_labels"], sums[f"{split}_labels"])
+        images, labels = (
+            f"{split}_images",
+            _whole(arrays[f"{split}_labels"], sums[f"{split}_labels"]),
+        )
         if in_memory:
             splits[split] = _whole(arrays[images], sums[images], at), labels.reshape(-1)
         else:
-            _read_piece(arrays[images], sums[images], 0, aligned(min(arrays[images].end, PIECE)))  # it has the header
+            # it has the header
+            _read_piece(arrays[images], sums[images], 0, aligned(min(arrays[images].end, PIECE)))
             splits[split] = arrays[images], labels.reshape(-1)
     train, labels = splits["train"]
     return Decoded(
@@ -214,7 +229,10 @@ def _read_piece(array: OnDisk, sums: Sequence[int], number: int, buffer: np.ndar
 
 
 def describe(
-    folder: pathlib.Path, class_names: list[str], image_shape: Sequence[int], default_config: bool = False
+    folder: pathlib.Path,
+    class_names: list[str],
+    image_shape: Sequence[int],
+    default_config: bool = False,
 ) -> None:
     """Writes about.json, of the .npy files in `folder`: {train,test}_{images,labels}.npy."""
     about = {

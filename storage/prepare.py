@@ -58,7 +58,9 @@ def _place(full_name: str, root: pathlib.Path) -> pathlib.Path:
         try:
             return root / catalog.builder(full_name, nowhere).data_path.relative_to(nowhere)
         except InputError as unknown:
-            raise InputError(f"{unknown}; what is prepared of it in {root} is damaged ({reason(error)})") from None
+            raise InputError(
+                f"{unknown}; what is prepared of it in {root} is damaged ({reason(error)})"
+            ) from None
 
 
 def _unreadable(folder: pathlib.Path, error: Exception) -> RunError:
@@ -103,7 +105,9 @@ def _decode_prepared(full_name: str, folder: pathlib.Path, root: pathlib.Path) -
         _decode(catalog.builder(full_name, root), full_name)
     except Exception as error:
         if catalog.shows_damage(error):
-            _say(f"{folder} is damaged ({type(error).__name__}): preparing {full_name.partition(':')[0]} again")
+            _say(
+                f"{folder} is damaged ({type(error).__name__}): preparing {full_name.partition(':')[0]} again"
+            )
             return False
         if isinstance(error, (InputError, OSError, MemoryError, tf.errors.OpError)):
             raise
@@ -116,13 +120,17 @@ def _decode(builder: tfds.core.DatasetBuilder, name: str) -> None:
     _say(f"decoding {builder.info.full_name}, once ...")
     folder = pathlib.Path(builder.data_dir)
     with whole_folder(folder / decoded.FOLDER) as new:
-        decoding.write(builder, new, default_config="/" not in name or catalog.is_default_config(builder))
+        decoding.write(
+            builder, new, default_config="/" not in name or catalog.is_default_config(builder)
+        )
     if (former := folder / FORMER).exists():
         former.unlink()
         _say(f"removed {former}, which {folder / decoded.FOLDER} replaces")
 
 
-def _prepare(name: str, parent: pathlib.Path, root: pathlib.Path, archives: pathlib.Path) -> pathlib.Path:
+def _prepare(
+    name: str, parent: pathlib.Path, root: pathlib.Path, archives: pathlib.Path
+) -> pathlib.Path:
     """Has tfds prepare a dataset, decodes it, and returns its new folder in `parent`, in the place of a damaged one."""
     target = parent / pathlib.Path(catalog.builder(name, parent / "empty").data_dir).name
     with whole_folder(target) as new:
@@ -134,24 +142,31 @@ def _prepare(name: str, parent: pathlib.Path, root: pathlib.Path, archives: path
     return target
 
 
-def _generate(builder: tfds.core.DatasetBuilder, name: str, archives: pathlib.Path, root: pathlib.Path) -> None:
+def _generate(
+    builder: tfds.core.DatasetBuilder, name: str, archives: pathlib.Path, root: pathlib.Path
+) -> None:
     """Runs tfds's preparation; raises InputError naming what is missing or damaged."""
     _check(builder, name, archives, root)
     _say(f"preparing {builder.info.full_name} in {root}, once ...")
     # Extracted anew: what is kept extracted is not checked.
-    config = tfds.download.DownloadConfig(manual_dir=archives, extract_dir=builder.data_dir + ".extracted")
+    config = tfds.download.DownloadConfig(
+        manual_dir=archives, extract_dir=builder.data_dir + ".extracted"
+    )
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_config=config, download_dir=root / "downloads")
     except (OSError, tf.errors.OpError):
         raise
     except Exception as error:
-        if isinstance(error.__context__, (OSError, tf.errors.OpError)):  # tfds wraps a full disk while it extracts
+        # tfds wraps a full disk while it extracts
+        if isinstance(error.__context__, (OSError, tf.errors.OpError)):
             raise error.__context__ from None
         raise InputError(f"--dataset={name}: tfds cannot prepare it: {reason(error)}") from None
 
 
-def _check(builder: tfds.core.DatasetBuilder, name: str, archives: pathlib.Path, root: pathlib.Path) -> None:
+def _check(
+    builder: tfds.core.DatasetBuilder, name: str, archives: pathlib.Path, root: pathlib.Path
+) -> None:
     """Raises InputError when an archive is damaged, or is neither there nor to be downloaded."""
     missing = []
     for url, info in builder.url_infos.items():
@@ -166,7 +181,9 @@ def _check(builder: tfds.core.DatasetBuilder, name: str, archives: pathlib.Path,
             )
     if missing and (why := _unreachable(missing[0])):
         needed = ", ".join(sorted(info.filename or url for url, info in builder.url_infos.items()))
-        command = shlex.join(["python", "train.py", f"--dataset={name}", f"--data_dir={root}", "--manual_dir=FOLDER"])
+        command = shlex.join(
+            ["python", "train.py", f"--dataset={name}", f"--data_dir={root}", "--manual_dir=FOLDER"]
+        )
         raise InputError(
             f"--manual_dir: {archives} lacks an archive, and {missing[0]} cannot be downloaded ({why}). "
             f"Put {needed} into a folder and run: {command}"

@@ -13,7 +13,8 @@ from storage.decoded import Images, OnDisk, aligned
 SHARD_BYTES = 2**20  # read in one piece: long enough for any disk
 PART_BYTES = 64 * 2**20  # shuffled together; two of these exist at most: trained on, and being read
 
-Part = tuple[np.ndarray, np.ndarray, np.ndarray]  # images [rows, features] uint8, labels [rows], order [rows] int32
+# images [rows, features] uint8, labels [rows], order [rows] int32
+Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 OrderOf = Callable[..., np.ndarray]  # count, epoch, part -> order [count] int32
 Planned = tuple[list[range], np.ndarray]  # the rows of a part in its file, and their order
 
@@ -26,7 +27,12 @@ def rows_of_part(images: Images, batch_size: int) -> int:
 
 
 def parts(
-    images: Images, labels: np.ndarray, order_of: OrderOf, batch_size: int, epoch: int, part: int = 0
+    images: Images,
+    labels: np.ndarray,
+    order_of: OrderOf,
+    batch_size: int,
+    epoch: int,
+    part: int = 0,
 ) -> Iterator[Part]:
     """Yields the parts from a part of an epoch on, without end; one from the disk holds until the next is asked for.
 
@@ -35,17 +41,25 @@ def parts(
     with whatever was there before.
     """
     if isinstance(images, np.ndarray):
-        return ((images, labels, order_of(len(images), epoch=each)) for each in itertools.count(epoch))
+        return (
+            (images, labels, order_of(len(images), epoch=each)) for each in itertools.count(epoch)
+        )
     rows = rows_of_part(images, batch_size)
     return _ahead(_read(images, labels, _planned(images, order_of, rows, epoch, part), rows))
 
 
-def _planned(images: OnDisk, order_of: OrderOf, rows: int, epoch: int, part: int) -> Iterator[Planned]:
+def _planned(
+    images: OnDisk, order_of: OrderOf, rows: int, epoch: int, part: int
+) -> Iterator[Planned]:
     shard, count = max(1, SHARD_BYTES // images.row_bytes), math.ceil(len(images) / rows)
-    shards = [range(first, min(first + shard, len(images))) for first in range(0, len(images), shard)]
+    shards = [
+        range(first, min(first + shard, len(images))) for first in range(0, len(images), shard)
+    ]
     for each in itertools.count(epoch):
         # Shards are shuffled with a key that no part has. One part has them all, whatever their order.
-        shuffled = order_of(len(shards), epoch=each, part=count) if count > 1 else range(len(shards))
+        shuffled = (
+            order_of(len(shards), epoch=each, part=count) if count > 1 else range(len(shards))
+        )
         for number, own in enumerate(_cut((shards[at] for at in shuffled), rows)):
             if each > epoch or number >= part:
                 yield own, order_of(sum(map(len, own)), epoch=each, part=number)
@@ -65,7 +79,9 @@ def _cut(runs: Iterable[range], rows: int) -> Iterator[list[range]]:
         yield own
 
 
-def _read(images: OnDisk, labels: np.ndarray, planned: Iterator[Planned], rows: int) -> Iterator[Part]:
+def _read(
+    images: OnDisk, labels: np.ndarray, planned: Iterator[Planned], rows: int
+) -> Iterator[Part]:
     """Yields the parts as they are planned; one that has the same rows as the one before is not read again."""
     # New memory takes as long to get as to fill.
     buffers = itertools.cycle(aligned(rows * images.row_bytes) for _ in range(2))

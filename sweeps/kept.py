@@ -24,7 +24,8 @@ NO_MATTER = {
 }  # the data's checksum and the device's name do
 CADENCE = {"eval_first", "eval_every"}  # no weight depends on it without a target
 
-Row = dict[str, Any]  # the values of SWEPT, and what train.py's record says of the run, or `diverged`
+# the values of SWEPT, and what train.py's record says of the run, or `diverged`
+Row = dict[str, Any]
 
 
 def key(run: flags.Config | Row) -> tuple:
@@ -42,7 +43,11 @@ class Kept:
         if not self.file:
             return
         no_matter = NO_MATTER if config.target_accuracy else NO_MATTER | CADENCE
-        job = {name: value for name, value in dataclasses.asdict(config).items() if name not in no_matter}
+        job = {
+            name: value
+            for name, value in dataclasses.asdict(config).items()
+            if name not in no_matter
+        }
         same = {
             "sweep": FORMAT,
             "data": checksum,
@@ -51,12 +56,16 @@ class Kept:
         try:
             self.file.touch()
             if not BEGINNING.startswith(self.file.read_bytes()[: len(BEGINNING)]):
-                raise InputError(f"{self.flag}: it is there, and no file of a sweep: choose another name")
+                raise InputError(
+                    f"{self.flag}: it is there, and no file of a sweep: choose another name"
+                )
             self.lock = locked(self.file.with_name(f".{self.file.name}.lock"), wait=False)
             whole = self._read(self.file.read_bytes(), same | job)
             os.truncate(self.file, whole)
         except filelock.Timeout:
-            raise InputError(f"{self.flag}: another sweep writes to it: wait, or choose another name") from None
+            raise InputError(
+                f"{self.flag}: another sweep writes to it: wait, or choose another name"
+            ) from None
         except OSError as error:
             raise RunError(f"{self.flag}: {reason(error)}") from None
         if not whole:
@@ -70,13 +79,19 @@ class Kept:
                 row = json.loads(line)
                 header = row | row["flags"] if number == 1 else same
                 differs = [
-                    f"{name} {header.get(name)}, not {here}" for name, here in same.items() if header.get(name) != here
+                    f"{name} {header.get(name)}, not {here}"
+                    for name, here in same.items()
+                    if header.get(name) != here
                 ]
                 self.rows |= {key(row): row} if number > 1 else {}
             except (ValueError, KeyError, TypeError):
-                raise InputError(f"{self.flag}: line {number} is damaged: remove it, or choose another name") from None
+                raise InputError(
+                    f"{self.flag}: line {number} is damaged: remove it, or choose another name"
+                ) from None
             if differs:
-                raise InputError(f"{self.flag}: is of another sweep, with {'; '.join(differs)}: choose another name")
+                raise InputError(
+                    f"{self.flag}: is of another sweep, with {'; '.join(differs)}: choose another name"
+                )
         return whole
 
     def add(self, row: Row) -> None:
@@ -91,4 +106,6 @@ class Kept:
             with self.file.open("a") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
-            raise RunError(f"{self.flag}: cannot be written: {reason(error)}; the same command goes on") from None
+            raise RunError(
+                f"{self.flag}: cannot be written: {reason(error)}; the same command goes on"
+            ) from None

@@ -12,7 +12,16 @@ from common.flagging import COUNT_OR_0, SWITCH, TEXT, flag
 from runtime import cluster
 
 SWEPT = ("batch_size", "loss_reduction", "epochs", "lr", "seed")
-OF_ONE_RUN = ("checkpoint_dir", "checkpoint_every", "export_dir", "overwrite", "logdir", "profile", "record", "figures")
+OF_ONE_RUN = (
+    "checkpoint_dir",
+    "checkpoint_every",
+    "export_dir",
+    "overwrite",
+    "logdir",
+    "profile",
+    "record",
+    "figures",
+)
 OF_SEVERAL_DEVICES = ("strategy", "replicas", "timeout")  # a sweep has each run on one
 MOST_RUNS = 10_000
 
@@ -21,12 +30,20 @@ MOST_RUNS = 10_000
 class Own:
     """The flags that train.py has not, or not so."""
 
-    jobs: int = flag(0, COUNT_OR_0, "Runs at the same time, where one core serves a run best; 0: one a core.")
-    output: str | None = flag(None, TEXT, "Keep each finished run in this FILE.jsonl; the same command does the rest.")
-    figures: str | None = flag(None, TEXT, "Draw accuracy over learning rate and over steps, in this folder.")
+    jobs: int = flag(
+        0, COUNT_OR_0, "Runs at the same time, where one core serves a run best; 0: one a core."
+    )
+    output: str | None = flag(
+        None, TEXT, "Keep each finished run in this FILE.jsonl; the same command does the rest."
+    )
+    figures: str | None = flag(
+        None, TEXT, "Draw accuracy over learning rate and over steps, in this folder."
+    )
     yes: bool = flag(False, SWITCH, f"Allow more than {MOST_RUNS:,} runs.")
     eval_every: int | None = flag(
-        None, COUNT_OR_0, "As in train.py; default: as there with --figures or --target_accuracy, else 0, at the end."
+        None,
+        COUNT_OR_0,
+        "As in train.py; default: as there with --figures or --target_accuracy, else 0, at the end.",
     )
 
 
@@ -49,7 +66,9 @@ def parse(argv: list[str], summary: str | None) -> tuple[list[flags.Config], Own
         files.writable_folder("figures", own.figures)
         with plots.look("--figures"):  # says now that matplotlib is missing
             pass
-    each = (dict(zip(SWEPT, combination, strict=True)) for combination in itertools.product(*values))
+    each = (
+        dict(zip(SWEPT, combination, strict=True)) for combination in itertools.product(*values)
+    )
     return [cluster.settled(flags.Config(**given, **one)) for one in each], own
 
 

@@ -23,13 +23,34 @@ from sweeps.runs import alone
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = (plots.BLUE, plots.VERMILION, plots.GREEN, plots.ORANGE, plots.PINK, plots.SKY, plots.GREY, plots.INK)
-HEAD = ("batch", "loss", "epochs", "lr", "seeds", "validation", "test", "s", "µs/step", "beside the best")
+COLOURS = (
+    plots.BLUE,
+    plots.VERMILION,
+    plots.GREEN,
+    plots.ORANGE,
+    plots.PINK,
+    plots.SKY,
+    plots.GREY,
+    plots.INK,
+)
+HEAD = (
+    "batch",
+    "loss",
+    "epochs",
+    "lr",
+    "seeds",
+    "validation",
+    "test",
+    "s",
+    "µs/step",
+    "beside the best",
+)
 DOUBT = 0.05  # a difference tells if chance brings one as clear more rarely
 
 PANELS = 4  # in a row
 
-Groups = dict[tuple, list[Row]]  # the finished runs of all seeds, by batch size, loss, epochs and lr
+# the finished runs of all seeds, by batch size, loss, epochs and lr
+Groups = dict[tuple, list[Row]]
 Validation = dict[tuple, dict[int, float]]  # their last validation accuracy by seed
 
 
@@ -43,14 +64,25 @@ def grouped(rows: Iterable[Row]) -> Groups:
 
 def validation(groups: Groups) -> Validation:
     """Returns the last validation accuracy of each seed, of the combinations of which no seed diverged."""
-    whole = {values: runs for values, runs in groups.items() if not any("diverged" in run for run in runs)}
-    return {each: {run["seed"]: run["validation_accuracy"][-1][1] for run in runs} for each, runs in whole.items()}
+    whole = {
+        values: runs
+        for values, runs in groups.items()
+        if not any("diverged" in run for run in runs)
+    }
+    return {
+        each: {run["seed"]: run["validation_accuracy"][-1][1] for run in runs}
+        for each, runs in whole.items()
+    }
 
 
 def sign_test(wins: int, losses: int) -> float:
     """Returns how likely a fair coin, thrown wins + losses times, falls at least as one-sidedly."""
     count = wins + losses
-    return min(1.0, sum(math.comb(count, k) for k in range(min(wins, losses) + 1)) / 2 ** (count - 1)) if count else 1.0
+    return (
+        min(1.0, sum(math.comb(count, k) for k in range(min(wins, losses) + 1)) / 2 ** (count - 1))
+        if count
+        else 1.0
+    )
 
 
 def verdict(mine: dict[int, float], best: dict[int, float]) -> str:
@@ -58,7 +90,8 @@ def verdict(mine: dict[int, float], best: dict[int, float]) -> str:
     pairs = [(mine[seed], best[seed]) for seed in mine.keys() & best.keys()]
     worse, better = sum(a < b for a, b in pairs), sum(a > b for a, b in pairs)
     chance = sign_test(better, worse)
-    clear = f"worse on {worse}" if worse > better else f"better on {better}"  # a few bad seeds may cost a mean
+    # a few bad seeds may cost a mean
+    clear = f"worse on {worse}" if worse > better else f"better on {better}"
     seeds = f"{len(pairs)} seed{'s' * (len(pairs) != 1)}"
     tells = f"{clear} of {len(pairs)}" if chance < DOUBT else f"{seeds} cannot tell"
     return f"{tells}, p {chance:.2g}"
@@ -66,7 +99,11 @@ def verdict(mine: dict[int, float], best: dict[int, float]) -> str:
 
 def spread(values: Sequence[float]) -> str:
     """Returns mean ± sd (least-most) of accuracies."""
-    sd = f" ± {statistics.stdev(values):.4f} ({min(values):.4f}-{max(values):.4f})" if len(values) > 1 else ""
+    sd = (
+        f" ± {statistics.stdev(values):.4f} ({min(values):.4f}-{max(values):.4f})"
+        if len(values) > 1
+        else ""
+    )
     return f"{statistics.fmean(values):.4f}{sd}"
 
 
@@ -82,12 +119,17 @@ def table(groups: Groups) -> Table:
     for values, runs in groups.items():
         cells = [*map(str, values), str(len(runs))]
         if values in found:
-            cells += [spread([*found[values].values()]), spread([run["test_accuracy"] for run in runs])]
+            cells += [
+                spread([*found[values].values()]),
+                spread([run["test_accuracy"] for run in runs]),
+            ]
             cells.append(f"{statistics.fmean(run['seconds']['train'] for run in runs):.2f}")
             cells.append(f"{statistics.fmean(run['us_per_step'] for run in runs):.1f}")
             cells.append("**best**" if values == winner else verdict(found[values], found[winner]))
         else:
-            cells += [""] * 4 + [f"diverged: {sum('diverged' in run for run in runs)} of {len(runs)}"]
+            cells += [""] * 4 + [
+                f"diverged: {sum('diverged' in run for run in runs)} of {len(runs)}"
+            ]
         drawn.add_row(*cells)
     return drawn
 
@@ -117,16 +159,23 @@ def show(rows: Iterable[Row], environment: Row, figures: str | None) -> None:
     if not (groups := grouped(rows)):
         return
     print(markdown(groups, shutil.get_terminal_size().columns if sys.stdout.isatty() else 200))
-    print("Accuracy: mean ± sd (least-most) of the seeds. The best: by validation; p: exact sign test over the seeds.")
+    print(
+        "Accuracy: mean ± sd (least-most) of the seeds. The best: by validation; p: exact sign test over the seeds."
+    )
     print(how(groups, environment))
     if figures and (winner := best(validation(groups))):
         with plots.look("--figures"):
-            drawn = {"learning_rate.png": over_learning_rate(groups), "steps.png": over_steps(groups, winner)}
+            drawn = {
+                "learning_rate.png": over_learning_rate(groups),
+                "steps.png": over_steps(groups, winner),
+            }
             try:
                 for name, figure in drawn.items():
                     plots.save(figure, pathlib.Path(figures).expanduser() / name)
             except OSError as error:
-                raise RunError(f"--figures={figures}: cannot write {name}: {reason(error)}") from None
+                raise RunError(
+                    f"--figures={figures}: cannot write {name}: {reason(error)}"
+                ) from None
         print(f"figures: {', '.join(drawn)} in {figures}")
 
 
@@ -140,8 +189,21 @@ def over_learning_rate(groups: Groups) -> "Figure":
         lines.setdefault(values[:-1], {})[values[-1]] = [*of_seeds.values()]
     for colour, (others, line) in zip(itertools.cycle(COLOURS), lines.items(), strict=False):
         lrs, accuracies = [*line], [*line.values()]
-        axes.plot(lrs, [*map(statistics.fmean, accuracies)], color=colour, marker="o", label=_named(*others))
-        axes.fill_between(lrs, [*map(min, accuracies)], [*map(max, accuracies)], color=colour, alpha=0.2, linewidth=0)
+        axes.plot(
+            lrs,
+            [*map(statistics.fmean, accuracies)],
+            color=colour,
+            marker="o",
+            label=_named(*others),
+        )
+        axes.fill_between(
+            lrs,
+            [*map(min, accuracies)],
+            [*map(max, accuracies)],
+            color=colour,
+            alpha=0.2,
+            linewidth=0,
+        )
     title = "Mean of all seeds, in a band from the least to the most"
     axes.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy", title=title)
     all_lrs = sorted({lr for line in lines.values() for lr in line})
@@ -159,15 +221,28 @@ def over_steps(groups: Groups, winner: tuple) -> "Figure":
     beside = [values for values in validation(groups) if values[:-1] == winner[:-1]]
     rows = math.ceil(len(beside) / PANELS)
     figure = Figure(figsize=(plots.WIDTH, 0.8 + 2 * rows))
-    figure.suptitle(f"The steps of every seed, in blue of the best: {_named(*winner)}", x=0.01, ha="left", fontsize=11)
-    panels = figure.subplots(rows, min(len(beside), PANELS), sharex=True, sharey=True, squeeze=False)
+    figure.suptitle(
+        f"The steps of every seed, in blue of the best: {_named(*winner)}",
+        x=0.01,
+        ha="left",
+        fontsize=11,
+    )
+    panels = figure.subplots(
+        rows, min(len(beside), PANELS), sharex=True, sharey=True, squeeze=False
+    )
     for axes, values in itertools.zip_longest(panels.flat, beside):
         axes.set_axis_off() if values is None else axes.set_title(f"lr {values[-1]:g}")
         axes.grid(True)
         for run in groups.get(values, []):
             steps, accuracies = zip(*run["validation_accuracy"], strict=True)
             colour = plots.BLUE if values == winner else plots.GREY
-            axes.plot(steps, accuracies, color=colour, linewidth=0.5, marker="." if len(steps) == 1 else "")
+            axes.plot(
+                steps,
+                accuracies,
+                color=colour,
+                linewidth=0.5,
+                marker="." if len(steps) == 1 else "",
+            )
     panels[0, 0].set(xscale="log", ylabel="validation accuracy")
     figure.supxlabel("step", fontsize=10)
     return figure

@@ -22,7 +22,9 @@ from sweeps.options import SWEPT
 def one_thread(configs: Sequence[flags.Config]) -> bool:
     """Says whether all runs leave an operation to one core; raises InputError where some do and some do not."""
     if len(found := {modes.one_thread(config) for config in configs}) > 1:
-        raise InputError(f"--batch_size: --mode={configs[0].mode} needs a sweep for those from {modes.SHARED_BATCH} on")
+        raise InputError(
+            f"--batch_size: --mode={configs[0].mode} needs a sweep for those from {modes.SHARED_BATCH} on"
+        )
     return found.pop()
 
 
@@ -36,7 +38,9 @@ class Runner(strategies.OneDevice):
 
     def __init__(self, first: State):
         self.first, self.takers = first, dict[tuple[int, str], modes.Take]()
-        self.net = model.SoftmaxRegression(first.dataset.num_features, len(first.dataset.class_names))
+        self.net = model.SoftmaxRegression(
+            first.dataset.num_features, len(first.dataset.class_names)
+        )
 
     def taker(self, net: model.SoftmaxRegression, config: flags.Config) -> modes.Take:
         """Returns what takes steps, made once for each size of batch and reduction of the loss."""
@@ -54,16 +58,23 @@ class Runner(strategies.OneDevice):
         try:
             train.train(state, *train.compiled(state, self))
         except DivergedError as error:
-            return row | {"diverged": str(error), "steps": state.step, "seconds": state.ledger.seconds()}
+            return row | {
+                "diverged": str(error),
+                "steps": state.step,
+                "seconds": state.ledger.seconds(),
+            }
         except Stopped:
             if state.step < state.total_steps:
                 raise
         return row | record.reached(state, train.accuracy(state, state.dataset.test))
 
 
-def finished(configs: Sequence[flags.Config], jobs: int, first: State, device_name: str) -> Iterator[Row]:
+def finished(
+    configs: Sequence[flags.Config], jobs: int, first: State, device_name: str
+) -> Iterator[Row]:
     """Yields the row of each run as it ends, until a signal: `jobs` at a time, alone what takes all cores or a GPU."""
-    tf.get_logger().setLevel("ERROR")  # that each thread traces the evaluation of its own weights is meant
+    # that each thread traces the evaluation of its own weights is meant
+    tf.get_logger().setLevel("ERROR")
     of_thread = threading.local()
 
     def run(config: flags.Config) -> Row:
@@ -74,15 +85,23 @@ def finished(configs: Sequence[flags.Config], jobs: int, first: State, device_na
             return of_thread.runner.run(config)
 
     on_gpu = "GPU" in device_name
-    in_order = sorted(configs, key=lambda config: (config.batch_size, config.loss_reduction, -config.epochs))
+    in_order = sorted(
+        configs, key=lambda config: (config.batch_size, config.loss_reduction, -config.epochs)
+    )
     for count, group in (
-        (jobs or devices.cores(), [config for config in in_order if not alone(config.batch_size, on_gpu)]),
+        (
+            jobs or devices.cores(),
+            [config for config in in_order if not alone(config.batch_size, on_gpu)],
+        ),
         (1, [config for config in in_order if alone(config.batch_size, on_gpu)]),
     ):
         pool = concurrent.futures.ThreadPoolExecutor(count)
         try:
-            for future in concurrent.futures.as_completed([pool.submit(run, config) for config in group]):
-                if not isinstance(future.exception(), Stopped):  # others may have ended at the moment of the signal
+            for future in concurrent.futures.as_completed(
+                [pool.submit(run, config) for config in group]
+            ):
+                # others may have ended at the moment of the signal
+                if not isinstance(future.exception(), Stopped):
                     yield future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["TF_XLA_FLAGS"] = "--tf_xla_persistent_cache_directory="  # so that no program is kept among the user's
+# so that no program is kept among the user's
+os.environ["TF_XLA_FLAGS"] = "--tf_xla_persistent_cache_directory="
 
 import data
 import flags
@@ -64,7 +65,14 @@ def tiny_dataset() -> data.Dataset:
     train, test = learnable_split(720, seed=1), learnable_split(100, seed=2)
     names = [str(digit) for digit in range(10)]
     validation = data.Split(train.images[:60], train.labels[:60])
-    return data.Dataset("mnist", data.Split(train.images[60:], train.labels[60:]), validation, test, names, (28, 28, 1))
+    return data.Dataset(
+        "mnist",
+        data.Split(train.images[60:], train.labels[60:]),
+        validation,
+        test,
+        names,
+        (28, 28, 1),
+    )
 
 
 @pytest.fixture
@@ -86,7 +94,9 @@ Command = Callable[..., subprocess.CompletedProcess]
 @pytest.fixture
 def run_train(tiny_data_dir: pathlib.Path) -> Command:
     """Runs train.py as a command on the tiny data; further flags are the arguments."""
-    return lambda *more, **options: forked.run([PROJECT / "train.py", f"--data_dir={tiny_data_dir}", *more], **options)
+    return lambda *more, **options: forked.run(
+        [PROJECT / "train.py", f"--data_dir={tiny_data_dir}", *more], **options
+    )
 
 
 @pytest.fixture

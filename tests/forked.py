@@ -22,7 +22,9 @@ CONTEXT.set_forkserver_preload(["tensorflow", "psutil", "absl.flags", __name__])
 class Forked:
     """A file, or -m and a module, with arguments: what subprocess.Popen with pipes is, as far as the tests need it."""
 
-    def __init__(self, argv: Sequence[object], cwd: object = "", env: Mapping[str, str] = os.environ):
+    def __init__(
+        self, argv: Sequence[object], cwd: object = "", env: Mapping[str, str] = os.environ
+    ):
         from runtime import devices  # not at the top, where it would be imported before the fork
 
         self.args = [*map(str, argv)]
@@ -34,9 +36,13 @@ class Forked:
         self.pid = self._process.pid
         for writer in writers:
             writer.close()
-        self.stdout, self.stderr = (os.fdopen(os.dup(reader.fileno()), errors="replace") for reader in readers)
+        self.stdout, self.stderr = (
+            os.fdopen(os.dup(reader.fileno()), errors="replace") for reader in readers
+        )
         self._errors: list[str] = []
-        self._reading = threading.Thread(target=lambda: self._errors.append(self.stderr.read()), daemon=True)
+        self._reading = threading.Thread(
+            target=lambda: self._errors.append(self.stderr.read()), daemon=True
+        )
         self._reading.start()
 
     @property
@@ -82,12 +88,17 @@ def _become(argv: list[str], cwd: str, env: dict[str, str], *pipes: Connection) 
         pipe.close()
     encoding = env.get("PYTHONIOENCODING")
     sys.stdout = os.fdopen(1, "w", encoding=encoding, closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, encoding=encoding, errors="backslashreplace", closefd=False)
+    sys.stderr = os.fdopen(
+        2, "w", buffering=1, encoding=encoding, errors="backslashreplace", closefd=False
+    )
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    first = [cwd if argv[0] == "-m" else os.path.dirname(argv[0]), *env.get("PYTHONPATH", "").split(os.pathsep)]
+    first = [
+        cwd if argv[0] == "-m" else os.path.dirname(argv[0]),
+        *env.get("PYTHONPATH", "").split(os.pathsep),
+    ]
     sys.path[:] = filter(None, [*first, *(path for path in sys.path if path not in ("", PROJECT))])
     sys.argv[:] = argv[argv[0] == "-m" :]
     if argv[0] == "-m":

@@ -32,11 +32,14 @@ def prepare(
 
             def _info(self) -> tfds.core.DatasetInfo:
                 return self.dataset_info_from_configs(
-                    features=tfds.features.FeaturesDict({"image": image, "label": label}), supervised_keys=keys
+                    features=tfds.features.FeaturesDict({"image": image, "label": label}),
+                    supervised_keys=keys,
                 )
 
             def _split_generators(self, _: object) -> dict:
-                return {name: self._generate_examples(*examples) for name, examples in splits.items()}
+                return {
+                    name: self._generate_examples(*examples) for name, examples in splits.items()
+                }
 
             def _generate_examples(self, images: np.ndarray, labels: np.ndarray):
                 for i, pair in enumerate(zip(images, labels, strict=True)):
@@ -46,7 +49,9 @@ def prepare(
 
 
 @contextlib.contextmanager
-def fashion_mnist(archives: pathlib.Path, num_train: int, num_test: int) -> Iterator[Callable[[pathlib.Path], None]]:
+def fashion_mnist(
+    archives: pathlib.Path, num_train: int, num_test: int
+) -> Iterator[Callable[[pathlib.Path], None]]:
     """Makes four archives of learnable images, which tfds takes for those of fashion_mnist inside the `with` block.
 
     Yields what has tfds prepare them below a folder.

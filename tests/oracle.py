@@ -17,17 +17,28 @@ def loss(W: np.ndarray, b: np.ndarray, x: np.ndarray, labels: np.ndarray) -> flo
     return float(-np.log(softmax(x @ W + b)[np.arange(len(labels)), labels]).sum())
 
 
-def gradients(W: np.ndarray, b: np.ndarray, x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def gradients(
+    W: np.ndarray, b: np.ndarray, x: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the gradients of `loss` for W and b."""
     error = softmax(x @ W + b) - np.eye(W.shape[1])[labels]
     return x.T @ error, error.sum(axis=0)
 
 
-def train(images: np.ndarray, labels: np.ndarray, epochs: list[np.ndarray], batch: int, lr: float, mean: bool = False):
+def train(
+    images: np.ndarray,
+    labels: np.ndarray,
+    epochs: list[np.ndarray],
+    batch: int,
+    lr: float,
+    mean: bool = False,
+):
     """Returns W, b and the losses of plain SGD from zeros on uint8 images; an epoch is its order of examples."""
     classes = int(labels.max()) + 1
     W, b, losses = np.zeros((images.shape[1], classes)), np.zeros(classes), []
-    for rows in (order[first : first + batch] for order in epochs for first in range(0, len(order), batch)):
+    for rows in (
+        order[first : first + batch] for order in epochs for first in range(0, len(order), batch)
+    ):
         x, divisor = images[rows] / 255, len(rows) if mean else 1
         losses.append(loss(W, b, x, labels[rows]) / divisor)
         gradient_W, gradient_b = gradients(W, b, x, labels[rows])

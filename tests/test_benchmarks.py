@@ -34,7 +34,10 @@ with children.started([sys.executable, "-c", inner], 60, stdout=subprocess.PIPE,
 
 def test_an_error_ends_every_child_that_runs() -> None:
     with pytest.raises(ZeroDivisionError), contextlib.ExitStack() as stack:
-        started = [stack.enter_context(children.started(FOREVER, 60, stdout=subprocess.DEVNULL)) for _ in range(2)]
+        started = [
+            stack.enter_context(children.started(FOREVER, 60, stdout=subprocess.DEVNULL))
+            for _ in range(2)
+        ]
         _ = 1 / 0
     assert [process.returncode for process in started] == [-signal.SIGKILL] * 2
 
@@ -49,7 +52,11 @@ def test_a_child_is_ended_when_its_time_is_over() -> None:
 
 def test_sigterm_ends_a_parent_with_all_that_it_has_started() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", PARENT], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", PARENT],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as parent:
         grandchild = int(parent.stdout.readline())
         assert psutil.pid_exists(grandchild)
@@ -68,7 +75,9 @@ def test_a_run_is_measured_from_outside() -> None:
     assert run.peak_mib > 200 and run.seconds > 0
 
 
-@pytest.mark.skipif(not hasattr(psutil.Process, "cpu_affinity"), reason="the system cannot hold a process to a core")
+@pytest.mark.skipif(
+    not hasattr(psutil.Process, "cpu_affinity"), reason="the system cannot hold a process to a core"
+)
 def test_what_is_started_on_one_core_sees_one() -> None:
     count = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
     before = os.sched_getaffinity(0)
@@ -102,17 +111,36 @@ def test_each_table_goes_to_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
     published = []
     monkeypatch.setattr(runs, "publish", lambda *given: published.append(given))
     found = {group: {f"a row of {group}": [[1.0]]} for group in speed.GROUPS}
-    config, rest = speed.Config(), [row for group in ("start", "steps", "large", "epochs") for row in found[group]]
+    config, rest = (
+        speed.Config(),
+        [row for group in ("start", "steps", "large", "epochs") for row in found[group]],
+    )
     speed.publish(config, dict(found))
     assert published == [
-        ("batches", config, speed.table(found["batches"]), "docs/results.md", found["batches"], "speed --only=batches"),
-        ("stream", config, speed.table(found["stream"]), "docs/results.md", found["stream"], "speed --only=stream"),
+        (
+            "batches",
+            config,
+            speed.table(found["batches"]),
+            "docs/results.md",
+            found["batches"],
+            "speed --only=batches",
+        ),
+        (
+            "stream",
+            config,
+            speed.table(found["stream"]),
+            "docs/results.md",
+            found["stream"],
+            "speed --only=stream",
+        ),
         ("speed", config, speed.table({row: [[1.0]] for row in rest}), "docs/performance.md"),
     ]
 
 
 @pytest.mark.slow
-def test_a_run_is_watched_until_it_has_said_something(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_run_is_watched_until_it_has_said_something(
+    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     bench = speed.Bench(speed.Config(data_dir=str(tiny_data_dir), timeout=120), PROJECT, tmp_path)
     began = time.perf_counter()
     first, step = bench.until(b"", terminal=True), bench.until(b"step 1/", "--epochs=1000000")

@@ -8,7 +8,8 @@ import pytest
 from benchmarks import damages, faults, places
 from storage import decoded
 
-LONG = ("--epochs=100", "--max_steps=6000")  # so long that a kill comes before the end on a busy machine too
+# so long that a kill comes before the end on a busy machine too
+LONG = ("--epochs=100", "--max_steps=6000")
 
 
 @pytest.mark.slow
@@ -26,7 +27,9 @@ def test_a_run_killed_three_times_ends_with_the_weights_of_one_never_killed(
 
 
 @pytest.mark.slow
-def test_a_kill_that_comes_too_late_is_not_counted(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_kill_that_comes_too_late_is_not_counted(
+    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     place = places.Place(tmp_path / "late", tiny_data_dir)
     assert not place.killed_run("total", 60, "--max_steps=1")
     assert not place.killed_run("never said", 0, "--max_steps=1")
@@ -44,13 +47,19 @@ def test_the_campaign_kills_in_every_phase_and_draws_the_same_moments_again() ->
 def test_a_skipped_fault_is_not_counted_as_held() -> None:
     outcomes = [places.Outcome("one", held, "") for held in (True, True, False, None)]
     assert faults.counted(outcomes) == "2 of 3 held, 1 skipped"
-    of_workers = [places.Outcome(name, held, "") for name in ("chief", "other worker") for held in (True, False)]
+    of_workers = [
+        places.Outcome(name, held, "")
+        for name in ("chief", "other worker")
+        for held in (True, False)
+    ]
     text = faults.document([], of_workers, outcomes[2:], faults.Config(), 1.0)
     assert "| one | NO |" in text and "| one | skipped |" in text
     assert "| chief | 2 | 1 |\n| other worker | 2 | 1 |\n| all | 4 | 2 |\n" in text
 
 
-def test_the_stream_that_is_cut_is_a_longer_dataset(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_the_stream_that_is_cut_is_a_longer_dataset(
+    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     place = places.Place(tmp_path / "longer")
     images = damages.longer(next(tiny_data_dir.glob("mnist/*/decoded")), place)
     assert images.parent.parent.parent == place.data_dir / "mnist"
@@ -60,5 +69,7 @@ def test_the_stream_that_is_cut_is_a_longer_dataset(tiny_data_dir: pathlib.Path,
 
 def test_no_folder_of_the_machine_gets_into_the_document(tmp_path: pathlib.Path) -> None:
     place = places.Place(tmp_path / "kill_1")
-    done = subprocess.CompletedProcess([], 1, "", f"{tmp_path}/other: {place.folder}/data in {places.PROJECT}/x")
+    done = subprocess.CompletedProcess(
+        [], 1, "", f"{tmp_path}/other: {place.folder}/data in {places.PROJECT}/x"
+    )
     assert place.whole_after(done, "") == "exit 1: /other: /kill_1/data in /x"

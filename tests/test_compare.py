@@ -47,7 +47,11 @@ def asked(*arguments):
 
 @pytest.mark.usefixtures("forking")
 def test_two_contenders_from_flags_to_files(tiny_data_dir, tmp_path, capsys):
-    told = (f"--data_dir={tiny_data_dir}", "--contenders=numpy,numpy_best", f"--output={tmp_path / 'new.json'}")
+    told = (
+        f"--data_dir={tiny_data_dir}",
+        "--contenders=numpy,numpy_best",
+        f"--output={tmp_path / 'new.json'}",
+    )
     assert compare.measured(asked(*told, *QUICK), Console()) == 0
     assert "not the same work" not in capsys.readouterr().out
     found = results.load(tmp_path / "new.json")
@@ -68,7 +72,15 @@ def test_two_contenders_from_flags_to_files(tiny_data_dir, tmp_path, capsys):
     assert len({sample.num_correct for sample in run.samples}) == 1
     assert run.flags["max_steps"] == 100
     assert {sample.cores for sample in run.samples} == {1}
-    assert {"python", "tensorflow", "numpy", "cpu_model", "cores", "git_commit", "variables"} <= set(run.environment)
+    assert {
+        "python",
+        "tensorflow",
+        "numpy",
+        "cpu_model",
+        "cores",
+        "git_commit",
+        "variables",
+    } <= set(run.environment)
     assert "| numpy cpu |" in (tmp_path / "new.md").read_text()
     assert "![new-bars](new-bars.png)" in (tmp_path / "new.md").read_text()
     assert (tmp_path / "new-bars.png").read_bytes().startswith(b"\x89PNG")
@@ -78,10 +90,26 @@ def test_two_contenders_from_flags_to_files(tiny_data_dir, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_finished_rounds(tiny_data_dir, tmp_path):
-    command = [sys.executable, str(PROJECT / "compare.py"), f"--data_dir={tiny_data_dir}", "--contenders=numpy"]
-    command += ["--devices=cpu", "--cores=1", "--max_steps=100", "--rounds=1000", "--columns=time,ratio"]
+    command = [
+        sys.executable,
+        str(PROJECT / "compare.py"),
+        f"--data_dir={tiny_data_dir}",
+        "--contenders=numpy",
+    ]
+    command += [
+        "--devices=cpu",
+        "--cores=1",
+        "--max_steps=100",
+        "--rounds=1000",
+        "--columns=time,ratio",
+    ]
     command += ["--output=kept.json"]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    options = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "start_new_session": True,
+    }
     with subprocess.Popen(command, cwd=tmp_path, env=NO_GPU, **options) as process:
         for line in process.stdout:
             if line.startswith("round 3"):
@@ -115,19 +143,26 @@ def test_files_of_several_machines_in_one_table(tmp_path):
         quiet = {"other_cores": 0.0, "stolen": 0.0, "pace": 500.0}
         seconds = {"start": 1.0, "compile": 0.5, "evaluate": 0.01}
         samples = [
-            results.Sample("xla", "cpu", 10, again, number, quiet, 1, us * wobble, 1e-6, 9000, seconds)
+            results.Sample(
+                "xla", "cpu", 10, again, number, quiet, 1, us * wobble, 1e-6, 9000, seconds
+            )
             for number, wobble in enumerate((1.0, 1.01, 0.99), 1)
             for again in (False, True)
         ]
         job = results.Job("mnist", "0" * 64, 784, 10, 55_000, 10, 2000, 0.01, seed=0)
         environment = {"python": "3.11.7", "tensorflow": "2.21.0", "cores": 2, "git_commit": None}
-        run = results.Run({"cpu": f"CPU {name}"}, environment, {}, "2026-11-23", ["xla", "cpu"], [], samples, {})
+        run = results.Run(
+            {"cpu": f"CPU {name}"}, environment, {}, "2026-11-23", ["xla", "cpu"], [], samples, {}
+        )
         results.save(results.Results([job], [run]), tmp_path / name)
     done = run_compare("--merge", "a.json", "b.json", "--output=c.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.index("xla cpu (b)") < done.stdout.index("xla cpu (a)")
     assert "b: cpu: CPU b.json" in done.stdout
-    assert [run.devices["cpu"] for run in results.load(tmp_path / "c.json").runs] == ["CPU a.json", "CPU b.json"]
+    assert [run.devices["cpu"] for run in results.load(tmp_path / "c.json").runs] == [
+        "CPU a.json",
+        "CPU b.json",
+    ]
     assert (tmp_path / "c-bars.svg").exists()
 
 
@@ -162,7 +197,11 @@ def test_files_of_several_machines_in_one_table(tmp_path):
 )
 def test_bad_input_is_one_line_and_code_2(arguments, told, tiny_data_dir, tmp_path):
     (tmp_path / "torn.json").write_text('{"version": "1.0", "benchm')
-    done = forked.run([PROJECT / "compare.py", f"--data_dir={tiny_data_dir}", *arguments], cwd=tmp_path, env=NO_GPU)
+    done = forked.run(
+        [PROJECT / "compare.py", f"--data_dir={tiny_data_dir}", *arguments],
+        cwd=tmp_path,
+        env=NO_GPU,
+    )
     assert done.returncode == 2, done.stderr
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
@@ -171,9 +210,19 @@ def test_bad_input_is_one_line_and_code_2(arguments, told, tiny_data_dir, tmp_pa
 
 def test_home_is_home_behind_an_equals_sign_too(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    given = ["", "--output=~/r.json", "--merge=~/a.json,b.json", "--against=~/c.json", "--data_dir=~"]
+    given = [
+        "",
+        "--output=~/r.json",
+        "--merge=~/a.json,b.json",
+        "--against=~/c.json",
+        "--data_dir=~",
+    ]
     found = flagging.parse(Config, given, "")
-    assert (found.output, found.against, found.data_dir) == ("/home/me/r.json", "/home/me/c.json", "/home/me")
+    assert (found.output, found.against, found.data_dir) == (
+        "/home/me/r.json",
+        "/home/me/c.json",
+        "/home/me",
+    )
     assert found.merge == ("/home/me/a.json", "b.json")
 
 
@@ -192,7 +241,9 @@ def test_what_the_survey_tells_is_refused(argument, told, tiny_data_dir):
 
 
 def test_survey_leaves_examples_order_and_what_each_job_ends_with(tiny_data_dir, tmp_path):
-    jobs = [{"batch_size": size, "steps": steps, "lr": 0.01} for size, steps in ((10, 2000), (100, 30))]
+    jobs = [
+        {"batch_size": size, "steps": steps, "lr": 0.01} for size, steps in ((10, 2000), (100, 30))
+    ]
     request: dict[str, object] = {
         "folder": str(tmp_path),
         "dataset": "mnist",
@@ -200,7 +251,12 @@ def test_survey_leaves_examples_order_and_what_each_job_ends_with(tiny_data_dir,
         "manual_dir": None,
     }
     request |= {"seed": 3, "devices": ["cpu", "gpu"], "jobs": jobs}
-    assert forked.run(["-m", "comparison.survey", json.dumps(request)], cwd=PROJECT, env=NO_GPU).returncode == 0
+    assert (
+        forked.run(
+            ["-m", "comparison.survey", json.dumps(request)], cwd=PROJECT, env=NO_GPU
+        ).returncode
+        == 0
+    )
     order = np.load(tmp_path / "work" / "order.npy")
     assert order.shape == (31, 660)  # 2,000 steps of 66 an epoch
     np.testing.assert_array_equal(np.sort(order), np.tile(np.arange(660), (31, 1)))
@@ -240,9 +296,19 @@ took = float(pathlib.Path(__file__).with_name("took").read_text())
 @pytest.mark.slow
 def test_guard_exits_with_3_where_a_program_has_become_slower(tiny_data_dir, tmp_path):
     (tmp_path / "mine.py").write_text(PROGRAM)
-    data_dir, mine = f"--data_dir={tiny_data_dir}", f"--program=mine:{sys.executable} {tmp_path / 'mine.py'}"
+    data_dir, mine = (
+        f"--data_dir={tiny_data_dir}",
+        f"--program=mine:{sys.executable} {tmp_path / 'mine.py'}",
+    )
     (tmp_path / "took").write_text("0.01")
-    few = ("--contenders=numpy", "--devices=cpu", "--max_steps=100", "--cores=1", "--columns=time,off", "--rounds=4")
+    few = (
+        "--contenders=numpy",
+        "--devices=cpu",
+        "--max_steps=100",
+        "--cores=1",
+        "--columns=time,off",
+        "--rounds=4",
+    )
     done = run_compare(data_dir, mine, *few, "--output=base.json", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     times = [sample.us_per_step for sample in results.load(tmp_path / "base.json").runs[0].samples]
@@ -253,7 +319,9 @@ def test_guard_exits_with_3_where_a_program_has_become_slower(tiny_data_dir, tmp
     assert "mine on cpu, batch 10: × 1.100" in done.stdout and "SLOWER" in done.stdout
     done = run_compare(data_dir, "--against=base.json", "--max_steps=50", cwd=tmp_path)
     assert done.returncode == 2
-    assert "--max_steps: --against measures what base.json measured: leave the flag out" in done.stderr
+    assert (
+        "--max_steps: --against measures what base.json measured: leave the flag out" in done.stderr
+    )
 
 
 @pytest.mark.slow
@@ -269,7 +337,10 @@ def test_open_division_gives_a_time_to_who_reaches_the_target(tiny_data_dir, tmp
     told = (f"--data_dir={tiny_data_dir}", mine, "--target_accuracy=0.9", "--seeds=7")
     assert division.run(asked(*told, f"--output={tmp_path / 'open.json'}"), Console()) == 0
     lines = (tmp_path / "open.md").read_text().splitlines()
-    ours, constant = (next(line for line in lines if line.startswith(f"| {name} ")) for name in ("ours", "constant"))
+    ours, constant = (
+        next(line for line in lines if line.startswith(f"| {name} "))
+        for name in ("ours", "constant")
+    )
     assert "does not surely reach it" in constant and "0.125" not in constant
     assert "| 0.0078 |" in ours  # 1 of 2**7
     assert lines.index(ours) < lines.index(constant)

@@ -24,13 +24,32 @@ ENVIRONMENT = {"python": "3.11.7", "tensorflow": "2.21.0", "cores": 2, "git_comm
 
 def sample(contender: str, us: float | None, round_number: int, **more: object) -> Sample:
     seconds = {"start": 1.0, "compile": 0.5, "evaluate": 0.01}
-    known = {"device": "cpu", "batch_size": 10, "again": False, "quiet": QUIET, "difference": 1e-6, "num_correct": 9000}
-    known |= {"contender": contender, "us_per_step": us, "round": round_number, "seconds": seconds, "cores": 1}
+    known = {
+        "device": "cpu",
+        "batch_size": 10,
+        "again": False,
+        "quiet": QUIET,
+        "difference": 1e-6,
+        "num_correct": 9000,
+    }
+    known |= {
+        "contender": contender,
+        "us_per_step": us,
+        "round": round_number,
+        "seconds": seconds,
+        "cores": 1,
+    }
     return Sample(**known | more)
 
 
 def run_of(samples: list[Sample], **more: object) -> Run:
-    known = {"devices": {"cpu": "A CPU"}, "environment": ENVIRONMENT, "flags": {}, "date": "2026-11-23", "limits": {}}
+    known = {
+        "devices": {"cpu": "A CPU"},
+        "environment": ENVIRONMENT,
+        "flags": {},
+        "date": "2026-11-23",
+        "limits": {},
+    }
     return Run(**known | {"baseline": ["xla", "cpu"], "left_out": [], "samples": samples} | more)
 
 
@@ -39,7 +58,9 @@ def three_contenders(factor: float = 1.0) -> Results:
     samples = []
     for number, slowed in enumerate([1.0, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5], 1):
         samples.append(sample("xla", 10 * slowed * factor, number))
-        samples.append(sample("xla", 10 * slowed * factor * (1.02 if number % 2 else 0.99), number, again=True))
+        samples.append(
+            sample("xla", 10 * slowed * factor * (1.02 if number % 2 else 0.99), number, again=True)
+        )
         samples.append(sample("graph", 300 * slowed * factor, number))
         samples.append(sample("jax", 10.1 * slowed * factor, number))
     return Results([JOB], [run_of(samples)])
@@ -82,7 +103,8 @@ def test_equal_contenders_are_called_different_once_in_twenty_at_most():
 
 def test_rank_sum_and_sign_flip_are_the_exact_tests():
     now, before = [5.0, 6.0, 7.0, 8.0], [1.0, 2.0, 3.0, 4.0]
-    assert stats.p_slower(now, before) == pytest.approx(1 / 70, rel=0.25)  # 70 ways to choose 4 of 8
+    # 70 ways to choose 4 of 8
+    assert stats.p_slower(now, before) == pytest.approx(1 / 70, rel=0.25)
     assert stats.p_slower(before, now) == 1
     assert stats.p_reached([0.93] * 10, 0.92) == 2**-10
     assert stats.p_reached([0.93, 0.91] * 4, 0.92) > 0.5
@@ -108,7 +130,8 @@ def test_pairing_cancels_what_slows_a_whole_round():
 def test_a_ratio_lies_outside_an_earlier_interval_as_often_as_chance_says():
     rng = np.random.default_rng(2)
     shares = [noise.outside(np.exp(rng.normal(scale=0.05, size=200)), rng) for _ in range(5)]
-    assert np.mean(shares) == pytest.approx(0.07, abs=0.02)  # that four samples of seven are below all seven others
+    # that four samples of seven are below all seven others
+    assert np.mean(shares) == pytest.approx(0.07, abs=0.02)
 
 
 def test_noise_floor_is_the_farther_end():
@@ -118,7 +141,8 @@ def test_noise_floor_is_the_farther_end():
     assert stats.within_noise(stats.estimate([1.2, 1.2]), 1.25)
     assert stats.within_noise(stats.estimate([0.81, 0.81]), 1.25)
     assert not stats.within_noise(stats.estimate([1.26, 1.26]), 1.25)
-    assert stats.within_noise(stats.estimate([0.99, 1.5, 1.6]), 1.25)  # far off, but its interval has 1 in it
+    # far off, but its interval has 1 in it
+    assert stats.within_noise(stats.estimate([0.99, 1.5, 1.6]), 1.25)
 
 
 def test_rows_are_paired_sorted_and_called_noise_where_they_are():
@@ -148,7 +172,10 @@ def test_not_the_same_work_shows_words_and_no_time(tmp_path):
     assert "| contender | µs/step [min-max, 98 %] | images/s | × baseline [min-max, 98 %] |" in text
     assert "Outside the time of a step" not in text
     results.save(found, tmp_path / "a.json")
-    names = [each["metadata"]["name"] for each in json.loads((tmp_path / "a.json").read_text())["benchmarks"]]
+    names = [
+        each["metadata"]["name"]
+        for each in json.loads((tmp_path / "a.json").read_text())["benchmarks"]
+    ]
     assert names == ["xla on cpu, batch 10", "jax on cpu, batch 10"]
 
 
@@ -217,7 +244,11 @@ def swept(curves: dict[tuple[str, str], list[float]]) -> Results:
         for number, wobble in ((1, 0.99), (2, 1.01))
     ]
     devices = {device: f"A {device}" for _, device in curves}
-    run = run_of(samples, devices=devices, limits={f"{device}, 1 core": [98e9, 102e9, 100e9] for device in devices})
+    run = run_of(
+        samples,
+        devices=devices,
+        limits={f"{device}, 1 core": [98e9, 102e9, 100e9] for device in devices},
+    )
     return Results([dataclasses.replace(JOB, batch_size=size) for size in sizes], [run])
 
 
@@ -235,7 +266,9 @@ def test_sweep_says_what_bounds_a_contender():
 def test_sweep_measures_the_limit_by_the_largest_matmul_on_as_many_cores():
     found = swept({("xla", "cpu"): [2.0, 10.0, 90.0, 880.0]})
     # 2 operations for each of 784 x 10 weights forward and as many backward, at 100 GFLOP/s.
-    assert sweep.limit_us(found.runs[0], "cpu, 1 core", found.jobs[1]) == pytest.approx(10 * 4 * 7840 / 100e9 * 1e6)
+    assert sweep.limit_us(found.runs[0], "cpu, 1 core", found.jobs[1]) == pytest.approx(
+        10 * 4 * 7840 / 100e9 * 1e6
+    )
     assert summary.rows(found, found.jobs[1])[0].limit == 100e9
     assert "at 35.6% of the limit" in sweep.verdicts(found)[0]  # 313.6 of 880 us
     header, body = tables.sweep_columns(found)
@@ -255,9 +288,17 @@ def test_sweep_says_from_where_the_gpu_overtakes():
 
 def test_a_busy_throttled_or_slowing_machine_is_told():
     assert machine.warnings([QUIET] * 4) == []
-    busy, throttled, slow = QUIET | {"other_cores": 1.3}, QUIET | {"stolen": 0.25}, QUIET | {"pace": 250.0}
+    busy, throttled, slow = (
+        QUIET | {"other_cores": 1.3},
+        QUIET | {"stolen": 0.25},
+        QUIET | {"pace": 250.0},
+    )
     told = machine.warnings([QUIET, busy, throttled, slow])
-    assert [sentence.split(":")[0] for sentence in told] == ["Busy machine", "Throttled machine", "Unsteady machine"]
+    assert [sentence.split(":")[0] for sentence in told] == [
+        "Busy machine",
+        "Throttled machine",
+        "Unsteady machine",
+    ]
     assert "1.3 cores" in told[0]
     assert "25%" in told[1]
     assert "50%" in told[2]
@@ -283,7 +324,9 @@ def test_pages_have_the_figures_of_the_result_files(tmp_path):
         results.save(three, tmp_path / f"{name}.json")
     found = page.blocks(tmp_path)
     for row in summary.rows(three, JOB):
-        line = next(line for line in found["peers"].splitlines() if line.startswith(f"| {row.label} |"))
+        line = next(
+            line for line in found["peers"].splitlines() if line.startswith(f"| {row.label} |")
+        )
         assert (f" {tables.number(row.time.median)} " if row.time else "not the same work") in line
 
 
@@ -292,15 +335,25 @@ def test_pages_hold_what_the_script_writes():
     for path, names in page.PAGES.items():
         text = path.read_text()
         for name in names:
-            assert pages.with_block(text, name, blocks[name]) == text, "run python -m benchmarks.comparison"
+            assert pages.with_block(text, name, blocks[name]) == text, (
+                "run python -m benchmarks.comparison"
+            )
 
 
 def test_command_of_a_result_file_gives_its_flags():
-    given = ["compare.py", "--rounds=3", "--batch_sizes=1,10", "--contenders=xla,numpy", "--lr=0.02"]
+    given = [
+        "compare.py",
+        "--rounds=3",
+        "--batch_sizes=1,10",
+        "--contenders=xla,numpy",
+        "--lr=0.02",
+    ]
     kept = json.loads(json.dumps(dataclasses.asdict(flagging.parse(options.Config, given, ""))))
     said = page.command(kept).split()
     again = flagging.parse(options.Config, said[1:], "")
-    assert again == dataclasses.replace(flagging.parse(options.Config, given, ""), output="results.json")
+    assert again == dataclasses.replace(
+        flagging.parse(options.Config, given, ""), output="results.json"
+    )
     assert sorted(said[2:-1]) == sorted(given[1:])
 
 
@@ -325,8 +378,15 @@ def test_a_file_that_is_not_a_result_is_refused(tmp_path, content, told):
 
 def measured_by(us: list[float], **more: object) -> Run:
     """A run in which xla, the baseline, takes `us` and graph thirty times as long, times more[contender]."""
-    samples = [sample("xla", time, number, again=again) for number, time in enumerate(us, 1) for again in (False, True)]
-    samples += [sample("graph", 30 * time * more.get("graph", 1), number) for number, time in enumerate(us, 1)]
+    samples = [
+        sample("xla", time, number, again=again)
+        for number, time in enumerate(us, 1)
+        for again in (False, True)
+    ]
+    samples += [
+        sample("graph", 30 * time * more.get("graph", 1), number)
+        for number, time in enumerate(us, 1)
+    ]
     return run_of(samples, environment=ENVIRONMENT | more.get("environment", {}))
 
 
@@ -337,7 +397,10 @@ def test_guard_tells_a_slowdown_from_noise():
     base, again = measured_by(STEADY), measured_by(STEADY[::-1])
     assert not any(verdict.slower for verdict in guard.verdicts(base, again, 1.05, ratios=False))
     slow = guard.verdicts(base, measured_by([time * 1.1 for time in STEADY]), 1.05, ratios=False)
-    assert [(verdict.task.contender, verdict.slower) for verdict in slow] == [("xla", True), ("graph", True)]
+    assert [(verdict.task.contender, verdict.slower) for verdict in slow] == [
+        ("xla", True),
+        ("graph", True),
+    ]
     assert not any(verdict.slower for verdict in guard.verdicts(base, again, 1.05, ratios=False))
     slow = guard.verdicts(base, measured_by([time * 1.1 for time in STEADY]), 1.2, ratios=False)
     assert not any(verdict.slower for verdict in slow)  # they are, but by less than is let pass
@@ -349,7 +412,9 @@ def test_guard_by_ratios_is_blind_to_the_machine_and_not_to_a_contender():
     base = measured_by(STEADY)
     half = guard.verdicts(base, measured_by([time * 2 for time in STEADY]), 1.05, ratios=True)
     assert [(verdict.task.contender, verdict.slower) for verdict in half] == [("graph", False)]
-    slow = guard.verdicts(base, measured_by([time * 2 for time in STEADY], graph=1.1), 1.05, ratios=True)
+    slow = guard.verdicts(
+        base, measured_by([time * 2 for time in STEADY], graph=1.1), 1.05, ratios=True
+    )
     assert [(verdict.task.contender, verdict.slower) for verdict in slow] == [("graph", True)]
 
 
@@ -368,7 +433,9 @@ def test_guard_refuses_another_job_and_for_times_another_machine():
 def test_noise_script_says_how_often_equal_contenders_are_told_apart(monkeypatch):
     monkeypatch.setattr(noise, "RESAMPLED", 200)
     times = 10 * np.exp(np.random.default_rng(0).normal(scale=0.02, size=120))
-    rows = noise.table(run_of([sample("xla", us, number) for number, us in enumerate(times.tolist())]))
+    rows = noise.table(
+        run_of([sample("xla", us, number) for number, us in enumerate(times.tolist())])
+    )
     shares = [float(line.split("|")[2]) for line in rows[2:5]]
     assert shares[0] <= 5 and shares[1] <= 5 and shares[2] >= 95
     assert noise.called_different(times, np.random.default_rng(0)) * 100 == shares[0]

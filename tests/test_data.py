@@ -50,7 +50,9 @@ def test_the_pipeline_has_an_epoch_in_its_order_the_last_smaller_batch_too(
         np.testing.assert_array_equal(images, split.images[labels])
 
 
-def test_the_pipeline_starts_with_seed_0_and_epoch_0_and_shuffles(tiny_dataset: data.Dataset) -> None:
+def test_the_pipeline_starts_with_seed_0_and_epoch_0_and_shuffles(
+    tiny_dataset: data.Dataset,
+) -> None:
     _, labels = next(iter(data.pipeline(numbered(tiny_dataset.train), 660)))
     np.testing.assert_array_equal(labels, data.epoch_order(660, 0, 0))
 
@@ -70,19 +72,27 @@ def test_blocks_have_each_epoch_in_its_order(
     spans = list(plan.spans(config, 660, data.steps_of_part(split, batch_size), start))
     blocks = list(data.blocks(split, batch_size, 2, shuffle, spans))
     expected = np.concatenate([data.epoch_order(660, 2, epoch, shuffle) for epoch in range(3)])
-    np.testing.assert_array_equal(np.concatenate([rows_of(each) for each in blocks]), expected[start * batch_size :])
+    np.testing.assert_array_equal(
+        np.concatenate([rows_of(each) for each in blocks]), expected[start * batch_size :]
+    )
     for block, span in zip(blocks, spans, strict=True):
         assert (block.steps, block.evaluate) == (span.stop - span.start, span.evaluate)
-        assert block.images.dtype == tf.uint8 and block.labels.dtype == block.order.dtype == tf.int32
+        assert (
+            block.images.dtype == tf.uint8 and block.labels.dtype == block.order.dtype == tf.int32
+        )
         assert block.images is blocks[0].images and block.order.shape == blocks[0].order.shape
     np.testing.assert_array_equal(blocks[0].images, split.images)
     np.testing.assert_array_equal(blocks[0].labels, split.labels)
 
 
-def by_hand(dataset: data.Dataset, step: Callable, batches: int | None = None) -> model.SoftmaxRegression:
+def by_hand(
+    dataset: data.Dataset, step: Callable, batches: int | None = None
+) -> model.SoftmaxRegression:
     """Returns what the README's loop ends with, after an epoch or so many batches."""
     net = model.SoftmaxRegression(784, 10)
-    for images, labels in itertools.islice(data.pipeline(dataset.train, batch_size=10, seed=0, epoch=0), batches):
+    for images, labels in itertools.islice(
+        data.pipeline(dataset.train, batch_size=10, seed=0, epoch=0), batches
+    ):
         step(net, images, labels, 0.01)
     return net
 
@@ -109,7 +119,12 @@ def test_an_array_is_shared_with_tensorflow_if_it_is_aligned_and_copied_if_not()
     aligned, unaligned = (buffer[at : at + 140].reshape(7, 20) for at in (0, 1))
     read_only = aligned[:]
     read_only.flags.writeable = False
-    for array, shared in ((aligned, True), (unaligned, False), (aligned[:, :10], False), (read_only, False)):
+    for array, shared in (
+        (aligned, True),
+        (unaligned, False),
+        (aligned[:, :10], False),
+        (read_only, False),
+    ):
         tensor = data.shared(array)
         np.testing.assert_array_equal(tensor, array)
         assert tensor.dtype == tf.uint8 and shares_memory(tensor, array) is shared
@@ -121,7 +136,9 @@ def test_unaligned_images_can_be_trained_on(tiny_dataset: data.Dataset) -> None:
     buffer = decoded.aligned(train.images.size + 1)[1:]
     buffer[:] = train.images.ravel()
     unaligned = data.Split(buffer.reshape(train.images.shape), train.labels)
-    dataset = data.Dataset("mnist", unaligned, tiny_dataset.validation, tiny_dataset.test, list("0123456789"), (28, 28))
+    dataset = data.Dataset(
+        "mnist", unaligned, tiny_dataset.validation, tiny_dataset.test, list("0123456789"), (28, 28)
+    )
     expected = trained(tiny_dataset, max_steps=20).model.W.numpy()
     np.testing.assert_array_equal(trained(dataset, max_steps=20).model.W, expected)
     np.testing.assert_allclose(by_hand(dataset, model.sgd_step, 20).W, expected, atol=1e-5)
@@ -142,15 +159,25 @@ def test_the_decoded_folder_gives_the_splits_back(
     loaded = data.load("mnist", str(tiny_data_dir), most_bytes=most_bytes)
     assert loaded.on_disk is (most_bytes == 0)
     for split in ("train", "validation", "test"):
-        np.testing.assert_array_equal(getattr(loaded, split).images, getattr(tiny_dataset, split).images)
-        np.testing.assert_array_equal(getattr(loaded, split).labels, getattr(tiny_dataset, split).labels)
+        np.testing.assert_array_equal(
+            getattr(loaded, split).images, getattr(tiny_dataset, split).images
+        )
+        np.testing.assert_array_equal(
+            getattr(loaded, split).labels, getattr(tiny_dataset, split).labels
+        )
     assert loaded.class_names == tiny_dataset.class_names and loaded.image_shape == (28, 28, 1)
-    assert data.is_aligned(loaded.train.images) if not loaded.on_disk else loaded.train.images.shape == (660, 784)
+    assert (
+        data.is_aligned(loaded.train.images)
+        if not loaded.on_disk
+        else loaded.train.images.shape == (660, 784)
+    )
 
 
 @pytest.mark.parametrize("name", ["train_images.npy", "test_labels.npy", "about.json"])
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "gone"])
-def test_a_damaged_decoded_folder_is_refused(tiny_data_dir: pathlib.Path, name: str, damage: str) -> None:
+def test_a_damaged_decoded_folder_is_refused(
+    tiny_data_dir: pathlib.Path, name: str, damage: str
+) -> None:
     folder = tiny_data_dir / "mnist" / "3.0.1" / decoded.FOLDER
     raw = bytearray((folder / name).read_bytes())
     if damage == "flipped":
@@ -158,12 +185,16 @@ def test_a_damaged_decoded_folder_is_refused(tiny_data_dir: pathlib.Path, name: 
     if damage == "gone":
         (folder / name).unlink()
     else:
-        (folder / name).write_bytes({"truncated": raw[: len(raw) // 2], "flipped": raw, "empty": b""}[damage])
+        (folder / name).write_bytes(
+            {"truncated": raw[: len(raw) // 2], "flipped": raw, "empty": b""}[damage]
+        )
     with pytest.raises(ValueError, match=str(folder)):
         decoded.read(folder)
 
 
 def test_a_data_dir_that_cannot_be_written_is_named(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(InputError, match=r"--data_dir.*file/below/mnist.* must be a folder that can be written"):
+    with pytest.raises(
+        InputError, match=r"--data_dir.*file/below/mnist.* must be a folder that can be written"
+    ):
         data.load("mnist", str(tmp_path / "file" / "below"))

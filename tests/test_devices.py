@@ -57,16 +57,19 @@ def test_garbage_is_collected_again_when_the_outermost_import_is_done_or_failed(
     ],
 )
 def test_notices_are_shown_when_tensorflow_fails_and_only_then(then: str, said: bool) -> None:
-    program = (
-        "import os, signal\nfrom common import errors\nfrom runtime import devices, stopping\nstopping.install()\n"
-    )
+    program = "import os, signal\nfrom common import errors\n"
+    program += "from runtime import devices, stopping\nstopping.install()\n"
     program += f"with devices.quiet('waiting'):\n    {NOTICE}\n    {then}\n"
     # Its end waits for the shell that shows what an abort has left, because both write to the same pipe.
-    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, timeout=60
+    )
     assert ("this CPU lacks AVX" in done.stderr) == said
 
 
-def test_who_asks_for_notices_sees_them(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
+def test_who_asks_for_notices_sees_them(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
     monkeypatch.setenv(devices.LOG_LEVEL, "0")
     with devices.quiet():
         subprocess.run(["sh", "-c", "echo a notice >&2"], check=True)
@@ -89,7 +92,9 @@ def test_a_gpu_that_tensorflow_does_not_see_is_said_with_the_cure(
 ) -> None:
     assert gpu.usable("auto") == []
     said = capfd.readouterr().err
-    assert said.startswith("--device=auto takes the CPU: nvidia-smi lists Some GPU, and TensorFlow sees no GPU. Run ")
+    assert said.startswith(
+        "--device=auto takes the CPU: nvidia-smi lists Some GPU, and TensorFlow sees no GPU. Run "
+    )
     assert "requirements/gpu.txt" in said and said.count("\n") == 1
     with pytest.raises(InputError, match="--device=gpu: nvidia-smi lists Some GPU"):
         gpu.usable("gpu")
@@ -114,17 +119,27 @@ def test_a_gpu_that_this_build_would_end_at_is_not_taken(
     device, config = types.SimpleNamespace(name="/physical_device:GPU:0"), "tensorflow.config"
     visible: list = []
     monkeypatch.setattr(f"{config}.list_physical_devices", lambda kind: [device])
-    monkeypatch.setattr(f"{config}.set_visible_devices", lambda devices, kind: visible.append(list(devices)))
+    monkeypatch.setattr(
+        f"{config}.set_visible_devices", lambda devices, kind: visible.append(list(devices))
+    )
     monkeypatch.setattr(f"{config}.experimental.set_memory_growth", lambda gpu, grow: None)
     details = {"compute_capability": capability} if capability else {}
     monkeypatch.setattr(f"{config}.experimental.get_device_details", lambda gpu: details)
-    monkeypatch.setattr("tensorflow.sysconfig.get_build_info", lambda: {"cuda_version": cuda} if cuda else {})
+    monkeypatch.setattr(
+        "tensorflow.sysconfig.get_build_info", lambda: {"cuda_version": cuda} if cuda else {}
+    )
     assert gpu.usable("auto") == ([device] if good else [])
     assert visible == [[device] if good else []]
     said = capfd.readouterr().err
-    assert said == "" if good else said.count("\n") == 1 and "needs a TensorFlow built with CUDA 12.8" in said
+    assert (
+        said == ""
+        if good
+        else said.count("\n") == 1 and "needs a TensorFlow built with CUDA 12.8" in said
+    )
     if not good:
-        with pytest.raises(InputError, match=r"--device=gpu: .* Install such a TensorFlow, or use --device=cpu"):
+        with pytest.raises(
+            InputError, match=r"--device=gpu: .* Install such a TensorFlow, or use --device=cpu"
+        ):
             gpu.usable("gpu")
 
 
@@ -140,7 +155,11 @@ def test_a_gpu_that_this_build_would_end_at_is_not_taken(
     ],
 )
 def test_the_memory_of_a_gpu_is_what_nvidia_smi_tells_of_the_one_that_cuda_counts(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, order: str, found: list[int | None]
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str | None,
+    order: str,
+    found: list[int | None],
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert gpu.memory_bytes(0) == float("inf")
@@ -170,7 +189,10 @@ def modules() -> list[str]:
     rooms = [
         path.name
         for path in PROJECT.iterdir()
-        if path.is_dir() and path.name.isidentifier() and path.name != "tests" and any(path.glob("*.py"))
+        if path.is_dir()
+        and path.name.isidentifier()
+        and path.name != "tests"
+        and any(path.glob("*.py"))
     ]
     top = [path.stem for path in PROJECT.glob("*.py")]
     found = [
@@ -185,7 +207,9 @@ def modules() -> list[str]:
 def test_no_module_imports_what_one_system_alone_has(tmp_path: pathlib.Path) -> None:
     assert {"train", "benchmarks.speed", "comparison.machine"} <= set(modules())
     (tmp_path / "hidden.py").write_text(HIDDEN)
-    done = forked.run([tmp_path / "hidden.py", PROJECT, *modules()], env=os.environ | {"PYTHONPATH": str(PROJECT)})
+    done = forked.run(
+        [tmp_path / "hidden.py", PROJECT, *modules()], env=os.environ | {"PYTHONPATH": str(PROJECT)}
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -203,7 +227,9 @@ def test_only_the_commit_of_a_checkout_of_its_own_is_recorded(tmp_path: pathlib.
     def commit_of(repository: pathlib.Path) -> str:
         for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
             subprocess.run([*git, *arguments], cwd=repository, check=True)
-        return subprocess.run(ask, cwd=inner, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ask, cwd=inner, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     assert commit_of(tmp_path) == "None"
     head = commit_of(inner)

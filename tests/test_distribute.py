@@ -33,7 +33,12 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     ],
 )
 def test_mirrored_devices_reach_the_weights_of_one(
-    single: dict, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path, replicas: int, reduction: str, source: str
+    single: dict,
+    tiny_data_dir: pathlib.Path,
+    tmp_path: pathlib.Path,
+    replicas: int,
+    reduction: str,
+    source: str,
 ) -> None:
     arguments = [*JOB, "--strategy=mirrored", f"--replicas={replicas}", f"--input={source}"]
     arguments += [f"--loss_reduction={reduction}", f"--checkpoint_dir={tmp_path / 'kept'}"]
@@ -49,8 +54,12 @@ def test_the_steps_of_a_strategy_are_traced_once_for_each_batch_and_not_while_it
     tiny_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step, traced = model.sgd_step, []
-    monkeypatch.setattr(model, "sgd_step", lambda *given: traced.append(given[1].shape[0]) or step(*given))
-    config = cluster.settled(flags.Config(strategy="mirrored", batch_size=64, epochs=4, eval_every=0))
+    monkeypatch.setattr(
+        model, "sgd_step", lambda *given: traced.append(given[1].shape[0]) or step(*given)
+    )
+    config = cluster.settled(
+        flags.Config(strategy="mirrored", batch_size=64, epochs=4, eval_every=0)
+    )
     engine = strategies.Replicas(tf.distribute.MirroredStrategy(["CPU:0"]))
     state = train.start(config, tiny_dataset, Ledger(), engine)
     take, blocks = train.compiled(state, engine)
@@ -67,7 +76,9 @@ def test_the_compiled_steps_of_a_replica_are_those_of_one_device(
     train.train(single, *train.compiled(single, strategies.OneDevice()))
     # XLA holds the exchange between GPUs alone: here the same loop stays a graph, and its exchange is one of CPUs.
     plain, reduced = tf.function, []
-    monkeypatch.setattr(tf, "function", lambda *given, jit_compile=None, **options: plain(*given, **options))
+    monkeypatch.setattr(
+        tf, "function", lambda *given, jit_compile=None, **options: plain(*given, **options)
+    )
     monkeypatch.setattr(mirrored_strategy.MirroredExtended, "_use_merge_call", lambda _: False)
     all_reduce = tf.distribute.ReplicaContext.all_reduce
     monkeypatch.setattr(
@@ -82,14 +93,19 @@ def test_the_compiled_steps_of_a_replica_are_those_of_one_device(
         found, expected = (getattr(each, name).numpy() for each in (state.model, single.model))
         np.testing.assert_allclose(found, expected, atol=1e-6)
         assert np.abs(found).max() > 1e-4
-    assert set(map(tuple, reduced)) == {(1 + 784 * 10 + 10,)}  # loss and both gradients, in one exchange a step
+    # loss and both gradients, in one exchange a step
+    assert set(map(tuple, reduced)) == {(1 + 784 * 10 + 10,)}
 
 
 def test_waiting_for_workers_is_charged_to_no_part(
     tiny_data_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited = []
-    monkeypatch.setattr(strategies, "start", lambda config: (waited.append(1000.0) or strategies.OneDevice(), config))
+    monkeypatch.setattr(
+        strategies,
+        "start",
+        lambda config: (waited.append(1000.0) or strategies.OneDevice(), config),
+    )
     ledger = Ledger(clock=lambda: time.perf_counter() + sum(waited))
     config = flags.Config(data_dir=str(tiny_data_dir), epochs=1, eval_every=0)
     seconds = train.run(config, ledger)["seconds"]
@@ -99,14 +115,28 @@ def test_waiting_for_workers_is_charged_to_no_part(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--strategy=mirrored", "--replicas=3", "--batch_size=2"), "--batch_size=2: 3 replicas cannot share it"),
+        (
+            ("--strategy=mirrored", "--replicas=3", "--batch_size=2"),
+            "--batch_size=2: 3 replicas cannot share it",
+        ),
         (("--replicas=3",), "--replicas=3: needs --strategy=mirrored"),
-        (("--strategy=mirrored", "--replicas=2", "--mode=xla"), "--mode=xla: --strategy=mirrored needs GPUs"),
-        (("--strategy=mirrored", "--replicas=2", "--mode=eager"), "--mode=eager: --strategy=mirrored has none"),
-        (("--strategy=mirrored",), "--strategy=mirrored: there is no GPU; --replicas=2 splits the CPU in two"),
+        (
+            ("--strategy=mirrored", "--replicas=2", "--mode=xla"),
+            "--mode=xla: --strategy=mirrored needs GPUs",
+        ),
+        (
+            ("--strategy=mirrored", "--replicas=2", "--mode=eager"),
+            "--mode=eager: --strategy=mirrored has none",
+        ),
+        (
+            ("--strategy=mirrored",),
+            "--strategy=mirrored: there is no GPU; --replicas=2 splits the CPU in two",
+        ),
     ],
 )
-def test_what_replicas_cannot_do_is_refused(run_train: Command, arguments: tuple[str, ...], words: str) -> None:
+def test_what_replicas_cannot_do_is_refused(
+    run_train: Command, arguments: tuple[str, ...], words: str
+) -> None:
     done = run_train(*arguments)
     assert done.returncode == 2
     assert f"error: {words}" in done.stderr

@@ -60,7 +60,9 @@ def images(tiny_dataset: data.Dataset, tmp_path: pathlib.Path) -> pathlib.Path:
 def oracle(kept: pathlib.Path, images: pathlib.Path) -> np.ndarray:
     """Returns the probabilities [n, 10] as NumPy computes them from the weights of the checkpoint, in float64."""
     reader = tf.train.load_checkpoint(str(kept))
-    W_transposed, b = (reader.get_tensor(f"{name}/.ATTRIBUTES/VARIABLE_VALUE") for name in ("W_transposed", "b"))
+    W_transposed, b = (
+        reader.get_tensor(f"{name}/.ATTRIBUTES/VARIABLE_VALUE") for name in ("W_transposed", "b")
+    )
     logits = np.load(images).reshape(9, 784) / 255.0 @ W_transposed.T.astype(np.float64) + b
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
@@ -81,12 +83,20 @@ def test_it_loads_without_this_project_and_gives_numpys_probabilities(
     assert names == str([str(digit) for digit in range(10)])
 
 
-def test_saved_model_cli_runs_it(exported: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_saved_model_cli_runs_it(
+    exported: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     command = ["run", f"--dir={exported}", "--tag_set=serve", "--signature_def=serving_default"]
     command += [f"--inputs=images={images}", f"--outdir={tmp_path}"]
-    assert forked.run([pathlib.Path(sys.executable).with_name("saved_model_cli"), *command]).returncode == 0
+    assert (
+        forked.run([pathlib.Path(sys.executable).with_name("saved_model_cli"), *command]).returncode
+        == 0
+    )
     np.testing.assert_allclose(
-        np.load(tmp_path / "probabilities.npy"), oracle(tmp_path / "kept", images), rtol=0, atol=1e-6
+        np.load(tmp_path / "probabilities.npy"),
+        oracle(tmp_path / "kept", images),
+        rtol=0,
+        atol=1e-6,
     )
 
 
@@ -94,7 +104,9 @@ def test_it_takes_images_of_other_shapes(tmp_path: pathlib.Path) -> None:
     softmax, names = model.SoftmaxRegression(32 * 32 * 3, 4), ["frog", "a long name", "é", "car"]
     split = data.Split(np.full((3, 3072), 255, np.uint8), np.zeros(3, np.int32))
     (tmp_path / "model").mkdir()
-    export.write(softmax, data.Dataset("pets", split, split, split, names, (32, 32, 3)), tmp_path / "model")
+    export.write(
+        softmax, data.Dataset("pets", split, split, split, names, (32, 32, 3)), tmp_path / "model"
+    )
     loaded = tf.saved_model.load(str(tmp_path / "model"))
     for shape in ([5, 32, 32, 3], [5, 3072]):
         answer = loaded.signatures["serving_default"](images=tf.zeros(shape, tf.uint8))
@@ -103,7 +115,10 @@ def test_it_takes_images_of_other_shapes(tmp_path: pathlib.Path) -> None:
         loaded.signatures["serving_default"](images=tf.zeros([5, 28, 28, 1], tf.uint8))
     assets = tmp_path / "model" / "assets"
     assert (assets / "class_names.txt").read_text(encoding="utf-8").splitlines() == names
-    assert json.loads((assets / "images.json").read_text()) == {"shape": [32, 32, 3], "box": [32, 32]}
+    assert json.loads((assets / "images.json").read_text()) == {
+        "shape": [32, 32, 3],
+        "box": [32, 32],
+    }
 
 
 def test_an_existing_model_is_refused_before_training_and_replaced_only_with_overwrite(
@@ -114,7 +129,9 @@ def test_an_existing_model_is_refused_before_training_and_replaced_only_with_ove
         run_here("--max_steps=1", f"--export_dir={exported}")
     assert {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()} == before
     run_here("--max_steps=1", "--mode=graph", f"--export_dir={exported}", "--overwrite")
-    assert (exported / "variables" / "variables.data-00000-of-00001").read_bytes() not in before.values()
+    assert (
+        exported / "variables" / "variables.data-00000-of-00001"
+    ).read_bytes() not in before.values()
     assert list(exported.parent.iterdir()) == [exported]
 
 
@@ -131,11 +148,18 @@ def test_box_of_ink_is_what_the_largest_images_fill() -> None:
     for number in range(50):
         images[number, 3 : 8 + number % 10, 4:9] = 1
     split = data.Split(images.reshape(50, 320), np.zeros(50, np.int32))
-    assert export.ink_box(data.Dataset("letters", split, split, split, ["A"], (20, 16, 1))) == [14, 5]
+    assert export.ink_box(data.Dataset("letters", split, split, split, ["A"], (20, 16, 1))) == [
+        14,
+        5,
+    ]
 
 
-@pytest.mark.parametrize("killed", ["while writing", "before the new one was there", "before the old one was gone"])
-def test_what_a_killed_export_left_is_undone(run_here: Run, exported: pathlib.Path, killed: str) -> None:
+@pytest.mark.parametrize(
+    "killed", ["while writing", "before the new one was there", "before the old one was gone"]
+)
+def test_what_a_killed_export_left_is_undone(
+    run_here: Run, exported: pathlib.Path, killed: str
+) -> None:
     half_done = exported.parent / f"{files.OURS}.{exported.name}.new.1234"
     (half_done / "new").mkdir(parents=True)
     aside = exported.parent / f"{files.OURS}.{exported.name}.replaced"
@@ -162,7 +186,9 @@ def test_two_runs_do_not_write_to_one_folder(run_here: Run, tmp_path: pathlib.Pa
 
 
 @pytest.mark.parametrize(("name", "other"), [("a[b]", "ab"), ("a*", "abc"), ("a?", "ax")])
-def test_what_a_killed_one_left_goes_by_its_name_alone(tmp_path: pathlib.Path, name: str, other: str) -> None:
+def test_what_a_killed_one_left_goes_by_its_name_alone(
+    tmp_path: pathlib.Path, name: str, other: str
+) -> None:
     left, foreign = (tmp_path / f"{files.OURS}.{each}.new.1" for each in (name, other))
     left.mkdir()
     foreign.mkdir()
@@ -220,7 +246,10 @@ def test_a_failed_export_leaves_the_old_model(
 
     before = (exported / "saved_model.pb").read_bytes()
     monkeypatch.setattr(export, "write", full)
-    with pytest.raises(errors.RunError, match=f"--export_dir={exported}: cannot be written: No space left on device"):
+    with pytest.raises(
+        errors.RunError,
+        match=f"--export_dir={exported}: cannot be written: No space left on device",
+    ):
         run_here("--max_steps=1", f"--export_dir={exported}", "--overwrite")
     assert (exported / "saved_model.pb").read_bytes() == before
     assert list(exported.parent.iterdir()) == [exported]
@@ -239,7 +268,9 @@ def test_a_signal_leaves_nothing_where_a_run_was_to_export(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_run_that_fails_leaves_nothing_where_it_was_to_export(run_train: Command, tmp_path: pathlib.Path) -> None:
+def test_a_run_that_fails_leaves_nothing_where_it_was_to_export(
+    run_train: Command, tmp_path: pathlib.Path
+) -> None:
     done = run_train("--lr=1e38", f"--export_dir={tmp_path / 'new' / 'models' / 'mine'}")
     assert done.returncode == 1, done.stderr
     assert not (tmp_path / "new").exists()

@@ -23,7 +23,10 @@ def make_decoded(folder: pathlib.Path) -> pathlib.Path:
     """Returns `folder` with a decoded dataset of 24 training and 24 test images of 2x2 pixels in it."""
     folder.mkdir(parents=True)
     for name in ("train", "test"):
-        np.save(folder / f"{name}_images.npy", np.random.default_rng(0).integers(256, size=(24, 4), dtype=np.uint8))
+        np.save(
+            folder / f"{name}_images.npy",
+            np.random.default_rng(0).integers(256, size=(24, 4), dtype=np.uint8),
+        )
         np.save(folder / f"{name}_labels.npy", np.arange(24, dtype=np.int32))
     decoded.describe(folder, ["a", "b"], (2, 2))
     return folder
@@ -33,7 +36,9 @@ def spoilt(path: pathlib.Path, bits: Iterable[int], lengths: Iterable[int]) -> I
     """Yields after each damage of a file: one of its bits flipped, or its end lost, all of it; mends it afterwards."""
     whole = path.read_bytes()
     for bit in bits:
-        path.write_bytes(whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :])
+        path.write_bytes(
+            whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :]
+        )
         yield f"{path.name}: bit {bit}"
     for length in lengths:
         path.write_bytes(whole[:length])
@@ -47,7 +52,9 @@ ARRAYS = [f"{split}_{kind}.npy" for split in ("train", "test") for kind in ("ima
 
 
 @pytest.mark.parametrize("name", [*ARRAYS, decoded.ABOUT])
-def test_any_flipped_bit_or_lost_end_of_a_decoded_folder_is_found(tmp_path: pathlib.Path, name: str) -> None:
+def test_any_flipped_bit_or_lost_end_of_a_decoded_folder_is_found(
+    tmp_path: pathlib.Path, name: str
+) -> None:
     folder = make_decoded(tmp_path / decoded.FOLDER)
     size = (folder / name).stat().st_size
     for damage in spoilt(folder / name, range(0, size * 8, 7), range(0, size, 13)):
@@ -57,7 +64,9 @@ def test_any_flipped_bit_or_lost_end_of_a_decoded_folder_is_found(tmp_path: path
     assert len(decoded.read(folder).train[1]) == 22
 
 
-def test_a_flipped_bit_of_a_header_or_of_labels_is_found_where_images_stay_on_the_disk(tmp_path: pathlib.Path) -> None:
+def test_a_flipped_bit_of_a_header_or_of_labels_is_found_where_images_stay_on_the_disk(
+    tmp_path: pathlib.Path,
+) -> None:
     folder = make_decoded(tmp_path / decoded.FOLDER)
     for name in ARRAYS:
         for damage in spoilt(folder / name, range(0, 128 * 8, 3), [0, 100, 200]):
@@ -70,12 +79,15 @@ def test_another_format_is_said_and_not_read(tmp_path: pathlib.Path) -> None:
     folder = make_decoded(tmp_path / decoded.FOLDER)
     about = json.loads((folder / decoded.ABOUT).read_text())
     (folder / decoded.ABOUT).write_text(json.dumps(about | {"format": decoded.FORMAT - 1}))
-    with pytest.raises(ValueError, match=f"{folder}: has format {decoded.FORMAT - 1}, not {decoded.FORMAT}"):
+    with pytest.raises(
+        ValueError, match=f"{folder}: has format {decoded.FORMAT - 1}, not {decoded.FORMAT}"
+    ):
         decoded.read(folder)
 
 
 @pytest.mark.parametrize(
-    ("error", "words"), [(MemoryError(), "--input=stream needs less"), (OSError(errno.EACCES, "denied"), "denied")]
+    ("error", "words"),
+    [(MemoryError(), "--input=stream needs less"), (OSError(errno.EACCES, "denied"), "denied")],
 )
 def test_no_memory_and_no_rights_are_not_called_damage(
     tiny_data_dir: pathlib.Path,
@@ -97,7 +109,9 @@ def test_a_new_folder_that_cannot_be_read_back_is_one_line(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepare, "decoded_folder", lambda *_: (tmp_path / decoded.FOLDER, True))
-    with pytest.raises(errors.RunError, match=r"cannot read what was just written: .*decoded: No such file"):
+    with pytest.raises(
+        errors.RunError, match=r"cannot read what was just written: .*decoded: No such file"
+    ):
         data.load("mnist", str(tmp_path))
 
 
@@ -131,11 +145,22 @@ with errors.one_line(leave=True):
     ("mode", "kind", "words"),
     [
         ("eager", "cut", "cannot be read any more: it ends too soon"),
-        pytest.param("graph", "gone", "cannot be read any more: No such file or directory", marks=pytest.mark.slow),
-        pytest.param("xla", "cut", "cannot be read any more: it ends too soon", marks=pytest.mark.slow),
+        pytest.param(
+            "graph",
+            "gone",
+            "cannot be read any more: No such file or directory",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "xla", "cut", "cannot be read any more: it ends too soon", marks=pytest.mark.slow
+        ),
         ("graph", "tensorflow", "TensorFlow failed: on the way"),
         pytest.param(
-            *("graph", "memory", "out of memory (.*): a smaller --batch_size or --input=stream needs less"),
+            *(
+                "graph",
+                "memory",
+                "out of memory (.*): a smaller --batch_size or --input=stream needs less",
+            ),
             marks=pytest.mark.slow,
         ),
     ],
@@ -148,16 +173,30 @@ def test_what_fails_while_training_is_one_line_and_checkpoints_are_kept(
     (tmp_path / "failing.py").write_text(FAILING)
 
     def run(kind: str) -> subprocess.CompletedProcess:
-        arguments = [f"--data_dir={tiny_data_dir}", f"--checkpoint_dir={tmp_path / 'kept'}", "--checkpoint_every=5"]
-        more = [f"--mode={mode}", "--input=stream", "--epochs=2", "--eval_first=0", "--eval_every=0"]
+        arguments = [
+            f"--data_dir={tiny_data_dir}",
+            f"--checkpoint_dir={tmp_path / 'kept'}",
+            "--checkpoint_every=5",
+        ]
+        more = [
+            f"--mode={mode}",
+            "--input=stream",
+            "--epochs=2",
+            "--eval_first=0",
+            "--eval_every=0",
+        ]
         command = [tmp_path / "failing.py", images, kind, *arguments, *more]
         return forked.run(command, env=os.environ | {"PYTHONPATH": str(PROJECT)})
 
     failed = run(kind)
-    assert failed.returncode == 1 and re.fullmatch(rf"error: .*{words}.*\n", failed.stderr), failed.stderr
+    assert failed.returncode == 1 and re.fullmatch(rf"error: .*{words}.*\n", failed.stderr), (
+        failed.stderr
+    )
     images.write_bytes(whole)
     done = run("none")
-    assert done.returncode == 0 and f"goes on from {tmp_path / 'kept'}/step-" in done.stdout, done.stderr
+    assert done.returncode == 0 and f"goes on from {tmp_path / 'kept'}/step-" in done.stdout, (
+        done.stderr
+    )
 
 
 def test_an_error_inside_a_pipeline_is_one_line_without_its_traceback() -> None:

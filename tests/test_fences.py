@@ -34,7 +34,9 @@ from sweeps import options as sweep_options
 from tests.conftest import PROJECT
 from tests.test_house import FLOOR_OF
 
-PAGES = sorted(path.relative_to(PROJECT) for path in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
+PAGES = sorted(
+    path.relative_to(PROJECT) for path in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")]
+)
 FENCE = re.compile(r"^( *)```(\S*)[^\n]*\n(.*?)^\1```$", re.M | re.S)
 COMMAND = re.compile(r"python (?:\w+\.py|-m (?:benchmarks\.\w+|pip|pytest)\b)[^`\n|&]*")
 
@@ -53,7 +55,8 @@ def fences(page: str) -> list[Fence]:
     found, end, above = [], 0, ""
     for match in FENCE.finditer(page):
         between = page[end : match.start()].strip()
-        record = re.search(r"<!-- \w+ -->$", between)  # benchmarks.results writes it, and test_readme.py compares
+        # benchmarks.results writes it, and test_readme.py compares
+        record = re.search(r"<!-- \w+ -->$", between)
         found.append(Fence(match[2], match[3], "record" if record else "" if between else above))
         end, above = match.end(), match[2]
     fences_there = re.findall("^ *(?:```|~~~)", page, re.M)
@@ -69,7 +72,9 @@ def read_command(command: str) -> None:
         assert not arguments
     elif program == "pip":
         assert arguments[0] == "install"
-        assert all((PROJECT / file).is_file() for file in arguments[2::2]) and set(arguments[1::2]) == {"-r"}
+        assert all((PROJECT / file).is_file() for file in arguments[2::2]) and set(
+            arguments[1::2]
+        ) == {"-r"}
     elif program == "train.py":
         cluster.settled(flagging.parse(flags.Config, argv, None))
     elif program == "sweep.py":
@@ -102,12 +107,20 @@ def read_console(text: str) -> None:
 def read_yaml(text: str) -> None:
     if importlib.util.find_spec("yaml"):
         importlib.import_module("yaml").safe_load(text)
-    assert re.search(r"^ *- +run: ", text, re.M), "a step of a workflow; its commands are read with all others"
+    assert re.search(r"^ *- +run: ", text, re.M), (
+        "a step of a workflow; its commands are read with all others"
+    )
 
 
 def read_c(text: str) -> None:
     if compiler := shutil.which(os.environ.get("CC", "cc")):
-        subprocess.run([compiler, "-fsyntax-only", "-xc", "-"], input=text, text=True, check=True, capture_output=True)
+        subprocess.run(
+            [compiler, "-fsyntax-only", "-xc", "-"],
+            input=text,
+            text=True,
+            check=True,
+            capture_output=True,
+        )
 
 
 def read_mermaid(text: str) -> None:
@@ -116,8 +129,14 @@ def read_mermaid(text: str) -> None:
     assert re.fullmatch(r"flowchart (LR|TD)", first)
     labels = dict(re.findall(r"(\w+)\[([^]]+)\]", text))
     for line in lines:
-        names = [labels.get(word, word).split(", ") for word in re.sub(r"\[.*?\]", "", line).strip().split(" --> ")]
-        floors = [{FLOOR_OF.get(name, FLOOR_OF.get(name.partition(".")[0])) for name in each} for each in names]
+        names = [
+            labels.get(word, word).split(", ")
+            for word in re.sub(r"\[.*?\]", "", line).strip().split(" --> ")
+        ]
+        floors = [
+            {FLOOR_OF.get(name, FLOOR_OF.get(name.partition(".")[0])) for name in each}
+            for each in names
+        ]
         assert len(floors) > 1 and all(None not in each for each in floors), line
         assert all(max(low) <= min(high) for low, high in itertools.pairwise(floors)), line
 
@@ -139,11 +158,15 @@ READERS: dict[str, Callable[[str], object]] = {
 def check(fence: Fence) -> None:
     """Raises unless a reader accepts a code block; Python is run, with the text below it, by a test of its own."""
     if fence.kind == "text":
-        assert fence.above in ("python", "console", "record"), f"no code or command prints this: {fence.text}"
+        assert fence.above in ("python", "console", "record"), (
+            f"no code or command prints this: {fence.text}"
+        )
     elif fence.kind == "py":
         assert fence.above == "record", "a quote that no script writes"
     elif fence.kind != "python":
-        assert fence.kind in READERS, f"a code block of the kind {fence.kind!r}, which no test reads"
+        assert fence.kind in READERS, (
+            f"a code block of the kind {fence.kind!r}, which no test reads"
+        )
         READERS[fence.kind](fence.text)
 
 
@@ -155,7 +178,9 @@ def test_each_block_and_each_command_of_a_page_is_read(
     text = (PROJECT / page).read_text()
     for fence in fences(text):
         check(fence)
-    for command in COMMAND.findall(FENCE.sub(lambda fence: "" if fence[2] == "console" else fence[0], text)):
+    for command in COMMAND.findall(
+        FENCE.sub(lambda fence: "" if fence[2] == "console" else fence[0], text)
+    ):
         read_command(command)
 
 
@@ -198,7 +223,9 @@ def test_c_is_compiled() -> None:
         check(Fence("c", "int half(int n) { return n / 2 }", ""))
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "```python" in (PROJECT / page).read_text()], ids=str)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "```python" in (PROJECT / page).read_text()], ids=str
+)
 def test_python_prints_what_stands_below_it(
     page: pathlib.Path,
     tiny_dataset: data.Dataset,
@@ -216,8 +243,12 @@ def test_python_prints_what_stands_below_it(
         if fence.kind == "python":
             with contextlib.redirect_stdout(io.StringIO()) as printed:
                 exec(fence.text, names)
-            found, shown = printed.getvalue(), below.text if (below.kind, below.above) == ("text", "python") else ""
-            if "data.load" in fence.text:  # what the made data give is another accuracy than MNIST's
+            found, shown = (
+                printed.getvalue(),
+                below.text if (below.kind, below.above) == ("text", "python") else "",
+            )
+            # what the made data give is another accuracy than MNIST's
+            if "data.load" in fence.text:
                 found, shown = (re.sub(r"[01]\.\d+(?=\n)", "#", text) for text in (found, shown))
             assert found == shown, fence.text
 

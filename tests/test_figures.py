@@ -27,7 +27,9 @@ def probabilities_of(rng: np.random.Generator, num_examples: int) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_command_writes_four_pictures_of_readme_width(run_train: Command, tmp_path: pathlib.Path) -> None:
+def test_command_writes_four_pictures_of_readme_width(
+    run_train: Command, tmp_path: pathlib.Path
+) -> None:
     record, folder = tmp_path / "record.json", tmp_path / "made" / "figures"
     done = run_train(f"--figures={folder}", f"--record={record}")
     assert done.returncode == 0, done.stderr
@@ -41,12 +43,18 @@ def test_command_writes_four_pictures_of_readme_width(run_train: Command, tmp_pa
     assert json.loads(record.read_text())["test_examples"] == 100
 
 
-def test_run_of_few_steps_without_cadence_is_drawn(run_here: Callable, tmp_path: pathlib.Path) -> None:
-    run_here(f"--figures={tmp_path}", "--eval_every=0", "--eval_first=0", "--max_steps=7", "--mode=graph")
+def test_run_of_few_steps_without_cadence_is_drawn(
+    run_here: Callable, tmp_path: pathlib.Path
+) -> None:
+    run_here(
+        f"--figures={tmp_path}", "--eval_every=0", "--eval_first=0", "--max_steps=7", "--mode=graph"
+    )
     assert (tmp_path / "accuracy.png").stat().st_size > 10_000
 
 
-def test_folder_that_cannot_be_is_refused_before_training(run_train: Command, tmp_path: pathlib.Path) -> None:
+def test_folder_that_cannot_be_is_refused_before_training(
+    run_train: Command, tmp_path: pathlib.Path
+) -> None:
     (tmp_path / "file").touch()
     done = run_train(f"--figures={tmp_path / 'file' / 'below'}")
     assert done.returncode == 2
@@ -54,9 +62,13 @@ def test_folder_that_cannot_be_is_refused_before_training(run_train: Command, tm
     assert "test accuracy" not in done.stdout
 
 
-def test_without_matplotlib_one_line_names_the_requirements_file(run_train: Command, tmp_path: pathlib.Path) -> None:
+def test_without_matplotlib_one_line_names_the_requirements_file(
+    run_train: Command, tmp_path: pathlib.Path
+) -> None:
     (tmp_path / "matplotlib.py").write_text("raise ImportError('not installed')\n")
-    done = run_train(f"--figures={tmp_path / 'figures'}", env={"PYTHONPATH": str(tmp_path), "PATH": ""})
+    done = run_train(
+        f"--figures={tmp_path / 'figures'}", env={"PYTHONPATH": str(tmp_path), "PATH": ""}
+    )
     assert done.returncode == 2
     assert "requirements/plots.txt" in done.stderr and done.stderr.count("\n") == 1
 
@@ -79,11 +91,15 @@ def watched(
 def test_accuracy_draws_each_evaluation_and_the_mean_loss_between_them(
     tiny_dataset: data.Dataset, tmp_path: pathlib.Path
 ) -> None:
-    kept = watched(tiny_dataset, [(1, 2, 0.1), (2, 3, 0.3), (3, 201, None), (201, 301, 0.9)], tmp_path)
+    kept = watched(
+        tiny_dataset, [(1, 2, 0.1), (2, 3, 0.3), (3, 201, None), (201, 301, 0.9)], tmp_path
+    )
     with plots.look("--figures"):
         above, below = figures.accuracy(kept.evaluations, kept.dots.points, first=50).axes
     assert above.lines[0].get_xydata().tolist() == [[1, 0.1], [2, 0.3], [300, 0.9]]
-    np.testing.assert_allclose(below.lines[0].get_xydata(), [[step, 3.0 / step] for step in range(1, 301)])
+    np.testing.assert_allclose(
+        below.lines[0].get_xydata(), [[step, 3.0 / step] for step in range(1, 301)]
+    )
     expected = [3.0, 1.5, sum(3.0 / step for step in range(3, 301)) / 298]
     np.testing.assert_allclose(below.lines[1].get_ydata(), expected)
 
@@ -94,16 +110,21 @@ def test_what_is_kept_is_bounded_whatever_the_steps() -> None:
         dots.add(start, 1.0 / np.arange(start, start + 2_000))
         assert dots.points.shape[1] <= 5_000
     steps, losses = dots.points
-    assert steps[:100].tolist() == [*range(1, 101)] and set(np.diff(steps[101:])) == {dots.stride} == {128}
+    assert steps[:100].tolist() == [*range(1, 101)] and set(np.diff(steps[101:])) == {
+        dots.stride
+    } == {128}
     np.testing.assert_array_equal(losses, 1.0 / steps)
     assert steps[-1] > 399_000
 
 
 def test_first_steps_have_half_the_width_and_are_logarithmic() -> None:
     with plots.look("--figures"):
-        axes = figures.accuracy([[300, 0.9, 1.0]], np.array([range(1, 301), [1.0] * 300]), first=50).axes[0]
+        axes = figures.accuracy(
+            [[300, 0.9, 1.0]], np.array([range(1, 301), [1.0] * 300]), first=50
+        ).axes[0]
     places = axes.transScale.transform([[step, 0] for step in (1, 5, 25, 50, 175, 300)])[:, 0]
-    assert places[2] - places[1] == pytest.approx(places[1] - places[0])  # equal ratios, equal distances
+    # equal ratios, equal distances
+    assert places[2] - places[1] == pytest.approx(places[1] - places[0])
     assert places[3] - places[0] == pytest.approx(places[5] - places[3])
     assert places[4] - places[3] == pytest.approx(places[5] - places[4])
     back = axes.transScale.inverted().transform(np.stack([places, np.zeros(6)], 1))[:, 0]
@@ -135,11 +156,16 @@ def test_colour_images_and_many_classes_are_drawn(tiny_dataset: data.Dataset) ->
     names = [f"class {number}" for number in range(100)]
     images = np.zeros((4, 12), np.uint8)
     split = data.Split(images, np.array([0, 1, 2, 99], np.int32))
-    dataset = dataclasses.replace(tiny_dataset, test=split, class_names=names, image_shape=(2, 2, 3))
+    dataset = dataclasses.replace(
+        tiny_dataset, test=split, class_names=names, image_shape=(2, 2, 3)
+    )
     shares = np.full((4, 100), 0.01)
     shares[:, 0] = 0.02
     with plots.look("--figures"):
-        assert len([axes for axes in figures.weights(np.ones((12, 100)), dataset).axes if axes.images]) == 30
+        assert (
+            len([axes for axes in figures.weights(np.ones((12, 100)), dataset).axes if axes.images])
+            == 30
+        )
         figures.confusion(split.labels, shares.argmax(axis=1), names)
         figures.predictions(shares, split.labels, dataset)
 
@@ -153,7 +179,8 @@ def test_confusion_counts_every_image() -> None:
     for truth in range(3):
         for answer in range(3):
             assert drawn[answer, truth] == sum((labels == truth) & (predicted == answer))
-    assert axes.images[0].get_array().mask.tolist() == np.eye(3, dtype=bool).tolist()  # the diagonal has no colour
+    # the diagonal has no colour
+    assert axes.images[0].get_array().mask.tolist() == np.eye(3, dtype=bool).tolist()
 
 
 def test_pick_takes_the_surest_the_closest_and_the_worst() -> None:
@@ -164,7 +191,9 @@ def test_pick_takes_the_surest_the_closest_and_the_worst() -> None:
     right, wrong = np.flatnonzero(answers == labels), np.flatnonzero(answers != labels)
     assert chosen["sure"][0] == max(right, key=lambda index: tops[index])
     assert chosen["wrong"][0] == max(wrong, key=lambda index: tops[index])
-    assert chosen["unsure"][0] == min(right, key=lambda index: tops[index] - np.sort(shares[index])[-2])
+    assert chosen["unsure"][0] == min(
+        right, key=lambda index: tops[index] - np.sort(shares[index])[-2]
+    )
     for group in figures.GROUPS:
         assert len(set(labels[chosen[group]])) == len(chosen[group]) == figures.EXAMPLES
     assert set(chosen["sure"]) <= set(right) and set(chosen["unsure"]) <= set(right)

@@ -20,7 +20,9 @@ from tests.conftest import PROJECT
 def test_a_gpu_in_use_is_told():
     used = {"name": "A GPU", "driver_version": "570.1", "utilization.gpu": "37"}
     assert gpus.warnings([], []) == gpus.warnings([used | {"utilization.gpu": "0"}], []) == []
-    assert gpus.warnings([used], []) == ["Busy GPU: A GPU was in use, 37 %, before the first measurement."]
+    assert gpus.warnings([used], []) == [
+        "Busy GPU: A GPU was in use, 37 %, before the first measurement."
+    ]
 
 
 def test_a_gpu_that_slows_down_or_is_shared_is_told():
@@ -28,8 +30,14 @@ def test_a_gpu_that_slows_down_or_is_shared_is_told():
     assert gpus.warnings([], [good, good | {"sm_mhz": 1800}]) == []
     bad = good | {"sm_mhz": 900, "slowed_by": ["heat"], "others": 2}
     told = gpus.warnings([], [good, bad])
-    assert [sentence.split(":")[0] for sentence in told] == ["Slowing GPU", "Throttled GPU", "Shared GPU"]
-    assert "in 1 of 2 looks its clock was down to 900 of 1900 MHz" in told[0] and "by heat" in told[1]
+    assert [sentence.split(":")[0] for sentence in told] == [
+        "Slowing GPU",
+        "Throttled GPU",
+        "Shared GPU",
+    ]
+    assert (
+        "in 1 of 2 looks its clock was down to 900 of 1900 MHz" in told[0] and "by heat" in told[1]
+    )
 
 
 # NVIDIA's library, with one GPU that heat slows down, and two processes on it.
@@ -74,10 +82,14 @@ def test_nvidia_smi_is_not_asked_for_the_memory_where_nothing_depends_on_it(monk
     assert (devices.most_bytes("memory"), devices.most_bytes("stream")) == (float("inf"), -1)
 
 
-@pytest.mark.parametrize("said", ["CUDA_ERROR_OUT_OF_MEMORY: failed", "RESOURCE_EXHAUSTED: Out of memory while ..."])
+@pytest.mark.parametrize(
+    "said", ["CUDA_ERROR_OUT_OF_MEMORY: failed", "RESOURCE_EXHAUSTED: Out of memory while ..."]
+)
 def test_a_gpu_without_memory_left_is_one_line_whatever_tensorflow_calls_it(said):
     line = errors._failed(tf.errors.InternalError(None, None, said))
-    assert line.startswith("out of memory (") and "--batch_size" in line and "--input=stream" in line
+    assert (
+        line.startswith("out of memory (") and "--batch_size" in line and "--input=stream" in line
+    )
 
 
 def test_a_survey_asks_once_which_devices_there_are(monkeypatch):
@@ -92,12 +104,17 @@ def test_a_survey_asks_once_which_devices_there_are(monkeypatch):
 def test_kernels_and_copies_are_counted_on_the_streams_of_the_gpu_alone():
     space = xplane_pb2.XSpace()
     names = ["fusion_1", "MemcpyH2D", "MemcpyD2H", "Memset", "MemcpyD2D"]
-    for place, lines in (("/device:GPU:0", ["Stream #13(Compute)", "XLA Ops"]), ("/host:CPU", ["Stream #1"])):
+    for place, lines in (
+        ("/device:GPU:0", ["Stream #13(Compute)", "XLA Ops"]),
+        ("/host:CPU", ["Stream #1"]),
+    ):
         plane = space.planes.add(name=place)
         for number, name in enumerate(names):
             plane.event_metadata[number].name = name
         for line in lines:
-            plane.lines.add(name=line).events.extend(xplane_pb2.XEvent(metadata_id=n) for n in (0, 0, 0, 1, 2, 3, 4))
+            plane.lines.add(name=line).events.extend(
+                xplane_pb2.XEvent(metadata_id=n) for n in (0, 0, 0, 1, 2, 3, 4)
+            )
     assert gpu_checks.events(space.SerializeToString()) == {"kernels": 3, "copies": 2, "others": 16}
 
 
@@ -106,13 +123,22 @@ def fake_bench(**methods: object) -> types.SimpleNamespace:
 
     def sample(contender: str, device: str, batch_size: int) -> results.Sample:
         us = 20.0 if device == "gpu" else batch_size / 2
-        known = {"again": False, "round": 1, "quiet": {}, "cores": None, "us_per_step": us, "difference": 1e-7}
+        known = {
+            "again": False,
+            "round": 1,
+            "quiet": {},
+            "cores": None,
+            "us_per_step": us,
+            "difference": 1e-7,
+        }
         return results.Sample(contender=contender, device=device, batch_size=batch_size, **known)
 
     jobs = {size: work.Job("mnist", "", 784, 10, 55_000, size, 10, 0.01, 0) for size in (10, 100)}
     known = {"device": "gpu", "size": gpu_checks.Size(10, (10, 100), 3, ()), "sample": sample}
     surveyed = {"survey": {"devices": {"cpu": "a CPU", "gpu": "a GPU"}, "environment": {}}}
-    return types.SimpleNamespace(**known | surveyed | {"rounds": types.SimpleNamespace(jobs=jobs)} | methods)
+    return types.SimpleNamespace(
+        **known | surveyed | {"rounds": types.SimpleNamespace(jobs=jobs)} | methods
+    )
 
 
 def test_a_loop_that_ends_its_process_is_a_failed_row_and_the_others_are_shown():
@@ -123,12 +149,15 @@ def test_a_loop_that_ends_its_process_is_a_failed_row_and_the_others_are_shown()
     record = {"us_per_step": 15.0, "seconds": {"compile": 2.0}}
     rows = gpu_checks.speeds(fake_bench(told=lambda steps_of_round: {"record": record}, train=ends))
     assert "xla: the GPU overtakes the CPU from batch 100." in [row.shown for row in rows]
-    assert [row.held for row in rows[-3:]] == [True, True, False] and "Unknown flag" in rows[-1].shown
+    assert [row.held for row in rows[-3:]] == [True, True, False] and "Unknown flag" in rows[
+        -1
+    ].shown
     assert all(row.held in (True, None) for row in rows[:-1])
 
 
 @pytest.mark.parametrize(
-    ("capability", "other", "held"), [((9, 0), "b", True), ((9, 0), "a", False), ((7, 5), "a", None)]
+    ("capability", "other", "held"),
+    [((9, 0), "b", True), ((9, 0), "a", False), ((7, 5), "a", None)],
 )
 def test_tf32_must_differ_where_the_gpu_has_it(capability, other, held):
     alone = {"details": {"compute_capability": capability}, "record": {"weights_sha256": "a"}}
@@ -152,9 +181,15 @@ def test_a_part_that_raises_is_a_failed_row_and_the_command_goes_on(monkeypatch,
     monkeypatch.setattr(command, "PAGE", page)
     assert command.measure(command.Config(output=str(tmp_path / "new"), device="gpu")) == 1
     found = json.loads((tmp_path / "new" / "gpu.json").read_text())
-    assert [[row["held"] for row in part["rows"]] for part in found["parts"].values()] == [[False], [True, None]]
+    assert [[row["held"] for row in part["rows"]] for part in found["parts"].values()] == [
+        [False],
+        [True, None],
+    ]
     for text in (page.read_text(), (tmp_path / "new" / "gpu.md").read_text()):
-        assert r"| | breaks | RunError: a \| b | **failed** |" in text and "| | what | seen | held |" in text
+        assert (
+            r"| | breaks | RunError: a \| b | **failed** |" in text
+            and "| | what | seen | held |" in text
+        )
     assert command.measure(command.Config(output=str(tmp_path / "new"), device="cpu")) == 1
     with pytest.raises(errors.InputError, match="--output: must be a folder"):
         command.measure(command.Config())
@@ -167,10 +202,22 @@ def test_the_page_has_a_place_for_the_table():
 @pytest.mark.slow
 def test_the_command_passes_on_a_cpu(tiny_data_dir, tmp_path):
     before = command.PAGE.read_text()
-    arguments = ["-m", "benchmarks.gpu", f"--output={tmp_path / 'out'}", "--device=cpu", f"--data_dir={tiny_data_dir}"]
-    done = subprocess.run([sys.executable, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=900)
+    arguments = [
+        "-m",
+        "benchmarks.gpu",
+        f"--output={tmp_path / 'out'}",
+        "--device=cpu",
+        f"--data_dir={tiny_data_dir}",
+    ]
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=900
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "out" / "gpu.json").read_text())
     assert list(found["parts"]) == list("abcdefghi")
-    assert all(any(row["held"] for row in part["rows"]) for name, part in found["parts"].items() if name != "i")
+    assert all(
+        any(row["held"] for row in part["rows"])
+        for name, part in found["parts"].items()
+        if name != "i"
+    )
     assert command.PAGE.read_text() == before

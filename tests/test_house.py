@@ -27,8 +27,16 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 def modules(root: pathlib.Path) -> dict[str, pathlib.Path]:
     """Returns the files of the rooms by their modules' names."""
     rooms = {room.partition(".")[0] for room in FLOOR_OF}
-    paths = [path for room in rooms for path in (root / f"{room}.py", *(root / room).rglob("*.py")) if path.is_file()]
-    return {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    paths = [
+        path
+        for room in rooms
+        for path in (root / f"{room}.py", *(root / room).rglob("*.py"))
+        if path.is_file()
+    ]
+    return {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in paths
+    }
 
 
 def imported(code: str, known: set[str]) -> Iterator[str]:
@@ -39,7 +47,11 @@ def imported(code: str, known: set[str]) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, "an import that is relative"
             for alias in node.names:
-                yield from [name for name in (f"{node.module}.{alias.name}", node.module or "") if name in known][:1]
+                yield from [
+                    name
+                    for name in (f"{node.module}.{alias.name}", node.module or "")
+                    if name in known
+                ][:1]
 
 
 def graph(root: pathlib.Path) -> dict[str, set[str]]:
@@ -51,7 +63,9 @@ def graph(root: pathlib.Path) -> dict[str, set[str]]:
 def room_of(module: str) -> str:
     """Returns the room that a module lies in, the innermost."""
     parts = module.split(".")
-    return next(room for end in range(len(parts), 0, -1) if (room := ".".join(parts[:end])) in FLOOR_OF)
+    return next(
+        room for end in range(len(parts), 0, -1) if (room := ".".join(parts[:end])) in FLOOR_OF
+    )
 
 
 def upwards(imports: dict[str, set[str]]) -> list[str]:
@@ -60,7 +74,8 @@ def upwards(imports: dict[str, set[str]]) -> list[str]:
         f"{module} imports {other}"
         for module, others in sorted(imports.items())
         for other in sorted(others)
-        if room_of(module) != room_of(other) and FLOOR_OF[room_of(other)] >= FLOOR_OF[room_of(module)]
+        if room_of(module) != room_of(other)
+        and FLOOR_OF[room_of(other)] >= FLOOR_OF[room_of(module)]
     ]
 
 
@@ -78,7 +93,9 @@ def test_imports_go_one_way() -> None:
 
 
 def test_where_the_project_lies_is_said_in_one_place() -> None:
-    assert [name for name, path in modules(PROJECT).items() if "parent.parent" in path.read_text()] == ["common.files"]
+    assert [
+        name for name, path in modules(PROJECT).items() if "parent.parent" in path.read_text()
+    ] == ["common.files"]
 
 
 def test_no_imports_go_in_a_circle() -> None:
@@ -103,7 +120,9 @@ def test_every_module_lies_in_a_room() -> None:
         "try:\n    import train as other\nexcept ImportError:\n    pass",
     ],
 )
-def test_an_import_that_goes_upwards_is_found_wherever_it_stands(line: str, tmp_path: pathlib.Path) -> None:
+def test_an_import_that_goes_upwards_is_found_wherever_it_stands(
+    line: str, tmp_path: pathlib.Path
+) -> None:
     for name in ("runtime", "storage"):
         (tmp_path / name).mkdir()
     (tmp_path / "train.py").write_text("from runtime import state")

@@ -10,7 +10,15 @@ from tensorflow.python.framework import kernels
 import model
 
 # Control flow and constants, which TensorFlow's executor runs wherever their inputs are.
-ANYWHERE = {"Placeholder", "Const", "NoOp", "Identity", "While", "StatelessWhile", "IteratorGetNext"}
+ANYWHERE = {
+    "Placeholder",
+    "Const",
+    "NoOp",
+    "Identity",
+    "While",
+    "StatelessWhile",
+    "IteratorGetNext",
+}
 
 
 def operations(graph: tf.Graph) -> Iterator[tf.Operation]:
@@ -26,8 +34,12 @@ def operations(graph: tf.Graph) -> Iterator[tf.Operation]:
 def has_gpu_kernel(kind: str, types: dict[str, int]) -> bool:
     """Says whether a GPU kernel is registered for an operation with these type attributes."""
     for kernel in kernels.get_registered_kernels_for_op(kind).kernel:
-        allowed = {constraint.name: constraint.allowed_values.list.type for constraint in kernel.constraint}
-        if kernel.device_type in ("GPU", "DEFAULT") and all(types.get(k, v[0]) in v for k, v in allowed.items() if v):
+        allowed = {
+            constraint.name: constraint.allowed_values.list.type for constraint in kernel.constraint
+        }
+        if kernel.device_type in ("GPU", "DEFAULT") and all(
+            types.get(k, v[0]) in v for k, v in allowed.items() if v
+        ):
             return True
     return False
 
@@ -37,7 +49,9 @@ def without_kernel(function: tf.types.experimental.ConcreteFunction) -> set[str]
     for operation in operations(function.graph):
         types = {name: attr.type for name, attr in operation.node_def.attr.items() if attr.type}
         if operation.type not in ANYWHERE and not has_gpu_kernel(operation.type, types):
-            missing.add(f"{operation.type}{sorted((k, types_pb2.DataType.Name(v)) for k, v in types.items())}")
+            missing.add(
+                f"{operation.type}{sorted((k, types_pb2.DataType.Name(v)) for k, v in types.items())}"
+            )
     return missing
 
 
@@ -61,7 +75,11 @@ def test_a_step_of_eager_and_graph_has_gpu_kernels(net: model.SoftmaxRegression)
 
 
 def test_the_loop_of_graph_gathers_nothing_itself(net: model.SoftmaxRegression) -> None:
-    batches = iter(tf.data.Dataset.from_tensors((tf.zeros([10, 784], tf.uint8), tf.zeros([10], tf.int32))).repeat())
+    batches = iter(
+        tf.data.Dataset.from_tensors(
+            (tf.zeros([10, 784], tf.uint8), tf.zeros([10], tf.int32))
+        ).repeat()
+    )
     loop = tf.function(model.train_steps, autograph=False)
     found = loop.get_concrete_function(net, batches, tf.constant(1), tf.constant(0.0))
     assert without_kernel(found) == set()

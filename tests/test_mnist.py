@@ -21,7 +21,11 @@ from tests.conftest import PROJECT, trained
 pytestmark = pytest.mark.slow
 
 ARCHIVES = PROJECT / "archives" / "mnist"
-NO_NETWORK = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+NO_NETWORK = {
+    "http_proxy": "http://127.0.0.1:9",
+    "https_proxy": "http://127.0.0.1:9",
+    "no_proxy": "",
+}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
@@ -35,17 +39,28 @@ FirstRun = tuple[pathlib.Path, subprocess.CompletedProcess]
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
     """The main job on an empty data_dir, without a network."""
     data_dir = tmp_path_factory.mktemp("mnist")
-    flags = ["--batch_size=10", "--lr=0.01", f"--data_dir={data_dir}", f"--record={data_dir / 'run.json'}"]
+    flags = [
+        "--batch_size=10",
+        "--lr=0.01",
+        f"--data_dir={data_dir}",
+        f"--record={data_dir / 'run.json'}",
+    ]
     command, env = [sys.executable, "train.py", *flags], {**os.environ, **NO_NETWORK}
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300, env=env)
+    done = subprocess.run(
+        command, cwd=PROJECT, capture_output=True, text=True, timeout=300, env=env
+    )
     return data_dir, done
 
 
-def test_the_main_job_reaches_the_articles_accuracy_from_the_archives_alone(first_run: FirstRun) -> None:
+def test_the_main_job_reaches_the_articles_accuracy_from_the_archives_alone(
+    first_run: FirstRun,
+) -> None:
     data_dir, done = first_run
     assert done.returncode == 0, done.stderr
     assert "55,000 training, 5,000 validation, 10,000 test images" in done.stdout
-    accuracy, count = re.search(r"test accuracy (0\.\d{4}) of ([\d,]+) images", done.stdout).groups()
+    accuracy, count = re.search(
+        r"test accuracy (0\.\d{4}) of ([\d,]+) images", done.stdout
+    ).groups()
     assert 0.905 <= float(accuracy) < 0.93 and count == "10,000"
     assert [line.split()[0] for line in done.stderr.splitlines()] == ["preparing", "decoding"]
     record = json.loads((data_dir / "run.json").read_text())
@@ -61,14 +76,19 @@ def test_ten_epochs_are_the_articles_55000_steps(first_run: FirstRun) -> None:
 def test_the_splits_are_those_of_the_archives(first_run: FirstRun) -> None:
     loaded = data.load("mnist", str(first_run[0]))
     archive = {
-        name: oracle.read_idx(ARCHIVES / f"{name}-ubyte.gz") for name in ("train-images-idx3", "train-labels-idx1")
+        name: oracle.read_idx(ARCHIVES / f"{name}-ubyte.gz")
+        for name in ("train-images-idx3", "train-labels-idx1")
     }
     archive |= {
-        name: oracle.read_idx(ARCHIVES / f"{name}-ubyte.gz") for name in ("t10k-images-idx3", "t10k-labels-idx1")
+        name: oracle.read_idx(ARCHIVES / f"{name}-ubyte.gz")
+        for name in ("t10k-images-idx3", "t10k-labels-idx1")
     }
     both = np.concatenate([loaded.validation.images, loaded.train.images])
     assert (len(loaded.validation), len(loaded.train), len(loaded.test)) == (5_000, 55_000, 10_000)
-    for images, expected in ((both, archive["train-images-idx3"]), (loaded.test.images, archive["t10k-images-idx3"])):
+    for images, expected in (
+        (both, archive["train-images-idx3"]),
+        (loaded.test.images, archive["t10k-images-idx3"]),
+    ):
         assert images.astype(np.int64).sum() == expected.astype(np.int64).sum()
         sums = np.sort(images.reshape(len(images), -1) @ np.arange(784, dtype=np.int64))
         np.testing.assert_array_equal(
@@ -80,7 +100,9 @@ def test_the_splits_are_those_of_the_archives(first_run: FirstRun) -> None:
 def test_a_whole_unshuffled_epoch_ends_at_the_oracles_weights(first_run: FirstRun) -> None:
     loaded = data.load("mnist", str(first_run[0]))
     ran = trained(loaded, shuffle=False, eval_every=0)
-    W, b, _ = oracle.train(loaded.train.images, loaded.train.labels, [np.arange(55_000)], batch=10, lr=0.01)
+    W, b, _ = oracle.train(
+        loaded.train.images, loaded.train.labels, [np.arange(55_000)], batch=10, lr=0.01
+    )
     np.testing.assert_allclose(ran.model.W, W, atol=1e-5)
     np.testing.assert_allclose(ran.model.b, b, atol=1e-5)
 
@@ -88,7 +110,9 @@ def test_a_whole_unshuffled_epoch_ends_at_the_oracles_weights(first_run: FirstRu
 def test_the_first_ten_losses_by_hand_are_the_oracles(first_run: FirstRun) -> None:
     train = data.load("mnist", str(first_run[0])).train
     net = model.SoftmaxRegression(784, 10)
-    losses = [model.sgd_step(net, *batch, 0.01) for batch in data.pipeline(train, batch_size=10).take(10)]
+    losses = [
+        model.sgd_step(net, *batch, 0.01) for batch in data.pipeline(train, batch_size=10).take(10)
+    ]
     rows = data.epoch_order(55_000, 0, 0)[:100]
     _, _, expected = oracle.train(train.images, train.labels, [rows], batch=10, lr=0.01)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
@@ -122,18 +146,33 @@ def test_a_flipped_bit_in_an_archive_is_named_with_both_checksums(tmp_path: path
     archive.write_bytes(raw)
     done = run(f"--data_dir={tmp_path / 'data'}", f"--manual_dir={tmp_path / 'archives'}")
     error = done.stderr.splitlines()[-1]
-    assert done.returncode == 2 and "Traceback" not in done.stderr and error.startswith("error: --manual_dir: ")
-    assert "t10k-images-idx3-ubyte.gz" in error and len(set(re.findall(r"\b[0-9a-f]{64}\b", error))) == 2
+    assert (
+        done.returncode == 2
+        and "Traceback" not in done.stderr
+        and error.startswith("error: --manual_dir: ")
+    )
+    assert (
+        "t10k-images-idx3-ubyte.gz" in error
+        and len(set(re.findall(r"\b[0-9a-f]{64}\b", error))) == 2
+    )
 
 
 def test_without_archives_and_network_the_four_files_are_named(tmp_path: pathlib.Path) -> None:
     done = run(f"--data_dir={tmp_path / 'data'}", f"--manual_dir={tmp_path}")
     error = done.stderr.splitlines()[-1]
-    assert done.returncode == 2 and "Traceback" not in done.stderr and error.startswith("error: --manual_dir: ")
-    assert all(archive.name in error for archive in ARCHIVES.glob("*.gz")) and str(tmp_path) in error
+    assert (
+        done.returncode == 2
+        and "Traceback" not in done.stderr
+        and error.startswith("error: --manual_dir: ")
+    )
+    assert (
+        all(archive.name in error for archive in ARCHIVES.glob("*.gz")) and str(tmp_path) in error
+    )
 
 
-def test_damaged_files_are_repaired_and_that_is_said(first_run: FirstRun, tmp_path: pathlib.Path) -> None:
+def test_damaged_files_are_repaired_and_that_is_said(
+    first_run: FirstRun, tmp_path: pathlib.Path
+) -> None:
     copy = shutil.copytree(first_run[0], tmp_path / "data")
     images = next(copy.glob(f"mnist/*/{decoded.FOLDER}/train_images.npy"))
     images.write_bytes(images.read_bytes()[:1_000_000])
@@ -144,5 +183,6 @@ def test_damaged_files_are_repaired_and_that_is_said(first_run: FirstRun, tmp_pa
     assert f"{decoded.FOLDER}: " in done.stderr and ": decoding mnist again" in done.stderr
     assert "is damaged" in done.stderr and "preparing mnist again" in done.stderr
     np.testing.assert_array_equal(
-        data.load("mnist", str(copy)).train.images, data.load("mnist", str(first_run[0])).train.images
+        data.load("mnist", str(copy)).train.images,
+        data.load("mnist", str(first_run[0])).train.images,
     )

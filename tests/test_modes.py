@@ -34,14 +34,17 @@ TAKERS: dict[str, Callable[[model.SoftmaxRegression, bool], modes.Take]] = {
 }
 
 
-def block(examples: data.Split, order: np.ndarray, first: int, steps: int, batch_size: int) -> data.Block:
+def block(
+    examples: data.Split, order: np.ndarray, first: int, steps: int, batch_size: int
+) -> data.Block:
     inputs = map(tf.constant, (examples.images, examples.labels, order))
     return data.Block(*inputs, first, steps, batch_size, evaluate=False)
 
 
 # The mean of the others is that of one of these.
 MEANS = [
-    pytest.param(name, True, marks=[] if name in ("graph", "xla", "2 cores") else pytest.mark.slow) for name in TAKERS
+    pytest.param(name, True, marks=[] if name in ("graph", "xla", "2 cores") else pytest.mark.slow)
+    for name in TAKERS
 ]
 
 
@@ -53,7 +56,9 @@ def test_blocks_take_the_oracles_steps(name: str, mean: bool, tiny_dataset: data
     cuts = ((16, 6), (64, 1), (72, 6))  # one behind the other, from row 16 on
     losses = [take(block(split, order, first, steps, 8), 0.01) for first, steps in cuts]
     assert [each.shape for each in losses] == [(6,), (1,), (6,)]
-    W, b, expected = oracle.train(split.images, split.labels, [order[16:120]], batch=8, lr=0.01, mean=mean)
+    W, b, expected = oracle.train(
+        split.images, split.labels, [order[16:120]], batch=8, lr=0.01, mean=mean
+    )
     np.testing.assert_allclose(np.concatenate(losses), expected, rtol=1e-5)
     np.testing.assert_allclose(net.W, W, atol=1e-6)
     np.testing.assert_allclose(net.b, b, atol=1e-6)
@@ -84,13 +89,18 @@ def test_cores_share_a_large_batch_and_leave_no_row_out(cores: int, batch_size: 
 
 
 @pytest.mark.parametrize(
-    ("mode", "batch_size"), [*itertools.product(["eager", "graph", "xla"], [10, 64, 500]), ("xla", 1), ("xla", 300)]
+    ("mode", "batch_size"),
+    [*itertools.product(["eager", "graph", "xla"], [10, 64, 500]), ("xla", 1), ("xla", 300)],
 )
-def test_every_mode_ends_at_the_oracles_weights(tiny_dataset: data.Dataset, mode: str, batch_size: int) -> None:
+def test_every_mode_ends_at_the_oracles_weights(
+    tiny_dataset: data.Dataset, mode: str, batch_size: int
+) -> None:
     rate = 0.01 if batch_size < 300 else 0.001
     ran = trained(tiny_dataset, mode=mode, batch_size=batch_size, epochs=2, seed=3, lr=rate)
     epochs = [data.epoch_order(660, 3, epoch) for epoch in range(2)]
-    W, b, losses = oracle.train(tiny_dataset.train.images, tiny_dataset.train.labels, epochs, batch_size, rate)
+    W, b, losses = oracle.train(
+        tiny_dataset.train.images, tiny_dataset.train.labels, epochs, batch_size, rate
+    )
     np.testing.assert_allclose(ran.model.W, W, atol=1e-5)
     np.testing.assert_allclose(ran.model.b, b, atol=1e-5)
     assert (ran.step, ran.examples) == (len(losses), 1320)
@@ -100,16 +110,33 @@ def test_only_large_batches_on_a_cpu_are_shared_by_the_cores() -> None:
     net = model.SoftmaxRegression(784, 10)
     for batch_size, kind in ((10, modes.InXla), (modes.SHARED_BATCH, modes.OnAllCores)):
         assert type(modes.taker(net, flags.Config(batch_size=batch_size))) is kind
-    assert type(modes.taker(net, flags.Config(batch_size=modes.SHARED_BATCH, mode="graph"))) is modes.FromPipeline
+    assert (
+        type(modes.taker(net, flags.Config(batch_size=modes.SHARED_BATCH, mode="graph")))
+        is modes.FromPipeline
+    )
 
 
 @pytest.mark.parametrize(
     ("mode", "batch_size"),
-    [pytest.param("xla", 10, marks=pytest.mark.slow), ("graph", 10), pytest.param("xla", 500, marks=pytest.mark.slow)],
+    [
+        pytest.param("xla", 10, marks=pytest.mark.slow),
+        ("graph", 10),
+        pytest.param("xla", 500, marks=pytest.mark.slow),
+    ],
 )
-def test_blocks_of_any_length_end_at_the_same_bits(tiny_dataset: data.Dataset, mode: str, batch_size: int) -> None:
+def test_blocks_of_any_length_end_at_the_same_bits(
+    tiny_dataset: data.Dataset, mode: str, batch_size: int
+) -> None:
     weights = {
-        trained(tiny_dataset, mode=mode, batch_size=batch_size, epochs=2, eval_every=every, eval_first=first, lr=0.001)
+        trained(
+            tiny_dataset,
+            mode=mode,
+            batch_size=batch_size,
+            epochs=2,
+            eval_every=every,
+            eval_first=first,
+            lr=0.001,
+        )
         .model.W.numpy()
         .tobytes()
         for every, first in ((0, 0), (7, 3))
@@ -152,7 +179,9 @@ def test_xla_has_one_program_for_each_batch_size(
 
 @pytest.mark.slow
 def test_where_xla_must_know_the_steps_each_number_has_a_program_and_the_bits_are_the_same(
-    tiny_dataset: data.Dataset, traced: list[tuple[int | None, int]], monkeypatch: pytest.MonkeyPatch
+    tiny_dataset: data.Dataset,
+    traced: list[tuple[int | None, int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(model, "GATHERED_BYTES", 2 * 64 * 784)
     config = flags.Config(batch_size=64, epochs=2, eval_first=0, eval_every=4)
@@ -173,16 +202,26 @@ def test_a_graph_is_traced_once_whatever_the_batches(
     tiny_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen, sgd_step = [], model.sgd_step
-    monkeypatch.setattr(model, "sgd_step", lambda *inputs: seen.append(inputs[1].shape) or sgd_step(*inputs))
+    monkeypatch.setattr(
+        model, "sgd_step", lambda *inputs: seen.append(inputs[1].shape) or sgd_step(*inputs)
+    )
     trained(tiny_dataset, mode="graph", batch_size=64, epochs=4)
     assert seen == [[None, 784]]
 
 
 def hlo_of(net: model.SoftmaxRegression, steps: int) -> str:
     """Returns the optimised program of a block of so many steps of 8."""
-    inputs = tf.zeros([800, 784], tf.uint8), tf.zeros([800], tf.int32), tf.range(800), tf.constant(0), tf.constant(0.1)
+    inputs = (
+        tf.zeros([800, 784], tf.uint8),
+        tf.zeros([800], tf.int32),
+        tf.range(800),
+        tf.constant(0),
+        tf.constant(0.1),
+    )
 
-    def take(images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, first: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
+    def take(
+        images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, first: tf.Tensor, rate: tf.Tensor
+    ) -> tf.Tensor:
         return model.take_steps(net, images, labels, order, first, steps, rate, 8, False, 100)
 
     program = tf.function(take, autograph=False, jit_compile=True)

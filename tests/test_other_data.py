@@ -28,12 +28,16 @@ def examples(count: int, seed: int, classes: list[int]) -> tuple[np.ndarray, np.
 def sorted_rows(*splits: data.Split) -> list[bytes]:
     """Returns image and label of each example as bytes, sorted: tfds shuffles what it prepares."""
     return sorted(
-        image.tobytes() + bytes([label]) for s in splits for image, label in zip(s.images, s.labels, strict=True)
+        image.tobytes() + bytes([label])
+        for s in splits
+        for image, label in zip(s.images, s.labels, strict=True)
     )
 
 
 @pytest.mark.slow
-def test_fashion_mnist_prepared_by_tfds_trains_from_data_dir_alone(run_train: Command, tmp_path: pathlib.Path) -> None:
+def test_fashion_mnist_prepared_by_tfds_trains_from_data_dir_alone(
+    run_train: Command, tmp_path: pathlib.Path
+) -> None:
     with made.fashion_mnist(tmp_path / "archives", num_train=720, num_test=100) as prepare_below:
         prepare_below(tmp_path / "tfds")
     arguments = ["--dataset=fashion_mnist", f"--data_dir={tmp_path / 'tfds'}", "--epochs=3"]
@@ -53,7 +57,10 @@ def test_fashion_mnist_prepared_by_tfds_trains_from_data_dir_alone(run_train: Co
 
 
 def test_labels_that_do_not_start_at_0_keep_their_names(tmp_path: pathlib.Path) -> None:
-    splits = {"train": examples(130, 0, list(range(1, 27))), "test": examples(26, 1, list(range(1, 27)))}
+    splits = {
+        "train": examples(130, 0, list(range(1, 27))),
+        "test": examples(26, 1, list(range(1, 27))),
+    }
     made.prepare(tmp_path, splits, IMAGE, LABEL)
     found = data.load("made", str(tmp_path))
     assert found.class_names == [str(label) for label in range(1, 27)]
@@ -63,7 +70,9 @@ def test_labels_that_do_not_start_at_0_keep_their_names(tmp_path: pathlib.Path) 
         assert sorted_rows(*parts) == sorted_rows(data.Split(images.reshape(-1, 60), labels - 1))
 
 
-@pytest.mark.parametrize(("other", "sizes"), [("validation", (110, 10, 30)), ("extra", (94, 8, 18))])
+@pytest.mark.parametrize(
+    ("other", "sizes"), [("validation", (110, 10, 30)), ("extra", (94, 8, 18))]
+)
 def test_without_a_test_split_validation_or_a_seventh_of_train_tests(
     tmp_path: pathlib.Path, other: str, sizes: tuple[int, int, int]
 ) -> None:
@@ -81,8 +90,20 @@ def test_without_a_test_split_validation_or_a_seventh_of_train_tests(
 @pytest.mark.parametrize(
     ("image", "label", "keys", "labels", "words"),
     [
-        (tfds.features.Image(shape=(None, 5, 3)), LABEL, ("image", "label"), [0, 1], "vary in size"),
-        (tfds.features.Tensor(shape=(4, 5, 3), dtype=np.uint8), LABEL, ("image", "label"), [0], "maps Tensor to Class"),
+        (
+            tfds.features.Image(shape=(None, 5, 3)),
+            LABEL,
+            ("image", "label"),
+            [0, 1],
+            "vary in size",
+        ),
+        (
+            tfds.features.Tensor(shape=(4, 5, 3), dtype=np.uint8),
+            LABEL,
+            ("image", "label"),
+            [0],
+            "maps Tensor to Class",
+        ),
         (IMAGE, LABEL, None, [0], "has no pair of image and label"),
         (IMAGE, LABEL, ("label", "image"), [0], "maps ClassLabel to Image"),
         (IMAGE, LABEL, ("image", "label"), [-1, 3], "found 30 and 30, 30 of them unlabelled"),
@@ -112,7 +133,10 @@ def test_too_few_examples_are_refused_in_one_line(tmp_path: pathlib.Path, count:
         np.save(folder / f"{split}_images.npy", np.zeros([count, 60], np.uint8))
         np.save(folder / f"{split}_labels.npy", np.zeros(count, np.int32))
     decoded.describe(folder, ["0"], (4, 5, 3), True)
-    with pytest.raises(InputError, match=f"^--dataset=made: has {count} training examples; at least 12 are needed, "):
+    with pytest.raises(
+        InputError,
+        match=f"^--dataset=made: has {count} training examples; at least 12 are needed, ",
+    ):
         data.load("made", str(tmp_path))
 
 
@@ -127,15 +151,21 @@ def test_too_few_examples_are_refused_in_one_line(tmp_path: pathlib.Path, count:
         ("../mnist", r"--dataset=../mnist: must be a name of tfds"),
     ],
 )
-def test_a_name_that_will_not_do_is_one_line_with_the_nearest(tmp_path: pathlib.Path, name: str, words: str) -> None:
+def test_a_name_that_will_not_do_is_one_line_with_the_nearest(
+    tmp_path: pathlib.Path, name: str, words: str
+) -> None:
     with pytest.raises(InputError, match=words) as refused:
         data.load(name, str(tmp_path))
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("name", "words"), [("fashon_mnist", "fashion_mnist"), ("/mnist", "must be a name of tfds")])
-def test_the_command_refuses_an_unknown_dataset_in_one_line(run_train: Command, name: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"), [("fashon_mnist", "fashion_mnist"), ("/mnist", "must be a name of tfds")]
+)
+def test_the_command_refuses_an_unknown_dataset_in_one_line(
+    run_train: Command, name: str, words: str
+) -> None:
     done = run_train(f"--dataset={name}")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
@@ -166,18 +196,29 @@ def place_decoded(folder: pathlib.Path, first_label: str, default_config: bool) 
 def test_what_is_decoded_is_found_without_tfds_the_newest_version_first(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str, found: str
 ) -> None:
-    for config, version in (("byclass", "3.9.0"), ("byclass", "3.10.0"), ("letters", "3.1.0"), ("letters", "4.0.0.x")):
+    for config, version in (
+        ("byclass", "3.9.0"),
+        ("byclass", "3.10.0"),
+        ("letters", "3.1.0"),
+        ("letters", "4.0.0.x"),
+    ):
         place = tmp_path / "emnist" / config / version / decoded.FOLDER
         place_decoded(place, f"{config} {version}", default_config=config == "byclass")
     for version in ("3.9.0", "3.10.1", "3.0.1", "4.0.0"):
-        place_decoded(tmp_path / "mnist" / version / decoded.FOLDER, f"mnist {version}", default_config=True)
-    place_decoded(tmp_path / "emnist" / f"{files.OURS}.new" / "9.0.0" / decoded.FOLDER, "half done", True)
+        place_decoded(
+            tmp_path / "mnist" / version / decoded.FOLDER, f"mnist {version}", default_config=True
+        )
+    place_decoded(
+        tmp_path / "emnist" / f"{files.OURS}.new" / "9.0.0" / decoded.FOLDER, "half done", True
+    )
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     monkeypatch.delitem(sys.modules, "storage.prepare")
     assert data.load(name, str(tmp_path)).class_names == [found]
 
 
-def test_a_damaged_decoded_folder_is_not_passed_over_for_an_older_version(tmp_path: pathlib.Path) -> None:
+def test_a_damaged_decoded_folder_is_not_passed_over_for_an_older_version(
+    tmp_path: pathlib.Path,
+) -> None:
     for version in ("1.0.0", "1.1.0"):
         place_decoded(tmp_path / "unknown" / version / decoded.FOLDER, version, default_config=True)
     (tmp_path / "unknown" / "1.1.0" / decoded.FOLDER / decoded.ABOUT).write_text("")
@@ -186,7 +227,8 @@ def test_a_damaged_decoded_folder_is_not_passed_over_for_an_older_version(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("name", "config", "default"), [("emnist", None, True), ("emnist", "byclass", True), ("emnist", "letters", False)]
+    ("name", "config", "default"),
+    [("emnist", None, True), ("emnist", "byclass", True), ("emnist", "letters", False)],
 )
 def test_the_config_that_a_name_alone_means_is_known(
     tmp_path: pathlib.Path, name: str, config: str | None, default: bool
@@ -200,7 +242,9 @@ def test_archives_of_a_dataset_are_used_when_they_are_there(
 ) -> None:
     asked = []
     monkeypatch.setattr(dataset, "ARCHIVES", tmp_path / "archives")
-    monkeypatch.setattr(prepare, "_generate", lambda builder, name, archives, *_: asked.append(archives) or 1 / 0)
+    monkeypatch.setattr(
+        prepare, "_generate", lambda builder, name, archives, *_: asked.append(archives) or 1 / 0
+    )
     for name in ("kmnist", "emnist/letters"):
         with pytest.raises(ZeroDivisionError):
             data.load(name, str(tmp_path / "data"))

@@ -20,7 +20,9 @@ KINDS = {
     "RGB": lambda image: image.convert("RGB"),
     "RGBA": lambda image: image.convert("RGBA"),
     "grey and alpha": lambda image: image.convert("LA"),
-    "light ink on nothing": lambda image: Image.merge("LA", (Image.new("L", image.size, 255), image)),
+    "light ink on nothing": lambda image: Image.merge(
+        "LA", (Image.new("L", image.size, 255), image)
+    ),
     "16 bits": lambda image: Image.fromarray(np.asarray(image).astype(np.uint16) * 257),
 }
 
@@ -35,7 +37,9 @@ def sides(image: np.ndarray) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_png_of_any_kind_that_stands_as_mnist_stays_as_it_is(kind: str, tmp_path: pathlib.Path) -> None:
+def test_png_of_any_kind_that_stands_as_mnist_stays_as_it_is(
+    kind: str, tmp_path: pathlib.Path
+) -> None:
     path = save(tmp_path / "4.png", KINDS[kind](Image.fromarray(digit_image(4))))
     image, done, doubt = prepare(path)
     np.testing.assert_array_equal(image[:, :, 0], digit_image(4))
@@ -44,7 +48,9 @@ def test_png_of_any_kind_that_stands_as_mnist_stays_as_it_is(kind: str, tmp_path
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_jpeg_is_read(mode: str, tmp_path: pathlib.Path) -> None:
-    large = Image.fromarray(digit_image(5)).resize((280, 280), Image.Resampling.NEAREST).convert(mode)
+    large = (
+        Image.fromarray(digit_image(5)).resize((280, 280), Image.Resampling.NEAREST).convert(mode)
+    )
     image = prepare(save(tmp_path / "5.jpg", large, quality=95)).pixels
     assert sides(image) == [20, 20] and softmax_by_hand(image).argmax() == 5
 
@@ -83,7 +89,9 @@ def thick_l(side: int, left: int, top: int) -> np.ndarray:
     ink = np.zeros((20, 16), np.uint8)
     ink[:, :5] = ink[15:] = 255
     paper = Image.new("L", (500, 400), 0)
-    paper.paste(Image.fromarray(ink).resize((side * 16 // 20, side), Image.Resampling.NEAREST), (left, top))
+    paper.paste(
+        Image.fromarray(ink).resize((side * 16 // 20, side), Image.Resampling.NEAREST), (left, top)
+    )
     return np.asarray(paper) / 255
 
 
@@ -92,7 +100,9 @@ def grey(values: np.ndarray) -> Image.Image:
 
 
 def in_colour(ink: np.ndarray, colour: tuple[int, ...], ground: tuple[int, ...]) -> Image.Image:
-    return Image.fromarray((ink[..., None] * colour + (1 - ink[..., None]) * ground).astype(np.uint8))
+    return Image.fromarray(
+        (ink[..., None] * colour + (1 - ink[..., None]) * ground).astype(np.uint8)
+    )
 
 
 NOISE = np.random.default_rng(0).normal(0, 1, (400, 500))
@@ -101,12 +111,18 @@ DRAWINGS = {
     "dark on light": (lambda ink: grey(255 - 255 * ink), ["inverted"]),
     "light on dark": (lambda ink: grey(255 * ink), []),
     "photo": (lambda ink: grey(200 - 150 * ink + 3 * NOISE), ["inverted"]),
-    "uneven light": (lambda ink: grey((235 - 120 * FALL) * (1 - 0.85 * ink)), ["inverted", "evened out"]),
+    "uneven light": (
+        lambda ink: grey((235 - 120 * FALL) * (1 - 0.85 * ink)),
+        ["inverted", "evened out"],
+    ),
     "noise": (lambda ink: grey(255 - 255 * ink + 8 * NOISE), ["inverted"]),
     "pencil": (lambda ink: grey(220 - 50 * ink + 4 * NOISE), ["inverted"]),
     "blue on yellow": (lambda ink: in_colour(ink, (0, 0, 255), (255, 255, 0)), ["inverted"]),
     "colours of one grey": (lambda ink: in_colour(ink, (200, 60, 60), (44, 124, 60)), None),
-    "transparent": (lambda ink: Image.merge("LA", (Image.new("L", (500, 400)), grey(255 * ink))), ["inverted"]),
+    "transparent": (
+        lambda ink: Image.merge("LA", (Image.new("L", (500, 400)), grey(255 * ink))),
+        ["inverted"],
+    ),
     "specks": (lambda ink: grey(255 - 255 * (ink + (NOISE > 4))), ["inverted"]),
 }
 
@@ -118,7 +134,9 @@ def test_drawing_anywhere_on_paper_is_centred_as_mnist_is(
 ) -> None:
     draw, expected = DRAWINGS[drawing]
     picture = draw(thick_l(side, left, top))
-    image, done, doubt = prepare(save(tmp_path / ("a.png" if picture.mode == "LA" else "a.jpg"), picture))
+    image, done, doubt = prepare(
+        save(tmp_path / ("a.png" if picture.mode == "LA" else "a.jpg"), picture)
+    )
     assert doubt is None and done[-1] == "cropped to its ink, centred"
     assert expected is None or done[:-1] == expected
     rows, columns = np.nonzero(image[:, :, 0] > 127)
@@ -150,7 +168,9 @@ def test_small_digit_in_a_picture_of_the_right_size_is_enlarged(tmp_path: pathli
     ],
     ids=["blank", "black", "one pixel", "only light", "only noise", "two digits", "line"],
 )
-def test_what_is_no_single_digit_is_said(values: np.ndarray, says: str, tmp_path: pathlib.Path) -> None:
+def test_what_is_no_single_digit_is_said(
+    values: np.ndarray, says: str, tmp_path: pathlib.Path
+) -> None:
     image, _, doubt = prepare(save(tmp_path / "a.png", grey(values)))
     assert says in doubt and (image.max() == 0) == (says == "nothing")
 
@@ -165,14 +185,21 @@ def test_digit_of_two_strokes_is_one_shape(tmp_path: pathlib.Path) -> None:
 def test_colour_model_gets_colour_and_no_doubt(tmp_path: pathlib.Path) -> None:
     path = save(tmp_path / "red.png", Image.new("RGB", (32, 32), (250, 240, 230)))
     image, done, doubt = pictures.prepare(path, (32, 32, 3), (32, 32))
-    assert image.shape == (32, 32, 3) and (image == (250, 240, 230)).all() and (done, doubt) == ([], None)
+    assert (
+        image.shape == (32, 32, 3)
+        and (image == (250, 240, 230)).all()
+        and (done, doubt) == ([], None)
+    )
 
 
 def huge_png() -> bytes:
     """A PNG that says it has 100,000 x 100,000 pixels and holds none."""
     header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
     body = b"IDAT" + zlib.compress(b"")
-    chunks = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, body, b"IEND")]
+    chunks = [
+        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c))
+        for c in (header, body, b"IEND")
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
@@ -196,7 +223,9 @@ def cut(kind: str) -> bytes:
     ],
     ids=["huge", "cut PNG", "cut JPEG", "cut header", "empty", "GIF", "folder"],
 )
-def test_what_is_no_image_is_one_line(content: bytes | None, says: str, tmp_path: pathlib.Path) -> None:
+def test_what_is_no_image_is_one_line(
+    content: bytes | None, says: str, tmp_path: pathlib.Path
+) -> None:
     path = tmp_path / "file.png"
     path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(InputError) as refused:

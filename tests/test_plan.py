@@ -33,8 +33,12 @@ def test_the_plan_takes_every_step_once_and_looks_up_where_it_must(
     total = min(config.epochs * steps_per_epoch, config.max_steps or math.inf)
     assert [span.start for span in spans] == [0, *(span.stop for span in spans[:-1])]
     assert spans[-1].stop == total == plan.last_step(config, num_examples)
-    marks = {step for step in range(1, total + 1) if config.eval_every and step <= config.eval_first}
-    marks |= {step for step in range(1, total + 1) if config.eval_every and step % config.eval_every == 0}
+    marks = {
+        step for step in range(1, total + 1) if config.eval_every and step <= config.eval_first
+    }
+    marks |= {
+        step for step in range(1, total + 1) if config.eval_every and step % config.eval_every == 0
+    }
     assert {span.stop for span in spans if span.evaluate} == marks | {total}
     most = plan.MOST_STEPS_EAGER if config.mode == "eager" else plan.MOST_STEPS
     for span in spans:
@@ -56,7 +60,9 @@ def test_the_plan_from_a_later_step_is_the_rest_of_the_plan() -> None:
 
 def test_no_span_is_planned_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     made, span = [], plan.Span
-    monkeypatch.setattr(plan, "Span", lambda *args, **options: made.append(args) or span(*args, **options))
+    monkeypatch.setattr(
+        plan, "Span", lambda *args, **options: made.append(args) or span(*args, **options)
+    )
     spans = plan.spans(flags.Config(epochs=100_000), 55_000, 5_500)
     assert list(itertools.islice(spans, 3)) == [span(start, start + 1, True) for start in range(3)]
     assert len(made) == 3
@@ -65,5 +71,7 @@ def test_no_span_is_planned_before_its_time(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("changes", "sizes"), [({}, [64, 20]), ({"max_steps": 10}, [64]), ({"max_steps": 11}, [64, 20])]
 )
-def test_a_smaller_last_batch_is_compiled_only_where_it_is_reached(changes: dict, sizes: list[int]) -> None:
+def test_a_smaller_last_batch_is_compiled_only_where_it_is_reached(
+    changes: dict, sizes: list[int]
+) -> None:
     assert plan.batch_sizes(flags.Config(batch_size=64, **changes), 660) == sizes

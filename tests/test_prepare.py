@@ -35,11 +35,18 @@ def test_a_damaged_archive_is_named_with_both_checksums(
 ) -> None:
     archive = archives / "train-labels-idx1-ubyte.gz"
     whole = archive.read_bytes()
-    archive.write_bytes(whole[:9000] + (b"" if damage == "truncated" else bytes([whole[9000] ^ 4]) + whole[9001:]))
+    archive.write_bytes(
+        whole[:9000] + (b"" if damage == "truncated" else bytes([whole[9000] ^ 4]) + whole[9001:])
+    )
     with pytest.raises(errors.InputError) as caught:
         data.load("mnist", str(tmp_path / "new"), str(archives))
-    line, right = str(caught.value), "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"
-    assert line.startswith(f"--manual_dir: {archive} is damaged: expected 28881 bytes with SHA-256 {right}, found ")
+    line, right = (
+        str(caught.value),
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    )
+    assert line.startswith(
+        f"--manual_dir: {archive} is damaged: expected 28881 bytes with SHA-256 {right}, found "
+    )
     assert {path.name for path in (tmp_path / "new").rglob("*")} == {"mnist", ".lock"}
 
 
@@ -64,7 +71,9 @@ def test_a_missing_archive_without_a_network_is_one_line_with_all_four_names(
 
 
 @pytest.mark.parametrize("name", ["fashion_mnist", "emnist/letters"])
-def test_the_command_that_is_suggested_is_complete(tmp_path: pathlib.Path, no_network: None, name: str) -> None:
+def test_the_command_that_is_suggested_is_complete(
+    tmp_path: pathlib.Path, no_network: None, name: str
+) -> None:
     root = tmp_path / "pre pared"
     with pytest.raises(errors.InputError) as caught:
         data.load(name, str(root))
@@ -74,7 +83,9 @@ def test_the_command_that_is_suggested_is_complete(tmp_path: pathlib.Path, no_ne
     assert (config.dataset, config.data_dir, config.manual_dir) == (name, str(root), "FOLDER")
 
 
-def test_a_manual_dir_that_is_not_read_is_said(tiny_data_dir: pathlib.Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_manual_dir_that_is_not_read_is_said(
+    tiny_data_dir: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
     data.load("mnist", str(tiny_data_dir), "some/folder")
     line = f"--manual_dir=some/folder is not read: mnist is prepared already in {tiny_data_dir}\n"
     assert capsys.readouterr().err == line
@@ -86,9 +97,12 @@ def names_below(folder: pathlib.Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def test_what_a_killed_preparation_left_is_removed_by_the_next_and_nothing_of_others(tmp_path: pathlib.Path) -> None:
+def test_what_a_killed_preparation_left_is_removed_by_the_next_and_nothing_of_others(
+    tmp_path: pathlib.Path,
+) -> None:
     version = tmp_path / "mnist" / "3.0.1"
-    others = ("incomplete/mnist/3.0.1", "incomplete.ABC_3.0.1", "3.0.1", "3.0.0.incomplete")  # the second is tfds's own
+    # the second is tfds's own
+    others = ("incomplete/mnist/3.0.1", "incomplete.ABC_3.0.1", "3.0.1", "3.0.0.incomplete")
     ours = (f"{files.OURS}.3.0.1.new.abc/new", f"3.0.1/{files.OURS}.decoded.new.abc/new")
     for folder in others + ours:
         (version.parent / folder).mkdir(parents=True)
@@ -100,7 +114,9 @@ def test_what_a_killed_preparation_left_is_removed_by_the_next_and_nothing_of_ot
     assert names_below(version.parent) == sorted(name for name in kept if files.OURS not in name)
 
 
-def test_what_was_put_aside_comes_back_if_a_kill_left_nothing_in_its_place(tmp_path: pathlib.Path) -> None:
+def test_what_was_put_aside_comes_back_if_a_kill_left_nothing_in_its_place(
+    tmp_path: pathlib.Path,
+) -> None:
     version = tmp_path / "mnist" / "3.0.1"
     (aside := version.with_name(f"{files.OURS}.3.0.1.replaced")).mkdir(parents=True)
     (aside / "prepared").write_text("by tfds")
@@ -113,16 +129,24 @@ def prepared(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     """What tfds has prepared of a small fashion_mnist, not decoded yet; its archives are where the program looks."""
     monkeypatch.setattr(dataset, "ARCHIVES", tmp_path / "archives")
     (tmp_path / "archives").mkdir()
-    with made.fashion_mnist(tmp_path / "archives" / "fashion_mnist", num_train=48, num_test=20) as prepare_below:
+    with made.fashion_mnist(
+        tmp_path / "archives" / "fashion_mnist", num_train=48, num_test=20
+    ) as prepare_below:
         prepare_below(tmp_path / "data")
         yield tmp_path / "data" / "fashion_mnist" / "3.0.1"
 
 
 def content(folder: pathlib.Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
-@pytest.mark.parametrize("file", ["fashion_mnist-test.tfrecord*", "dataset_info.json", "features.json"])
+@pytest.mark.parametrize(
+    "file", ["fashion_mnist-test.tfrecord*", "dataset_info.json", "features.json"]
+)
 @pytest.mark.parametrize("damage", ["cut", "emptied", "quote flipped", "no longer text", "gone"])
 def test_what_shows_damage_is_prepared_again(
     prepared: pathlib.Path, capsys: pytest.CaptureFixture, file: str, damage: str
@@ -142,9 +166,16 @@ def test_what_shows_damage_is_prepared_again(
     (foreign / "half").write_text("another program's")
     assert data.load("fashion_mnist", str(prepared.parents[1])).checksum == whole
     said = capsys.readouterr().err
-    assert "preparing fashion_mnist/3.0.1" in said or "features" in file  # tfds does not need that one
-    assert names_below(prepared.parent)[:1] == [".lock"] and content(foreign) == {"half": b"another program's"}
-    assert sorted(path.name for path in prepared.parent.iterdir()) == [".lock", "3.0.1", "incomplete.ABC_3.0.1"]
+    # tfds does not need that one
+    assert "preparing fashion_mnist/3.0.1" in said or "features" in file
+    assert names_below(prepared.parent)[:1] == [".lock"] and content(foreign) == {
+        "half": b"another program's"
+    }
+    assert sorted(path.name for path in prepared.parent.iterdir()) == [
+        ".lock",
+        "3.0.1",
+        "incomplete.ABC_3.0.1",
+    ]
 
 
 def test_a_damaged_dataset_stays_until_its_new_one_is_whole(
@@ -167,7 +198,11 @@ def test_a_damaged_dataset_stays_until_its_new_one_is_whole(
 
 @pytest.mark.parametrize(
     "error",
-    [KeyError("of tfds"), NotImplementedError("of tfds"), tf.errors.InvalidArgumentError(None, None, "of TensorFlow")],
+    [
+        KeyError("of tfds"),
+        NotImplementedError("of tfds"),
+        tf.errors.InvalidArgumentError(None, None, "of TensorFlow"),
+    ],
     ids=["key", "not implemented", "argument"],
 )
 def test_an_error_that_shows_no_damage_is_one_line_and_nothing_is_touched(
@@ -199,7 +234,11 @@ def test_the_former_decoded_file_goes_when_the_new_folder_is_whole_and_that_is_s
 ) -> None:
     (former := prepared / prepare.FORMER).write_text("before")
     with monkeypatch.context() as patched, pytest.raises(errors.RunError):
-        patched.setattr(prepare.decoding.decoded, "describe", mock.Mock(side_effect=OSError(errno.ENOSPC, "full")))
+        patched.setattr(
+            prepare.decoding.decoded,
+            "describe",
+            mock.Mock(side_effect=OSError(errno.ENOSPC, "full")),
+        )
         data.load("fashion_mnist", str(prepared.parents[1]))
     assert former.read_text() == "before"
     capsys.readouterr()
@@ -209,11 +248,18 @@ def test_the_former_decoded_file_goes_when_the_new_folder_is_whole_and_that_is_s
 
 @pytest.mark.parametrize(
     "error",
-    [OSError(errno.ENOSPC, "No space"), MemoryError(), tf.errors.ResourceExhaustedError(None, None, "No space")],
+    [
+        OSError(errno.ENOSPC, "No space"),
+        MemoryError(),
+        tf.errors.ResourceExhaustedError(None, None, "No space"),
+    ],
     ids=["disk", "memory", "tensorflow"],
 )
 def test_a_full_disk_while_decoding_is_not_called_damage(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, error: Exception
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    error: Exception,
 ) -> None:
     def full(*_: object) -> None:
         raise error
@@ -229,8 +275,13 @@ def test_a_full_disk_while_decoding_is_not_called_damage(
     assert (kept / "dataset_info.json").read_text() == "by tfds"
 
 
-def test_a_data_dir_that_cannot_be_written_is_one_line(run_train: Command, tmp_path: pathlib.Path) -> None:
+def test_a_data_dir_that_cannot_be_written_is_one_line(
+    run_train: Command, tmp_path: pathlib.Path
+) -> None:
     (tmp_path / "file").write_text("")
     done = run_train(f"--data_dir={tmp_path / 'file'}")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: --data_dir: {tmp_path / 'file'}") and len(done.stderr.splitlines()) == 1
+    assert (
+        done.stderr.startswith(f"error: --data_dir: {tmp_path / 'file'}")
+        and len(done.stderr.splitlines()) == 1
+    )

@@ -13,7 +13,8 @@ from tests import conftest
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--epochs=2"], ["--epochs=2", "--eval_every=0", "--max_steps=70", "--mode=graph"]]
+    "arguments",
+    [["--epochs=2"], ["--epochs=2", "--eval_every=0", "--max_steps=70", "--mode=graph"]],
 )
 def test_a_warm_block_leaves_a_trace(run_here, tmp_path, arguments):
     weights = run_here(*arguments)["weights_sha256"]
@@ -36,8 +37,17 @@ def test_a_failure_in_the_traced_block_leaves_its_trace_and_a_line(run_train, tm
 
 
 def test_where_the_run_ends_before_the_traced_block_no_trace_is_begun(run_here, tmp_path, capsys):
-    run_here(f"--profile={tmp_path}", "--eval_first=2", "--eval_every=1", "--target_accuracy=0.001", "--max_steps=9")
-    assert capsys.readouterr().err == "--profile: no trace, the run ended before step 3 was to be traced\n"
+    run_here(
+        f"--profile={tmp_path}",
+        "--eval_first=2",
+        "--eval_every=1",
+        "--target_accuracy=0.001",
+        "--max_steps=9",
+    )
+    assert (
+        capsys.readouterr().err
+        == "--profile: no trace, the run ended before step 3 was to be traced\n"
+    )
     assert not [*tmp_path.glob("plugins/profile/*")]
 
 

@@ -54,22 +54,30 @@ def train(folder: pathlib.Path, data_dir: pathlib.Path) -> tuple[subprocess.Comp
     record.unlink(missing_ok=True)
     command = [sys.executable, "train.py", f"--data_dir={data_dir}", f"--record={record}"]
     told = {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "device_executable_persistor=1"}
-    done = subprocess.run(command, cwd=PROJECT, env=os.environ | told, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=PROJECT, env=os.environ | told, capture_output=True, text=True, timeout=300
+    )
     return done, json.loads(record.read_text()) if record.exists() else {}
 
 
-def test_a_run_loads_what_one_before_it_has_compiled(cache: pathlib.Path, tiny_data_dir: pathlib.Path) -> None:
+def test_a_run_loads_what_one_before_it_has_compiled(
+    cache: pathlib.Path, tiny_data_dir: pathlib.Path
+) -> None:
     (first, compiled), (second, loaded) = train(cache, tiny_data_dir), train(cache, tiny_data_dir)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert (LOADED in first.stderr, LOADED in second.stderr) == (False, True)
     assert (compiled["program_loaded"], loaded["program_loaded"]) == (False, True)
     assert compiled["weights_sha256"] == loaded["weights_sha256"]
     (checksum,) = cache.rglob("*.sha256")
-    subprocess.run(["sha256sum", "--check", "--strict", checksum.name], cwd=checksum.parent, check=True)
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", checksum.name], cwd=checksum.parent, check=True
+    )
 
 
 @pytest.mark.slow
-def test_a_program_that_xla_refuses_ends_one_run_at_most(cache: pathlib.Path, tiny_data_dir: pathlib.Path) -> None:
+def test_a_program_that_xla_refuses_ends_one_run_at_most(
+    cache: pathlib.Path, tiny_data_dir: pathlib.Path
+) -> None:
     train(cache, tiny_data_dir)
     (program,) = cache.rglob("*.pb")
     rubbish = b"no program"
@@ -83,10 +91,15 @@ def test_a_program_that_xla_refuses_ends_one_run_at_most(cache: pathlib.Path, ti
     assert [*contents(program.parent)] == [program.name]
 
 
-def test_a_kind_of_run_has_its_own_programs(cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kind_of_run_has_its_own_programs(
+    cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = recalled(monkeypatch)
     assert recalled(monkeypatch, lr=0.5, epochs=3, dataset="emnist") == found
-    others = [recalled(monkeypatch, **changes) for changes in ({"batch_size": 20}, {"strategy": "mirrored"})]
+    others = [
+        recalled(monkeypatch, **changes)
+        for changes in ({"batch_size": 20}, {"strategy": "mirrored"})
+    ]
     for variable, value in {"XLA_FLAGS": "--xla_x=1", "TF_NUM_INTRAOP_THREADS": "1"}.items():
         with monkeypatch.context() as other:
             other.setenv(variable, value)
@@ -105,7 +118,9 @@ def test_a_damaged_program_goes_and_is_kept_again(
     folder, program = recalled(monkeypatch), os.urandom(1000)
     keep(folder, {"a.pb": program, "b.pb": b"b"})
     flipped = program[:500] + bytes([program[500] ^ 1]) + program[501:]
-    (folder / "a.pb").write_bytes({"cut": program[:500], "flipped": flipped, "empty": b""}.get(damage, program))
+    (folder / "a.pb").write_bytes(
+        {"cut": program[:500], "flipped": flipped, "empty": b""}.get(damage, program)
+    )
     if damage == "without its checksum":
         (folder / "a.pb.sha256").unlink()
     assert contents(recalled(monkeypatch)) == {"b.pb": b"b"}
@@ -139,11 +154,16 @@ def test_what_killed_runs_have_left_goes_once_nobody_can_be_writing_it(
     empty = recalled(monkeypatch, batch_size=20)
     os.utime(empty, (0, 0))
     keep(recalled(monkeypatch, batch_size=30), {"new.pb": b"new"})
-    assert sorted(path.name for path in folder.iterdir()) == [".0.a.pb.sha256.xyz", "0a.pbhost-1-2.tmp"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".0.a.pb.sha256.xyz",
+        "0a.pbhost-1-2.tmp",
+    ]
     assert not empty.exists()
 
 
-def test_after_an_error_no_program_of_the_run_stays(cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_an_error_no_program_of_the_run_stays(
+    cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = recalled(monkeypatch)
     keep(folder, {"a.pb": b"a"})
     with pytest.raises(RuntimeError), programs.kept():

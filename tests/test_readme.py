@@ -22,7 +22,11 @@ def test_the_core_is_quoted_from_the_source() -> None:
     core = re.search(r"<!-- core -->\n```py\n(.*?)```", READMES["README.md"], re.S)
     lines, source = core[1].splitlines(), iter((PROJECT / "model.py").read_text().splitlines())
     assert all(line in source for line in lines), "a line that is not there, or not in this order"
-    assert all(f"def {name}(" in core[1] for name in results.CORE) and '"""' not in core[1] and len(lines) <= 28
+    assert (
+        all(f"def {name}(" in core[1] for name in results.CORE)
+        and '"""' not in core[1]
+        and len(lines) <= 28
+    )
 
 
 def test_the_readme_is_a_page_and_both_say_the_same() -> None:
@@ -44,7 +48,9 @@ def test_what_a_script_writes_from_the_records_is_in_its_page() -> None:
     for page, of_page in results.blocks(pages.RECORDS).items():
         text = (PROJECT / page).read_text()
         for name, content in of_page.items():
-            assert pages.with_block(text, name, content) == text, f"{page}, {name}: run python -m benchmarks.results"
+            assert pages.with_block(text, name, content) == text, (
+                f"{page}, {name}: run python -m benchmarks.results"
+            )
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
@@ -58,7 +64,9 @@ def test_one_command_writes_every_table_of_the_results(page: str) -> None:
 
 
 def test_the_accuracy_of_the_loop_is_that_of_the_main_job() -> None:
-    found = re.search(r"^test accuracy (\S+) of", (pages.RECORDS / "main_job.txt").read_text(), re.M)
+    found = re.search(
+        r"^test accuracy (\S+) of", (pages.RECORDS / "main_job.txt").read_text(), re.M
+    )
     for page, text in READMES.items():
         assert re.findall(r"```text\n[^\n]* (0\.\d+)\n```", text) == [found[1]], page
 

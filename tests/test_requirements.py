@@ -12,7 +12,8 @@ from tests.conftest import PROJECT
 
 FILES = [PROJECT / "requirements.txt", *sorted((PROJECT / "requirements").glob("*.txt"))]
 NOT_THE_PROJECT = {".venv", "archives"}
-OTHERWISE = {"sklearn": "scikit-learn", "cv2": "opencv-python-headless", "skimage": "scikit-image"}  # not installed
+# not installed
+OTHERWISE = {"sklearn": "scikit-learn", "cv2": "opencv-python-headless", "skimage": "scikit-image"}
 SUPPORTED = ["3.10", "3.11", "3.12", "3.13"]
 
 
@@ -23,17 +24,27 @@ def lines(path: pathlib.Path) -> list[str]:
 
 
 def names() -> set[str]:
-    return {re.split(r"[=\[]", line)[0].lower().replace("_", "-") for path in FILES for line in lines(path)}
+    return {
+        re.split(r"[=\[]", line)[0].lower().replace("_", "-")
+        for path in FILES
+        for line in lines(path)
+    }
 
 
 @pytest.mark.parametrize("version", SUPPORTED)
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_each_package_has_one_exact_version_on_every_python(path: pathlib.Path, version: str) -> None:
+def test_each_package_has_one_exact_version_on_every_python(
+    path: pathlib.Path, version: str
+) -> None:
     from packaging.requirements import Requirement
 
     parsed = [Requirement(line) for line in lines(path)]
     assert parsed and all(str(each.specifier).startswith("==") for each in parsed)
-    held = [each.name for each in parsed if not each.marker or each.marker.evaluate({"python_version": version})]
+    held = [
+        each.name
+        for each in parsed
+        if not each.marker or each.marker.evaluate({"python_version": version})
+    ]
     assert len(held) == len(set(held))
     if path.name == "requirements.txt":
         assert {"tensorflow", "numpy", "filelock", "psutil", "setuptools"} <= set(held)
@@ -55,7 +66,10 @@ def test_whatever_is_imported_is_required() -> None:
     missing = {
         name
         for name in foreign
-        if not {each.lower().replace("_", "-") for each in distributions.get(name, [OTHERWISE.get(name, name)])}
+        if not {
+            each.lower().replace("_", "-")
+            for each in distributions.get(name, [OTHERWISE.get(name, name)])
+        }
         & names()
     }
     assert missing == set()

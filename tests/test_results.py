@@ -50,7 +50,15 @@ def test_the_seeds_are_those_of_the_default_learning_rate() -> None:
 
 def test_where_and_when_is_said() -> None:
     said = results.conditions(ENVIRONMENT, ROWS)
-    for fact in ("2026-01-02", "A CPU", "4 cores", "Python 3.12.1", "TensorFlow 2.21.0", "0123456789ab", "--seeds=2"):
+    for fact in (
+        "2026-01-02",
+        "A CPU",
+        "4 cores",
+        "Python 3.12.1",
+        "TensorFlow 2.21.0",
+        "0123456789ab",
+        "--seeds=2",
+    ):
         assert fact in said
 
 
@@ -61,7 +69,9 @@ def test_a_long_text_is_shown_by_its_ends() -> None:
 
 
 def test_a_written_block_changes_and_nothing_else(tmp_path: pathlib.Path) -> None:
-    page = "before\n<!-- results -->\nold\nlines\n<!-- /results -->\n<!-- flags -->\n<!-- /flags -->\n"
+    page = (
+        "before\n<!-- results -->\nold\nlines\n<!-- /results -->\n<!-- flags -->\n<!-- /flags -->\n"
+    )
     path = tmp_path / "page.md"
     path.write_text(page)
     pages.rewrite_blocks(path, {"results": r"new \1 | line"})
@@ -85,8 +95,12 @@ def test_what_is_no_record_is_refused(name: str, content: str, tmp_path: pathlib
 
 
 @pytest.mark.parametrize("name", results.SOURCES)
-def test_a_missing_record_leaves_a_sentence_with_the_command_that_makes_it(name: str, tmp_path: pathlib.Path) -> None:
-    found = re.fullmatch(r"Not measured yet: `python -m (\S+) (.*)` does it\.", results.block(tmp_path, name))
+def test_a_missing_record_leaves_a_sentence_with_the_command_that_makes_it(
+    name: str, tmp_path: pathlib.Path
+) -> None:
+    found = re.fullmatch(
+        r"Not measured yet: `python -m (\S+) (.*)` does it\.", results.block(tmp_path, name)
+    )
     flagging.parse(importlib.import_module(found[1]).Config, ["", *found[2].split()], None)
 
 
@@ -111,7 +125,11 @@ def test_records_are_read_as_a_sweep_writes_them(tmp_path: pathlib.Path) -> None
     ("name", "samples", "line"),
     [
         ("replicas", {"one device": {"batch 10": [3.0, 9.0, 4.0]}}, "| one device | 4 (3-9) |"),
-        ("stream", {"stream over memory": [[0.5, 0.75]]}, "| stream over memory | 0.62 (0.50-0.75) |"),
+        (
+            "stream",
+            {"stream over memory": [[0.5, 0.75]]},
+            "| stream over memory | 0.62 (0.50-0.75) |",
+        ),
     ],
 )
 def test_what_a_benchmark_keeps_is_what_the_page_gets(
@@ -124,7 +142,9 @@ def test_what_a_benchmark_keeps_is_what_the_page_gets(
     monkeypatch.setattr(runs, "train", lambda *_: runs.Run(0.0, 0.0, {"environment": environment}))
     table = {"replicas": replicas.table, "stream": speed.table}[name]
     runs.publish(name, runs.Config(rounds=2, write=True), table(samples), str(page), samples)
-    assert page.read_text() == f"<!-- {name} -->\n{results.block(tmp_path, name)}\n<!-- /{name} -->\n"
+    assert (
+        page.read_text() == f"<!-- {name} -->\n{results.block(tmp_path, name)}\n<!-- /{name} -->\n"
+    )
     assert line in page.read_text() and "--rounds=2 --write`" in page.read_text()
 
 

@@ -22,12 +22,21 @@ Run = Callable[..., dict]
 
 WHOLE = checkpoints.WHOLE
 # 95 steps, then 1 of 2; in mode graph, which is compiled soonest, where the mode makes no difference.
-SHORT = ("--batch_size=7", "--epochs=2", "--eval_every=50", "--eval_first=3", "--seed=3", "--mode=graph")
+SHORT = (
+    "--batch_size=7",
+    "--epochs=2",
+    "--eval_every=50",
+    "--eval_first=3",
+    "--seed=3",
+    "--mode=graph",
+)
 FEW = ("--batch_size=60", "--checkpoint_every=4", "--mode=graph")  # 11 steps an epoch
 
 
 @pytest.mark.parametrize("mode", ["xla", "graph", pytest.param("eager", marks=pytest.mark.slow)])
-def test_a_resumed_run_ends_with_the_same_record(run_here: Run, tmp_path: pathlib.Path, mode: str) -> None:
+def test_a_resumed_run_ends_with_the_same_record(
+    run_here: Run, tmp_path: pathlib.Path, mode: str
+) -> None:
     flags = (*SHORT, f"--mode={mode}")
     unbroken = run_here(*flags)
     kept = f"--checkpoint_dir={tmp_path / 'kept'}"
@@ -37,7 +46,9 @@ def test_a_resumed_run_ends_with_the_same_record(run_here: Run, tmp_path: pathli
     assert (resumed["resumed_at_step"], resumed["steps"], resumed["examples"]) == (61, 190, 1320)
     assert resumed["weights_sha256"] == unbroken["weights_sha256"]
     assert resumed["test_accuracy"] == unbroken["test_accuracy"]
-    assert [pair for pair in resumed["validation_accuracy"] if pair[0] != 61] == unbroken["validation_accuracy"]
+    assert [pair for pair in resumed["validation_accuracy"] if pair[0] != 61] == unbroken[
+        "validation_accuracy"
+    ]
 
 
 @pytest.mark.slow
@@ -46,7 +57,8 @@ def test_more_epochs_go_on_and_the_newest_three_are_kept(
 ) -> None:
     kept = f"--checkpoint_dir={tmp_path / 'kept'}"
     cost = run_here(*SHORT, kept, "--checkpoint_every=40")["checkpoints"]
-    assert cost["written"] == 6 and 0 < cost["seconds_at_start"] < cost["seconds"]  # 0, 40, 80, 120, 160, 190
+    # 0, 40, 80, 120, 160, 190
+    assert cost["written"] == 6 and 0 < cost["seconds_at_start"] < cost["seconds"]
     assert kept_steps(tmp_path / "kept") == [120, 160, 190]
     more = run_here(*SHORT, "--epochs=3", kept)
     assert more["weights_sha256"] == run_here(*SHORT, "--epochs=3")["weights_sha256"]
@@ -58,7 +70,10 @@ def test_more_epochs_go_on_and_the_newest_three_are_kept(
 
 
 def kept_steps(folder: pathlib.Path) -> list[int]:
-    found = {suffix: {path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}")} for suffix in WHOLE}
+    found = {
+        suffix: {path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}")}
+        for suffix in WHOLE
+    }
     assert found[WHOLE[0]] == found[WHOLE[1]]
     return sorted(int(name.removeprefix("step-")) for name in found[WHOLE[0]])
 
@@ -102,19 +117,24 @@ def test_damaged_checkpoints_do_not_push_out_those_of_the_run_that_starts_anew(
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [pytest.param("memory", "stream", marks=pytest.mark.slow), ("stream", "memory")]
+    ("first", "second"),
+    [pytest.param("memory", "stream", marks=pytest.mark.slow), ("stream", "memory")],
 )
 def test_another_order_of_the_examples_is_refused(
     run_here: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str
 ) -> None:
     flags = (*SHORT, f"--checkpoint_dir={tmp_path / 'kept'}")
     run_here(*flags, "--epochs=1", f"--input={first}", "--noshuffle", "--lr=0.02")
-    run_here(*flags, f"--input={second}", "--noshuffle", "--lr=0.02")  # the order of the dataset is one and the same
+    # the order of the dataset is one and the same
+    run_here(*flags, f"--input={second}", "--noshuffle", "--lr=0.02")
     monkeypatch.setattr(stream, "SHARD_BYTES", 2**14)
     monkeypatch.setattr(stream, "PART_BYTES", 2**16)
     flags = (*SHORT, f"--checkpoint_dir={tmp_path / 'shuffled'}")
     run_here(*flags, "--epochs=1", f"--input={first}")
-    with pytest.raises(errors.InputError, match=f"--input={second}: .* another order of the examples, --input={first}"):
+    with pytest.raises(
+        errors.InputError,
+        match=f"--input={second}: .* another order of the examples, --input={first}",
+    ):
         run_here(*flags, f"--input={second}")
 
 
@@ -130,15 +150,22 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A folder with the checkpoints of steps 10 and 20 of a model whose weights count."""
     folder = tmp_path_factory.mktemp("kept")
     state = tf.Variable(json.dumps({"figures": {"step": 0}}))
-    W_transposed, b = tf.Variable(tf.reshape(tf.range(7840.0), [10, 784])), tf.Variable(tf.range(10.0))
+    W_transposed, b = (
+        tf.Variable(tf.reshape(tf.range(7840.0), [10, 784])),
+        tf.Variable(tf.range(10.0)),
+    )
     checkpoint = tf.train.Checkpoint(W_transposed=W_transposed, b=b, state=state)
-    manager = tf.train.CheckpointManager(checkpoint, folder, max_to_keep=None, checkpoint_name="step")
+    manager = tf.train.CheckpointManager(
+        checkpoint, folder, max_to_keep=None, checkpoint_name="step"
+    )
     for step in (10, 20):
         manager.save(checkpoint_number=step)
     return folder
 
 
-def test_no_flipped_bit_and_no_lost_end_is_read_as_whole(kept: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_no_flipped_bit_and_no_lost_end_is_read_as_whole(
+    kept: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     rng = np.random.default_rng(0)
     found_damage = 0
     for suffix in WHOLE:
@@ -174,7 +201,10 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_said(
     (folder / "step-80_temp").mkdir()
     (folder / "step-by-step.txt").write_text("not ours")
     again, said = run_here(*flags), capsys.readouterr()
-    assert said.err.startswith(f"{folder / 'step-190'} is damaged and passed over") and len(said.err.splitlines()) == 1
+    assert (
+        said.err.startswith(f"{folder / 'step-190'} is damaged and passed over")
+        and len(said.err.splitlines()) == 1
+    )
     assert f"goes on from {folder / 'step-160'}\n" in said.out
     assert again["weights_sha256"] == whole["weights_sha256"]
     assert checkpoints.read(folder / "step-190")
@@ -204,7 +234,10 @@ def test_a_resume_with_other_flags_is_refused_naming_both_values(
 
 
 def test_other_versions_and_cores_are_said_in_one_line(
-    run_here: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    run_here: Run,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     kept = f"--checkpoint_dir={tmp_path / 'kept'}"
     with monkeypatch.context() as before:
@@ -230,14 +263,20 @@ def test_checkpoints_of_another_format_are_refused_and_stay(
     monkeypatch.setattr(checkpoints, "FORMAT", 1)
     run_here(*flags)
     monkeypatch.undo()
-    with pytest.raises(errors.InputError, match="have format 1, this version of the program reads format 2"):
+    with pytest.raises(
+        errors.InputError, match="have format 1, this version of the program reads format 2"
+    ):
         run_here(*flags)
     assert kept_steps(tmp_path) == [0, 20]
 
 
 @pytest.mark.parametrize("changed", ["train_images", "train_labels", "test_labels"])
 def test_other_examples_under_the_same_name_are_refused(
-    run_here: Run, tiny_data_dir: pathlib.Path, tiny_dataset: data.Dataset, tmp_path: pathlib.Path, changed: str
+    run_here: Run,
+    tiny_data_dir: pathlib.Path,
+    tiny_dataset: data.Dataset,
+    tmp_path: pathlib.Path,
+    changed: str,
 ) -> None:
     run_here(*SHORT, f"--checkpoint_dir={tmp_path / 'kept'}", "--max_steps=20")
     path = next(tiny_data_dir.rglob(f"{changed}.npy"))
@@ -257,7 +296,9 @@ def test_the_record_tells_the_time_and_the_loss_of_each_evaluation_across_a_resu
     record = run_here(*SHORT, kept)
     steps, seconds, accuracies, losses = zip(*record["evaluations"], strict=True)
     assert steps == (1, 2, 3, 50, 61, 100, 150, 190)
-    assert [list(pair) for pair in zip(steps, accuracies, strict=True)] == record["validation_accuracy"]
+    assert [list(pair) for pair in zip(steps, accuracies, strict=True)] == record[
+        "validation_accuracy"
+    ]
     assert record["evaluations"][:5] == first["evaluations"]
     assert list(seconds) == sorted(seconds) and seconds[0] > 0
     before = first["seconds"]["train"]
@@ -276,23 +317,39 @@ def test_a_record_is_replaced_only_with_overwrite_or_by_the_run_that_goes_on(
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("no checkpoint")
     other = f"--checkpoint_dir={tmp_path / 'other'}"
-    with pytest.raises(errors.InputError, match=f"^--record={record}: is there already; give --overwrite, or another"):
+    with pytest.raises(
+        errors.InputError,
+        match=f"^--record={record}: is there already; give --overwrite, or another",
+    ):
         run_here(*flags, other)
     run_here(*flags, other, "--overwrite")
 
 
-def test_a_record_that_is_there_is_refused_before_tensorflow_is_imported(tmp_path: pathlib.Path) -> None:
+def test_a_record_that_is_there_is_refused_before_tensorflow_is_imported(
+    tmp_path: pathlib.Path,
+) -> None:
     record = tmp_path / "run.json"
     record.write_text("of another run")
     (tmp_path / "empty").mkdir()
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow is imported')")
-    for more in ([], [f"--checkpoint_dir={tmp_path / 'new'}"], [f"--checkpoint_dir={tmp_path / 'empty'}"]):
+    for more in (
+        [],
+        [f"--checkpoint_dir={tmp_path / 'new'}"],
+        [f"--checkpoint_dir={tmp_path / 'empty'}"],
+    ):
         command = [sys.executable, str(PROJECT / "train.py"), f"--record={record}", *more]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=path_of(tmp_path))
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, env=path_of(tmp_path)
+        )
         assert done.returncode == 2
-        assert done.stderr == f"error: --record={record}: is there already; give --overwrite, or another file\n"
+        assert (
+            done.stderr
+            == f"error: --record={record}: is there already; give --overwrite, or another file\n"
+        )
     assert record.read_text() == "of another run"
-    done = subprocess.run([*command, "--overwrite"], capture_output=True, text=True, timeout=60, env=path_of(tmp_path))
+    done = subprocess.run(
+        [*command, "--overwrite"], capture_output=True, text=True, timeout=60, env=path_of(tmp_path)
+    )
     assert "TensorFlow is imported" in done.stderr
 
 
@@ -301,13 +358,24 @@ def path_of(folder: pathlib.Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "refused", [["--export_dir={}/model"], ["--lr=1e38"], ["--batch_size=99999"], ["--dataset=no_such_dataset"]]
+    "refused",
+    [
+        ["--export_dir={}/model"],
+        ["--lr=1e38"],
+        ["--batch_size=99999"],
+        ["--dataset=no_such_dataset"],
+    ],
 )
-def test_a_run_that_fails_leaves_no_empty_folder(run_here: Run, tmp_path: pathlib.Path, refused: list[str]) -> None:
+def test_a_run_that_fails_leaves_no_empty_folder(
+    run_here: Run, tmp_path: pathlib.Path, refused: list[str]
+) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "letter.txt").write_text("not a model")
     before = set(tmp_path.rglob("*"))
-    folders = [f"--{flag}={tmp_path / 'new' / flag}" for flag in ("checkpoint_dir", "logdir", "figures", "export_dir")]
+    folders = [
+        f"--{flag}={tmp_path / 'new' / flag}"
+        for flag in ("checkpoint_dir", "logdir", "figures", "export_dir")
+    ]
     with pytest.raises((errors.InputError, errors.RunError)):
         run_here(*folders, *(flag.format(tmp_path) for flag in refused))
     new = set(tmp_path.rglob("*")) - before
@@ -318,15 +386,22 @@ def test_a_run_that_fails_leaves_no_empty_folder(run_here: Run, tmp_path: pathli
 
 def test_two_runs_do_not_share_a_folder(run_here: Run, tmp_path: pathlib.Path) -> None:
     flags = (*SHORT, f"--checkpoint_dir={tmp_path}", "--max_steps=5")
-    with files.locked(tmp_path / ".lock", wait=False), pytest.raises(errors.InputError, match="another run is using"):
+    with (
+        files.locked(tmp_path / ".lock", wait=False),
+        pytest.raises(errors.InputError, match="another run is using"),
+    ):
         run_here(*flags)
     assert run_here(*flags)["steps"] == 5
 
 
 @pytest.mark.parametrize("flag", ["checkpoint_dir", "logdir", "export_dir"])
-def test_a_folder_that_cannot_be_written_is_refused(run_here: Run, tmp_path: pathlib.Path, flag: str) -> None:
+def test_a_folder_that_cannot_be_written_is_refused(
+    run_here: Run, tmp_path: pathlib.Path, flag: str
+) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(errors.InputError, match=f"^--{flag}: {tmp_path}.*must be a folder that can be written"):
+    with pytest.raises(
+        errors.InputError, match=f"^--{flag}: {tmp_path}.*must be a folder that can be written"
+    ):
         run_here(f"--{flag}={tmp_path / 'file' / 'folder' / 'deep'}")
 
 

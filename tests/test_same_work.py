@@ -20,9 +20,14 @@ QUIET = {"other_cores": 0.0, "stolen": 0.0, "pace": 500.0}
 
 def tiny_work(batch_size: int = 25, steps: int = 60) -> work.Work:
     rng = np.random.default_rng(3)
-    images, labels = rng.integers(0, 256, (110, 12), np.uint8), rng.integers(0, 4, 110).astype(np.int32)
+    images, labels = (
+        rng.integers(0, 256, (110, 12), np.uint8),
+        rng.integers(0, 4, 110).astype(np.int32),
+    )
     order = np.stack([rng.permutation(110).astype(np.int32) for _ in range(20)])
-    return work.Work(images, labels, images[:30], labels[:30], order, 4, batch_size, steps, lr=0.01, seed=0)
+    return work.Work(
+        images, labels, images[:30], labels[:30], order, 4, batch_size, steps, lr=0.01, seed=0
+    )
 
 
 def in_plain_python(job: work.Work) -> tuple[np.ndarray, np.ndarray]:
@@ -37,7 +42,15 @@ def in_plain_python(job: work.Work) -> tuple[np.ndarray, np.ndarray]:
             x = [value / 255 for value in job.images[row].tolist()]
             logits = [b[k] + sum(x[f] * W[f][k] for f in range(features)) for k in range(classes)]
             total = sum(map(math.exp, logits))
-            deltas.append((x, [math.exp(logit) / total - (k == job.labels[row]) for k, logit in enumerate(logits)]))
+            deltas.append(
+                (
+                    x,
+                    [
+                        math.exp(logit) / total - (k == job.labels[row])
+                        for k, logit in enumerate(logits)
+                    ],
+                )
+            )
         for k in range(classes):
             b[k] -= job.lr * sum(delta[k] for _, delta in deltas)
             for f in range(features):
@@ -54,7 +67,9 @@ def test_blocks_and_epochs_are_the_same_rows_and_end_with_the_last_step():
     job = tiny_work(batch_size=25, steps=12)
     in_epochs = np.concatenate(list(job.epochs()))
     blocks = list(job.blocks(most_steps=3))
-    np.testing.assert_array_equal(np.concatenate([block.reshape(-1) for block in blocks]), in_epochs)
+    np.testing.assert_array_equal(
+        np.concatenate([block.reshape(-1) for block in blocks]), in_epochs
+    )
     assert [block.shape for block in blocks] == [(3, 25), (1, 25), (1, 10)] * 2 + [(2, 25)]
     assert sorted(in_epochs[:110]) == list(range(110))
 
@@ -67,16 +82,33 @@ def leave(folder: pathlib.Path, job: work.Work, **result: object) -> None:
     peer.train()
     for name, array in zip(("W", "b"), peer.weights(), strict=True):
         np.save(folder / f"{name}.npy", array)
-    known = {"train": [0.4, 0.5, 0.9], "start": 0.1, "compile": 0.1, "evaluate": 0.1, "peak_mib": 99.0}
-    (folder / "result.json").write_text(json.dumps(known | {"num_correct": peer.num_correct()} | result))
+    known = {
+        "train": [0.4, 0.5, 0.9],
+        "start": 0.1,
+        "compile": 0.1,
+        "evaluate": 0.1,
+        "peak_mib": 99.0,
+    }
+    (folder / "result.json").write_text(
+        json.dumps(known | {"num_correct": peer.num_correct()} | result)
+    )
 
 
 def judged(folder: pathlib.Path, job: work.Work) -> measure.Sample:
     """The sample of what was left in `folder`, which took 3 s, where the weights after `job` are expected."""
     W, b = work.reference(job)
     np.savez(folder / "expected.npz", W=W, b=b)
-    common = {"contender": "numpy", "device": "cpu", "batch_size": 25, "again": False, "round": 1, "quiet": QUIET}
-    return measure.judged(common | {"cores": 1}, folder, folder / "expected.npz", job.steps, wall=3.0)
+    common = {
+        "contender": "numpy",
+        "device": "cpu",
+        "batch_size": 25,
+        "again": False,
+        "round": 1,
+        "quiet": QUIET,
+    }
+    return measure.judged(
+        common | {"cores": 1}, folder, folder / "expected.npz", job.steps, wall=3.0
+    )
 
 
 CHEATS = {
@@ -127,7 +159,10 @@ def test_the_gate_refuses_weights_that_are_not_numbers_or_of_another_shape():
 @pytest.fixture
 def rounds_of(tmp_path, monkeypatch):
     """Makes Rounds whose measurements are NumPy's, and fail for those whose names are in the list `failing`."""
-    job, tiny = work.Job("tiny", "", 12, 4, 110, batch_size=25, steps=60, lr=0.01, seed=0), tiny_work()
+    job, tiny = (
+        work.Job("tiny", "", 12, 4, 110, batch_size=25, steps=60, lr=0.01, seed=0),
+        tiny_work(),
+    )
     W, b = work.reference(tiny)
     np.savez(tmp_path / "expected-25.npz", W=W, b=b)
     (tmp_path / measure.WORK).mkdir()
@@ -137,8 +172,11 @@ def rounds_of(tmp_path, monkeypatch):
             folder = pathlib.Path(command[-1])
             given = json.loads((folder / "job.json").read_text())
             if given["contender"] in failing:
-                return subprocess.CompletedProcess([], 1, stderr="Traceback ...\nMemoryError: no memory\n")
-            seconds = 1e-6 * (1 + (given["contender"] == "graph") * (cores == 1))  # graph likes all cores
+                return subprocess.CompletedProcess(
+                    [], 1, stderr="Traceback ...\nMemoryError: no memory\n"
+                )
+            # graph likes all cores
+            seconds = 1e-6 * (1 + (given["contender"] == "graph") * (cores == 1))
             leave(folder, tiny, train=[seconds])
             return subprocess.CompletedProcess([], 0, stderr="")
 
@@ -157,7 +195,8 @@ def test_each_gets_the_cores_that_are_best_for_it(rounds_of, monkeypatch):
     rounds.choose_cores(None, {}, lambda *_: None)
     assert rounds.cores[graph] == 4
     assert rounds.cores[again] == rounds.cores[numpy]
-    rounds.choose_cores(None, {numpy: 3, graph: 2}, lambda *_: None)  # as in the file that is guarded
+    # as in the file that is guarded
+    rounds.choose_cores(None, {numpy: 3, graph: 2}, lambda *_: None)
     assert [rounds.cores[task] for task in (numpy, graph)] == [3, 2]
     rounds.choose_cores(2, {}, lambda *_: None)
     assert set(rounds.cores.values()) == {2}
@@ -173,19 +212,24 @@ def test_each_gets_the_cores_that_are_best_for_it(rounds_of, monkeypatch):
     [
         ((90, 95, 92), (60, 61, 62), 4, 6),
         ((90, 95, 92), (60, 500, 62), 4, 6),  # something else ran meanwhile
-        ((500, 95, 92), (94, 96, 60), 1, 6),  # faster once only, and than a trial in which something else ran
+        # faster once only, and than a trial in which something else ran
+        ((500, 95, 92), (94, 96, 60), 1, 6),
         ((90, 91), (90, 90), 1, 4),  # a tie
         ((95,), (None,), 1, 2),  # failed
         ((None, None, None), (60, 61, 62), 4, 6),
     ],
 )
-def test_more_cores_are_taken_only_where_they_are_faster_than_noise(rounds_of, monkeypatch, one, four, cores, tried):
+def test_more_cores_are_taken_only_where_they_are_faster_than_noise(
+    rounds_of, monkeypatch, one, four, cores, tried
+):
     asked, times = [], {1: iter(one), 4: iter(four)}
 
     def measured(task, round_number, cores, trial):
         asked.append(cores)
         us = next(times[cores])
-        return results.Sample("numpy", "cpu", 25, False, round_number, {}, cores, us, failed=None if us else "failed")
+        return results.Sample(
+            "numpy", "cpu", 25, False, round_number, {}, cores, us, failed=None if us else "failed"
+        )
 
     monkeypatch.setattr(measure.devices, "cores", lambda: 4)
     monkeypatch.setattr(machine, "can_hold", lambda: True)
@@ -210,7 +254,8 @@ def test_a_process_is_held_to_its_cores_with_as_many_threads_and_the_next_is_fre
         "print(len(psutil.Process().cpu_affinity()), psutil.Process().num_threads())"
     )
     (cores, threads), (free, _) = (
-        map(int, measure.child([sys.executable, "-c", count], "cpu", 60, held).stdout.split()) for held in (1, None)
+        map(int, measure.child([sys.executable, "-c", count], "cpu", 60, held).stdout.split())
+        for held in (1, None)
     )
     assert (cores, threads, free) == (1, 1, measure.devices.cores())
 
@@ -218,8 +263,13 @@ def test_a_process_is_held_to_its_cores_with_as_many_threads_and_the_next_is_fre
 def test_who_fails_is_left_out_of_later_rounds(rounds_of):
     rounds = rounds_of(["numpy", "graph"], failing=["graph"])
     first, second = (list(rounds.measured(number, lambda *_: None)) for number in (1, 2))
-    assert [(each.contender, each.failed) for each in first if each.failed] == [("graph", "MemoryError: no memory")]
-    assert sorted((each.contender, each.again) for each in second) == [("numpy", False), ("numpy", True)]
+    assert [(each.contender, each.failed) for each in first if each.failed] == [
+        ("graph", "MemoryError: no memory")
+    ]
+    assert sorted((each.contender, each.again) for each in second) == [
+        ("numpy", False),
+        ("numpy", True),
+    ]
 
 
 def test_a_baseline_that_fails_ends_the_run(rounds_of):
@@ -230,7 +280,9 @@ def test_a_baseline_that_fails_ends_the_run(rounds_of):
 def test_rounds_are_interleaved_at_random_and_tell_the_time_left(rounds_of):
     shown, rounds = [], rounds_of(["xla", "graph", "eager", "numpy", "keras"], failing=[])
     orders = {
-        tuple(each.contender for each in rounds.measured(number, lambda *parts: shown.append(parts)))
+        tuple(
+            each.contender for each in rounds.measured(number, lambda *parts: shown.append(parts))
+        )
         for number in (1, 2, 2)
     }
     assert len(orders) > 1  # three equal orders of six: once in 100,000 times
@@ -242,5 +294,8 @@ def test_rounds_are_interleaved_at_random_and_tell_the_time_left(rounds_of):
 def test_tasks_of_a_round():
     among = {name: CONTENDERS[name] for name in ("xla", "graph", "eager", "numpy")}
     tasks = measure.tasks_of(among, ["cpu", "gpu"], [1, 10])
-    assert len(tasks) == len(set(tasks)) == 2 * (4 + 3 + 1)  # numpy runs on no GPU; the baseline runs twice
-    assert [task for task in tasks if task.again] == [measure.Task("xla", "cpu", size, again=True) for size in (1, 10)]
+    # numpy runs on no GPU; the baseline runs twice
+    assert len(tasks) == len(set(tasks)) == 2 * (4 + 3 + 1)
+    assert [task for task in tasks if task.again] == [
+        measure.Task("xla", "cpu", size, again=True) for size in (1, 10)
+    ]

@@ -47,7 +47,11 @@ class Terminal(io.TextIOWrapper):
 
     def shown(self) -> list[str]:
         """Returns what the line was, one after the other, without colours."""
-        return [line for line in (CLEARED.sub("", part).rstrip() for part in re.split(r"\r|\n", self.text())) if line]
+        return [
+            line
+            for line in (CLEARED.sub("", part).rstrip() for part in re.split(r"\r|\n", self.text()))
+            if line
+        ]
 
 
 @pytest.fixture
@@ -55,10 +59,17 @@ def make_state(tiny_dataset: data.Dataset):
     """Makes a run of 5,500 steps that trains on 1,812,345.6 images a second."""
 
     def make(examples: int = 55_000, **changes: object) -> State:
-        train = data.Split(np.broadcast_to(np.uint8(0), (examples, 784)), np.zeros(examples, np.int32))
+        train = data.Split(
+            np.broadcast_to(np.uint8(0), (examples, 784)), np.zeros(examples, np.int32)
+        )
         ledger = Ledger(clock=lambda: 0.0)
         config = flags.Config(**changes)
-        return State(config, dataclasses.replace(tiny_dataset, train=train), model.SoftmaxRegression(784, 10), ledger)
+        return State(
+            config,
+            dataclasses.replace(tiny_dataset, train=train),
+            model.SoftmaxRegression(784, 10),
+            ledger,
+        )
 
     return make
 
@@ -97,7 +108,8 @@ def line_at(terminal: Terminal, state: State) -> str:
 
 
 LINES = {
-    139: ("━" * 27).ljust(61) + "2,500/5,500 45%  validation 0.9184  loss 0.2931  1,812,346 images/s  5s left",
+    139: ("━" * 27).ljust(61)
+    + "2,500/5,500 45%  validation 0.9184  loss 0.2931  1,812,346 images/s  5s left",
     80: ("━" * 10).ljust(23) + "2,500/5,500  val 0.9184  loss 0.2931  1,812,346 img/s  5s",
     60: ("━" * 10).ljust(24) + "45% val 0.9184 loss 0.2931 1.8M/s 5s",
     40: "45% val 0.9184 loss 0.2931 1.8M/s 5s",
@@ -114,10 +126,13 @@ def test_the_line_keeps_its_figures_at_any_width(make_state, terminal) -> None:
     state.ledger.parts["train"] = 1e5
     for width in range(40, 201):
         shown = line_at(terminal(width), state)
-        assert len(shown) <= width and re.search(r"(2,475,000,000/5,499,994,500|45%) ", shown), shown
-        assert re.search(r"(val|validation) 0.9184 +loss 1.23e\+30 +(247,500 im(g|ages)|248k)/s +5s( left)?$", shown), (
+        assert len(shown) <= width and re.search(r"(2,475,000,000/5,499,994,500|45%) ", shown), (
             shown
         )
+        assert re.search(
+            r"(val|validation) 0.9184 +loss 1.23e\+30 +(247,500 im(g|ages)|248k)/s +5s( left)?$",
+            shown,
+        ), shown
 
 
 def test_a_terminal_without_unicode_gets_a_bar_of_ascii(make_state, terminal) -> None:
@@ -125,13 +140,17 @@ def test_a_terminal_without_unicode_gets_a_bar_of_ascii(make_state, terminal) ->
     assert shown == LINES[80].replace("━", "-")
 
 
-def test_the_line_is_rewritten_each_second_and_at_the_end_also_without_evaluations(make_state, terminal) -> None:
+def test_the_line_is_rewritten_each_second_and_at_the_end_also_without_evaluations(
+    make_state, terminal
+) -> None:
     clock, state, stream = Clock(), make_state(eval_every=0), terminal(80)
     with screen.LiveLine(stream, clock) as line:
         for step in range(10, 5_410, 10):
             clock.now += 1 / 128
             line.show(go_to(state, step))
-    pattern = re.compile(r" ([\d,]+)/5,500 \d+%  loss 0.2931  1,812,346 images/s(?:  (\d+)s left)?$")
+    pattern = re.compile(
+        r" ([\d,]+)/5,500 \d+%  loss 0.2931  1,812,346 images/s(?:  (\d+)s left)?$"
+    )
     shown = [pattern.search(text).groups() for text in stream.shown()]
     steps = {"10": None, "1,290": "3", "2,570": "2", "3,850": "1", "5,130": "0", "5,400": "0"}
     assert list(dict.fromkeys(shown)) == list(steps.items())
@@ -150,7 +169,9 @@ def test_a_log_gets_plain_lines_at_a_readable_rate(make_state) -> None:
     assert 10 <= len(lines) <= 25 and "\x1b" not in stream.getvalue()
 
 
-def test_a_log_of_a_long_run_gets_a_line_a_minute_and_no_accuracy_of_another_step(make_state) -> None:
+def test_a_log_of_a_long_run_gets_a_line_a_minute_and_no_accuracy_of_another_step(
+    make_state,
+) -> None:
     clock, state, stream = Clock(), make_state(epochs=1_000), io.StringIO()
     with screen.LiveLine(stream, clock) as line:
         for step in range(1_000, 101_000, 1_000):
@@ -159,7 +180,9 @@ def test_a_log_of_a_long_run_gets_a_line_a_minute_and_no_accuracy_of_another_ste
     lines = stream.getvalue().splitlines()
     steps = [int(re.match(r"step ([\d,]+)/", line)[1].replace(",", "")) for line in lines]
     assert steps == [1_000, 2_000, 4_000, 8_000, 16_000, *range(26_000, 100_000, 10_000), 100_000]
-    assert [step for step, line in zip(steps, lines, strict=True) if "validation" in line] == [8_000]
+    assert [step for step, line in zip(steps, lines, strict=True) if "validation" in line] == [
+        8_000
+    ]
     assert [line.partition("images/s")[2] for line in lines[:2]] == ["", "  9h09m left"]
 
 
@@ -182,7 +205,9 @@ def test_a_resumed_run_counts_its_own_steps_for_the_time_left(make_state) -> Non
 
 
 @pytest.mark.parametrize("tty", [True, False])
-def test_the_time_left_is_said_once_it_is_founded_and_from_recent_steps(make_state, terminal, tty: bool) -> None:
+def test_the_time_left_is_said_once_it_is_founded_and_from_recent_steps(
+    make_state, terminal, tty: bool
+) -> None:
     clock, state, stream = Clock(), make_state(epochs=10), terminal(160) if tty else io.StringIO()
     with screen.LiveLine(stream, clock) as line:
         for step in range(1, 51):  # one at a time and evaluated, which takes far longer
@@ -196,7 +221,8 @@ def test_the_time_left_is_said_once_it_is_founded_and_from_recent_steps(make_sta
             line.show(go_to(state, step))
     lines = stream.shown() if tty else stream.getvalue().splitlines()
     left = {
-        int(line.split("/")[0].split()[-1].replace(",", "")): line.partition("images/s")[2].strip() for line in lines
+        int(line.split("/")[0].split()[-1].replace(",", "")): line.partition("images/s")[2].strip()
+        for line in lines
     }
     assert {left[step] for step in left if step <= 50} == {""}
     assert left[max(step for step in left if step < 5_000)].startswith("8m")
@@ -221,7 +247,11 @@ def test_a_run_that_ends_long_after_its_only_block_is_shown(make_state) -> None:
 
 
 def test_a_log_has_a_line_for_each_validation_that_was_asked_for(make_state) -> None:
-    clock, state, stream = Clock(), make_state(epochs=10, eval_first=3, eval_every=5_500), io.StringIO()
+    clock, state, stream = (
+        Clock(),
+        make_state(epochs=10, eval_first=3, eval_every=5_500),
+        io.StringIO(),
+    )
     spans = [*plan.spans(state.config, 55_000, 5_500)]
     with screen.LiveLine(stream, clock) as line:
         for span in spans:
@@ -263,14 +293,18 @@ def test_durations_and_speeds_are_short() -> None:
 
 def test_the_header_says_what_trains_and_on_how_many(make_state) -> None:
     plain = screen.header(make_state(batch_size=1_000, mode="xla"), "a CPU")
-    assert screen.header(make_state(tf32=True), "a GPU").endswith("on a GPU (--device=auto), TF32 allowed")
+    assert screen.header(make_state(tf32=True), "a GPU").endswith(
+        "on a GPU (--device=auto), TF32 allowed"
+    )
     assert plain == (
         "mnist: 55,000 training, 60 validation, 100 test images; batch 1,000, lr 0.01, sum loss; "
         "mode xla on a CPU (--device=auto)"
     )
     state = make_state(strategy="mirrored", mode="graph", device="cpu")
     for state.replicas, said in ((1, "1 replica"), (2, "2 replicas")):
-        assert screen.header(state, "a CPU").endswith(f"; mode graph, strategy mirrored with {said}, on a CPU")
+        assert screen.header(state, "a CPU").endswith(
+            f"; mode graph, strategy mirrored with {said}, on a CPU"
+        )
 
 
 def test_a_limit_that_is_never_reached_is_said(make_state) -> None:
@@ -279,10 +313,14 @@ def test_a_limit_that_is_never_reached_is_said(make_state) -> None:
     assert "never" not in screen.header(make_state(max_steps=5_500), "a CPU")
 
 
-def test_an_ascii_terminal_can_read_all_that_a_run_says(run_train: Command, tmp_path: pathlib.Path) -> None:
+def test_an_ascii_terminal_can_read_all_that_a_run_says(
+    run_train: Command, tmp_path: pathlib.Path
+) -> None:
     folder = tmp_path / "Prüfung"
     done = run_train(
-        "--max_steps=3", f"--export_dir={folder}", env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+        "--max_steps=3",
+        f"--export_dir={folder}",
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
     )
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.isascii() and f"exported to {tmp_path}/Pr\\xfcfung" in done.stdout
@@ -292,4 +330,6 @@ def test_progress_is_shown_without_evaluations(run_train: Command) -> None:
     done: subprocess.CompletedProcess = run_train("--eval_every=0", "--eval_first=0", "--epochs=90")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("step ")]
-    assert len(lines) >= 3 and re.match(r"step [\d,]+/5,940 \d+%  loss \d\.\d{4}  [\d,]+ images/s$", lines[0])
+    assert len(lines) >= 3 and re.match(
+        r"step [\d,]+/5,940 \d+%  loss \d\.\d{4}  [\d,]+ images/s$", lines[0]
+    )

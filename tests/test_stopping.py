@@ -32,7 +32,8 @@ def wait_for(process: subprocess.Popen, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
 )
 def test_a_signal_ends_the_block_keeps_it_and_says_what_was_reached(
     tiny_data_dir: pathlib.Path,
@@ -56,7 +57,9 @@ def test_a_signal_ends_the_block_keeps_it_and_says_what_was_reached(
 
 
 def test_without_a_folder_the_line_says_that_nothing_is_kept(tiny_data_dir: pathlib.Path) -> None:
-    process = forked.Forked([PROJECT / "train.py", f"--data_dir={tiny_data_dir}", "--epochs=10000", "--mode=eager"])
+    process = forked.Forked(
+        [PROJECT / "train.py", f"--data_dir={tiny_data_dir}", "--epochs=10000", "--mode=eager"]
+    )
     wait_for(process, "step 2/")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -64,7 +67,9 @@ def test_without_a_folder_the_line_says_that_nothing_is_kept(tiny_data_dir: path
     assert "Traceback" not in errors
 
 
-def test_ctrl_c_during_the_imports_is_no_traceback(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_ctrl_c_during_the_imports_is_no_traceback(
+    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     # In TensorFlow's place, a module that presses Ctrl-C and never ends.
     (tmp_path / "tensorflow.py").write_text(
         "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass\n"
@@ -93,11 +98,18 @@ def test_ctrl_c_during_the_imports_is_no_traceback(tiny_data_dir: pathlib.Path, 
             "SIGINT",
         ),
         ("with stopping.at_block_ends():\n    os.kill(os.getpid(), signal.SIGTERM)\n", "SIGTERM"),
-        ("with devices.quiet():\n    os.kill(os.getpid(), signal.SIGTERM)\n    while True: pass\n", "SIGTERM"),
+        (
+            "with devices.quiet():\n    os.kill(os.getpid(), signal.SIGTERM)\n    while True: pass\n",
+            "SIGTERM",
+        ),
     ],
     ids=["a second signal", "after the last block", "while stderr is kept off the screen"],
 )
 def test_leaves_at_once_and_says_so(lines: str, said: str) -> None:
-    program = f"import os, signal\nfrom runtime import devices, stopping\nstopping.install()\n{lines}"
-    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    program = (
+        f"import os, signal\nfrom runtime import devices, stopping\nstopping.install()\n{lines}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stderr) == (128 + signal.Signals[said], f"stopped by {said}\n")

@@ -34,7 +34,9 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> data.Split:
     """1003 examples on the disk; each image's first four bytes count them."""
     images = np.zeros((NUM, FEATURES), np.uint8)
     images[:, :4] = np.arange(NUM, dtype=np.uint32)[:, None].view(np.uint8)
-    return data.Split(on_disk(images, tmp_path_factory.mktemp("stream")), np.arange(NUM, dtype=np.int32))
+    return data.Split(
+        on_disk(images, tmp_path_factory.mktemp("stream")), np.arange(NUM, dtype=np.int32)
+    )
 
 
 @pytest.fixture
@@ -43,7 +45,9 @@ def several_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "PART_BYTES", PART_ROWS * FEATURES)
     read = decoded.OnDisk.read
 
-    def spoiling(array: decoded.OnDisk, runs: list[range], buffer: np.ndarray | None = None) -> np.ndarray:
+    def spoiling(
+        array: decoded.OnDisk, runs: list[range], buffer: np.ndarray | None = None
+    ) -> np.ndarray:
         if buffer is not None:
             buffer[:] = 255  # so that whoever still needs what was there sees it
         return read(array, runs, buffer)
@@ -56,7 +60,9 @@ def spans(split: data.Split, epochs: int, start: int = 0, eval_every: int = 33) 
     return list(plan.spans(config, NUM, data.steps_of_part(split, BATCH), start))
 
 
-def labels_of(split: data.Split, spans: Iterable[plan.Span], seed: int = 0, shuffle: bool = True) -> np.ndarray:
+def labels_of(
+    split: data.Split, spans: Iterable[plan.Span], seed: int = 0, shuffle: bool = True
+) -> np.ndarray:
     """Returns the labels of blocks; asserts that all are of one shape, and each image goes with its label."""
     found, shapes = [], set()
     for block in data.blocks(split, BATCH, seed, shuffle, spans):
@@ -74,7 +80,9 @@ def labels_of(split: data.Split, spans: Iterable[plan.Span], seed: int = 0, shuf
 def epoch(split: data.Split, number: int, **options: object) -> np.ndarray:
     """Returns the labels of an epoch of the pipeline; asserts that its batches are whole but for the last."""
     batches = list(data.pipeline(split, BATCH, epoch=number, **options))
-    assert [images.shape for images, _ in batches] == [(BATCH, FEATURES)] * (STEPS - 1) + [(NUM % BATCH, FEATURES)]
+    assert [images.shape for images, _ in batches] == [(BATCH, FEATURES)] * (STEPS - 1) + [
+        (NUM % BATCH, FEATURES)
+    ]
     for images, labels in batches:
         np.testing.assert_array_equal(images.numpy()[:, :4].copy().view(np.uint32)[:, 0], labels)
     return np.concatenate([labels for _, labels in batches])
@@ -101,7 +109,9 @@ def test_the_order_is_shuffled_over_shards_and_within_a_part(split: data.Split) 
 @pytest.mark.usefixtures("several_parts")
 def test_the_seed_and_nothing_else_says_the_order(split: data.Split) -> None:
     same = labels_of(split, spans(split, epochs=1), seed=3)
-    np.testing.assert_array_equal(same, labels_of(split, spans(split, epochs=1, eval_every=7), seed=3))
+    np.testing.assert_array_equal(
+        same, labels_of(split, spans(split, epochs=1, eval_every=7), seed=3)
+    )
     assert (same != labels_of(split, spans(split, epochs=1), seed=4)).mean() > 0.9
     in_order = labels_of(split, spans(split, epochs=2), shuffle=False)
     np.testing.assert_array_equal(in_order, np.tile(np.arange(NUM), 2))
@@ -112,7 +122,9 @@ def test_the_seed_and_nothing_else_says_the_order(split: data.Split) -> None:
 def test_blocks_go_on_exactly_from_any_step(split: data.Split, start: int) -> None:
     whole = labels_of(split, spans(split, epochs=2))
     consumed = start * BATCH if start <= 100 else NUM + (start - STEPS) * BATCH
-    np.testing.assert_array_equal(labels_of(split, spans(split, epochs=2, start=start)), whole[consumed:])
+    np.testing.assert_array_equal(
+        labels_of(split, spans(split, epochs=2, start=start)), whole[consumed:]
+    )
 
 
 @pytest.mark.usefixtures("several_parts")
@@ -136,7 +148,9 @@ def test_what_fits_into_a_part_comes_in_the_order_of_memory(
         found = labels_of(each, spans(each, epochs=2), seed=5, shuffle=shuffle)
         np.testing.assert_array_equal(found, np.concatenate(expected))
         for number in range(2):
-            np.testing.assert_array_equal(epoch(each, number, seed=5, shuffle=shuffle), expected[number])
+            np.testing.assert_array_equal(
+                epoch(each, number, seed=5, shuffle=shuffle), expected[number]
+            )
 
 
 @pytest.mark.parametrize("part_rows", [1, 10, 25, 512, 1010])
@@ -177,12 +191,16 @@ def test_a_part_holds_while_the_next_one_and_no_more_is_read(
             assert done.acquire(timeout=60)
         assert len(seen) == taken + 1
         assert (len(images), len(labels)) == (80, 80)
-        np.testing.assert_array_equal(images[order][:, :4].copy().view(np.uint32)[:, 0], labels[order])
+        np.testing.assert_array_equal(
+            images[order][:, :4].copy().view(np.uint32)[:, 0], labels[order]
+        )
     of_epoch = [80] * 12 + [43]
     assert seen == [*of_epoch, *of_epoch[:8]]
 
 
-def test_one_part_is_read_once_for_all_epochs(split: data.Split, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_part_is_read_once_for_all_epochs(
+    split: data.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen, _ = reads(monkeypatch)
     labels_of(split, spans(split, epochs=3))
     assert seen == [NUM]
@@ -195,10 +213,13 @@ def test_a_streamed_run_takes_the_oracles_steps(
     monkeypatch.setattr(stream, "SHARD_BYTES", 30 * 784)
     monkeypatch.setattr(stream, "PART_BYTES", 200 * 784)
     images = on_disk(tiny_dataset.train.images, tmp_path)
-    streamed = dataclasses.replace(tiny_dataset, train=data.Split(images, tiny_dataset.train.labels))
+    streamed = dataclasses.replace(
+        tiny_dataset, train=data.Split(images, tiny_dataset.train.labels)
+    )
     numbered = data.Split(images, np.arange(660, dtype=np.int32))
     orders = [
-        np.concatenate([labels for _, labels in data.pipeline(numbered, 64, seed=3, epoch=number)]) for number in (0, 1)
+        np.concatenate([labels for _, labels in data.pipeline(numbered, 64, seed=3, epoch=number)])
+        for number in (0, 1)
     ]
     assert (orders[0] != data.epoch_order(660, 3, 0)).mean() > 0.9
     ran = trained(streamed, mode=mode, batch_size=64, epochs=2, seed=3)
@@ -213,17 +234,25 @@ def test_an_evaluation_sees_every_example_once_in_order(split: data.Split, rows:
     for _ in range(2):
         chunks = list(split.chunks(rows))
         assert len(chunks) == -(-NUM // rows)
-        np.testing.assert_array_equal(np.concatenate([labels for _, labels in chunks]), np.arange(NUM))
-        np.testing.assert_array_equal(np.concatenate([images for images, _ in chunks]), np.asarray(split.images))
+        np.testing.assert_array_equal(
+            np.concatenate([labels for _, labels in chunks]), np.arange(NUM)
+        )
+        np.testing.assert_array_equal(
+            np.concatenate([images for images, _ in chunks]), np.asarray(split.images)
+        )
 
 
-def test_an_array_on_disk_reads_like_its_slice_and_notices_a_torn_file(tmp_path: pathlib.Path) -> None:
+def test_an_array_on_disk_reads_like_its_slice_and_notices_a_torn_file(
+    tmp_path: pathlib.Path,
+) -> None:
     array = np.arange(60, dtype=np.uint8).reshape(20, 3)
     images = on_disk(array, tmp_path)
     np.testing.assert_array_equal(images[5:12], array[5:12])
     np.testing.assert_array_equal(images[15:1000], array[15:])
     np.testing.assert_array_equal(images, array)
-    np.testing.assert_array_equal(images.read([range(15, 20), range(2)]), np.concatenate([array[15:], array[:2]]))
+    np.testing.assert_array_equal(
+        images.read([range(15, 20), range(2)]), np.concatenate([array[15:], array[:2]])
+    )
     images.path.write_bytes(images.path.read_bytes()[:150])
     with pytest.raises(RunError, match=r"images\.npy: cannot be read any more: it ends too soon"):
         images[5:12]

@@ -39,7 +39,11 @@ def sweep_here(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> Sweep:
 
     def run(*arguments: str) -> list[kept.Row]:
         file = tmp_path / "runs.jsonl"
-        sweep.run(*options.parse(["sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", *arguments], ""))
+        sweep.run(
+            *options.parse(
+                ["sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", *arguments], ""
+            )
+        )
         return [json.loads(line) for line in file.read_text().splitlines()[1:]]
 
     return run
@@ -52,20 +56,34 @@ def arguments_of(row: kept.Row) -> list[str]:
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param(("--lr=0.01,0.02", "--batch_size=10,64", "--epochs=1,2"), marks=pytest.mark.slow),
         pytest.param(
-            ("--loss_reduction=sum,mean", "--jobs=3", "--seed=4,6", "--max_steps=50", "--mode=graph"),
+            ("--lr=0.01,0.02", "--batch_size=10,64", "--epochs=1,2"), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            (
+                "--loss_reduction=sum,mean",
+                "--jobs=3",
+                "--seed=4,6",
+                "--max_steps=50",
+                "--mode=graph",
+            ),
             marks=pytest.mark.slow,
         ),
         pytest.param(("--batch_size=10,600", "--lr=0.001", "--figures"), marks=pytest.mark.slow),
-        pytest.param(("--lr=0.003,0.01", "--target_accuracy=0.5", "--eval_first=9"), marks=pytest.mark.slow),
+        pytest.param(
+            ("--lr=0.003,0.01", "--target_accuracy=0.5", "--eval_first=9"), marks=pytest.mark.slow
+        ),
         ("--epochs=1,2", "--mode=graph", "--noshuffle", "--jobs=2"),
     ],
     ids=["all", "means", "shared batches", "target", "graph"],
 )
 def test_each_run_ends_at_the_bits_of_train_py(sweep_here, run_here, tmp_path, arguments):
     arguments = [f"--figures={tmp_path}" if each == "--figures" else each for each in arguments]
-    shared = [each for each in arguments if each.partition("=")[0][2:] not in {*options.SWEPT, "jobs", "figures"}]
+    shared = [
+        each
+        for each in arguments
+        if each.partition("=")[0][2:] not in {*options.SWEPT, "jobs", "figures"}
+    ]
     rows = sweep_here(*arguments)
     assert len(rows) == len({kept.key(row) for row in rows}) > 1
     for row in rows:
@@ -76,12 +94,17 @@ def test_each_run_ends_at_the_bits_of_train_py(sweep_here, run_here, tmp_path, a
 
 
 def test_the_command_ends_at_the_bits_of_the_command(tiny_data_dir, run_train, tmp_path):
-    done = run_sweep(tiny_data_dir, "--lr=0.01,0.1", "--seed=0:2", f"--output={tmp_path / 'runs.jsonl'}")
+    done = run_sweep(
+        tiny_data_dir, "--lr=0.01,0.1", "--seed=0:2", f"--output={tmp_path / 'runs.jsonl'}"
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("**best**") == 1 and "4/4 runs, best validation so far" in done.stdout
     row = json.loads((tmp_path / "runs.jsonl").read_text().splitlines()[-1])
     assert run_train(*arguments_of(row), f"--record={tmp_path / 'record.json'}").returncode == 0
-    assert json.loads((tmp_path / "record.json").read_text())["weights_sha256"] == row["weights_sha256"]
+    assert (
+        json.loads((tmp_path / "record.json").read_text())["weights_sha256"]
+        == row["weights_sha256"]
+    )
 
 
 def run_sweep(data_dir: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -95,14 +118,20 @@ def test_the_same_command_does_only_what_is_missing(sweep_here, tmp_path, monkey
     file.write_bytes(b"".join(lines[:3]) + lines[3][:-20])  # as a kill may leave it
     begun = []
     here = sweep.runs.Runner.run
-    monkeypatch.setattr(sweep.runs.Runner, "run", lambda self, config: begun.append(config) or here(self, config))
+    monkeypatch.setattr(
+        sweep.runs.Runner, "run", lambda self, config: begun.append(config) or here(self, config)
+    )
     again = sweep_here(
         "--seed=0:4", "--eval_every=50", "--mode=graph"
     )  # more seeds, and a cadence that no weight depends on
-    assert sorted(config.seed for config in begun) == sorted([whole[2]["seed"], 3])  # two threads: in either order
+    # two threads: in either order
+    assert sorted(config.seed for config in begun) == sorted([whole[2]["seed"], 3])
     assert again[:2] == whole[:2]
     hashes = {row["seed"]: row["weights_sha256"] for row in again}
-    assert hashes == {row["seed"]: row["weights_sha256"] for row in whole} | {3: hashes[3]} and len(again) == 4
+    assert (
+        hashes == {row["seed"]: row["weights_sha256"] for row in whole} | {3: hashes[3]}
+        and len(again) == 4
+    )
     assert sweep_here("--seed=0:4", "--mode=graph") == again and len(begun) == 2
 
 
@@ -127,7 +156,10 @@ def test_a_file_of_another_sweep_is_refused_and_stays(sweep_here, tmp_path, argu
     [
         (b"my notes", "no file of a sweep"),
         (b'{"sweep": 1}\n', "line 1 is damaged"),
-        (b'{"sweep": 0, "data": "", "tensorflow": "", "device_name": "", "flags": []}\n', "line 1 is damaged"),
+        (
+            b'{"sweep": 0, "data": "", "tensorflow": "", "device_name": "", "flags": []}\n',
+            "line 1 is damaged",
+        ),
         (None, "line 2 is damaged"),
         (1, "sweep 0, not 1"),
         (2, "tensorflow 1.0"),
@@ -149,15 +181,22 @@ def test_a_damaged_or_foreign_file_is_refused_and_stays(sweep_here, tmp_path, co
 
 def test_two_sweeps_do_not_write_to_one_file(sweep_here, tmp_path):
     sweep_here("--max_steps=5", "--mode=graph")
-    with kept.locked(tmp_path / ".runs.jsonl.lock", wait=False), pytest.raises(InputError, match="another sweep"):
+    with (
+        kept.locked(tmp_path / ".runs.jsonl.lock", wait=False),
+        pytest.raises(InputError, match="another sweep"),
+    ):
         sweep_here("--max_steps=5", "--mode=graph")
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_is_one_line_and_keeps_what_was_there(tiny_data_dir, sweep_here, tmp_path):
+def test_a_disk_that_is_full_is_one_line_and_keeps_what_was_there(
+    tiny_data_dir, sweep_here, tmp_path
+):
     file = tmp_path / "runs.jsonl"
     job = ["--seed=0:30", "--max_steps=1", "--mode=graph"]
-    process = forked.Forked([PROJECT / "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", *job])
+    process = forked.Forked(
+        [PROJECT / "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", *job]
+    )
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (8192, 8192))
     printed, errors = process.communicate(timeout=120)
     assert process.returncode == 1
@@ -207,7 +246,9 @@ def test_a_run_that_ends_when_a_signal_has_stopped_another_is_kept(monkeypatch):
 
 
 def test_a_run_that_had_its_last_step_when_a_signal_came_is_kept(tiny_dataset, monkeypatch):
-    first = train.start(flags.Config(mode="xla", max_steps=9, eval_every=0), tiny_dataset, Ledger(), OneDevice())
+    first = train.start(
+        flags.Config(mode="xla", max_steps=9, eval_every=0), tiny_dataset, Ledger(), OneDevice()
+    )
     scaled, scale = [], model.scale
     monkeypatch.setattr(model, "scale", lambda images: scaled.append(images) or scale(images))
     runner = sweep.runs.Runner(first)
@@ -220,12 +261,23 @@ def test_a_run_that_had_its_last_step_when_a_signal_came_is_kept(tiny_dataset, m
 
 def test_a_signal_shows_and_keeps_what_is_finished(tiny_data_dir, tmp_path):
     file = tmp_path / "runs.jsonl"
-    command = [PROJECT / "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", "--epochs=1,100000", "--jobs=2"]
+    command = [
+        PROJECT / "sweep.py",
+        f"--data_dir={tiny_data_dir}",
+        f"--output={file}",
+        "--epochs=1,100000",
+        "--jobs=2",
+    ]
     process = forked.Forked(command)
-    assert any(line.startswith("1/2 runs, best validation so far") for line in process.stdout), process.communicate()
+    assert any(line.startswith("1/2 runs, best validation so far") for line in process.stdout), (
+        process.communicate()
+    )
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "stopped by SIGINT with 1 of 2 runs left: the same command goes on\n")
+    assert (process.returncode, errors) == (
+        130,
+        "stopped by SIGINT with 1 of 2 runs left: the same command goes on\n",
+    )
     assert "**best**" in printed and file.read_bytes().count(b"\n") == 2
 
 
@@ -233,9 +285,15 @@ BAD = [
     ("--lr=", "--lr="),
     ("--lr=0.1,,0.2", "none empty"),
     ("--lr=0.1,1e-1", "none twice"),
-    ("--lr=0:10", "must be a finite number above 0, or several, with commas between them, none empty, none twice; see"),
+    (
+        "--lr=0:10",
+        "must be a finite number above 0, or several, with commas between them, none empty, none twice; see",
+    ),
     ("--seed=0:3,2", "none twice"),
-    ("--seed=5:2", "--seed=5:2: must have 1 to 1,000,000 integers in a range, as 1:4 is 1,2,3; 5:2 has 0"),
+    (
+        "--seed=5:2",
+        "--seed=5:2: must have 1 to 1,000,000 integers in a range, as 1:4 is 1,2,3; 5:2 has 0",
+    ),
     ("--seed=5:5", "5:5 has 0"),
     ("--seed=-1", "an integer of at least 0"),
     ("--seed=0:100000000000000", "100,000,000,000,000"),
@@ -263,10 +321,18 @@ def test_bad_input_is_refused_before_tensorflow_is_imported(tmp_path: pathlib.Pa
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     for argument in ("--seed=5:2", "--seed=0:20000", "--lr=0"):
         command = [sys.executable, "sweep.py", argument]
-        done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+        done = subprocess.run(
+            command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert (
+            done.returncode == 2
+            and done.stderr.startswith("error: ")
+            and len(done.stderr.splitlines()) == 1
+        )
     command = [sys.executable, "sweep.py", "--seed=0:20000", "--yes"]
-    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60
+    )
     assert "TensorFlow was imported" in done.stderr
 
 
@@ -282,7 +348,9 @@ def test_lists_and_ranges() -> None:
     numbers = flagging.List(flagging.COUNT_OR_0, "numbers")
     assert numbers.parse("7,0:3,12:13") == (7, 0, 1, 2, 12)
     configs, _ = options.parse(["sweep.py", "--lr=0.1,0.2", "--seed=0:3", "--batch_size=5"], "")
-    assert {(config.lr, config.seed) for config in configs} == {*itertools.product((0.1, 0.2), range(3))}
+    assert {(config.lr, config.seed) for config in configs} == {
+        *itertools.product((0.1, 0.2), range(3))
+    }
     assert {config.batch_size for config in configs} == {5} and len(configs) == 6
 
 
@@ -311,7 +379,11 @@ def made(lr: float, accuracies: dict[int, float], **more: object) -> list[kept.R
     reached = {"us_per_step": 5.0 + lr, "seconds": {"train": 2.0}}
     return [
         values
-        | {"seed": seed, "validation_accuracy": [[1, 0.1], [9, share]], "test_accuracy": share - 0.1}
+        | {
+            "seed": seed,
+            "validation_accuracy": [[1, 0.1], [9, share]],
+            "test_accuracy": share - 0.1,
+        }
         | reached
         | more
         for seed, share in accuracies.items()
@@ -327,11 +399,16 @@ def test_the_table_is_plain_arithmetic() -> None:
     rng = np.random.default_rng(0)
     shares = {lr: dict(enumerate(rng.uniform(0.5, 0.9, size=7))) for lr in (0.1, 0.2)}
     cells = table_of([row for lr in (0.2, 0.1) for row in made(lr, shares[lr])])
-    assert [row[3] for row in cells] == ["0.1", "0.2"] and {tuple(row[:3]) for row in cells} == {("10", "sum", "1")}
+    assert [row[3] for row in cells] == ["0.1", "0.2"] and {tuple(row[:3]) for row in cells} == {
+        ("10", "sum", "1")
+    }
     for row in cells:
         values = np.array([*shares[float(row[3])].values()])
         for cell, part in ((row[5], values), (row[6], values - 0.1)):
-            assert cell == f"{part.mean():.4f} ± {part.std(ddof=1):.4f} ({part.min():.4f}-{part.max():.4f})"
+            assert (
+                cell
+                == f"{part.mean():.4f} ± {part.std(ddof=1):.4f} ({part.min():.4f}-{part.max():.4f})"
+            )
         assert row[7:9] == ["2.00", f"{5 + float(row[3]):.1f}"] and row[4] == "7"
     best = max(shares, key=lambda lr: statistics.fmean(shares[lr].values()))
     assert [row[-1] == "**best**" for row in cells] == [lr == best for lr in (0.1, 0.2)]
@@ -350,7 +427,9 @@ def test_the_table_is_plain_arithmetic() -> None:
         ([10, 600], "GPU", "Training alone, one run after the other on one X."),
     ],
 )
-def test_what_is_printed_says_what_shared_the_machine_without_blanks_around(capsys, sizes, kind, said) -> None:
+def test_what_is_printed_says_what_shared_the_machine_without_blanks_around(
+    capsys, sizes, kind, said
+) -> None:
     rows = [row for size in sizes for row in made(0.1, {0: 0.5}, batch_size=size)]
     report.show(rows, {"cores": 2, "device_kind": kind, "device_name": "X"}, None)
     lines = capsys.readouterr().out.splitlines()
@@ -379,7 +458,9 @@ def test_a_combination_of_which_a_seed_diverged_is_not_the_best() -> None:
 
 def test_the_pictures_show_every_rate_and_every_seed(tmp_path: pathlib.Path) -> None:
     groups = report.grouped(
-        made(0.1, {0: 0.5, 1: 0.6}) + made(1.0, {0: 0.7, 1: 0.75}) + made(2.0, {0: 0}, diverged="nan")
+        made(0.1, {0: 0.5, 1: 0.6})
+        + made(1.0, {0: 0.7, 1: 0.75})
+        + made(2.0, {0: 0}, diverged="nan")
     )
     (rates,) = report.over_learning_rate(groups).axes
     (line,) = rates.lines
@@ -396,14 +477,20 @@ def test_the_pictures_show_every_rate_and_every_seed(tmp_path: pathlib.Path) -> 
 
 
 def test_help_names_the_flags_of_both(tmp_path: pathlib.Path) -> None:
-    done = subprocess.run([sys.executable, "sweep.py", "--help"], cwd=PROJECT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "sweep.py", "--help"], cwd=PROJECT, capture_output=True, text=True
+    )
     assert done.returncode == 0
     assert all(
-        f"--{name}" in done.stdout for name in ("jobs", "output", "lr", "epochs", "dataset", "[no]tf32", "eval_every")
+        f"--{name}" in done.stdout
+        for name in ("jobs", "output", "lr", "epochs", "dataset", "[no]tf32", "eval_every")
     )
     assert "--checkpoint_dir" not in done.stdout and not list(tmp_path.iterdir())
     said = " ".join(done.stdout.split())
-    assert "sweep.py: --batch_size: Examples in the batch of one step. (default: 10) (an integer of at least 1," in said
+    assert (
+        "sweep.py: --batch_size: Examples in the batch of one step. (default: 10) (an integer of at least 1,"
+        in said
+    )
     assert (
         "(default: 0.01) (a finite number above 0, or several, with commas between them, none empty, none twice)"
         in said

@@ -26,11 +26,18 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     return {}
 
 
-def start_workers(data_dir: pathlib.Path, folder: pathlib.Path, count: int, *arguments: str) -> list[forked.Forked]:
+def start_workers(
+    data_dir: pathlib.Path, folder: pathlib.Path, count: int, *arguments: str
+) -> list[forked.Forked]:
     """Starts a worker for each place of a cluster; worker i writes folder/i.npz and is asked for folder/i.json."""
     return [
         start(
-            *(data_dir, folder / f"{i}.npz", "--strategy=multi_worker", f"--record={folder / f'{i}.json'}"),
+            *(
+                data_dir,
+                folder / f"{i}.npz",
+                "--strategy=multi_worker",
+                f"--record={folder / f'{i}.json'}",
+            ),
             *arguments,
             **environment,
         )
@@ -38,7 +45,9 @@ def start_workers(data_dir: pathlib.Path, folder: pathlib.Path, count: int, *arg
     ]
 
 
-@pytest.mark.parametrize(("count", "source"), [(2, "stream"), pytest.param(3, "memory", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("count", "source"), [(2, "stream"), pytest.param(3, "memory", marks=pytest.mark.slow)]
+)
 def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes(
     single: dict, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path, count: int, source: str
 ) -> None:
@@ -55,19 +64,29 @@ def test_workers_go_on_together_from_the_checkpoint_of_the_chief(
     single: dict, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     kept = [*JOB, f"--checkpoint_dir={tmp_path / 'kept'}"]
-    for part in ("--max_steps=17", "--max_steps=42", "--target_accuracy=0.01"):  # the last finds nothing left to do
+    # the last finds nothing left to do
+    for part in ("--max_steps=17", "--max_steps=42", "--target_accuracy=0.01"):
         for worker in start_workers(tiny_data_dir, tmp_path, 2, *kept, part):
             finish(worker)
         resumed = json.loads((tmp_path / "0.json").read_text())["resumed_at_step"]
         assert resumed == {"--max_steps=17": 0, "--max_steps=42": 17}.get(part, 42)
-    assert_same_weights([tmp_path / f"{i}.npz" for i in range(2)], expected(single, tiny_data_dir, tmp_path, "sum"))
+    assert_same_weights(
+        [tmp_path / f"{i}.npz" for i in range(2)], expected(single, tiny_data_dir, tmp_path, "sum")
+    )
 
 
 @pytest.mark.slow
 def test_a_killed_worker_ends_the_others_with_one_line_and_all_go_on_from_the_checkpoint(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    endless = ["--batch_size=32", "--lr=0.002", "--epochs=100000", "--eval_every=15", "--eval_first=0", "--timeout=20"]
+    endless = [
+        "--batch_size=32",
+        "--lr=0.002",
+        "--epochs=100000",
+        "--eval_every=15",
+        "--eval_first=0",
+        "--timeout=20",
+    ]
     kept = [f"--checkpoint_dir={tmp_path / 'kept'}", "--checkpoint_every=10"]
     chief, killed = start_workers(tiny_data_dir, tmp_path, 2, *endless, *kept)
     while not killed.stdout.readline().startswith("step "):
@@ -96,7 +115,9 @@ def test_a_worker_that_hangs_ends_the_others_with_one_line(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path, hanging: int
 ) -> None:
     endless = ("--batch_size=32", "--epochs=100000", "--eval_every=15", "--timeout=8")
-    both = start_workers(tiny_data_dir, tmp_path, 2, *endless, f"--checkpoint_dir={tmp_path / 'kept'}")
+    both = start_workers(
+        tiny_data_dir, tmp_path, 2, *endless, f"--checkpoint_dir={tmp_path / 'kept'}"
+    )
     while not both[hanging].stdout.readline().startswith("step "):
         assert both[hanging].poll() is None, both[hanging].communicate()
     both[hanging].send_signal(signal.SIGSTOP)  # its port still answers
@@ -108,9 +129,13 @@ def test_a_worker_that_hangs_ends_the_others_with_one_line(
     assert line.startswith("error: --strategy=multi_worker: lost a worker ")
 
 
-def test_a_worker_that_never_comes_is_named(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_worker_that_never_comes_is_named(
+    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     environment = runs.loopback(2)[0]
-    worker = start(tiny_data_dir, tmp_path / "w", "--strategy=multi_worker", "--timeout=1", **environment)
+    worker = start(
+        tiny_data_dir, tmp_path / "w", "--strategy=multi_worker", "--timeout=1", **environment
+    )
     _, errors = worker.communicate(timeout=100)
     assert worker.returncode == 1
     absent = json.loads(environment["TF_CONFIG"])["cluster"]["worker"][1]
@@ -118,11 +143,15 @@ def test_a_worker_that_never_comes_is_named(tiny_data_dir: pathlib.Path, tmp_pat
     assert "Traceback" not in errors
 
 
-def test_a_worker_that_is_gone_after_it_answered_is_named(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_worker_that_is_gone_after_it_answered_is_named(
+    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     environment = runs.loopback(2)[0]
     absent = json.loads(environment["TF_CONFIG"])["cluster"]["worker"][1]
     with socket.create_server(("127.0.0.1", int(absent.split(":")[1]))) as other:
-        chief = start(tiny_data_dir, tmp_path / "w", "--strategy=multi_worker", "--timeout=3", **environment)
+        chief = start(
+            tiny_data_dir, tmp_path / "w", "--strategy=multi_worker", "--timeout=3", **environment
+        )
         other.accept()[0].close()
     _, errors = chief.communicate(timeout=100)
     assert chief.returncode == 1
@@ -135,7 +164,10 @@ def ends(workers: Sequence[forked.Forked], code: int) -> list[list[str]]:
     errors = [worker.communicate(timeout=100)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [code] * len(workers), errors
     assert not any(word in "".join(errors) for word in ("Traceback", "retracing")), errors
-    return [[line for line in text.splitlines() if line.startswith(("error: ", "stopped by "))] for text in errors]
+    return [
+        [line for line in text.splitlines() if line.startswith(("error: ", "stopped by "))]
+        for text in errors
+    ]
 
 
 def test_workers_with_other_flags_end_before_the_first_step(
@@ -143,7 +175,14 @@ def test_workers_with_other_flags_end_before_the_first_step(
 ) -> None:
     both = runs.loopback(2)
     chief, other = (
-        start(tiny_data_dir, tmp_path / "w", *JOB, "--strategy=multi_worker", f"--lr={lr}", **environment)
+        start(
+            tiny_data_dir,
+            tmp_path / "w",
+            *JOB,
+            "--strategy=multi_worker",
+            f"--lr={lr}",
+            **environment,
+        )
         for lr, environment in zip((0.001, 0.002), both, strict=True)
     )
     addresses = json.loads(both[0]["TF_CONFIG"])["cluster"]["worker"]
@@ -169,7 +208,9 @@ def test_workers_with_other_data_end_before_the_first_step(tiny_dataset: data.Da
     with pytest.raises(InputError):
         other.same({"--input": "memory", "checksum of the data": "one"})
     here = Compared(other.rows)
-    with pytest.raises(InputError, match="checksum of the data=two at b:1, checksum of the data=one at a:1: "):
+    with pytest.raises(
+        InputError, match="checksum of the data=two at b:1, checksum of the data=one at a:1: "
+    ):
         here.scope(dataclasses.replace(tiny_dataset, checksum="two")).__enter__()
     Compared(other.rows).same({"--input": "memory", "checksum of the data": "one"})
 
@@ -178,7 +219,12 @@ def test_workers_with_other_data_end_before_the_first_step(tiny_dataset: data.Da
 def test_a_signal_to_one_worker_stops_all_after_the_same_block(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    endless = ("--batch_size=32", "--epochs=100000", "--eval_every=15", f"--checkpoint_dir={tmp_path / 'kept'}")
+    endless = (
+        "--batch_size=32",
+        "--epochs=100000",
+        "--eval_every=15",
+        f"--checkpoint_dir={tmp_path / 'kept'}",
+    )
     both = start_workers(tiny_data_dir, tmp_path, 2, *endless)
     while not both[1].stdout.readline().startswith("step "):
         assert both[1].poll() is None, both[1].communicate()
@@ -195,7 +241,13 @@ def test_the_chief_alone_decides_whether_the_target_is_reached(
 ) -> None:
     chief, other = (
         start(
-            *(tiny_data_dir, tmp_path / f"{i}.npz", *JOB, "--strategy=multi_worker", "--target_accuracy=0.2"),
+            *(
+                tiny_data_dir,
+                tmp_path / f"{i}.npz",
+                *JOB,
+                "--strategy=multi_worker",
+                "--target_accuracy=0.2",
+            ),
             **environment | ({"BLIND": "1"} if i else {}),
         )
         for i, environment in enumerate(runs.loopback(2))
@@ -205,7 +257,9 @@ def test_the_chief_alone_decides_whether_the_target_is_reached(
     assert_same_weights([tmp_path / "1.npz"], np.load(tmp_path / "0.npz"))
 
 
-def test_a_worker_that_takes_its_time_but_answers_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_takes_its_time_but_answers_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     gave_up: list[int] = []
     monkeypatch.setattr(workers.os, "_exit", gave_up.append)
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -236,7 +290,9 @@ def tf_config(workers: object, kind: str = "worker", index: object = 0) -> str:
         (tf_config(["a:1", "a:1"]), "stands twice"),
     ],
 )
-def test_a_malformed_tf_config_is_one_line(monkeypatch: pytest.MonkeyPatch, text: str, words: str) -> None:
+def test_a_malformed_tf_config_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(InputError, match=words) as refused:
         cluster.settled(flags.Config(strategy="multi_worker"))
@@ -247,7 +303,9 @@ def test_a_malformed_tf_config_is_one_line(monkeypatch: pytest.MonkeyPatch, text
 def test_a_chief_comes_before_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = {"chief": ["c:1"], "worker": ["a:1", "b:1"]}
     for kind, index, place in (("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2)):
-        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": jobs, "task": {"type": kind, "index": index}}))
+        monkeypatch.setenv(
+            "TF_CONFIG", json.dumps({"cluster": jobs, "task": {"type": kind, "index": index}})
+        )
         assert Cluster.from_environment() == Cluster(("c:1", "a:1", "b:1"), place, has_chief=True)
         asked = flags.Config(strategy="multi_worker", record="run.json")
         assert cluster.settled(asked).record == ("run.json" if place == 0 else None)
@@ -257,7 +315,12 @@ def test_a_chief_comes_before_the_workers(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_killed_worker_and_a_new_start_end_with_the_weights_of_one_device(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    killed = worker_kills.TwoWorkers(tmp_path, f"--data_dir={tiny_data_dir}", "--epochs=300").kill(0)
+    killed = worker_kills.TwoWorkers(tmp_path, f"--data_dir={tiny_data_dir}", "--epochs=300").kill(
+        0
+    )
     assert killed.held, killed.shown
     one, other = [np.zeros((10, 784)), np.zeros(10)], [np.zeros((10, 784)), np.full(10, 2e-5)]
-    assert worker_kills.differs(one, one) == "" and worker_kills.differs(one, other) == "weights differ by 2.0e-05"
+    assert (
+        worker_kills.differs(one, one) == ""
+        and worker_kills.differs(one, other) == "weights differ by 2.0e-05"
+    )

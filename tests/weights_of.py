@@ -28,9 +28,13 @@ from tests import forked
 JOB = ("--batch_size=32", "--lr=0.002", "--epochs=2", "--eval_every=15")
 
 
-def start(data_dir: pathlib.Path, out: pathlib.Path, *arguments: str, **environment: str) -> forked.Forked:
+def start(
+    data_dir: pathlib.Path, out: pathlib.Path, *arguments: str, **environment: str
+) -> forked.Forked:
     """Starts a training that writes its weights to `out`."""
-    return forked.Forked([__file__, out, f"--data_dir={data_dir}", *arguments], env=os.environ | environment)
+    return forked.Forked(
+        [__file__, out, f"--data_dir={data_dir}", *arguments], env=os.environ | environment
+    )
 
 
 def finish(process: forked.Forked) -> str:
@@ -40,7 +44,9 @@ def finish(process: forked.Forked) -> str:
     return output
 
 
-def expected(single: dict, data_dir: pathlib.Path, tmp_path: pathlib.Path, reduction: str) -> np.lib.npyio.NpzFile:
+def expected(
+    single: dict, data_dir: pathlib.Path, tmp_path: pathlib.Path, reduction: str
+) -> np.lib.npyio.NpzFile:
     if reduction not in single:
         finish(start(data_dir, tmp_path / "single.npz", *JOB, f"--loss_reduction={reduction}"))
         single[reduction] = dict(np.load(tmp_path / "single.npz"))
@@ -64,7 +70,9 @@ def main() -> None:
         return record_of(state, *arguments)
 
     seen = 0 if "BLIND" in os.environ else mock.DEFAULT
-    counted = mock.patch.object(model, "num_correct", mock.Mock(wraps=model.num_correct, return_value=seen))
+    counted = mock.patch.object(
+        model, "num_correct", mock.Mock(wraps=model.num_correct, return_value=seen)
+    )
     with counted, mock.patch.object(record, "of", spy):
         train.main(cluster.settled(flagging.parse(flags.Config, sys.argv, "")))
 

@@ -18,8 +18,14 @@ class ArticleTF1(Peer):
         devices.choose(device, tf32=False)
         tf1.disable_eager_execution()
         features, classes = work.num_features, work.num_classes
-        self.x, self.y_ = tf1.placeholder(tf.float32, [None, features]), tf1.placeholder(tf.float32, [None, classes])
-        self.W, self.b = tf1.Variable(tf.zeros([features, classes])), tf1.Variable(tf.zeros([classes]))
+        self.x, self.y_ = (
+            tf1.placeholder(tf.float32, [None, features]),
+            tf1.placeholder(tf.float32, [None, classes]),
+        )
+        self.W, self.b = (
+            tf1.Variable(tf.zeros([features, classes])),
+            tf1.Variable(tf.zeros([classes])),
+        )
         y = tf.nn.softmax(tf.matmul(self.x, self.W) + self.b)
         cross_entropy = -tf.reduce_sum(self.y_ * tf.math.log(y))
         self.train_step = tf1.train.GradientDescentOptimizer(work.lr).minimize(cross_entropy)

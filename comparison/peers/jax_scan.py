@@ -25,7 +25,9 @@ class JaxScan(Peer):
         self.parameters = self.zeros()
         self.examples = jax.device_put((work.images, work.labels), self.place)
         self.test = jax.device_put((work.test_images, work.test_labels), self.place)
-        self.take_steps = jax.jit(functools.partial(take_steps, by_class=by_class), donate_argnums=0)
+        self.take_steps = jax.jit(
+            functools.partial(take_steps, by_class=by_class), donate_argnums=0
+        )
 
     def compile(self) -> None:
         for rows in {rows.shape: rows for rows in self.work.blocks()}.values():
@@ -33,7 +35,9 @@ class JaxScan(Peer):
         self.num_correct()
 
     def zeros(self) -> tuple[jax.Array, jax.Array]:
-        return jax.device_put(tuple(np.zeros(shape, np.float32) for shape in self.shapes), self.place)
+        return jax.device_put(
+            tuple(np.zeros(shape, np.float32) for shape in self.shapes), self.place
+        )
 
     def reset(self) -> None:
         self.parameters = self.zeros()
@@ -53,13 +57,17 @@ class JaxScan(Peer):
         jax.block_until_ready(self.parameters)
 
 
-def logits_of(parameters: tuple[jax.Array, jax.Array], images: jax.Array, by_class: bool) -> jax.Array:
+def logits_of(
+    parameters: tuple[jax.Array, jax.Array], images: jax.Array, by_class: bool
+) -> jax.Array:
     """Returns [batch, classes] for images [batch, features] uint8."""
     W, b = parameters
     return (images.astype(jnp.float32) / 255) @ (W.T if by_class else W) + b
 
 
-def loss_of(parameters: tuple[jax.Array, jax.Array], images: jax.Array, labels: jax.Array, by_class: bool) -> jax.Array:
+def loss_of(
+    parameters: tuple[jax.Array, jax.Array], images: jax.Array, labels: jax.Array, by_class: bool
+) -> jax.Array:
     """Returns the summed cross-entropy of a batch."""
     log_probabilities = jax.nn.log_softmax(logits_of(parameters, images, by_class))
     return -jnp.sum(jax.nn.one_hot(labels, log_probabilities.shape[1]) * log_probabilities)
@@ -76,7 +84,9 @@ def take_steps(
 
     def step(parameters: tuple[jax.Array, jax.Array], batch: tuple[jax.Array, jax.Array]) -> tuple:
         gradients = jax.grad(loss_of)(parameters, *batch, by_class)
-        return jax.tree.map(lambda parameter, gradient: parameter - lr * gradient, parameters, gradients), None
+        return jax.tree.map(
+            lambda parameter, gradient: parameter - lr * gradient, parameters, gradients
+        ), None
 
     return jax.lax.scan(step, parameters, jax.tree.map(lambda array: array[rows], examples))[0]
 

@@ -33,15 +33,23 @@ class KerasFit(Peer):
 
     def fit(self, rows: np.ndarray) -> None:
         if self.best:
-            batches = tf.data.Dataset.from_tensor_slices(rows).batch(self.work.batch_size).map(self.examples)
+            batches = (
+                tf.data.Dataset.from_tensor_slices(rows)
+                .batch(self.work.batch_size)
+                .map(self.examples)
+            )
             self.model.fit(batches.prefetch(tf.data.AUTOTUNE), verbose=0)
         else:
             images, labels = scaled(self.work.images[rows]), self.work.labels[rows]
-            self.model.fit(images, labels, batch_size=self.work.batch_size, shuffle=False, verbose=0)
+            self.model.fit(
+                images, labels, batch_size=self.work.batch_size, shuffle=False, verbose=0
+            )
 
     def examples(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the images [n, features] and labels [n] of a batch's rows, in a pipeline."""
-        return tf.cast(tf.gather(self.images, rows), tf.float32) * (1 / 255), tf.gather(self.labels, rows)
+        return tf.cast(tf.gather(self.images, rows), tf.float32) * (1 / 255), tf.gather(
+            self.labels, rows
+        )
 
     def compile(self) -> None:
         self.fit(next(self.work.blocks()).reshape(-1))
@@ -55,7 +63,9 @@ class KerasFit(Peer):
             self.fit(rows)
 
     def num_correct(self) -> int:
-        logits = self.model.predict(scaled(self.work.test_images), batch_size=len(self.work.test_labels), verbose=0)
+        logits = self.model.predict(
+            scaled(self.work.test_images), batch_size=len(self.work.test_labels), verbose=0
+        )
         return int((logits.argmax(axis=1) == self.work.test_labels).sum())
 
     def weights(self) -> tuple[np.ndarray, np.ndarray]:

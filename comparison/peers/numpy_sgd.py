@@ -36,7 +36,8 @@ class NumpySGD(Peer):
 
     def reset(self) -> None:
         shape = self.work.num_features, self.work.num_classes
-        self.W = np.zeros(shape, np.float32, "F" if self.by_class else "C")  # the same matrix in both, but in memory
+        # the same matrix in both, but in memory
+        self.W = np.zeros(shape, np.float32, "F" if self.by_class else "C")
         self.b = np.zeros(self.work.num_classes, np.float32)
 
     def train(self) -> None:

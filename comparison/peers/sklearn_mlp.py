@@ -43,7 +43,9 @@ class SklearnMLP(Peer):
             self.fit(rows[full:])
 
     def num_correct(self) -> int:
-        return int((self.model.predict(scaled(self.work.test_images)) == self.work.test_labels).sum())
+        return int(
+            (self.model.predict(scaled(self.work.test_images)) == self.work.test_labels).sum()
+        )
 
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
         return self.model.coefs_[0], self.model.intercepts_[0]

@@ -26,7 +26,9 @@ class TorchAutograd(Peer):
 
     def take_steps(self, rows: torch.Tensor) -> None:
         """Takes the steps of a block [steps, batch]."""
-        for x, y in zip((self.images[rows].float() / 255).unbind(), self.labels[rows].unbind(), strict=True):
+        for x, y in zip(
+            (self.images[rows].float() / 255).unbind(), self.labels[rows].unbind(), strict=True
+        ):
             self.optimizer.zero_grad()
             torch.nn.functional.cross_entropy(self.model(x), y, reduction="sum").backward()
             self.optimizer.step()

@@ -26,7 +26,9 @@ class TorchBest(Peer):
         self.W = torch.zeros(work.num_classes, work.num_features, device=self.place)
         self.b = torch.zeros(work.num_classes, device=self.place)
         self.images, self.test_images = self.moved(work.images), self.moved(work.test_images)
-        self.one_hot = torch.eye(work.num_classes, device=self.place)[self.moved(work.labels).long()]
+        self.one_hot = torch.eye(work.num_classes, device=self.place)[
+            self.moved(work.labels).long()
+        ]
         self.unrolled: Take = self.take
 
     def moved(self, array: np.ndarray) -> torch.Tensor:
@@ -52,7 +54,9 @@ class TorchBest(Peer):
         rows = self.moved(next(self.work.blocks()))
         if self.place.type == "cuda":
             self.take_steps(rows)
-            self.unrolled = self.captured(self.images[rows[:UNROLLED]], self.one_hot[rows[:UNROLLED]])
+            self.unrolled = self.captured(
+                self.images[rows[:UNROLLED]], self.one_hot[rows[:UNROLLED]]
+            )
         elif shutil.which("g++") or shutil.which("clang++"):
             self.unrolled = torch.compile(self.take, dynamic=False)
         self.take_steps(rows)

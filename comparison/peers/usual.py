@@ -15,7 +15,9 @@ class Usual(Peer):
     def __init__(self, work: Work, device: str):
         super().__init__(work, device)
         devices.choose(device, tf32=False)
-        self.model = keras.Sequential([keras.Input([work.num_features]), keras.layers.Dense(work.num_classes)])
+        self.model = keras.Sequential(
+            [keras.Input([work.num_features]), keras.layers.Dense(work.num_classes)]
+        )
         self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
         self.optimizer = keras.optimizers.SGD(work.lr)
         self.step = tf.function(self.take_step)
@@ -29,8 +31,12 @@ class Usual(Peer):
 
     def take_steps(self, rows: np.ndarray) -> None:
         """Takes a step on each batch of `rows` [n]."""
-        examples = tf.data.Dataset.from_tensor_slices((self.work.images[rows], self.work.labels[rows]))
-        examples = examples.map(lambda x, y: (tf.cast(x, tf.float32) / 255, y), num_parallel_calls=tf.data.AUTOTUNE)
+        examples = tf.data.Dataset.from_tensor_slices(
+            (self.work.images[rows], self.work.labels[rows])
+        )
+        examples = examples.map(
+            lambda x, y: (tf.cast(x, tf.float32) / 255, y), num_parallel_calls=tf.data.AUTOTUNE
+        )
         for images, labels in examples.batch(self.work.batch_size).prefetch(tf.data.AUTOTUNE):
             self.step(images, labels)
 
