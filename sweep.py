@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import flags
 from common.errors import one_line
-from runtime import devices, stopping
+from runtime import devices, startup, stopping
 from sweeps import options
 
 if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes long
@@ -18,7 +18,7 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
         CONFIGS, OWN = options.parse(sys.argv, __doc__)
         devices.hide_gpus(CONFIGS[0].device)
 
-with devices.starting():
+with startup.starting():
     from storage import dataset  # with NumPy, while TensorFlow's library is loaded
 
     if __name__ == "__main__":
@@ -39,7 +39,7 @@ with devices.starting():
 def run(configs: Sequence[flags.Config], own: options.Own) -> None:
     """Trains the runs that --output does not have yet, and reports on all, even where a signal or a failure ends it."""
     largest = max(configs, key=lambda config: config.batch_size)
-    with devices.quiet():
+    with startup.quiet():
         wanted = largest.device, largest.tf32, (), runs.one_thread(configs), largest.deterministic
         device = devices.choose(*wanted)
     with tf.device(device.name):

@@ -12,9 +12,9 @@ from typing import Any
 from common import flagging
 from common.errors import exit_with_one_line
 from comparison import gpus
-from runtime import cluster, devices
+from runtime import cluster, startup
 
-with devices.quiet():
+with startup.quiet():
     import tensorflow as tf
 
     import flags

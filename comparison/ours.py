@@ -5,10 +5,10 @@ import numpy as np
 import flags
 from comparison.peers import Peer
 from comparison.work import Work
-from runtime import devices
+from runtime import devices, startup
 from runtime.clock import Ledger
 
-with devices.without_keras(), devices.without_collecting():  # as the command does
+with startup.without_keras(), startup.without_collecting():  # as the command does
     import tensorflow as tf
 
     import data

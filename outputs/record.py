@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from common.files import write_atomically
-from runtime import devices, programs
+from runtime import devices
 from runtime.state import State
 
 
@@ -20,8 +20,6 @@ def of(state: State, test_accuracy: float, device: tf.config.LogicalDevice) -> d
         "config": dataclasses.asdict(config),
         "environment": devices.environment(device, config.mode, config.tf32),
         "class_names": dataset.class_names,
-        # compiled by an earlier run
-        "program_loaded": device.device_type == "CPU" and programs.loaded(),
         "streamed": dataset.on_disk,
         "replicas": state.replicas,
         "test_examples": len(dataset.test),

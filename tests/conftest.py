@@ -12,8 +12,6 @@ import psutil
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# so that no program is kept among the user's
-os.environ["TF_XLA_FLAGS"] = "--tf_xla_persistent_cache_directory="
 
 import data
 import flags
