@@ -183,6 +183,16 @@ def test_a_device_has_the_memory_of_the_gpu_that_it_is_though_another_is_not_use
     assert devices.memory(types.SimpleNamespace(device_type="GPU", name="/device:GPU:0")) == 1003
 
 
+@pytest.mark.parametrize("tf32", [True, False])
+def test_tf32_is_used_only_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch, tf32: bool) -> None:
+    allowed: list[bool] = []
+    monkeypatch.setattr(
+        "tensorflow.config.experimental.enable_tensor_float_32_execution", allowed.append
+    )
+    devices.choose("cpu", tf32)
+    assert allowed == [tf32]
+
+
 def modules() -> list[str]:
     """Returns the names of all modules of the project but the tests."""
     rooms = [

@@ -20,6 +20,7 @@ from common.errors import InputError, RunError
 from outputs import record
 from runtime import strategies
 from runtime.clock import Ledger
+from tests import conftest
 from tests.conftest import PROJECT, Command, trained
 
 
@@ -78,6 +79,19 @@ def test_seconds_add_up_to_the_wall_clock() -> None:
     seconds = ledger.seconds()
     assert seconds["total"] == 10.0 and seconds["train"] == 3.0 and seconds["other"] == 7.0
     assert sum(value for part, value in seconds.items() if part != "total") == seconds["total"]
+
+
+def test_the_time_of_training_has_no_evaluation_in_it(
+    run_here: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated = []
+    clock = lambda: 1000.0 * len(evaluated)  # noqa: E731 # only an evaluation takes time
+    count = train.num_correct
+    monkeypatch.setattr(train, "num_correct", lambda *of: evaluated.append(of) or count(*of))
+    monkeypatch.setattr(conftest, "Ledger", lambda: Ledger(clock=clock))
+    seconds = run_here("--max_steps=5", "--eval_first=2", "--mode=graph")["seconds"]
+    # one compiles, and the last is that of the test split
+    assert seconds["train"] == 0 and seconds["evaluate"] == 1000 * (len(evaluated) - 1) >= 3000
 
 
 def test_the_command_shows_and_records_what_it_did(
