@@ -21,7 +21,6 @@ CLOSE = 1e-5  # to float64, with TF32 off
 MOST_KERNELS = 10  # a step; as compiled they are some 7
 AMPERE = 8  # the compute capability from which on there is TF32
 CACHES = ("CUDA_CACHE_PATH", "XDG_CACHE_HOME")  # what the driver has compiled before
-WHILE = "--xla_gpu_enable_command_buffer=+WHILE"
 OF_PEERS = (10, 1_000, 55_000)  # batches; more would take the command beyond ten minutes
 
 
@@ -74,11 +73,11 @@ class Bench:
     def train(self, *arguments: str, **options: Any) -> runs.Run:
         return runs.train(self.config, *self.job, *arguments, **options)
 
-    def told(self, *arguments: str, steps_of_round: int = 0) -> dict[str, Any]:
+    def told(self, *arguments: str) -> dict[str, Any]:
         """Trains as `gpu_child` does, and returns what it tells."""
         path = self.folder / "told.json"
         path.unlink(missing_ok=True)
-        own = ["-m", "benchmarks.gpu_child", str(path), str(steps_of_round)]
+        own = ["-m", "benchmarks.gpu_child", str(path)]
         runs.run(self.config, *own, *self.config.where, *self.job, *arguments)
         return json.loads(path.read_text())
 
@@ -229,7 +228,7 @@ def programs(bench: Bench) -> list[Row]:
 
 
 def speeds(bench: Bench) -> list[Row]:
-    """(f) Microseconds a step over the batch size, on CPU and GPU, and rounds and command buffers otherwise."""
+    """(f) Microseconds a step over the batch size, on CPU and GPU."""
     places = [("xla", device) for device in dict.fromkeys(["cpu", bench.device])]
     rows, samples = [], []
     for name, device in [*places, *((peer, bench.device) for peer in bench.size.peers)]:
@@ -246,7 +245,7 @@ def speeds(bench: Bench) -> list[Row]:
             )
             rows.append(Row(f"{name} on {device}, batch {size:,}", shown, bool(found.us_per_step)))
     rows += [Row("in words", sentence, None) for sentence in verdicts(bench, samples)]
-    return rows + (loops(bench) if bench.device == "gpu" else [])
+    return rows
 
 
 def verdicts(bench: Bench, samples: list[results.Sample]) -> list[str]:
@@ -261,25 +260,6 @@ def verdicts(bench: Bench, samples: list[results.Sample]) -> list[str]:
         **known, baseline=["xla", bench.device], left_out=[], samples=samples, limits={}
     )
     return sweep.verdicts(results.Results(list(bench.rounds.jobs.values()), [run]))
-
-
-def loops(bench: Bench) -> list[Row]:
-    """Rounds of 2 and 10 steps, and command buffers around the loop: in processes of their own, each may end."""
-    ways: dict[str, Callable[[], dict[str, Any]]] = {
-        f"rounds of {count} steps": functools.partial(bench.told, steps_of_round=count)
-        for count in (2, 10)
-    }
-    options = {"env": os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {WHILE}"}}
-    ways[f"XLA_FLAGS={WHILE}"] = lambda: {"record": bench.train(**options).record}
-    rows = []
-    for what, way in ways.items():
-        try:
-            record = way()["record"]
-            shown = f"{record['us_per_step']:,.1f} µs/step, compiled in {record['seconds']['compile']:.1f} s"
-            rows.append(Row(what, shown, True))
-        except RunError as error:
-            rows.append(Row(what, str(error), False))
-    return rows
 
 
 def profile(bench: Bench) -> list[Row]:

@@ -1,7 +1,6 @@
-"""One run of train.py that tells more of its GPU than a record does: python -m benchmarks.gpu_child FILE ROUND FLAGS
+"""One run of train.py that tells more of its GPU than a record does: python -m benchmarks.gpu_child FILE FLAGS
 
 FILE becomes a JSON object: the record, TensorFlow's build, the GPU's details and state, and the peak of its memory.
-ROUND is the number of steps in a round of the loop, 0 for the program's own.
 """
 
 import json
@@ -18,14 +17,12 @@ with startup.quiet():
     import tensorflow as tf
 
     import flags
-    import model
     import train
     from runtime.clock import Ledger
 
 
-def told(config: flags.Config, steps_of_round: int) -> dict[str, Any]:
+def told(config: flags.Config) -> dict[str, Any]:
     """Trains, and returns all that is to be told."""
-    model.ROUND = steps_of_round or model.ROUND
     found: dict[str, Any] = {
         "record": train.run(config, Ledger()),
         "state": gpus.state(),
@@ -39,8 +36,6 @@ def told(config: flags.Config, steps_of_round: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    PATH, ROUND, *FLAGS = sys.argv[1:]
+    PATH, *FLAGS = sys.argv[1:]
     CONFIG = cluster.settled(flagging.parse(flags.Config, ["", *FLAGS], __doc__))
-    exit_with_one_line(
-        lambda: pathlib.Path(PATH).write_text(json.dumps(told(CONFIG, int(ROUND)))) and None
-    )
+    exit_with_one_line(lambda: pathlib.Path(PATH).write_text(json.dumps(told(CONFIG))) and None)

@@ -21,8 +21,8 @@ from common.flagging import COUNT, flag
 BATCHES = (10, 100, 1000, 10000)
 KINDS = {
     "one device": ("none", 1),
-    **{f"mirrored, {count} replicas": ("mirrored", count) for count in (2, 3)},
-    **{f"multi_worker, {count} workers": ("multi_worker", count) for count in (2, 3)},
+    "mirrored, 2 replicas": ("mirrored", 2),
+    "multi_worker, 2 workers": ("multi_worker", 2),
 }
 Samples = dict[str, dict[str, list[float]]]  # us/step by kind and batch
 

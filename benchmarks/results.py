@@ -15,12 +15,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import flags
-from benchmarks import comparison, replicas, runs, speed
+from benchmarks import replicas, runs, speed
 from benchmarks.pages import RECORDS, not_measured, rewrite_blocks
 from common.errors import InputError
 from common.files import PROJECT
 from common.flagging import SWITCH, TEXT, flag, integer
 from comparison import tables
+from comparison.results import load
 from sweeps import report
 from sweeps.kept import Row
 
@@ -30,6 +31,8 @@ RATES = ("--lr=0.0003,0.001,0.003,0.01,0.03,0.1,0.3", "--epochs=1,10")
 # columns of what docs/results.md shows of the sweep
 SEEDS = ("epochs", "lr", "seeds", "validation", "test")
 LESSON = ("epochs", "lr", "validation", "test", "beside the best")  # and docs/training.md
+COMPARED = ("batch10", "sweep")  # runs of compare.py in docs/comparison
+SHORT = ("time", "images", "ratio", "verdict", "cores", "limit", "off")  # columns of the README's
 # functions of model.py
 CORE = ("logits", "__call__", "cross_entropy", "loss_and_gradients", "descend")
 SEVERAL = integer(2)  # one has no deviation
@@ -38,7 +41,7 @@ PAGES = {
     "README.md": ("output", "accuracy", "peers", "core"),
     "docs/comparison.md": ("batch10", "sweep"),
     "docs/predict.md": ("predict",),
-    "docs/results.md": ("seeds", "batches", "stream", "replicas"),
+    "docs/results.md": ("seeds", "stream", "replicas"),
     "docs/training.md": ("flags", "rates"),
 }
 
@@ -218,14 +221,11 @@ SOURCES: dict[str, tuple[str, Callable[[str], str], str]] = {
         from_samples(replicas.table),
         "python -m benchmarks.replicas --write",
     ),
-    **{
-        group: (
-            f"{group}.json",
-            from_samples(speed.table),
-            f"python -m benchmarks.speed --only={group} --write",
-        )
-        for group in speed.RESULTS
-    },
+    "stream": (
+        "stream.json",
+        from_samples(speed.table),
+        "python -m benchmarks.speed --only=stream --write",
+    ),
 }
 
 
@@ -242,9 +242,21 @@ def block(folder: pathlib.Path, name: str) -> str:
         ) from None
 
 
+def compared() -> dict[str, str]:
+    """Returns the blocks that show runs of compare.py, as it writes them itself."""
+    batch10, sweep = (load(PROJECT / "docs" / "comparison" / f"{name}.json") for name in COMPARED)
+    title, header, body = tables.tables_of(batch10, SHORT)[0]
+    below = f"{title}; {'; '.join(tables.machine_lines(batch10))}."
+    return {
+        "peers": f"{tables.table(header, body)}\n\n{below}",
+        "batch10": tables.markdown(batch10, ["comparison/batch10-bars.png"]),
+        "sweep": tables.markdown(sweep, ["comparison/sweep-sweep.png"], chosen=()),
+    }
+
+
 def blocks(folder: pathlib.Path) -> dict[str, dict[str, str]]:
     """Returns all blocks by page and name: of the records in `folder`, of docs/comparison, and of the source."""
-    found = {name: block(folder, name) for name in SOURCES} | comparison.blocks(comparison.FOLDER)
+    found = {name: block(folder, name) for name in SOURCES} | compared()
     found |= {"core": core(), "flags": flags_table()}
     return {page: {name: found[name] for name in names} for page, names in PAGES.items()}
 

@@ -1,15 +1,9 @@
-"""How fast the program is at its own job, against what it must beat and against an earlier state of itself.
-
-python -m benchmarks.speed --before=DIR --write
-"""
+"""How fast the program is at its own job, against what it must beat: python -m benchmarks.speed --write"""
 
 import dataclasses
 import itertools
-import json
 import os
 import pathlib
-import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,14 +13,11 @@ import numpy as np
 
 from benchmarks import runs
 from common import children
-from common.errors import InputError, RunError
-from common.flagging import TEXT, List, choice, flag
-from comparison.contenders import CONTENDERS
-from comparison.results import KEY
+from common.errors import RunError
+from common.flagging import List, choice, flag
 from storage import dataset, decoded
 
 IMPORT = "import tensorflow, os; os._exit(0)"
-BATCHES = (10, 30, 100, 300, 500, 1_000, 2_000, 5_000, 10_000, 55_000)
 STREAMED = (10, 100, 1_000, 10_000)
 TEN, LARGE = 10, 70  # times MNIST; the larger has 3.3 GB
 ALONE = ("--eval_every=0", "--loss_reduction=mean")  # of a run whose training alone is looked at
@@ -35,17 +26,16 @@ Rows = dict[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """A checkout of this project, measured: the flags, its folder, and where the datasets made for it are."""
+    """This project, measured: the flags, and where the datasets made for it are."""
 
     config: "Config"
-    project: pathlib.Path
     folder: pathlib.Path
 
     def python(self, *arguments: str) -> runs.Run:
-        return runs.run(self.config, *arguments, cwd=self.project)
+        return runs.run(self.config, *arguments)
 
     def train(self, *arguments: str) -> runs.Run:
-        return runs.train(self.config, *arguments, cwd=self.project)
+        return runs.train(self.config, *arguments)
 
     def rate(self, batch_size: int, *arguments: str) -> float:
         """Returns thousand images/s of training alone."""
@@ -61,7 +51,7 @@ class Bench:
         reading, writing = os.openpty() if terminal else os.pipe()
         command = [sys.executable, "train.py", *self.config.where, *arguments]
         options = {
-            "cwd": self.project,
+            "cwd": runs.PROJECT,
             "stdin": subprocess.DEVNULL,
             "stdout": writing,
             "stderr": writing,
@@ -80,16 +70,8 @@ class Bench:
             process.kill()
             return runs.Run(seconds, runs.wait(process))
 
-    def us_per_step(self, contender: str) -> float:
-        """Returns what compare.py measures for a contender on the CPU."""
-        output = pathlib.Path(tempfile.mkdtemp(dir=self.folder), "found.json")
-        job = (f"--contenders={contender}", "--devices=cpu", "--rounds=2", "--max_steps=5500")
-        self.python("compare.py", *self.config.where, *job, f"--output={output}")
-        samples = json.loads(output.read_text())[KEY]["runs"][0]["samples"]
-        return statistics.median(sample["us_per_step"] for sample in samples)
 
-
-def start(bench: Bench, _: Bench) -> Rows:
+def start(bench: Bench) -> Rows:
     """A run around its steps."""
     bench.train("--max_steps=1")  # what a first run keeps is there then
     imported, run = bench.python("-c", IMPORT), bench.train()
@@ -107,35 +89,7 @@ def start(bench: Bench, _: Bench) -> Rows:
     }
 
 
-def steps(bench: Bench, now: Bench) -> Rows:
-    """A step at batch 10, against the same rivals for every checkout."""
-    xla = bench.us_per_step("xla")
-    rows = {"a step in mode xla, us": xla}
-    if "c" in CONTENDERS and shutil.which(os.environ.get("CC", "cc")):
-        rows["a step in mode xla over plain C"] = xla / now.us_per_step("c")
-    with runs.one_core():
-        graph, article = bench.us_per_step("graph"), now.us_per_step("article")
-    return rows | {
-        "a step in mode graph on one core, us": graph,
-        "a step in mode graph over the article's program, both on one core": graph / article,
-    }
-
-
-def batches(bench: Bench, _: Bench) -> Rows:
-    """Images/s over the batch size."""
-    rates = {size: bench.rate(size, "--epochs=20") for size in BATCHES}
-    best = itertools.accumulate(rates.values(), max)
-    with runs.one_core():
-        alone = bench.rate(10_000, "--epochs=20")
-    return {f"batch {size:,}, thousand images/s": rate for size, rate in rates.items()} | {
-        "the deepest fall of images/s as the batch grows, %": max(
-            100 * (1 - rate / most) for rate, most in zip(rates.values(), best, strict=True)
-        ),
-        "batch 10,000, all cores over one": rates[10_000] / alone,
-    }
-
-
-def stream(bench: Bench, _: Bench) -> Rows:
+def stream(bench: Bench) -> Rows:
     """Images/s from the disk over those from memory, and the memory that both take."""
     rows: Rows = {}
     for name, job in (
@@ -153,14 +107,11 @@ def stream(bench: Bench, _: Bench) -> Rows:
     return rows
 
 
-def large(bench: Bench, _: Bench) -> Rows:
+def large(bench: Bench) -> Rows:
     """3.3 GB of training images in memory."""
-    made = bench.folder / f"made{LARGE}" / "1.0.0"
-    path = made / decoded.FOLDER / "train_images.npy"
+    path = bench.folder / f"made{LARGE}" / "1.0.0" / decoded.FOLDER / "train_images.npy"
     size = path.stat().st_size
-    read = runs.elsewhere(
-        seconds_of_fromfile, path if bench.project == runs.PROJECT else made / "decoded.npz"
-    )
+    read = runs.elsewhere(seconds_of_fromfile, path)
     job = (
         f"--dataset=made{LARGE}",
         f"--data_dir={bench.folder}",
@@ -177,35 +128,14 @@ def large(bench: Bench, _: Bench) -> Rows:
     }
 
 
-def epochs(bench: Bench, _: Bench) -> Rows:
-    """What a long plan costs before the first step."""
-    one, many = (bench.until(b"step 1/", f"--epochs={count}") for count in (1, 100_000))
-    return {
-        "--epochs=100000 over --epochs=1: time to the first step": many.seconds / one.seconds,
-        "--epochs=100000 over --epochs=1: memory at the first step": many.peak_mib / one.peak_mib,
-    }
-
-
-GROUPS = {
-    "start": start,
-    "steps": steps,
-    "batches": batches,
-    "stream": stream,
-    "large": large,
-    "epochs": epochs,
-}
-# what the project reaches stands in docs/results.md, the rest in docs/performance.md
-RESULTS = ("batches", "stream")
-Found = dict[str, list[list[float]]]  # the samples of a row, of each checkout
+GROUPS = {"start": start, "stream": stream, "large": large}
+Found = dict[str, list[float]]  # the samples of each row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(runs.Config):
     """The flags of this benchmark."""
 
-    before: str | None = flag(
-        None, TEXT, "Another checkout of this project, measured in turn with this one."
-    )
     only: tuple[str, ...] = flag(
         tuple(GROUPS), List(choice(*GROUPS), f"some of {', '.join(GROUPS)}"), "What to measure."
     )
@@ -218,8 +148,8 @@ def seconds_of_fromfile(path: pathlib.Path) -> float:
     return time.perf_counter() - began
 
 
-def make(root: pathlib.Path, times: int, data_dir: str | None, npz: bool) -> None:
-    """Puts MNIST, so many times, below `root` as the dataset made<times>; if asked to, in the earlier form too."""
+def make(root: pathlib.Path, times: int, data_dir: str | None) -> None:
+    """Puts MNIST, so many times, below `root` as the dataset made<times>."""
     mnist = dataset.load("mnist", data_dir, None, float("inf"))
     folder = root / f"made{times}" / "1.0.0" / decoded.FOLDER
     folder.mkdir(parents=True)
@@ -236,64 +166,35 @@ def make(root: pathlib.Path, times: int, data_dir: str | None, npz: bool) -> Non
     np.save(folder / "test_images.npy", mnist.test.images)
     np.save(folder / "test_labels.npy", mnist.test.labels)
     decoded.describe(folder, mnist.class_names, mnist.image_shape)
-    if npz:
-        arrays = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
-        np.savez(
-            folder.parent / "decoded.npz",
-            **arrays,
-            class_names=mnist.class_names,
-            image_shape=mnist.image_shape,
-        )
 
 
 def table(found: Found) -> list[str]:
-    """Returns the Markdown of the samples of each row: those of this state last, before them those of --before."""
-    two = len(next(iter(found.values()))) == 2
-    lines = (
-        ["| what | before | now | now over before |", "|---|--:|--:|--:|"]
-        if two
-        else ["| what | now |", "|---|--:|"]
-    )
-    for name, columns in found.items():
-        cells = [runs.middle(values) if values else "" for values in columns]
-        if two:
-            ratios = [now / before for before, now in zip(*columns, strict=False) if before]
-            cells.append(f"{statistics.median(ratios):.2f}" if ratios else "")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
+    """Returns the Markdown of the samples of each row."""
+    lines = ["| what | now |", "|---|--:|"]
+    return lines + [f"| {name} | {runs.middle(values)} |" for name, values in found.items()]
 
 
 def measure(config: Config) -> None:
-    """Measures every row of every checkout in turn; prints and writes the tables."""
-    projects = [pathlib.Path(config.before).resolve()] if config.before else []
-    if projects and not (projects[0] / "train.py").is_file():
-        raise InputError(
-            f"--before={config.before}: must be a checkout of this project, with train.py in it"
-        )
+    """Measures every row in turn; prints and writes the tables."""
     found: dict[str, Found] = {group: {} for group in config.only}
     with tempfile.TemporaryDirectory() as folder:
-        benches = [
-            Bench(config, project, pathlib.Path(folder)) for project in [*projects, runs.PROJECT]
-        ]
-        for times in {"stream": TEN, "large": LARGE}.items():
-            if times[0] in config.only:
-                runs.elsewhere(make, benches[0].folder, times[1], config.data_dir, bool(projects))
+        bench = Bench(config, pathlib.Path(folder))
+        for group, times in {"stream": TEN, "large": LARGE}.items():
+            if group in config.only:
+                runs.elsewhere(make, bench.folder, times, config.data_dir)
         for number, group in itertools.product(range(config.rounds), config.only):
             print(f"round {number + 1} of {config.rounds}: {group}", file=sys.stderr, flush=True)
-            for place, bench in enumerate(benches):
-                for name, value in GROUPS[group](bench, benches[-1]).items():
-                    found[group].setdefault(name, [[] for _ in benches])[place].append(value)
+            for name, value in GROUPS[group](bench).items():
+                found[group].setdefault(name, []).append(value)
     publish(config, found)
 
 
 def publish(config: Config, found: dict[str, Found]) -> None:
-    """Prints and writes a table for each of RESULTS, and one of all else."""
-    for group in RESULTS:
-        if rows := found.pop(group, None):
-            runs.publish(
-                group, config, table(rows), "docs/results.md", rows, f"speed --only={group}"
-            )
-    if rest := {name: columns for rows in found.values() for name, columns in rows.items()}:
+    """Prints and writes a table of the streams, which is a result, and one of all else."""
+    if rows := found.pop("stream", None):
+        page, command = "docs/results.md", "speed --only=stream"
+        runs.publish("stream", config, table(rows), page, rows, command)
+    if rest := {name: values for rows in found.values() for name, values in rows.items()}:
         runs.publish("speed", config, table(rest), "docs/performance.md")
 
 

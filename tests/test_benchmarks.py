@@ -1,4 +1,4 @@
-"""What the benchmarks share: children that end with their parent, real runs, tables with an earlier state."""
+"""What the benchmarks share: children that end with their parent, real runs, blocks of pages."""
 
 import contextlib
 import os
@@ -90,58 +90,18 @@ def test_the_datasets_of_the_benchmark_are_mnist_so_many_times(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     one = data.load("mnist", str(tiny_data_dir))
-    speed.make(tmp_path, 3, str(tiny_data_dir), npz=True)
+    speed.make(tmp_path, 3, str(tiny_data_dir))
     three = data.load("made3", str(tmp_path))
     whole = [np.concatenate([each.validation.images, each.train.images]) for each in (one, three)]
     np.testing.assert_array_equal(whole[1], np.concatenate([whole[0]] * 3))
     np.testing.assert_array_equal(three.test.labels, one.test.labels)
-    with np.load(tmp_path / "made3" / "1.0.0" / "decoded.npz") as earlier:
-        np.testing.assert_array_equal(earlier["train_images"], whole[1])
-
-
-def test_the_table_pairs_each_round_with_the_same_of_the_earlier_state() -> None:
-    lines = speed.table({"both": [[2.0, 4.0, 10.0], [1.0, 1.0, 9.0]], "now alone": [[], [200.0]]})
-    assert lines[2] == "| both | 4.00 (2.00-10.00) | 1.00 (1.00-9.00) | 0.50 |"
-    assert lines[3] == "| now alone |  | 200 (200-200) |  |"
-    assert len({line.count("|") for line in lines}) == 1
-    assert speed.table({"one": [[1.0]]})[1:] == ["|---|--:|", "| one | 1.00 (1.00-1.00) |"]
-
-
-def test_each_table_goes_to_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    published = []
-    monkeypatch.setattr(runs, "publish", lambda *given: published.append(given))
-    found = {group: {f"a row of {group}": [[1.0]]} for group in speed.GROUPS}
-    config, rest = (
-        speed.Config(),
-        [row for group in ("start", "steps", "large", "epochs") for row in found[group]],
-    )
-    speed.publish(config, dict(found))
-    assert published == [
-        (
-            "batches",
-            config,
-            speed.table(found["batches"]),
-            "docs/results.md",
-            found["batches"],
-            "speed --only=batches",
-        ),
-        (
-            "stream",
-            config,
-            speed.table(found["stream"]),
-            "docs/results.md",
-            found["stream"],
-            "speed --only=stream",
-        ),
-        ("speed", config, speed.table({row: [[1.0]] for row in rest}), "docs/performance.md"),
-    ]
 
 
 @pytest.mark.slow
 def test_a_run_is_watched_until_it_has_said_something(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    bench = speed.Bench(speed.Config(data_dir=str(tiny_data_dir), timeout=120), PROJECT, tmp_path)
+    bench = speed.Bench(speed.Config(data_dir=str(tiny_data_dir), timeout=120), tmp_path)
     began = time.perf_counter()
     first, step = bench.until(b"", terminal=True), bench.until(b"step 1/", "--epochs=1000000")
     assert 0 < first.seconds < step.seconds < time.perf_counter() - began

@@ -10,8 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import comparison as page
-from benchmarks import noise, pages
+from benchmarks import noise
 from common import flagging
 from common.errors import InputError
 from comparison import guard, machine, options, results, stats, summary, sweep, tables, work
@@ -315,46 +314,6 @@ def test_the_watch_sees_another_process():
     finally:
         other.kill()
         other.communicate()
-
-
-def test_pages_have_the_figures_of_the_result_files(tmp_path):
-    three = three_contenders()
-    three.runs[0].samples.extend(sample("torch", None, number) for number in range(1, 8))
-    for name in ("batch10", "sweep"):
-        results.save(three, tmp_path / f"{name}.json")
-    found = page.blocks(tmp_path)
-    for row in summary.rows(three, JOB):
-        line = next(
-            line for line in found["peers"].splitlines() if line.startswith(f"| {row.label} |")
-        )
-        assert (f" {tables.number(row.time.median)} " if row.time else "not the same work") in line
-
-
-def test_pages_hold_what_the_script_writes():
-    blocks = page.blocks(page.FOLDER)
-    for path, names in page.PAGES.items():
-        text = path.read_text()
-        for name in names:
-            assert pages.with_block(text, name, blocks[name]) == text, (
-                "run python -m benchmarks.comparison"
-            )
-
-
-def test_command_of_a_result_file_gives_its_flags():
-    given = [
-        "compare.py",
-        "--rounds=3",
-        "--batch_sizes=1,10",
-        "--contenders=xla,numpy",
-        "--lr=0.02",
-    ]
-    kept = json.loads(json.dumps(dataclasses.asdict(flagging.parse(options.Config, given, ""))))
-    said = page.command(kept).split()
-    again = flagging.parse(options.Config, said[1:], "")
-    assert again == dataclasses.replace(
-        flagging.parse(options.Config, given, ""), output="results.json"
-    )
-    assert sorted(said[2:-1]) == sorted(given[1:])
 
 
 @pytest.mark.parametrize(

@@ -84,10 +84,8 @@ def read_command(command: str) -> None:
     elif program == "predict.py":
         images = flagging.parse(predict.Config, argv, None).images
         assert all((PROJECT / image).is_file() for image in images if "/" in image)
-    elif config_class := getattr(importlib.import_module(program), "Config", None):
-        flagging.parse(config_class, argv, None)
     else:
-        assert not arguments, "takes no flags"
+        flagging.parse(importlib.import_module(program).Config, argv, None)
 
 
 def read_console(text: str) -> None:
@@ -193,7 +191,6 @@ def test_each_block_and_each_command_of_a_page_is_read(
         ("console", "$ python sweep.py --seed=9:0"),
         ("console", "$ python compare.py --contenders=nobody"),
         ("console", "$ python -m benchmarks.speed --only=nothing"),
-        ("console", "$ python -m benchmarks.comparison --write"),
         ("console", "$ python predict.py --model=exported docs/absent.png"),
         ("console", "$ python -m pip install -r requirements/absent.txt"),
         ("console", "$ python absent.py"),

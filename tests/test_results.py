@@ -9,10 +9,9 @@ import statistics
 import pytest
 
 import flags
-from benchmarks import comparison, pages, replicas, results, runs, speed
+from benchmarks import pages, replicas, results, runs, speed
 from common import flagging
 from common.errors import InputError, RunError
-from comparison import options
 
 ENVIRONMENT = {
     "date": "2026-01-02", "python": "3.12.1", "tensorflow": "2.21.0", "device_name": "A CPU", "cores": 4,
@@ -86,7 +85,7 @@ def test_a_written_block_changes_and_nothing_else(tmp_path: pathlib.Path) -> Non
 @pytest.mark.parametrize(
     "content", ["", "{}", "[1]", '{"sweep": {}}\n{}', '{"samples": 1}', '{"samples": {}}', "\udcff"]
 )
-@pytest.mark.parametrize("name", ["accuracy", "seeds", "rates", "replicas", "batches", "stream"])
+@pytest.mark.parametrize("name", ["accuracy", "seeds", "rates", "replicas", "stream"])
 def test_what_is_no_record_is_refused(name: str, content: str, tmp_path: pathlib.Path) -> None:
     file, _, command = results.SOURCES[name]
     (tmp_path / file).write_bytes(content.encode(errors="surrogateescape"))
@@ -104,14 +103,6 @@ def test_a_missing_record_leaves_a_sentence_with_the_command_that_makes_it(
     flagging.parse(importlib.import_module(found[1]).Config, ["", *found[2].split()], None)
 
 
-def test_a_missing_comparison_leaves_a_sentence_too(tmp_path: pathlib.Path) -> None:
-    found = comparison.blocks(tmp_path)
-    assert set(found) == {"peers", "batch10", "sweep"}
-    for text in found.values():
-        command = re.fullmatch(r"Not measured yet: `python (compare\.py .*)` does it\.", text)
-        assert flagging.parse(options.Config, command[1].split(), None).output
-
-
 def test_records_are_read_as_a_sweep_writes_them(tmp_path: pathlib.Path) -> None:
     lines = [json.dumps({"sweep": 1, "environment": ENVIRONMENT}), *map(json.dumps, ROWS)]
     (tmp_path / "rates.jsonl").write_text("\n".join(lines) + "\n")
@@ -127,7 +118,7 @@ def test_records_are_read_as_a_sweep_writes_them(tmp_path: pathlib.Path) -> None
         ("replicas", {"one device": {"batch 10": [3.0, 9.0, 4.0]}}, "| one device | 4 (3-9) |"),
         (
             "stream",
-            {"stream over memory": [[0.5, 0.75]]},
+            {"stream over memory": [0.5, 0.75]},
             "| stream over memory | 0.62 (0.50-0.75) |",
         ),
     ],
