@@ -26,10 +26,6 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
         programs.recall(CONFIG)
 
 with devices.starting():
-    from storage import dataset  # with NumPy, while TensorFlow's library is loaded
-
-    if __name__ == "__main__":
-        dataset.read_ahead(CONFIG.dataset, CONFIG.data_dir, devices.most_bytes(CONFIG.input))
     import tensorflow as tf
 
     import data
