@@ -19,12 +19,6 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
         devices.hide_gpus(CONFIGS[0].device)
 
 with startup.starting():
-    from storage import dataset  # with NumPy, while TensorFlow's library is loaded
-
-    if __name__ == "__main__":
-        dataset.read_ahead(
-            CONFIGS[0].dataset, CONFIGS[0].data_dir, devices.most_bytes(CONFIGS[0].input)
-        )
     import tensorflow as tf
     from rich.progress import MofNCompleteColumn, Progress
 

@@ -25,10 +25,6 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
         devices.hide_gpus(CONFIG.device)
 
 with startup.starting():
-    from storage import dataset
-
-    if __name__ == "__main__":
-        dataset.read_ahead(CONFIG.dataset, CONFIG.data_dir, devices.most_bytes(CONFIG.input))
     import tensorflow as tf
 
     import data
