@@ -9,7 +9,7 @@ import pathlib
 import sys
 from typing import Any
 
-from common import flagging
+from common import commandline
 from common.errors import exit_with_one_line
 from comparison import gpus
 from runtime import cluster, devices
@@ -40,7 +40,7 @@ def told(config: flags.Config, steps_of_round: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     PATH, ROUND, *FLAGS = sys.argv[1:]
-    CONFIG = cluster.settled(flagging.parse(flags.Config, ["", *FLAGS], __doc__))
+    CONFIG = cluster.settled(commandline.parse(flags.train_flags(), ["", *FLAGS], __doc__))
     exit_with_one_line(
         lambda: pathlib.Path(PATH).write_text(json.dumps(told(CONFIG, int(ROUND)))) and None
     )

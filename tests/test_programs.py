@@ -31,7 +31,7 @@ def recalled(monkeypatch: pytest.MonkeyPatch, **changes: object) -> pathlib.Path
     """Returns the folder that XLA is given in a process that starts anew."""
     monkeypatch.setattr(programs, "_state", programs._State())
     monkeypatch.setenv(programs.XLA_FLAGS, OTHER)
-    programs.recall(flags.Config(mode="xla", **changes))
+    programs.recall(flags.training_config(mode="xla", **changes))
     other, folder, kinds = os.environ[programs.XLA_FLAGS].split()
     assert (other, kinds) == (OTHER, "--tf_xla_persistent_cache_device_types=CPU")
     return pathlib.Path(folder.removeprefix("--tf_xla_persistent_cache_directory="))
@@ -195,13 +195,13 @@ def full(*_: object, **__: object) -> None:
 def test_xla_is_given_no_folder_where_that_cannot_be(
     cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    folder, config = recalled(monkeypatch), flags.Config(mode="xla")
+    folder, config = recalled(monkeypatch), flags.training_config(mode="xla")
     given = {"mine": f"{programs.FOLDER}=/mine", "a file of flags": "flags.txt"}.get(why, OTHER)
     monkeypatch.setenv(programs.XLA_FLAGS, given)
     monkeypatch.setattr(programs, "_state", programs._State())
     if why.startswith("--"):
         name, _, value = why[2:].partition("=")
-        config = flags.Config(**{"mode": "xla", name: value})
+        config = flags.training_config(**{"mode": "xla", name: value})
     elif why == "full":
         monkeypatch.setattr(tempfile, "TemporaryFile", full)
     elif why == "no folder":
