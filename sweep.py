@@ -30,7 +30,7 @@ with startup.starting():
     from sweeps.kept import Kept, Row, key
 
 
-def run(configs: Sequence[flags.Config], own: options.Own) -> None:
+def run(configs: Sequence[flags.Config], own: flags.Config) -> None:
     """Trains the runs that --output does not have yet, and reports on all, even where a signal or a failure ends it."""
     largest = max(configs, key=lambda config: config.batch_size)
     with startup.quiet():

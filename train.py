@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import flags
-from common import files, flagging
+from common import commandline, files
 from common.errors import InputError, one_line
 from runtime import cluster, devices, plan, startup, stopping
 from runtime.clock import Ledger
@@ -18,7 +18,7 @@ from runtime.clock import Ledger
 if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes long
     stopping.install()
     with one_line():
-        CONFIG = cluster.settled(flagging.parse(flags.Config, sys.argv, __doc__))
+        CONFIG = cluster.settled(commandline.parse(flags.train_flags(), sys.argv, __doc__))
         files.check_writable(
             "record", CONFIG.record, CONFIG.overwrite or not files.is_free(CONFIG.checkpoint_dir)
         )

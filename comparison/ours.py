@@ -21,7 +21,7 @@ class Ours(Peer):
 
     def __init__(self, work: Work, device: str, mode: str):
         super().__init__(work, device)
-        config = flags.Config(
+        config = flags.training_config(
             batch_size=work.batch_size,
             lr=work.lr,
             seed=work.seed,

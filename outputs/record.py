@@ -1,6 +1,5 @@
 """The record of a run: its flags, where it ran, its seconds, and what it reached, as one JSON object."""
 
-import dataclasses
 import hashlib
 import json
 import pathlib
@@ -17,7 +16,7 @@ def of(state: State, test_accuracy: float, device: tf.config.LogicalDevice) -> d
     """Returns the record of a finished run."""
     config, dataset = state.config, state.dataset
     return {
-        "config": dataclasses.asdict(config),
+        "config": config.as_dict(),
         "environment": devices.environment(device, config.mode, config.tf32),
         "class_names": dataset.class_names,
         "streamed": dataset.on_disk,

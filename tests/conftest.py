@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import data
 import flags
 import train
-from common import flagging
+from common import commandline
 from common.files import PROJECT
 from runtime import cluster, strategies
 from runtime.clock import Ledger
@@ -41,7 +41,7 @@ def learnable_split(num_examples: int, seed: int, num_classes: int = 10) -> data
 def trained(dataset: data.Dataset, **changes: object) -> State:
     """Returns the run that these flags make of a dataset, in this process."""
     engine = strategies.OneDevice()
-    state = train.start(flags.Config(**changes), dataset, Ledger(), engine)
+    state = train.start(flags.training_config(**changes), dataset, Ledger(), engine)
     train.train(state, *train.compiled(state, engine))
     return state
 
@@ -103,6 +103,8 @@ def run_here(tiny_data_dir: pathlib.Path) -> Callable[..., dict]:
 
     def run(*arguments: str) -> dict:
         argv = ["train.py", f"--data_dir={tiny_data_dir}", *arguments]
-        return train.run(cluster.settled(flagging.parse(flags.Config, argv, "")), Ledger())
+        return train.run(
+            cluster.settled(commandline.parse(flags.train_flags(), argv, "")), Ledger()
+        )
 
     return run
