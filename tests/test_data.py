@@ -89,11 +89,11 @@ def by_hand(
     dataset: data.Dataset, step: Callable, batches: int | None = None
 ) -> model.SoftmaxRegression:
     """Returns what the README's loop ends with, after an epoch or so many batches."""
-    net = model.SoftmaxRegression(784, 10)
+    net, config = model.SoftmaxRegression(784, 10), flags.training_config()
     for images, labels in itertools.islice(
         data.pipeline(dataset.train, batch_size=10, seed=0, epoch=0), batches
     ):
-        step(net, images, labels, 0.01)
+        step(net, images, labels, config)
     return net
 
 

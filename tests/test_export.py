@@ -60,10 +60,8 @@ def images(tiny_dataset: data.Dataset, tmp_path: pathlib.Path) -> pathlib.Path:
 def oracle(kept: pathlib.Path, images: pathlib.Path) -> np.ndarray:
     """Returns the probabilities [n, 10] as NumPy computes them from the weights of the checkpoint, in float64."""
     reader = tf.train.load_checkpoint(str(kept))
-    W_transposed, b = (
-        reader.get_tensor(f"{name}/.ATTRIBUTES/VARIABLE_VALUE") for name in ("W_transposed", "b")
-    )
-    logits = np.load(images).reshape(9, 784) / 255.0 @ W_transposed.T.astype(np.float64) + b
+    W, b = (reader.get_tensor(f"model/{name}/.ATTRIBUTES/VARIABLE_VALUE") for name in ("W", "b"))
+    logits = np.load(images).reshape(9, 784) / 255.0 @ W.astype(np.float64) + b
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
