@@ -83,23 +83,6 @@ def test_it_loads_without_this_project_and_gives_numpys_probabilities(
     assert names == str([str(digit) for digit in range(10)])
 
 
-def test_saved_model_cli_runs_it(
-    exported: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    command = ["run", f"--dir={exported}", "--tag_set=serve", "--signature_def=serving_default"]
-    command += [f"--inputs=images={images}", f"--outdir={tmp_path}"]
-    assert (
-        forked.run([pathlib.Path(sys.executable).with_name("saved_model_cli"), *command]).returncode
-        == 0
-    )
-    np.testing.assert_allclose(
-        np.load(tmp_path / "probabilities.npy"),
-        oracle(tmp_path / "kept", images),
-        rtol=0,
-        atol=1e-6,
-    )
-
-
 def test_it_takes_images_of_other_shapes(tmp_path: pathlib.Path) -> None:
     softmax, names = model.SoftmaxRegression(32 * 32 * 3, 4), ["frog", "a long name", "é", "car"]
     split = data.Split(np.full((3, 3072), 255, np.uint8), np.zeros(3, np.int32))

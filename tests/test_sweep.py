@@ -93,20 +93,6 @@ def test_each_run_ends_at_the_bits_of_train_py(sweep_here, run_here, tmp_path, a
         assert row["validation_accuracy"][-1] == record["validation_accuracy"][-1]
 
 
-def test_the_command_ends_at_the_bits_of_the_command(tiny_data_dir, run_train, tmp_path):
-    done = run_sweep(
-        tiny_data_dir, "--lr=0.01,0.1", "--seed=0:2", f"--output={tmp_path / 'runs.jsonl'}"
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("**best**") == 1 and "4/4 runs, best validation so far" in done.stdout
-    row = json.loads((tmp_path / "runs.jsonl").read_text().splitlines()[-1])
-    assert run_train(*arguments_of(row), f"--record={tmp_path / 'record.json'}").returncode == 0
-    assert (
-        json.loads((tmp_path / "record.json").read_text())["weights_sha256"]
-        == row["weights_sha256"]
-    )
-
-
 def run_sweep(data_dir: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
     return forked.run([PROJECT / "sweep.py", f"--data_dir={data_dir}", *arguments])
 
