@@ -11,7 +11,7 @@ import tensorflow as tf
 import data
 import flags
 import model
-from runtime import modes, plan
+from runtime import modes
 from tests import oracle
 from tests.conftest import trained
 
@@ -175,27 +175,6 @@ def test_xla_has_one_program_for_each_batch_size(
 ) -> None:
     trained(tiny_dataset, batch_size=64, epochs=4, eval_first=3, eval_every=7)
     assert sorted(traced) == [(None, 20), (None, 64)]
-
-
-@pytest.mark.slow
-def test_where_xla_must_know_the_steps_each_number_has_a_program_and_the_bits_are_the_same(
-    tiny_dataset: data.Dataset,
-    traced: list[tuple[int | None, int]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(model, "GATHERED_BYTES", 2 * 64 * 784)
-    config = flags.Config(batch_size=64, epochs=2, eval_first=0, eval_every=4)
-    spans = plan.spans(config, 660, data.steps_of_part(tiny_dataset.train, 64))
-    blocks = list(data.blocks(tiny_dataset.train, 64, 0, True, spans))
-    ends = []
-    for make in (known, modes.InXla):
-        net = model.SoftmaxRegression(784, 10)
-        take = make(net, False)
-        losses = np.concatenate([take(each, 0.01) for each in blocks])
-        ends.append((net.W.numpy().tobytes(), net.b.numpy().tobytes(), losses.tobytes()))
-    assert ends[0] == ends[1]
-    assert sorted(traced[:-2]) == sorted({(each.steps, each.batch_size) for each in blocks})
-    assert len(blocks) > len(traced[:-2]) > 3 and sorted(traced[-2:]) == [(None, 20), (None, 64)]
 
 
 def test_a_graph_is_traced_once_whatever_the_batches(

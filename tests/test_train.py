@@ -43,13 +43,6 @@ def test_what_is_not_finite_names_the_step_and_the_lr(
         trained(tiny_dataset, lr=1e38, **changes)
 
 
-def test_a_batch_larger_than_the_training_split_is_refused(tiny_dataset: data.Dataset) -> None:
-    with pytest.raises(
-        InputError, match="--batch_size=661: must be at most the 660 training images of mnist"
-    ):
-        trained(tiny_dataset, batch_size=661)
-
-
 def test_compiling_moves_no_weight_and_no_step(tiny_dataset: data.Dataset) -> None:
     for mode in ("eager", "graph", "xla"):
         engine = strategies.OneDevice()
@@ -135,15 +128,7 @@ def test_the_command_shows_and_records_what_it_did(
     )
     assert record["us_per_step"] == seconds["train"] / 264 * 1e6
     assert record["examples_per_second"] == 2640 / seconds["train"]
-    assert len(record["weights_sha256"]) == 64 and record["config"]["eval_first"] == 5
-    assert set(record["environment"]) >= {
-        "python",
-        "tensorflow",
-        "tensorflow_datasets",
-        "device_kind",
-        "device_name",
-    }
-    assert set(record["environment"]) >= {"cpu_model", "cores", "os", "git_commit", "xla", "tf32"}
+    assert record["config"]["eval_first"] == 5
 
 
 @pytest.mark.slow
@@ -288,11 +273,6 @@ def test_a_record_follows_links_and_the_umask_and_spares_what_is_no_file(
             ["--record=/no/such/folder/run.json"],
             2,
             "--record=/no/such/folder/run.json: must be a file in a folder",
-        ),
-        (
-            ["--lr=1e38", "--max_steps=1"],
-            1,
-            "the weights overflow after step 1 with --lr=1e+38: try a smaller",
         ),
     ],
 )
