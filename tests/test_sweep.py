@@ -93,10 +93,6 @@ def test_each_run_ends_at_the_bits_of_train_py(sweep_here, run_here, tmp_path, a
         assert row["validation_accuracy"][-1] == record["validation_accuracy"][-1]
 
 
-def run_sweep(data_dir: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
-    return forked.run([PROJECT / "sweep.py", f"--data_dir={data_dir}", *arguments])
-
-
 def test_the_same_command_does_only_what_is_missing(sweep_here, tmp_path, monkeypatch):
     file = tmp_path / "runs.jsonl"
     whole = sweep_here("--seed=0:3", "--mode=graph")

@@ -77,13 +77,14 @@ def test_seconds_add_up_to_the_wall_clock() -> None:
 def test_the_time_of_training_has_no_evaluation_in_it(
     run_here: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluated = []
-    clock = lambda: 1000.0 * len(evaluated)  # noqa: E731 # only an evaluation takes time
+    evaluated: list[tuple] = []
     count = train.num_correct
     monkeypatch.setattr(train, "num_correct", lambda *of: evaluated.append(of) or count(*of))
-    monkeypatch.setattr(conftest, "Ledger", lambda: Ledger(clock=clock))
+    # only an evaluation takes time
+    ledger = Ledger(clock=lambda: 1000.0 * len(evaluated))
+    monkeypatch.setattr(conftest, "Ledger", lambda: ledger)
     seconds = run_here("--max_steps=5", "--eval_first=2", "--mode=graph")["seconds"]
-    # one compiles, and the last is that of the test split
+    # the first belongs to compiling
     assert seconds["train"] == 0 and seconds["evaluate"] == 1000 * (len(evaluated) - 1) >= 3000
 
 
