@@ -65,12 +65,6 @@ def net() -> model.SoftmaxRegression:
 BATCH = tf.TensorSpec([10, 784], tf.uint8), tf.TensorSpec([10], tf.int32)
 
 
-def test_the_registry_knows_that_no_gpu_gathers_bytes() -> None:
-    indices = {"Tindices": types_pb2.DT_INT32, "Taxis": types_pb2.DT_INT32}
-    assert not has_gpu_kernel("GatherV2", indices | {"Tparams": types_pb2.DT_UINT8})
-    assert has_gpu_kernel("GatherV2", indices | {"Tparams": types_pb2.DT_FLOAT})
-
-
 def test_a_step_of_eager_and_graph_has_gpu_kernels(net: model.SoftmaxRegression) -> None:
     step = tf.function(model.sgd_step, autograph=False)
     config = flags.training_config()

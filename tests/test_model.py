@@ -47,26 +47,6 @@ def test_call_is_softmax_of_the_affine_map(
     np.testing.assert_allclose(tf.reduce_sum(softmax_regression(x), axis=1), np.ones(7), rtol=1e-6)
 
 
-def test_bias_is_w0_of_a_constant_input(
-    softmax_regression: model.SoftmaxRegression, batch: Batch
-) -> None:
-    x = batch[0] / np.float32(255)
-    with_one = np.concatenate([np.ones((7, 1)), x], axis=1)
-    W_with_bias = np.concatenate(
-        [softmax_regression.b.numpy()[np.newaxis], softmax_regression.W.numpy()]
-    )
-    np.testing.assert_allclose(softmax_regression.logits(x), with_one @ W_with_bias, rtol=1e-5)
-
-
-def test_two_classes_are_the_sigmoid_of_the_difference(batch: Batch) -> None:
-    two = with_weights(np.random.default_rng(5).normal(size=(5, 2)), np.array([0.3, -0.2]))
-    x = batch[0] / np.float32(255)
-    logits = two.logits(x).numpy()
-    np.testing.assert_allclose(
-        two(x)[:, 1], 1 / (1 + np.exp(logits[:, 0] - logits[:, 1])), rtol=1e-5
-    )
-
-
 def test_cross_entropy_is_summed_and_blind_to_a_shift(batch: Batch) -> None:
     logits = np.random.default_rng(6).normal(size=(7, 3)).astype(np.float32)
     expected = -np.log(oracle.softmax(logits)[np.arange(7), batch[1]]).sum()
@@ -99,16 +79,6 @@ def test_gradient_of_a_step_is_the_oracles_and_the_finite_difference(
             oracle.loss(W + nudge, b, x, batch[1]) - oracle.loss(W - nudge, b, x, batch[1])
         ) / 2e-6
         assert step_W[row, column] == pytest.approx(slope, abs=1e-4)
-
-
-def test_a_learning_rate_of_zero_moves_nothing(
-    softmax_regression: model.SoftmaxRegression, batch: Batch
-) -> None:
-    before = softmax_regression.W.numpy(), softmax_regression.b.numpy()
-    config = flags.training_config(lr=0.0)
-    model.sgd_step(softmax_regression, *map(tf.constant, batch), config)
-    np.testing.assert_array_equal(softmax_regression.W, before[0])
-    np.testing.assert_array_equal(softmax_regression.b, before[1])
 
 
 @pytest.mark.parametrize("times", [1, 500])
