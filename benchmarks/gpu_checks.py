@@ -14,7 +14,7 @@ from benchmarks import runs
 from benchmarks.places import Place
 from common import flagging
 from common.errors import RunError
-from comparison import campaign, contenders, measure, options, results, sweep, work
+from comparison import campaign, contenders, measure, options, results, work
 from runtime import startup
 
 CLOSE = 1e-5  # to float64, with TF32 off
@@ -230,36 +230,20 @@ def programs(bench: Bench) -> list[Row]:
 def speeds(bench: Bench) -> list[Row]:
     """(f) Microseconds a step over the batch size, on CPU and GPU."""
     places = [("xla", device) for device in dict.fromkeys(["cpu", bench.device])]
-    rows, samples = [], []
+    rows = []
     for name, device in [*places, *((peer, bench.device) for peer in bench.size.peers)]:
         if missing := contenders.CONTENDERS[name].missing():
             rows.append(Row(f"{name} on {device}", missing, None))
             continue
         for size in bench.size.batches if name == "xla" else OF_PEERS:
             found = bench.sample(name, device, size)
-            samples.append(found)
             shown = (
                 f"{found.us_per_step:,.1f} µs/step"
                 if found.us_per_step
                 else found.failed or "not the same work"
             )
             rows.append(Row(f"{name} on {device}, batch {size:,}", shown, bool(found.us_per_step)))
-    rows += [Row("in words", sentence, None) for sentence in verdicts(bench, samples)]
     return rows
-
-
-def verdicts(bench: Bench, samples: list[results.Sample]) -> list[str]:
-    """Returns what the samples say of the device, and from where on a GPU overtakes the CPU."""
-    known = {
-        "devices": bench.survey["devices"],
-        "environment": bench.survey["environment"],
-        "flags": {},
-        "date": "",
-    }
-    run = results.Run(
-        **known, baseline=["xla", bench.device], left_out=[], samples=samples, limits={}
-    )
-    return sweep.verdicts(results.Results(list(bench.rounds.jobs.values()), [run]))
 
 
 def profile(bench: Bench) -> list[Row]:

@@ -45,7 +45,6 @@ def measured(config: Config) -> Run:
     job = [
         f"--contenders={config.contender}",
         "--devices=cpu",
-        "--columns=time",
         f"--rounds={rounds}",
     ]
     job += [f"--data_dir={config.data_dir}"] if config.data_dir else []

@@ -32,7 +32,7 @@ RATES = ("--lr=0.0003,0.001,0.003,0.01,0.03,0.1,0.3", "--epochs=1,10")
 SEEDS = ("epochs", "lr", "seeds", "validation", "test")
 LESSON = ("epochs", "lr", "validation", "test", "beside the best")  # and docs/training.md
 COMPARED = ("batch10", "sweep")  # runs of compare.py in docs/comparison
-SHORT = ("time", "images", "ratio", "verdict", "cores", "limit", "off")  # columns of the README's
+SHORT = ("time", "images", "ratio", "verdict", "cores", "off")  # columns of the README's
 # functions of model.py
 CORE = (
     "__init__",
