@@ -92,23 +92,25 @@ def pipeline(
     if not isinstance(split.images, np.ndarray):
         return streamed_batches(parts, split, batch_size, part).skip(step)
     images, labels, order = next(parts())
-    return batches(shared(images), labels, order[step * batch_size :], batch_size)
+    rows = tf.constant(order[step * batch_size :])
+    return batches(shared(images), tf.constant(labels), rows, batch_size)
 
 
 def batches(
     images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batch_size: int
 ) -> tf.data.Dataset:
     """Returns the batches of the rows `order` [rows] of images and labels."""
-    rows = math.ceil(ROWS_PER_GATHER / batch_size) * batch_size
+    some = math.ceil(ROWS_PER_GATHER / batch_size) * batch_size
+    starts = tf.data.Dataset.range(0, tf.size(order, tf.int64), some)
 
     @tf.autograph.experimental.do_not_convert
-    def gather(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def gather(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        rows = order[start : start + some]
         return tf.gather(images, rows), tf.gather(labels, rows)
 
     options = tf.data.Options()
     options.autotune.enabled = False  # it costs more than so short a pipeline can win
-    gathered = tf.data.Dataset.from_tensor_slices(order).batch(rows).map(gather).prefetch(2)
-    return gathered.rebatch(batch_size).with_options(options)
+    return starts.map(gather).prefetch(2).rebatch(batch_size).with_options(options)
 
 
 def streamed_batches(

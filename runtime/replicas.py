@@ -1,7 +1,6 @@
 """The replicas of a tf.distribute strategy: the same steps, each replica with its share of a batch."""
 
 import contextlib
-import functools
 
 import tensorflow as tf
 
@@ -53,7 +52,8 @@ class Replicas(OneDevice):
         self, net: model.SoftmaxRegression, config: flags.Config, split: data.Split
     ) -> modes.Mode:
         """Returns mode graph, in which every replica takes its share of each batch."""
-        return modes.FromPipeline(functools.partial(self._sgd_step, net), config)
+        with self.strategy.scope():
+            return modes.FromPipeline(net, config, self._sgd_step)
 
     def _sgd_step(
         self,

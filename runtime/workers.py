@@ -2,7 +2,6 @@
 
 import contextlib
 import faulthandler
-import functools
 import os
 import subprocess
 import sys
@@ -58,7 +57,8 @@ class Workers(Replicas):
         self, net: model.SoftmaxRegression, config: flags.Config, split: data.Split
     ) -> modes.Mode:
         """Returns mode graph; a signal to one worker is one to all, after the same block."""
-        return FromPipelineTogether(functools.partial(self._sgd_step, net), config, self)
+        with self.strategy.scope():
+            return FromPipelineTogether(net, config, self)
 
     def train_together(self, train: Callable[[], np.ndarray]) -> np.ndarray:
         """Returns the losses that `train` does, once all workers know of the signals to each."""
@@ -129,8 +129,8 @@ class Workers(Replicas):
 class FromPipelineTogether(modes.FromPipeline):
     """Mode graph on several workers."""
 
-    def __init__(self, step: Callable[..., tf.Tensor], config: flags.Config, workers: Workers):
-        super().__init__(step, config)
+    def __init__(self, net: model.SoftmaxRegression, config: flags.Config, workers: Workers):
+        super().__init__(net, config, workers._sgd_step)
         self.workers = workers
 
     def __call__(self, block: data.BatchBlock, config: flags.Config) -> np.ndarray:
