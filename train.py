@@ -4,9 +4,12 @@ import time
 
 START = time.perf_counter()
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -P leaves out
 
 import flags
 from common import commandline, files

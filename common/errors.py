@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # What a damaged file cannot raise: a full disk, and rights.
 OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
@@ -64,6 +64,7 @@ def one_line(leave: bool = False) -> Iterator[None]:
 
     It ends at once: taking TensorFlow down in an orderly way takes longer than a short training, for nothing.
     """
+    open_streams()
     # what it cannot encode, such as the name of a class, is escaped
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -77,10 +78,12 @@ def one_line(leave: bool = False) -> Iterator[None]:
         code = _complain(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
         code = _complain("stopped by SIGINT", 130)
-    except BrokenPipeError:  # whoever read what this prints has gone, as `head` does
-        code = 141
     except OSError as error:
-        code = _complain(f"error: {error.filename or 'standard output'}: {reason(error)}", 1)
+        if not (line := _of_a_file(error)):
+            raise
+        # whoever read what this prints has gone, as `head` does
+        gone = isinstance(error, BrokenPipeError)
+        code = 141 if gone else _complain(f"error: {line}", 1)
     except Exception as error:
         if not (line := _failed(error)):
             raise
@@ -102,6 +105,44 @@ def exit_with_one_line(main: Callable[[], int | None]) -> None:
     with one_line():
         code = main() or 0
     end(code)
+
+
+class _Stderr(io.FileIO):
+    """stderr, where a full disk fails nothing."""
+
+    def write(self, data: Any) -> int:
+        with contextlib.suppress(OSError):
+            super().write(data)
+        return len(data)
+
+
+def open_streams() -> None:
+    """Opens the streams that are closed, so that no other file gets their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # the lowest number that is free is taken
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is sys.__stderr__:
+        encoding = getattr(sys.stderr, "encoding", "utf-8")
+        raw: Any = _Stderr(2, "w", closefd=False)
+        options: dict[str, Any] = {"errors": "backslashreplace", "write_through": True}
+        sys.stderr = io.TextIOWrapper(raw, encoding, line_buffering=True, **options)
+
+
+def _of_a_file(error: OSError) -> str | None:
+    """Returns what to say of a file, standard output or TMPDIR; None for a fault of this program."""
+    if error.filename:
+        return f"{error.filename}: {reason(error)}"
+    if "temporary directory" in str(error):
+        return "TMPDIR: no folder for temporary files can be written; name one there"
+    try:
+        sys.stdout.flush()  # what could not be written is still waiting
+    except OSError:
+        return f"standard output: {reason(error)}"
+    return None
 
 
 def _failed(error: Exception) -> str | None:
