@@ -16,8 +16,8 @@ from runtime import devices, startup, stopping
 from sweeps import options
 
 if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes long
-    stopping.install()
     with one_line():
+        stopping.install()
         CONFIGS, OWN = options.parse(sys.argv, __doc__)
         devices.hide_gpus(CONFIGS[0].device)
 

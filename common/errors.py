@@ -65,9 +65,6 @@ def one_line(leave: bool = False) -> Iterator[None]:
     It ends at once: taking TensorFlow down in an orderly way takes longer than a short training, for nothing.
     """
     open_streams()
-    # what it cannot encode, such as the name of a class, is escaped
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
         code = 0
@@ -107,6 +104,17 @@ def exit_with_one_line(main: Callable[[], int | None]) -> None:
     end(code)
 
 
+class _Stdout(io.FileIO):
+    """stdout, named in its errors."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = "standard output"
+            raise
+
+
 class _Stderr(io.FileIO):
     """stderr, where a full disk fails nothing."""
 
@@ -123,13 +131,25 @@ def open_streams() -> None:
             os.fstat(number)
         except OSError:  # the lowest number that is free is taken
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    if sys.stdout is None:
-        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    if sys.stdout is sys.__stdout__:
+        buffer = io.BufferedWriter(_Stdout(1, "w", closefd=False))
+        sys.stdout = _text(buffer, sys.stdout, line_buffering=os.isatty(1))
     if sys.stderr is sys.__stderr__:
-        encoding = getattr(sys.stderr, "encoding", "utf-8")
         raw: Any = _Stderr(2, "w", closefd=False)
-        options: dict[str, Any] = {"errors": "backslashreplace", "write_through": True}
-        sys.stderr = io.TextIOWrapper(raw, encoding, line_buffering=True, **options)
+        sys.stderr = _text(raw, sys.stderr, line_buffering=True)
+
+
+def _text(binary: Any, before: Any, line_buffering: bool) -> io.TextIOWrapper:
+    """Returns a text stream; what it cannot encode, such as the name of a class, is escaped."""
+    encoding = getattr(before, "encoding", "utf-8")
+    write_through = not isinstance(binary, io.BufferedWriter)
+    return io.TextIOWrapper(
+        binary,
+        encoding,
+        errors="backslashreplace",
+        line_buffering=line_buffering,
+        write_through=write_through,
+    )
 
 
 def _of_a_file(error: OSError) -> str | None:
@@ -138,10 +158,6 @@ def _of_a_file(error: OSError) -> str | None:
         return f"{error.filename}: {reason(error)}"
     if "temporary directory" in str(error):
         return "TMPDIR: no folder for temporary files can be written; name one there"
-    try:
-        sys.stdout.flush()  # what could not be written is still waiting
-    except OSError:
-        return f"standard output: {reason(error)}"
     return None
 
 

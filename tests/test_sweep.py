@@ -284,7 +284,7 @@ BAD = [
     ("--strategy=mirrored", "strategy"),
     ("--jobs=-1", "--jobs=-1"),
     ("--record=x.json", "record"),
-    ("--output=/no/such/folder/x", "--output"),
+    ("--output=/dev/null/x", "--output"),
 ]
 
 
