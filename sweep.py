@@ -4,8 +4,11 @@ python sweep.py --lr=0.001,0.003,0.01,0.03,0.1 --seed=0:10
 """
 
 import math
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -P leaves out
 
 import flags
 from common.errors import one_line
@@ -13,8 +16,8 @@ from runtime import devices, startup, stopping
 from sweeps import options
 
 if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes long
-    stopping.install()
     with one_line():
+        stopping.install()
         CONFIGS, OWN = options.parse(sys.argv, __doc__)
         devices.hide_gpus(CONFIGS[0].device)
 

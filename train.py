@@ -4,9 +4,12 @@ import time
 
 START = time.perf_counter()
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -P leaves out
 
 import flags
 from common import commandline, files
@@ -15,8 +18,8 @@ from runtime import cluster, devices, plan, startup, stopping
 from runtime.clock import Ledger
 
 if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes long
-    stopping.install()
     with one_line():
+        stopping.install()
         CONFIG = cluster.settled(commandline.parse(flags.train_flags(), sys.argv, __doc__))
         files.check_writable(
             "record", CONFIG.record, CONFIG.overwrite or not files.is_free(CONFIG.checkpoint_dir)

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import IO
 
 from common.errors import InputError
 
@@ -57,6 +58,14 @@ def without_keras() -> Iterator[None]:
             os.environ[LEGACY_KERAS] = before
 
 
+def _scratch_file() -> IO[bytes]:
+    """Returns a file that goes when it is closed; one that keeps nothing without a TMPDIR."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return open(os.devnull, "w+b")
+
+
 @contextlib.contextmanager
 def quiet(waiting: str = "") -> Iterator[None]:
     """Holds what the `with` block writes to file descriptor 2, and shows it if the block raises.
@@ -73,7 +82,7 @@ def quiet(waiting: str = "") -> Iterator[None]:
     stderr = os.dup(2)
     terminal = waiting if os.isatty(2) else ""
     os.write(stderr, terminal.encode())
-    with tempfile.TemporaryFile() as notices:
+    with _scratch_file() as notices:
         os.dup2(notices.fileno(), 2)
         try:
             yield
