@@ -58,6 +58,12 @@ def without_keras() -> Iterator[None]:
             os.environ[LEGACY_KERAS] = before
 
 
+def _write(descriptor: int, content: bytes) -> None:
+    """Writes to stderr, where a full disk fails nothing."""
+    with contextlib.suppress(OSError):
+        os.write(descriptor, content)
+
+
 def _scratch_file() -> IO[bytes]:
     """Returns a file that goes when it is closed; one that keeps nothing without a TMPDIR."""
     try:
@@ -81,7 +87,7 @@ def quiet(waiting: str = "") -> Iterator[None]:
     sys.stderr.flush()
     stderr = os.dup(2)
     terminal = waiting if os.isatty(2) else ""
-    os.write(stderr, terminal.encode())
+    _write(stderr, terminal.encode())
     with _scratch_file() as notices:
         os.dup2(notices.fileno(), 2)
         try:
@@ -90,10 +96,10 @@ def quiet(waiting: str = "") -> Iterator[None]:
             raise
         except BaseException:
             notices.seek(0)
-            os.write(stderr, notices.read())
+            _write(stderr, notices.read())
             raise
         finally:
             blank = f"\r{' ' * len(terminal)}\r" if terminal else ""
-            os.write(stderr, blank.encode())
+            _write(stderr, blank.encode())
             os.dup2(stderr, 2)
             os.close(stderr)
