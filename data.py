@@ -2,17 +2,21 @@
 
 import functools
 import math
+import re
+import sys
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from common.errors import InputError, RunError
 from runtime.plan import Span
-from storage import dataset, stream
+from storage import cache, stream
 from storage.dataset import Dataset, Split
-from storage.decoded import is_aligned
 
+NAME = r"\w+(/[\w.+-]+)?(:[\d.*]+)?"  # dataset/config:version
+ALIGNMENT = 64  # bytes; TensorFlow shares the memory of arrays that begin at a multiple of it
 # rows that the pipeline gathers at a time, so that they share what tf.data takes for each call
 GATHERED = 500
 
@@ -33,21 +37,36 @@ def load(
     name: str,
     data_dir: str | None = None,
     manual_dir: str | None = None,
-    most_bytes: float = math.inf,
+    max_bytes: float = math.inf,
 ) -> Dataset:
-    """Returns the dataset with its splits train, validation and test, as it was decoded before, else through tfds.
+    """Returns the dataset with its splits train, validation and test: from its cache, or by tfds.
 
     Args:
       name: a tfds name such as "mnist" or "emnist/letters".
       data_dir: where tfds keeps prepared datasets; None for its own default.
       manual_dir: the dataset's downloaded archives; None for archives/NAME of this project.
-      most_bytes: more bytes of training images than these stay on the disk.
+      max_bytes: more bytes of training images than these are streamed from the disk.
 
     Raises:
       InputError: the dataset cannot be had, or a folder or archive is not as it must be.
       RunError: it cannot be read, for want of memory or of rights, or right after it was written.
     """
-    return dataset.load(name, data_dir, manual_dir, most_bytes)
+    if not re.fullmatch(NAME, name):
+        raise InputError(
+            f"--dataset={name}: must be a name of tfds such as mnist, emnist/letters or mnist:3.0.1"
+        )
+    root = cache.root_folder(data_dir)
+    found = cache.find(name, root, max_bytes)
+    if found and manual_dir:
+        print(f"--manual_dir={manual_dir} is not read: {name} is prepared already", file=sys.stderr)
+    if not found:
+        from storage import prepare  # with tfds, which takes a second to import
+
+        prepare.make_cache(name, root, manual_dir, max_bytes)
+        found = cache.find(name, root, max_bytes)
+    if not found:
+        raise RunError(f"--data_dir: {root}: what was just written cannot be read; check the disk")
+    return found
 
 
 def epoch_order(
@@ -64,8 +83,8 @@ def pipeline(
 ) -> tf.data.Dataset:
     """Returns the batches of an epoch: (images [batch, features] uint8, labels [batch] int32), the last one smaller."""
     order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
-    parts = functools.partial(stream.parts, split.images, split.labels, order_of, batch_size, epoch)
-    count = math.ceil(len(split) / stream.rows_of_part(split.images, batch_size))
+    parts = functools.partial(stream.parts, split, order_of, batch_size, epoch)
+    count = math.ceil(len(split) / stream.rows_of_part(split, batch_size))
     if count == 1:
         images, labels, order = next(parts())
         return batches(shared(images), tf.constant(labels), tf.constant(order), batch_size)
@@ -97,7 +116,7 @@ def batches(
 
 def steps_of_part(split: Split, batch_size: int) -> int:
     """Returns how many steps a part of an epoch has: all of it in memory, a buffer from the disk."""
-    return math.ceil(stream.rows_of_part(split.images, batch_size) / batch_size)
+    return math.ceil(stream.rows_of_part(split, batch_size) / batch_size)
 
 
 def blocks(
@@ -107,7 +126,7 @@ def blocks(
     order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
     of_part, of_epoch = steps_of_part(split, batch_size), math.ceil(len(split) / batch_size)
     rows, at, parts, images, held = (
-        stream.rows_of_part(split.images, batch_size),
+        stream.rows_of_part(split, batch_size),
         None,
         None,
         None,
@@ -117,7 +136,7 @@ def blocks(
         epoch, step = divmod(span.start, of_epoch)
         if at != (epoch, step // of_part):
             at = epoch, step // of_part
-            parts = parts or stream.parts(split.images, split.labels, order_of, batch_size, *at)
+            parts = parts or stream.parts(split, order_of, batch_size, *at)
             new, labels, order = next(parts)
             if new is not images:
                 images, held = new, [shared(new), tf.constant(labels)]
@@ -135,7 +154,11 @@ def blocks(
 
 
 def shared(array: np.ndarray) -> tf.Tensor:
-    """Returns a tensor of an array, which must not change while it is used: on a CPU they share memory if aligned."""
-    if "GPU" in tf.zeros([]).device or not is_aligned(array):
+    """Returns a tensor of an array, which must not change while it is used.
+
+    On a CPU they share memory, where TensorFlow can use it as it lies.
+    """
+    usable = array.flags.c_contiguous and array.flags.writeable
+    if "GPU" in tf.zeros([]).device or not usable or array.ctypes.data % ALIGNMENT:
         return tf.constant(array)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

@@ -23,7 +23,7 @@ from common.errors import InputError, RunError
 from common.flagging import TEXT, List, choice, flag
 from comparison.contenders import CONTENDERS
 from comparison.results import KEY
-from storage import dataset, decoded
+from storage import cache
 
 IMPORT = "import tensorflow, os; os._exit(0)"
 BATCHES = (10, 30, 100, 300, 500, 1_000, 2_000, 5_000, 10_000, 55_000)
@@ -156,7 +156,7 @@ def stream(bench: Bench, _: Bench) -> Rows:
 def large(bench: Bench, _: Bench) -> Rows:
     """3.3 GB of training images in memory."""
     made = bench.folder / f"made{LARGE}" / "1.0.0"
-    path = made / decoded.FOLDER / "train_images.npy"
+    path = made / cache.FOLDER / "train_images.npy"
     size = path.stat().st_size
     read = runs.elsewhere(
         seconds_of_fromfile, path if bench.project == runs.PROJECT else made / "decoded.npz"
@@ -220,22 +220,21 @@ def seconds_of_fromfile(path: pathlib.Path) -> float:
 
 def make(root: pathlib.Path, times: int, data_dir: str | None, npz: bool) -> None:
     """Puts MNIST, so many times, below `root` as the dataset made<times>; if asked to, in the earlier form too."""
-    mnist = dataset.load("mnist", data_dir, None, float("inf"))
-    folder = root / f"made{times}" / "1.0.0" / decoded.FOLDER
+    import data  # and with it TensorFlow
+
+    mnist = data.load("mnist", data_dir)
+    folder = root / f"made{times}" / "1.0.0" / cache.FOLDER
     folder.mkdir(parents=True)
-    shape = (len(mnist.validation) + len(mnist.train), mnist.num_features)
-    images = np.lib.format.open_memmap(
-        folder / "train_images.npy", "w+", np.uint8, (shape[0] * times, shape[1])
-    )
-    labels = np.concatenate([mnist.validation.labels, mnist.train.labels])
-    for first in range(0, len(images), shape[0]):
-        images[first:][: len(mnist.validation)] = mnist.validation.images
-        images[first + len(mnist.validation) :][: len(mnist.train)] = mnist.train.images
+    shape = (len(mnist.train) * times, mnist.num_features)
+    images = np.lib.format.open_memmap(folder / "train_images.npy", "w+", np.uint8, shape)
+    for first in range(0, len(images), len(mnist.train)):
+        images[first:][: len(mnist.train)] = mnist.train.images
     images.flush()
-    np.save(folder / "train_labels.npy", np.tile(labels, times))
-    np.save(folder / "test_images.npy", mnist.test.images)
-    np.save(folder / "test_labels.npy", mnist.test.labels)
-    decoded.describe(folder, mnist.class_names, mnist.image_shape)
+    np.save(folder / "train_labels.npy", np.tile(mnist.train.labels, times))
+    for name in ("validation", "test"):
+        np.save(folder / f"{name}_images.npy", getattr(mnist, name).images)
+        np.save(folder / f"{name}_labels.npy", getattr(mnist, name).labels)
+    cache.describe(folder, mnist.class_names, mnist.image_shape)
     if npz:
         arrays = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
         np.savez(

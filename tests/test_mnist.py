@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import data
 import model
-from storage import decoded
+from storage import cache
 from tests import forked, oracle
 from tests.conftest import PROJECT, trained
 
@@ -174,13 +174,13 @@ def test_damaged_files_are_repaired_and_that_is_said(
     first_run: FirstRun, tmp_path: pathlib.Path
 ) -> None:
     copy = shutil.copytree(first_run[0], tmp_path / "data")
-    images = next(copy.glob(f"mnist/*/{decoded.FOLDER}/train_images.npy"))
+    images = cache.folder_in(copy, "mnist") / "train_images.npy"
     images.write_bytes(images.read_bytes()[:1_000_000])
     records = next(copy.glob("mnist/*/mnist-train.tfrecord*"))
     records.write_bytes(records.read_bytes()[:1_000_000])
     done = run(f"--data_dir={copy}", "--max_steps=1")
     assert done.returncode == 0, done.stderr
-    assert f"{decoded.FOLDER}: " in done.stderr and ": decoding mnist again" in done.stderr
+    assert f"{cache.FOLDER}: " in done.stderr and ": decoding mnist again" in done.stderr
     assert "is damaged" in done.stderr and "preparing mnist again" in done.stderr
     np.testing.assert_array_equal(
         data.load("mnist", str(copy)).train.images,
