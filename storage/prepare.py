@@ -127,7 +127,8 @@ def _cache_prepared(name: str, root: pathlib.Path, folder: pathlib.Path) -> bool
     except Exception as error:  # tfds may raise anything, and wrap it
         if isinstance(error, DAMAGE) or isinstance(error.__cause__, DAMAGE):
             dataset = name.partition(":")[0]
-            _say(f"{root} is damaged ({type(error).__name__}): preparing {dataset} again")
+            why = f"is damaged ({type(error).__name__})"
+            _say(f"{root}: what is prepared of {dataset} {why}: preparing {dataset} again")
             return False
         if isinstance(error, (InputError, OSError)) or of_the_system(error):
             raise
