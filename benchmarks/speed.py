@@ -155,8 +155,8 @@ def stream(bench: Bench, _: Bench) -> Rows:
 
 def large(bench: Bench, _: Bench) -> Rows:
     """3.3 GB of training images in memory."""
-    made = bench.folder / f"made{LARGE}" / "1.0.0"
-    path = made / cache.FOLDER / "train_images.npy"
+    made = bench.folder / f"made{LARGE}"
+    path = cache.folder_in(bench.folder, made.name) / "train_images.npy"
     size = path.stat().st_size
     read = runs.elsewhere(
         seconds_of_fromfile, path if bench.project == runs.PROJECT else made / "decoded.npz"
@@ -223,7 +223,7 @@ def make(root: pathlib.Path, times: int, data_dir: str | None, npz: bool) -> Non
     import data  # and with it TensorFlow
 
     mnist = data.load("mnist", data_dir)
-    folder = root / f"made{times}" / "1.0.0" / cache.FOLDER
+    folder = cache.folder_in(root, f"made{times}")
     folder.mkdir(parents=True)
     shape = (len(mnist.train) * times, mnist.num_features)
     images = np.lib.format.open_memmap(folder / "train_images.npy", "w+", np.uint8, shape)

@@ -39,17 +39,14 @@ def gather(
       InputError: an archive is damaged, or is neither there nor to be downloaded.
     """
     new.mkdir()
-    downloads = root / "downloads"
     for url, info in builder.url_infos.items():
-        name = info.filename or get_dl_fname(url, info.checksum)
         cached = get_dl_fname(url, info.checksum)
+        name = info.filename or cached
         if path := _found(info, folder, ARCHIVES / builder.name / name):
             shutil.copyfile(path, new / name)
         elif (folder / name).is_file():
             raise InputError(f"--manual_dir: {_fault(folder / name, info)}")
-        elif any((each / cached).exists() for each in (downloads, downloads / builder.name)):
-            continue
-        elif why := _unreachable(url):
+        elif not any((root / "downloads").rglob(cached)) and (why := _unreachable(url)):
             raise InputError(
                 f"--manual_dir: {folder} lacks an archive, and {url} cannot be downloaded ({why}). "
                 f"{_advice(builder, root)}"

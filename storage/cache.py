@@ -56,16 +56,13 @@ def find(name: str, root: pathlib.Path, max_bytes: float) -> Dataset | None:
 
     Arguments and errors are those of `read`.
     """
-    faults = []
     for place in places(root):
         folder = folder_in(place, name)
         if (folder / ABOUT).exists():
             try:
                 return read(folder, name, max_bytes)
             except ValueError as error:
-                faults.append(str(error))
-    for fault in faults:
-        print(f"{fault}: decoding {name} again", file=sys.stderr)
+                print(f"{error}: decoding {name} again", file=sys.stderr)
     return None
 
 

@@ -66,12 +66,12 @@ def _fault(info: tfds.core.DatasetInfo) -> str | None:
 
 
 def _nearest(name: str) -> str:
-    """Returns the names, of datasets or of the configs of one, that are most like `name`."""
+    """Returns the names that are most like `name`: of datasets, or of the configs of one."""
     known = tfds.list_builders(with_community_datasets=False)
     if (dataset := re.split("[/:]", name)[0]) in known:
         found = tfds.builder_cls(dataset)
-        full = [f"{dataset}/{config}" for config in found.builder_configs] or [dataset]
-        known = [f"{each}:{found.VERSION}" if ":" in name else each for each in full]
+        configs = [f"/{config}" for config in found.builder_configs] or [""]
+        known = [f"{dataset}{config}:{found.VERSION}" for config in configs]
     return ", ".join(difflib.get_close_matches(name, known, n=4, cutoff=0.5) or GOOD)
 
 
