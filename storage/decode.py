@@ -20,13 +20,8 @@ TRANSPOSED = ("emnist",)  # tfds stores their images with rows for columns
 def progress_bar() -> rich.progress.Progress:
     """Returns what shows a bar on a terminal, and nothing of it afterwards."""
     return rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.TaskProgressColumn(),
-        rich.progress.TimeElapsedColumn(),
         console=rich.console.Console(stderr=True),
         transient=True,
-        redirect_stdout=False,
         disable=not sys.stderr.isatty(),
     )
 
@@ -57,8 +52,13 @@ def write(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
                     found.append(numbers)
                     bar.advance(task, len(numbers))
             labels[split] = np.concatenate(found)
-    _check(builder.name, labels)
     classes = np.unique(np.concatenate(list(labels.values())))
+    if classes[0] < 0 or not all(map(len, labels.values())):
+        raise InputError(
+            f"--dataset={builder.name}: needs {catalog.MIN_EXAMPLES} examples to train on, one to "
+            f"test on and a label from 0 for each; found {[*map(len, labels.values())]} to "
+            f"validate, train and test, with labels from {classes[0]}"
+        )
     for split, numbers in labels.items():
         np.save(folder / f"{split}_labels.npy", np.searchsorted(classes, numbers).astype(np.int32))
     names = [label.int2str(each) if label.num_classes else str(each) for each in classes.tolist()]
@@ -82,14 +82,3 @@ def _batches(
         if builder.name in TRANSPOSED:
             images = images.swapaxes(1, 2)
         yield np.ascontiguousarray(images), batch[label_key]
-
-
-def _check(dataset: str, labels: dict[str, np.ndarray]) -> None:
-    """Raises InputError if there is too little to train, validate and test with."""
-    unlabelled = sum(int((numbers < 0).sum()) for numbers in labels.values())
-    train, test = len(labels["validation"]) + len(labels["train"]), len(labels["test"])
-    if unlabelled or train < catalog.MIN_EXAMPLES or not test:
-        raise InputError(
-            f"--dataset={dataset}: needs {catalog.MIN_EXAMPLES} examples to train on, one to test "
-            f"on and a label for each; found {train} and {test}, {unlabelled} of them unlabelled"
-        )

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import sys
 
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow_datasets as tfds
 
 import data
 from common.errors import InputError
+from common.files import PROJECT
 from storage import archives, cache, decode
 from tests import made
 from tests.conftest import Command
@@ -116,8 +118,8 @@ KEYS = ("image", "label")
         (TENSOR, KEYS, [0], 30, r"it has .*Tensor\(shape=\(4, 5, 3\)"),
         (IMAGE, None, [0], 30, "it has no pair of image and label"),
         (IMAGE, KEYS[::-1], [0], 30, r"it has .ClassLabel\(.* Image\("),
-        (IMAGE, KEYS, [-1, 3], 30, "found 30 and 30, 30 of them unlabelled"),
-        (IMAGE, KEYS, [0], 11, "needs 12 examples to train on.* found 11 and 11, 0"),
+        (IMAGE, KEYS, [-1, 3], 30, r"found \[2, 28, 30\] to .*, with labels from -1"),
+        (IMAGE, KEYS, [0], 11, r"needs 12 examples to train on.* found \[0, 11, 11\]"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused(
@@ -171,44 +173,20 @@ def test_the_command_refuses_an_unknown_dataset_in_one_line(
 
 @pytest.mark.parametrize("name", ["mnist", "mnist:3.0.1", "emnist/letters", "emnist/letters:3.1.0"])
 def test_what_is_cached_is_found_without_tfds(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tiny_data_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    for each in ("mnist", "mnist:3.0.1", "emnist", "emnist/letters", "emnist/letters:3.1.0"):
-        folder = cache.folder_in(tmp_path, each)
-        folder.mkdir(parents=True)
-        for split, count in (("train", 12), ("validation", 1), ("test", 2)):
-            np.save(folder / f"{split}_images.npy", np.zeros((count, 1), np.uint8))
-            np.save(folder / f"{split}_labels.npy", np.zeros(count, np.int32))
-        cache.describe(folder, [each], (1, 1, 1))
+    mnist = cache.folder_in(tiny_data_dir, "mnist")
+    shutil.copytree(mnist, cache.folder_in(tiny_data_dir / "other", name))
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     monkeypatch.delitem(sys.modules, "storage.prepare", raising=False)
-    assert data.load(name, str(tmp_path)).class_names == [name]
+    assert len(data.load(name, str(tiny_data_dir / "other")).train) == 660
+    with pytest.raises(ImportError):
+        data.load("emnist", str(tiny_data_dir / "other"))
 
 
-def test_archives_of_a_dataset_are_used_when_they_are_there(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-    monkeypatch.setattr(archives, "ARCHIVES", tmp_path / "archives")
-    monkeypatch.setattr(archives, "gather", lambda _, folder, *__: asked.append(folder) or 1 / 0)
-    for name in ("kmnist", "emnist/letters"):
-        with pytest.raises(ZeroDivisionError):
-            data.load(name, str(tmp_path / "data"))
-    assert asked == [tmp_path / "archives" / "kmnist", tmp_path / "archives" / "emnist"]
-
-
-def test_a_flipped_bit_among_the_decoded_images_is_repaired_from_what_tfds_has(
-    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
-) -> None:
-    splits = {"train": examples(120, 0, [0, 1]), "test": examples(30, 1, [0, 1])}
-    made.prepare(tmp_path, splits, IMAGE, LABEL)
-    whole = data.load("made", str(tmp_path))
-    expected = np.array(whole.train.images)  # what is loaded is a map of the file
-    path = next(tmp_path.rglob("train_images.npy"))
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 16
-    path.write_bytes(content)
-    repaired = data.load("made", str(tmp_path))
-    assert "train_images.npy" in capsys.readouterr().err
-    np.testing.assert_array_equal(repaired.train.images, expected)
-    assert repaired.checksum == whole.checksum
+@pytest.mark.parametrize(
+    ("name", "folder"), [("mnist", "mnist"), ("emnist/letters", "emnist"), ("mnist:3.0.1", "mnist")]
+)
+def test_archives_are_looked_for_under_the_name_of_the_dataset(name: str, folder: str) -> None:
+    assert archives.folder_of(name, None) == PROJECT / "archives" / folder
+    assert archives.folder_of(name, "given") == pathlib.Path("given")
