@@ -244,8 +244,8 @@ def test_what_tfds_cannot_even_open_is_one_line_and_nothing_is_touched(
     assert content(prepared) == changed
 
 
-def test_a_cache_that_is_damaged_or_of_before_is_made_anew(
-    prepared: pathlib.Path, capsys: pytest.CaptureFixture
+def test_a_cache_that_is_damaged_or_of_before_is_made_anew_and_no_other(
+    prepared: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     (prepared / cache.FOLDER).mkdir()  # where it was until format 3
     first = load(prepared).checksum
@@ -253,6 +253,8 @@ def test_a_cache_that_is_damaged_or_of_before_is_made_anew(
     (prepared.parent / cache.FOLDER / "train_images.npy").write_bytes(b"")
     assert load(prepared).checksum == first
     assert "decoding fashion_mnist again" in capsys.readouterr().err
+    monkeypatch.setattr(prepare.decode, "write", failing(AssertionError("another run has made it")))
+    prepare.make_cache("fashion_mnist", prepared.parents[1], None, max_bytes=0)
 
 
 @pytest.mark.parametrize("name", ["da[t]a*?", "back\\slash", "[!x]{y}"])
