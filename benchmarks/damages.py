@@ -13,10 +13,10 @@ import numpy as np
 from benchmarks.places import Outcome, Place
 from common.errors import RunError
 from common.files import PROJECT
-from storage import decoded
+from storage import cache
 
 NO_ROOM = "No space left on device"
-DECODED = "data/mnist/*/decoded"
+DECODED = "data/mnist/decoded"
 # What is damaged, and what is removed first so that it is read at all; of folders the decoded one in it.
 DAMAGED = (
     ("checkpoints/step-*.data*", None),
@@ -84,7 +84,7 @@ def longer(folder: pathlib.Path, place: Place) -> pathlib.Path:
 
     Returns the file of its training images.
     """
-    new = place.folder / folder.relative_to(folder.parents[3])
+    new = place.folder / folder.relative_to(folder.parents[2])
     new.mkdir(parents=True)
     for path in folder.glob("*.npy"):
         array = np.load(path)
@@ -92,8 +92,8 @@ def longer(folder: pathlib.Path, place: Place) -> pathlib.Path:
             new / path.name,
             np.concatenate([array] * (TIMES if path.name.startswith("train") else 1)),
         )
-    about = json.loads((folder / decoded.ABOUT).read_text())
-    decoded.describe(new, about["class_names"], about["image_shape"])
+    about = json.loads((folder / cache.ABOUT).read_text())
+    cache.describe(new, about["class_names"], about["image_shape"])
     return new / "train_images.npy"
 
 

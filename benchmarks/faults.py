@@ -53,7 +53,7 @@ class Campaign:
         self.expected, self.decoded = self.first.weights(), self.first.data_dir
         self.prepared = folder / "prepared"
         shutil.copytree(self.decoded, self.prepared)
-        for each in self.prepared.glob("mnist/*/decoded"):
+        for each in self.prepared.glob("mnist/decoded"):
             shutil.rmtree(each)
 
     def place(self, name: str, phase: Phase) -> Place:

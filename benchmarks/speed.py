@@ -11,11 +11,12 @@ import time
 
 import numpy as np
 
+import data
 from benchmarks import runs
 from common import children
 from common.errors import RunError
 from common.flagging import List, choice, flag
-from storage import dataset, decoded
+from storage import cache
 
 IMPORT = "import tensorflow, os; os._exit(0)"
 STREAMED = (10, 100, 1_000, 10_000)
@@ -109,7 +110,7 @@ def stream(bench: Bench) -> Rows:
 
 def large(bench: Bench) -> Rows:
     """3.3 GB of training images in memory."""
-    path = bench.folder / f"made{LARGE}" / "1.0.0" / decoded.FOLDER / "train_images.npy"
+    path = cache.folder_in(bench.folder, f"made{LARGE}") / "train_images.npy"
     size = path.stat().st_size
     read = runs.elsewhere(seconds_of_fromfile, path)
     job = (
@@ -150,8 +151,8 @@ def seconds_of_fromfile(path: pathlib.Path) -> float:
 
 def make(root: pathlib.Path, times: int, data_dir: str | None) -> None:
     """Puts MNIST, so many times, below `root` as the dataset made<times>."""
-    mnist = dataset.load("mnist", data_dir, None, float("inf"))
-    folder = root / f"made{times}" / "1.0.0" / decoded.FOLDER
+    mnist = data.load("mnist", data_dir)
+    folder = cache.folder_in(root, f"made{times}")
     folder.mkdir(parents=True)
     shape = (len(mnist.validation) + len(mnist.train), mnist.num_features)
     images = np.lib.format.open_memmap(
@@ -165,7 +166,7 @@ def make(root: pathlib.Path, times: int, data_dir: str | None) -> None:
     np.save(folder / "train_labels.npy", np.tile(labels, times))
     np.save(folder / "test_images.npy", mnist.test.images)
     np.save(folder / "test_labels.npy", mnist.test.labels)
-    decoded.describe(folder, mnist.class_names, mnist.image_shape)
+    cache.describe(folder, mnist.class_names, mnist.image_shape)
 
 
 def table(found: Found) -> list[str]:

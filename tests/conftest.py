@@ -21,7 +21,7 @@ from common.files import PROJECT
 from runtime import cluster, strategies
 from runtime.clock import Ledger
 from runtime.state import State
-from storage import decoded
+from storage import cache
 from tests import forked
 
 # A shell starts a command in the background with SIGINT ignored, and what the tests start would inherit that.
@@ -76,13 +76,13 @@ def tiny_dataset() -> data.Dataset:
 @pytest.fixture
 def tiny_data_dir(tiny_dataset: data.Dataset, tmp_path: pathlib.Path) -> pathlib.Path:
     """A data_dir in which `tiny_dataset` stands decoded as mnist, so that no run needs tfds."""
-    folder = tmp_path / "data" / "mnist" / "3.0.1" / decoded.FOLDER
+    folder = cache.folder_in(tmp_path / "data", "mnist")
     folder.mkdir(parents=True)
-    splits = {"train": (tiny_dataset.validation, tiny_dataset.train), "test": (tiny_dataset.test,)}
-    for name, parts in splits.items():
-        np.save(folder / f"{name}_images.npy", np.concatenate([part.images for part in parts]))
-        np.save(folder / f"{name}_labels.npy", np.concatenate([part.labels for part in parts]))
-    decoded.describe(folder, tiny_dataset.class_names, tiny_dataset.image_shape)
+    for name in cache.SPLITS:
+        split = getattr(tiny_dataset, name)
+        np.save(folder / f"{name}_images.npy", split.images)
+        np.save(folder / f"{name}_labels.npy", split.labels)
+    cache.describe(folder, tiny_dataset.class_names, tiny_dataset.image_shape)
     return tmp_path / "data"
 
 

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from benchmarks import damages, faults, places
-from storage import decoded
+from storage import cache
 
 # so long that a kill comes before the end on a busy machine too
 LONG = ("--epochs=100", "--max_steps=6000")
@@ -61,10 +61,10 @@ def test_the_stream_that_is_cut_is_a_longer_dataset(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     place = places.Place(tmp_path / "longer")
-    images = damages.longer(next(tiny_data_dir.glob("mnist/*/decoded")), place)
-    assert images.parent.parent.parent == place.data_dir / "mnist"
-    found = decoded.read(images.parent)
-    assert (len(found.train[1]), len(found.test[1])) == (660 * damages.TIMES, 100)
+    images = damages.longer(cache.folder_in(tiny_data_dir, "mnist"), place)
+    assert images.parents[1] == place.data_dir / "mnist"
+    found = cache.read(images.parent, "mnist")
+    assert (len(found.train), len(found.test)) == (660 * damages.TIMES, 100)
 
 
 def test_no_folder_of_the_machine_gets_into_the_document(tmp_path: pathlib.Path) -> None:

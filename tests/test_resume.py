@@ -16,7 +16,7 @@ import data
 import model
 from common import errors, files
 from outputs import checkpoints
-from storage import decoded, stream
+from storage import cache, stream
 from tests.conftest import PROJECT
 
 Run = Callable[..., dict]
@@ -280,7 +280,7 @@ def test_other_examples_under_the_same_name_are_refused(
     array = np.load(path)
     array.flat[100 * array[0].size - 1] ^= 1
     np.save(path, array)
-    decoded.describe(path.parent, tiny_dataset.class_names, tiny_dataset.image_shape)
+    cache.describe(path.parent, tiny_dataset.class_names, tiny_dataset.image_shape)
     with pytest.raises(errors.InputError, match=r"data: the run kept in .* has other examples"):
         run_here(*SHORT, f"--checkpoint_dir={tmp_path / 'kept'}")
 
