@@ -81,7 +81,8 @@ def quiet(waiting: str = "") -> Iterator[None]:
     sys.stderr.flush()
     stderr = os.dup(2)
     terminal = waiting if os.isatty(2) else ""
-    os.write(stderr, terminal.encode())
+    if terminal:
+        os.write(stderr, terminal.encode())
     with _scratch_file() as notices:
         os.dup2(notices.fileno(), 2)
         try:
@@ -93,7 +94,7 @@ def quiet(waiting: str = "") -> Iterator[None]:
             os.write(stderr, notices.read())
             raise
         finally:
-            blank = f"\r{' ' * len(terminal)}\r" if terminal else ""
-            os.write(stderr, blank.encode())
+            if terminal:
+                os.write(stderr, f"\r{' ' * len(terminal)}\r".encode())
             os.dup2(stderr, 2)
             os.close(stderr)

@@ -354,33 +354,6 @@ def path_of(folder: pathlib.Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(folder)}
 
 
-@pytest.mark.parametrize(
-    "refused",
-    [
-        ["--export_dir={}/model"],
-        ["--lr=1e38"],
-        ["--batch_size=99999"],
-        ["--dataset=no_such_dataset"],
-    ],
-)
-def test_a_run_that_fails_leaves_no_empty_folder(
-    run_here: Run, tmp_path: pathlib.Path, refused: list[str]
-) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "letter.txt").write_text("not a model")
-    before = set(tmp_path.rglob("*"))
-    folders = [
-        f"--{flag}={tmp_path / 'new' / flag}"
-        for flag in ("checkpoint_dir", "logdir", "figures", "export_dir")
-    ]
-    with pytest.raises((errors.InputError, errors.RunError)):
-        run_here(*folders, *(flag.format(tmp_path) for flag in refused))
-    new = set(tmp_path.rglob("*")) - before
-    assert [path for path in new if path.is_dir() and not any(path.iterdir())] == []
-    if refused != ["--lr=1e38"]:  # a run that had begun keeps its checkpoint of step 0
-        assert not new
-
-
 def test_two_runs_do_not_share_a_folder(run_here: Run, tmp_path: pathlib.Path) -> None:
     flags = (*SHORT, f"--checkpoint_dir={tmp_path}", "--max_steps=5")
     with (
