@@ -7,7 +7,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import IO
 
 from common.errors import InputError
 
@@ -58,14 +57,6 @@ def without_keras() -> Iterator[None]:
             os.environ[LEGACY_KERAS] = before
 
 
-def _scratch_file() -> IO[bytes]:
-    """Returns a file that goes when it is closed; one that keeps nothing without a TMPDIR."""
-    try:
-        return tempfile.TemporaryFile()
-    except OSError:
-        return open(os.devnull, "w+b")
-
-
 @contextlib.contextmanager
 def quiet(waiting: str = "") -> Iterator[None]:
     """Holds what the `with` block writes to file descriptor 2, and shows it if the block raises.
@@ -83,7 +74,7 @@ def quiet(waiting: str = "") -> Iterator[None]:
     terminal = waiting if os.isatty(2) else ""
     if terminal:
         os.write(stderr, terminal.encode())
-    with _scratch_file() as notices:
+    with tempfile.TemporaryFile() as notices:
         os.dup2(notices.fileno(), 2)
         try:
             yield
