@@ -6,6 +6,7 @@ python sweep.py --lr=0.001,0.003,0.01,0.03,0.1 --seed=0:10
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -P leaves out
@@ -20,6 +21,7 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
         stopping.install()
         CONFIGS, OWN = options.parse(sys.argv, __doc__)
         devices.hide_gpus(CONFIGS[0].device)
+        tempfile.gettempdir()  # TensorFlow cannot be imported without one
 
 with startup.starting():
     import tensorflow as tf

@@ -6,6 +6,7 @@ START = time.perf_counter()
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
             "record", CONFIG.record, CONFIG.overwrite or not files.is_free(CONFIG.checkpoint_dir)
         )
         devices.hide_gpus(CONFIG.device)
+        tempfile.gettempdir()  # TensorFlow cannot be imported without one
 
 with startup.starting():
     import tensorflow as tf

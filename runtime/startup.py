@@ -7,7 +7,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import IO
 
 from common.errors import InputError
 
@@ -64,14 +63,6 @@ def _write(descriptor: int, content: bytes) -> None:
         os.write(descriptor, content)
 
 
-def _scratch_file() -> IO[bytes]:
-    """Returns a file that goes when it is closed; one that keeps nothing without a TMPDIR."""
-    try:
-        return tempfile.TemporaryFile()
-    except OSError:
-        return open(os.devnull, "w+b")
-
-
 @contextlib.contextmanager
 def quiet(waiting: str = "") -> Iterator[None]:
     """Holds what the `with` block writes to file descriptor 2, and shows it if the block raises.
@@ -88,7 +79,7 @@ def quiet(waiting: str = "") -> Iterator[None]:
     stderr = os.dup(2)
     terminal = waiting if os.isatty(2) else ""
     _write(stderr, terminal.encode())
-    with _scratch_file() as notices:
+    with tempfile.TemporaryFile() as notices:
         os.dup2(notices.fileno(), 2)
         try:
             yield

@@ -392,3 +392,22 @@ def test_a_run_leaves_nothing_in_the_folder_for_temporary_files(
         command, cwd=PROJECT, env=os.environ | {"TMPDIR": str(place)}, check=True, timeout=300
     )
     assert [*place.iterdir()] == []
+
+
+@pytest.mark.parametrize("command", ["train.py", "sweep.py"])
+def test_no_folder_for_temporary_files_is_one_line_that_names_tmpdir(
+    tmp_path: pathlib.Path, command: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import tempfile\ntempfile._candidate_tempdir_list = lambda: []\n"
+    )
+    done = subprocess.run(
+        [sys.executable, command],
+        cwd=PROJECT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("error: TMPDIR: no folder for temporary files")
