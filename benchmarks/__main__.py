@@ -51,10 +51,9 @@ def rates() -> dict[str, Any]:
     Beside them the test accuracies at the learning rate of the main job, by epochs.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path, figures = pathlib.Path(folder, "rates.jsonl"), pathlib.Path(folder, "figures")
-        outputs = f"--output={path}", f"--figures={figures}"
+        path = pathlib.Path(folder, "rates.jsonl")
+        outputs = f"--output={path}", f"--figures={DOCS / 'figures'}"
         printed = common.python("sweep.py", *RATES, *outputs).output
-        shutil.copytree(figures, DOCS / "figures", dirs_exist_ok=True)
         _, *runs = map(json.loads, path.read_text().splitlines())
     default = [run for run in runs if run["lr"] == 0.01]
     accuracies = {
@@ -87,6 +86,7 @@ def history() -> list[dict[str, Any]]:
         "release": release,
         "date": about["date"],
         "commit": about["git_commit"][:10],
+        "machine": about["device_name"],
         **{name: f"{statistics.median(values):,.2f}" for name, values in modes.items()},
         "best opponent": best_opponent(),
         speed.WARM: f"{statistics.median(start[speed.WARM]):.2f}",

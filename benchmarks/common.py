@@ -20,7 +20,7 @@ from common.errors import InputError, RunError, reason
 from common.files import PROJECT
 
 RECORDS = PROJECT / "benchmarks" / "records"
-ROUNDS = 1
+ROUNDS = 3
 Samples = dict[str, list[float]]  # by what was measured, one value a round
 
 

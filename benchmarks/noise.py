@@ -10,7 +10,7 @@ import pyperf
 from benchmarks import common
 from comparison import guard, options, stats
 
-CONTENDER, MEASUREMENTS = "xla", 24  # rounds of compare.py
+CONTENDER, MEASUREMENTS = "xla", 60  # rounds of compare.py
 ROUNDS, RESAMPLED = 7, 1000  # of a run; runs drawn by lot
 SLOWDOWN = 1.1  # what the guard must catch
 

@@ -149,12 +149,18 @@ def gpu(device):
 def start(device, tiny_data_dir):
     """Starts train.py on the device, as a process; further flags are the arguments."""
 
+    processes = []
+
     def start(*more, **environment):
         job = [f"--device={device}", f"--data_dir={tiny_data_dir}", *JOB, *more]
         env = os.environ | environment
-        return subprocess.Popen([sys.executable, "train.py", *job], env=env, **PIPES)
+        processes.append(subprocess.Popen([sys.executable, "train.py", *job], env=env, **PIPES))
+        return processes[-1]
 
-    return start
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture
@@ -190,8 +196,8 @@ def test_weights_are_those_of_float64(device, train, tiny_dataset, tmp_path, mod
     orders[-1] = orders[-1][: (2_000 - 30 * 66) * 10]
     W, b, _ = oracle.train(split.images, split.labels, orders, batch=10, lr=0.01)
     found = np.load(tmp_path / "model" / "weights.npz")
-    np.testing.assert_allclose(found["W"], W, atol=1e-5 * abs(W).max(), rtol=0)
-    np.testing.assert_allclose(found["b"], b, atol=1e-5 * abs(b).max(), rtol=0)
+    for name, expected in (("W", W), ("b", b)):
+        np.testing.assert_allclose(found[name], expected, atol=1e-5 * abs(W).max(), rtol=0)
 
 
 @pytest.mark.gpu
