@@ -3,28 +3,24 @@
 python compare.py --output=results.json
 python compare.py --merge a.json b.json --output=merged.json
 python compare.py --against=results.json
-python compare.py --target_accuracy=0.92
 """
 
 import pathlib
 import sys
-from collections.abc import Sequence
 
 from rich.console import Console
 
 from common import children, flagging
 from common.errors import InputError, exit_with_one_line
 from common.files import try_writing, write_atomically
-from comparison import campaign, charts, division, guard, tables
+from comparison import campaign, charts, guard, tables
 from comparison.options import Config, joined_merge
 from comparison.results import Results, merge, save
 
 
 def check_task(config: Config) -> None:
     """Raises InputError if more than one of the flags that say what to do is given."""
-    given = [
-        f"--{name}" for name in ("target_accuracy", "merge", "against") if getattr(config, name)
-    ]
+    given = [f"--{name}" for name in ("merge", "against") if getattr(config, name)]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)}: each asks for something else: give one of them")
 
@@ -47,7 +43,7 @@ def check_output(config: Config) -> None:
         raise InputError(f"{flag_text}: cannot write to {path.parent}: {error.strerror}") from None
 
 
-def write(results: Results, path: pathlib.Path, console: Console, columns: Sequence[str]) -> None:
+def write(results: Results, path: pathlib.Path, console: Console) -> None:
     """Writes the JSON file, the charts if matplotlib is there, and the Markdown file that shows both."""
     save(results, path)
     drawn = []
@@ -55,9 +51,7 @@ def write(results: Results, path: pathlib.Path, console: Console, columns: Seque
         drawn = charts.draw(results, path.with_suffix(""))
     except InputError as error:
         console.print(f"no charts: {error}", highlight=False, soft_wrap=True)
-    text = tables.markdown(
-        results, [chart.name for chart in drawn if chart.suffix == ".png"], columns
-    )
+    text = tables.markdown(results, [chart.name for chart in drawn if chart.suffix == ".png"])
     write_atomically(path.with_suffix(".md"), lambda file: file.write(text.encode()))
     console.print(
         f"written: {', '.join(map(str, (path, path.with_suffix('.md'), *drawn)))}", soft_wrap=True
@@ -74,9 +68,9 @@ def keep(results: Results, config: Config) -> None:
 
 def show(results: Results, config: Config, console: Console) -> None:
     """Shows the tables, and writes them if there is an --output."""
-    tables.show(results, console, config.columns)
+    tables.show(results, console)
     if config.output:
-        write(results, pathlib.Path(config.output), console, config.columns)
+        write(results, pathlib.Path(config.output), console)
 
 
 def measured(config: Config, console: Console) -> int:
@@ -109,8 +103,6 @@ def main() -> int:
     check_task(config)
     check_output(config)
     console = Console(width=None if sys.stdout.isatty() else 160)
-    if config.target_accuracy:
-        return division.run(config, console)
     if not config.merge:
         return measured(config, console)
     results = merge([pathlib.Path(file) for file in config.merge])

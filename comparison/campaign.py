@@ -18,7 +18,7 @@ from common.errors import InputError, RunError
 from comparison import guard, measure, work
 from comparison.contenders import CONTENDERS, DEVICE_NAMES, Contender
 from comparison.options import Config
-from comparison.results import Results, Run, Sample, limit_key
+from comparison.results import Results, Run
 
 
 def those_here(
@@ -111,23 +111,11 @@ def _rounds(
         for sentence in guard.check(base, Results(jobs, [run]), config) if base else []:
             console.print(sentence, highlight=False, soft_wrap=True)
         rounds = measure.Rounds(folder, jobs, contenders, tasks, config.rounds, config.timeout)
-        rounds.choose_cores(config.cores, guard.cores_of(base) if base else {}, show)
+        rounds.choose_cores(config.cores)
         for number in range(1, config.rounds + 1):
             samples = list(rounds.measured(number, show))
-            run = _with_round(
-                run,
-                samples,
-                _limits(config, folder, samples) if number == 1 or len(jobs) > 1 else {},
-            )
+            run = dataclasses.replace(run, samples=run.samples + samples)
             yield Results(jobs, [run])
-
-
-def _limits(config: Config, folder: pathlib.Path, samples: list[Sample]) -> dict[str, float]:
-    """Returns the matmul rate of each device on as many cores as its samples had, where it is shown."""
-    if len(config.batch_sizes) < 2 and "limit" not in config.columns:
-        return {}
-    places = dict.fromkeys((sample.device, sample.cores) for sample in samples)
-    return {limit_key(*place): measure.limit(folder, *place, config.timeout) for place in places}
 
 
 def _empty_run(
@@ -146,13 +134,7 @@ def _empty_run(
         baseline=[baseline.contender, baseline.device],
         left_out=left_out,
         samples=[],
-        limits={},
     )
-
-
-def _with_round(run: Run, samples: list[Sample], limits: dict[str, float]) -> Run:
-    rates = {device: [*run.limits.get(device, []), rate] for device, rate in limits.items()}
-    return dataclasses.replace(run, samples=run.samples + samples, limits=run.limits | rates)
 
 
 class Progress:

@@ -102,7 +102,7 @@ def _says(row: summary.Row, time: stats.Estimate) -> str:
 
 
 def _sweep(results: Results) -> "Figure":
-    """Returns images/s over batch size for each contender and device, with each device's limit dashed."""
+    """Returns images/s over batch size for each contender and device."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(plots.WIDTH, 5))
@@ -112,13 +112,6 @@ def _sweep(results: Results) -> "Figure":
         speeds = [size / us * 1e6 for size, us in curve.items()]
         colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
         axes.plot(list(curve), speeds, color=colour, marker=marker, label=label)
-    for index, run in enumerate(results.runs):
-        for place, key in enumerate(run.limits):
-            speeds = [job.batch_size / sweep.limit_us(run, key, job) * 1e6 for job in results.jobs]
-            sizes, style = [job.batch_size for job in results.jobs], ("--", ":", "-.")[place % 3]
-            axes.plot(
-                sizes, speeds, style, color=plots.INK, label=results.label(index, "limit", key)
-            )
     axes.set(xscale="log", yscale="log", xlabel="batch size", ylabel="images/s")
     axes.grid()
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -51,13 +51,7 @@ CONTENDERS = {
     "article": Contender("comparison.peers.article_tf1:ArticleTF1"),
     "keras": Contender("comparison.peers.keras_fit:KerasFit"),
     "keras_best": Contender("comparison.peers.keras_fit:KerasFit", {"best": True}),
-    "numpy": Contender("comparison.peers.numpy_sgd:NumpySGD", devices=("cpu",)),
-    "numpy_best": Contender(
-        "comparison.peers.numpy_sgd:NumpySGD", {"by_class": True}, devices=("cpu",)
-    ),
-    "sklearn": Contender(
-        "comparison.peers.sklearn_mlp:SklearnMLP", package="sklearn", devices=("cpu",)
-    ),
+    "numpy_best": Contender("comparison.peers.numpy_sgd:NumpySGD", devices=("cpu",)),
     "torch": Contender("comparison.peers.torch_autograd:TorchAutograd", package="torch"),
     "torch_best": Contender("comparison.peers.torch_best:TorchBest", package="torch"),
     "jax": Contender("comparison.peers.jax_scan:JaxScan", package="jax"),

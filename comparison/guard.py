@@ -98,13 +98,6 @@ def times_of(run: Run, ratios: bool) -> dict[Task, list[float]]:
     return found
 
 
-def cores_of(base: Results) -> dict[Task, int]:
-    """Returns how many cores each contender was held to."""
-    return {
-        Task(s.contender, s.device, s.batch_size): s.cores for s in base.runs[0].samples if s.cores
-    }
-
-
 def check(base: Results, new: Results, config: Config) -> list[str]:
     """Returns in words how the machine and the versions differ; raises InputError if times cannot be compared then."""
     flag = f"--against={config.against}"

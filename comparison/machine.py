@@ -1,8 +1,7 @@
-"""Whether the machine was left alone: what others took from it, and whether it kept its pace, during a measurement."""
+"""Whether the machine was left alone: what others took from it during a measurement."""
 
 import contextlib
 import dataclasses
-import hashlib
 import pathlib
 import time
 from collections.abc import Iterator
@@ -14,8 +13,6 @@ from runtime import devices
 
 BUSY = 0.1  # cores that others keep busy; a quiet desktop or server stays below
 STOLEN = 0.02  # share of the time that a hypervisor or a quota may take
-SLOW = 0.85  # share of the best pace seen in the run
-PACE_BYTES = bytes(4 * 2**20)
 THROTTLED_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
 
 
@@ -24,19 +21,17 @@ class Quiet:
     """What was seen during a measurement.
 
     other_cores: cores kept busy by processes other than the measured one; stolen: share of the time taken by the
-    hypervisor or a quota; pace: MB/s of a fixed piece of work just before, which falls when the clock does.
+    hypervisor or a quota.
     """
 
     other_cores: float
     stolen: float
-    pace: float
 
 
 class Watch:
     """Looks at the machine from its making to `seen`; the measured process must have ended in between."""
 
     def __init__(self) -> None:
-        self.pace = _pace()
         self.before = self._state()
 
     def _state(self) -> tuple[float, float, float, float]:
@@ -53,19 +48,7 @@ class Watch:
         wall, others, stolen, throttled = (
             now - then for now, then in zip(self._state(), self.before, strict=True)
         )
-        return Quiet(
-            max(0.0, others / wall), (stolen / devices.cores() + throttled) / wall, self.pace
-        )
-
-
-def _pace() -> float:
-    """Returns MB/s of SHA-256, the best of 3: 10 ms of work that nothing but the core's clock changes."""
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        hashlib.sha256(PACE_BYTES).digest()
-        seconds.append(time.perf_counter() - began)
-    return len(PACE_BYTES) / min(seconds) / 1e6
+        return Quiet(max(0.0, others / wall), (stolen / devices.cores() + throttled) / wall)
 
 
 def _throttled_seconds() -> float:
@@ -121,10 +104,9 @@ def clocks() -> dict[str, float]:
 
 def warnings(seen: list[dict[str, Any]]) -> list[str]:
     """Returns a sentence for each way in which the machine was not left alone, [] if it was."""
-    best, sentences = max((each["pace"] for each in seen), default=0.0), []
+    sentences = []
     busy = [each["other_cores"] for each in seen if each["other_cores"] > BUSY]
     stolen = [each["stolen"] for each in seen if each["stolen"] > STOLEN]
-    slow = [each["pace"] / best for each in seen if each["pace"] < SLOW * best]
     if busy:
         taken = f"other processes kept up to {max(busy):.1f} cores busy"
         sentences.append(
@@ -134,10 +116,5 @@ def warnings(seen: list[dict[str, Any]]) -> list[str]:
         taken = f"up to {max(stolen):.0%} of the time was taken by the host or a CPU quota"
         sentences.append(
             f"Throttled machine: in {len(stolen)} of {len(seen)} measurements {taken}."
-        )
-    if slow:
-        fell = f"its pace fell to {min(slow):.0%} of its best"
-        sentences.append(
-            f"Unsteady machine: before {len(slow)} of {len(seen)} measurements {fell} (clock or neighbours)."
         )
     return sentences

@@ -2,13 +2,11 @@
 
 import dataclasses
 import json
-import math
 import os
 import pathlib
 import random
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,7 +23,6 @@ from runtime import devices
 
 WORK = "work"  # the folder of a survey that a contender is handed
 LONG_ENOUGH = 0.3  # seconds: who is faster does the job again and again, and its median counts
-TRIALS = 3  # of each number of cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +101,8 @@ class Rounds:
         self.cores: dict[Task, int] = {}  # those that a task is held to; the others are not held
         self.seconds: dict[Task, float] = {}
 
-    def choose_cores(
-        self, asked: int | None, known: dict[Task, int], show: Callable[..., None]
-    ) -> None:
-        """Settles how many cores each task on a CPU gets: those asked for, else known, else 1 or all.
+    def choose_cores(self, asked: int | None) -> None:
+        """Holds each task on a CPU to the cores asked for, or to all that this process may use.
 
         Raises InputError if more are asked for than there are, or the system cannot hold a process to them.
         """
@@ -120,30 +115,8 @@ class Rounds:
             raise InputError(
                 f"--cores={asked}: this system cannot hold a process to cores: leave the flag out"
             )
-        once = [
-            task
-            for task in self.tasks
-            if task.device == "cpu" and not task.again and machine.can_hold()
-        ]
-        for task in once:
-            best = asked or known.get(task)
-            if best is None:
-                show("looking for the best number of cores", str(task))
-                best = there if there > 1 and self.gains(task, there) else 1
-            self.cores |= {task: best, dataclasses.replace(task, again=True): best}
-
-    def gains(self, task: Task, cores: int) -> bool:
-        """Says whether a task is faster on so many cores than on one: most trials on them than every trial on one.
-
-        They are made in turn, until it is settled.
-        """
-        one, more = [], []
-        for _ in range(TRIALS):
-            one.append(self.measure(task, 0, 1, trial=True).us_per_step or math.inf)
-            more.append(self.measure(task, 0, cores, trial=True).us_per_step or math.inf)
-            if more[-1] == math.inf or sum(us >= min(one) for us in more) > TRIALS // 2:
-                return False
-        return True
+        if machine.can_hold():
+            self.cores = {task: asked or there for task in self.tasks if task.device == "cpu"}
 
     def seconds_left(self, pending: list[Task], rounds_after: int) -> float:
         """Returns the time that the pending tasks and the rounds after them will take, by what has been seen."""
@@ -175,16 +148,9 @@ class Rounds:
                 self.tasks.remove(task)
             yield sample
 
-    def measure(
-        self, task: Task, round_number: int, cores: int | None, trial: bool = False
-    ) -> Sample:
-        """Returns one sample; it has a time only if the weights are those of the reference.
-
-        A `trial` is of part of the steps: whoever is slow needs no more, and its weights are not looked at.
-        """
+    def measure(self, task: Task, round_number: int, cores: int | None) -> Sample:
+        """Returns one sample; it has a time only if the weights are those of the reference."""
         place, job = self.folder / WORK, self.jobs[task.batch_size]
-        if trial:
-            job = dataclasses.replace(job, steps=math.ceil(job.steps / 4))
         for name in ("W.npy", "b.npy", "result.json"):
             (place / name).unlink(missing_ok=True)
         asked = {
@@ -209,14 +175,14 @@ class Rounds:
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             return Sample(**common, failed=lines[-1].removeprefix("error: "))
-        expected = None if trial else self.folder / f"expected-{job.batch_size}.npz"
+        expected = self.folder / f"expected-{job.batch_size}.npz"
         return judged(common, place, expected, job.steps, wall)
 
 
 def judged(
     common: dict[str, Any],
     place: pathlib.Path,
-    expected: pathlib.Path | None,
+    expected: pathlib.Path,
     steps: int,
     wall: float,
 ) -> Sample:
@@ -236,25 +202,12 @@ def judged(
         return Sample(
             **common, failed=f"what it left cannot be read: {' '.join(str(error).split())}"
         )
-    difference = 0.0
-    if expected:
-        with np.load(expected) as arrays:
-            difference = work.difference(weights, (arrays["W"], arrays["b"]))
+    with np.load(expected) as arrays:
+        difference = work.difference(weights, (arrays["W"], arrays["b"]))
     us_per_step = statistics.median(times) / steps * 1e6 if difference <= work.TOLERANCE else None
     right = found.get("num_correct")
     known = {"num_correct": right, "seconds": outside, "peak_mib": peak, "gpu": found.get("gpu")}
     return Sample(**common, us_per_step=us_per_step, difference=difference, **known)
-
-
-def limit(folder: pathlib.Path, device: str, cores: int | None, timeout: float) -> float:
-    """Returns the operations a second of the device's largest matmul; raises RunError if it cannot be measured."""
-    result = folder / "limit.json"
-    request = json.dumps({"device": device, "result": str(result)})
-    done = child([sys.executable, "-m", "comparison.limit", request], device, timeout, cores)
-    if done.returncode:
-        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise RunError(f"the matmul rate of the {device} cannot be measured: {why}")
-    return json.loads(result.read_text())
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,6 @@ from common.flagging import (
     COUNT_OR_0,
     PATH,
     POSITIVE,
-    SHARE,
     SWITCH,
     TEXT,
     Finite,
@@ -21,7 +20,7 @@ from common.flagging import (
     flag,
     integer,
 )
-from comparison import tables, work
+from comparison import work
 from comparison.contenders import CONTENDERS, DEVICE_NAMES
 
 
@@ -61,12 +60,10 @@ class Factor(Finite):
 
 NAMES = List(choice(*CONTENDERS), f"some of {', '.join(CONTENDERS)}")
 DEVICES = List(choice(*DEVICE_NAMES), f"some of {', '.join(DEVICE_NAMES)}")
-COLUMNS = List(choice(*tables.COLUMNS), f"some of {', '.join(tables.COLUMNS)}")
 PROGRAMS = List(ProgramParser(), ProgramParser.syntactic_help)
 SIZES = List(COUNT, "whole numbers above 0")
 ROUNDS = integer(2)
 SECONDS = integer(1, 1_000_000)
-SEEDS = integer(7, 16)  # of fewer no mean is sure with p < 0.01
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,9 +82,7 @@ class Config:
         None, DEVICES, "Where to measure. Default: all that are there."
     )
     cores: int | None = flag(
-        None,
-        COUNT,
-        "Hold each contender to so many cores. Default: to one, or to all where it is faster on all.",
+        None, COUNT, "Hold each contender to so many cores. Default: to all that are there."
     )
     rounds: int = flag(7, ROUNDS, "How often each is measured.")
     batch_sizes: tuple[int, ...] = flag(
@@ -115,9 +110,6 @@ class Config:
     timeout: int = flag(
         600, SECONDS, "Seconds after which a measurement is ended; its contender has failed then."
     )
-    columns: tuple[str, ...] = flag(
-        ",".join(tables.COLUMNS), COLUMNS, "What the tables show of each contender."
-    )
     output: str | None = flag(
         None, PATH, "A new FILE.json; FILE.md and the charts are put beside it."
     )
@@ -133,12 +125,6 @@ class Config:
     ratios: bool = flag(
         False, SWITCH, "With --against: compare the ratios to the baseline, not the times."
     )
-    target_accuracy: float | None = flag(
-        None,
-        SHARE,
-        "Open division: any method; seconds until the mean test accuracy over --seeds reaches this.",
-    )
-    seeds: int = flag(10, SEEDS, "Runs of each with --target_accuracy.")
 
 
 def joined_merge(argv: list[str]) -> list[str]:

@@ -5,10 +5,10 @@ import numpy as np
 import flags
 from comparison.peers import Peer
 from comparison.work import Work
-from runtime import devices
+from runtime import devices, startup
 from runtime.clock import Ledger
 
-with devices.without_keras(), devices.without_collecting():  # as the command does
+with startup.without_keras(), startup.without_collecting():  # as the command does
     import tensorflow as tf
 
     import data
@@ -21,7 +21,7 @@ class Ours(Peer):
 
     def __init__(self, work: Work, device: str, mode: str):
         super().__init__(work, device)
-        config = flags.Config(
+        config = flags.training_config(
             batch_size=work.batch_size,
             lr=work.lr,
             seed=work.seed,
@@ -42,9 +42,12 @@ class Ours(Peer):
 
     def compile(self) -> None:
         with tf.device(self.place):
-            self.take, blocks = train.compiled(self.state, strategies.OneDevice())
+            self.mode = train.compiled(self.state, strategies.OneDevice())
+            make_blocks = self.mode.blocks
             # The evaluation after the last step is left to num_correct: it has a time of its own.
-            self.blocks = [block._replace(evaluate=False) for block in blocks]
+            self.mode.blocks = lambda *arguments: (  # type: ignore[method-assign]
+                block._replace(evaluate=False) for block in make_blocks(*arguments)
+            )
 
     def reset(self) -> None:
         self.state.step = 0
@@ -53,7 +56,7 @@ class Ours(Peer):
 
     def train(self) -> None:
         with tf.device(self.place):
-            train.train(self.state, self.take, self.blocks)
+            train.train(self.state, self.mode)
 
     def num_correct(self) -> int:
         with tf.device(self.place):

@@ -41,8 +41,7 @@ class Sample:
 class Run:
     """What one machine gave: its devices by name, its environment, the flags, every sample of the finished rounds.
 
-    `baseline` is [contender, device]; `limits` has the operations a second of the largest matmul of each `limit_key`,
-    one for each time it was measured; `name` tells the runs of a merged file apart.
+    `baseline` is [contender, device]; `name` tells the runs of a merged file apart.
     """
 
     devices: dict[str, str]
@@ -52,7 +51,6 @@ class Run:
     baseline: list[str]
     left_out: list[str]
     samples: list[Sample]
-    limits: dict[str, list[float]]
     name: str = ""
 
     @property
@@ -70,11 +68,6 @@ class Results:
     def label(self, index: int, *names: str) -> str:
         """Returns the names with that of the run behind them, if there are several runs."""
         return " ".join([*names, *([f"({self.runs[index].name})"] if len(self.runs) > 1 else [])])
-
-
-def limit_key(device: str, cores: int | None) -> str:
-    """Returns the key of a device held to so many cores."""
-    return device if cores is None else f"{device}, {cores} core{'s' if cores > 1 else ''}"
 
 
 def save(results: Results, path: pathlib.Path) -> None:

@@ -1,7 +1,6 @@
 """Medians, their exact intervals, ratios, and whether one group of samples is slower than another."""
 
 import dataclasses
-import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -102,10 +101,3 @@ def p_slower(now: Sequence[float], before: Sequence[float]) -> float:
         .sum(axis=1)
     )
     return float((1 + (drawn >= order[: len(now)].sum()).sum()) / (1 + RESAMPLES))
-
-
-def p_reached(samples: Sequence[float], target: float) -> float:
-    """Returns how often chance alone would put their mean as far above `target`: the exact sign-flip test."""
-    over = np.subtract(samples, target)
-    sums = np.array(list(itertools.product((-1, 1), repeat=len(over)))) @ over
-    return float(np.mean(sums >= over.sum() - 1e-12))

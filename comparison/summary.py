@@ -4,7 +4,7 @@ import dataclasses
 import statistics
 
 from comparison import gpus, machine, stats
-from comparison.results import Results, Run, Sample, limit_key
+from comparison.results import Results, Run, Sample
 from comparison.work import Job
 
 NOT_THE_SAME = "not the same work"
@@ -25,16 +25,10 @@ class Row:
     seconds: dict[str, float]
     cores: int | None
     peak_mib: float | None
-    limit: float | None  # operations a second of the device's largest matmul, on as many cores
 
     @property
     def images_per_second(self) -> float:
         return self.job.batch_size / self.time.median * 1e6 if self.time else float("nan")
-
-    @property
-    def gflops(self) -> float:
-        """Billions of operations a second in a step's two matmuls."""
-        return self.job.operations / self.time.median / 1e3 if self.time else float("nan")
 
     @property
     def first_result(self) -> float:
@@ -74,12 +68,6 @@ def baseline_times(run: Run, batch_size: int, again: bool = False) -> list[float
     """Returns us a step of each of the baseline's samples; [] if one of them did not do the work."""
     contender, device = run.baseline
     return times(samples_of(run, contender, device, batch_size, again))
-
-
-def limit_of(run: Run, samples: list[Sample]) -> float | None:
-    """Returns the operations a second of the largest matmul on the samples' device and cores; None if not measured."""
-    rates = run.limits.get(limit_key(samples[0].device, samples[0].cores)) if samples else None
-    return statistics.median(rates) if rates else None
 
 
 def rows(results: Results, job: Job) -> list[Row]:
@@ -126,7 +114,6 @@ def _row(results: Results, index: int, contender: str, device: str, job: Job) ->
         },
         cores=samples[-1].cores,
         peak_mib=statistics.median(peaks) if peaks else None,
-        limit=limit_of(run, samples),
     )
 
 

@@ -39,11 +39,6 @@ SPEED: dict[str, tuple[str, Callable[[summary.Row], str]]] = {
     "ratio": ("× baseline [{}]", lambda row: with_interval(row.ratio) if row.ratio else ""),
     "verdict": ("", lambda row: row.words),
     "cores": ("cores", lambda row: str(row.cores or "")),
-    "gflops": ("GFLOP/s", lambda row: number(row.gflops)),
-    "limit": (
-        "of limit",
-        lambda row: f"{row.gflops * 1e9 / row.limit:.0%}" if row.time and row.limit else "",
-    ),
     "off": (
         "W, b off by",
         lambda row: "" if math.isnan(row.difference) else f"{row.difference:.0e}",
@@ -104,7 +99,7 @@ def machine_lines(results: Results) -> list[str]:
 
 
 def sweep_columns(results: Results) -> tuple[list[str], list[list[str]]]:
-    """Returns header and rows of the sweep: images/s by batch size, and the limit of each device."""
+    """Returns header and rows of the sweep: images/s by batch size."""
     header = ["images/s", *(f"batch {job.batch_size:,}" for job in results.jobs)]
     body = []
     for (index, contender, device), curve in sweep.curves(results).items():
@@ -114,15 +109,6 @@ def sweep_columns(results: Results) -> tuple[list[str], list[list[str]]]:
                 *(f"{size / us * 1e6:,.0f}" for size, us in curve.items()),
             ]
         )
-    for index, run in enumerate(results.runs):
-        for key in run.limits:
-            limits = [(job.batch_size, sweep.limit_us(run, key, job)) for job in results.jobs]
-            body.append(
-                [
-                    results.label(index, "limit", key),
-                    *(f"{size / us * 1e6:,.0f}" for size, us in limits),
-                ]
-            )
     return header, body
 
 
@@ -140,9 +126,9 @@ def tables_of(
     return [table for table in found if table[2]]
 
 
-def show(results: Results, console: Console, chosen: Sequence[str]) -> None:
+def show(results: Results, console: Console) -> None:
     """Prints the tables and the sentences."""
-    for title, header, body in tables_of(results, chosen):
+    for title, header, body in tables_of(results, COLUMNS):
         show_table(console, title, header, body)
     for line in sentences(results):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -160,9 +146,8 @@ def show_table(console: Console, title: str, header: Sequence[str], body: list[l
 
 
 def sentences(results: Results) -> list[str]:
-    """Returns what stands below the tables: verdicts, notes, machines."""
-    verdicts = sweep.verdicts(results) if len(results.jobs) > 1 else []
-    return [*verdicts, *summary.notes(results), *machine_lines(results)]
+    """Returns what stands below the tables: notes, machines."""
+    return [*summary.notes(results), *machine_lines(results)]
 
 
 def table(header: Sequence[str], body: list[list[str]]) -> str:

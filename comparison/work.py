@@ -34,11 +34,6 @@ class Job:
     dtype: str = "float32"
     tf32: bool = False
 
-    @property
-    def operations(self) -> int:
-        """Those of a step's two matmuls, x @ W and its gradient: 2 each for every weight and image."""
-        return 4 * self.batch_size * self.num_features * self.num_classes
-
 
 def steps_of(batch_size: int, max_steps: int) -> int:
     """Returns the steps of a measurement."""

@@ -115,10 +115,9 @@ def mourn(timeout: float) -> None:
 
 
 def settled(config: flags.Config) -> flags.Config:
-    """Returns the flags as this process must take them; raises InputError if they do not go together.
+    """Returns the flags as this process must use them: with a mode, and only the chief with a record.
 
-    Only GPUs hold the exchange between replicas in an XLA program; whether there are any is not known yet. Only the
-    chief writes.
+    Raises InputError if they do not go together.
     """
     if config.strategy != "mirrored" and config.replicas:
         cure = "needs --strategy=mirrored"
@@ -126,12 +125,12 @@ def settled(config: flags.Config) -> flags.Config:
             cure = "a worker takes all its GPUs or its CPU; start more workers"
         raise InputError(f"--replicas={config.replicas}: {cure}")
     if config.strategy == "none":
-        return dataclasses.replace(config, mode="xla") if config.mode == "auto" else config
-    if config.mode == "eager" or (config.mode, config.strategy) == ("xla", "multi_worker"):
+        return config.replace(mode="xla") if config.mode == "auto" else config
+    if config.mode in ("eager", "xla"):
         raise InputError(
             f"--mode={config.mode}: --strategy={config.strategy} has none; leave it out, or take graph"
         )
     if config.strategy == "multi_worker":
         record = None if Cluster.from_environment().index else config.record
-        config = dataclasses.replace(config, mode="graph", record=record)
-    return config
+        config = config.replace(record=record)
+    return config.replace(mode="graph")

@@ -46,7 +46,8 @@ class Recorder:
     """Counts in the record how often each fault was tried, and how often all held."""
 
     def __init__(self, kills):
-        self.kills, self.found = kills, {"kills": {}, "faults": {}}
+        self.kills = kills
+        self.found: dict[str, dict[str, list[int]]] = {"kills": {}, "faults": {}}
         self.busy = common.other_cores()
 
     def pytest_runtest_logreport(self, report):

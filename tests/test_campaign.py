@@ -37,8 +37,10 @@ PHASES = {
     "export": ("test accuracy", None),
 }
 # The phase of each kill in turn: what takes long in a usual run more often.
-TURNS = ("training", "export", "import", "decoding", "training")
-TURNS += ("import", "training", "preparation", "training", "export")
+TURNS = (
+    *("training", "export", "import", "decoding", "training"),
+    *("preparation", "training", "import", "training", "export"),
+)
 WORKERS = ("--batch_size=100", "--lr=0.001", "--epochs=8", "--checkpoint_every=100", "--timeout=20")
 
 

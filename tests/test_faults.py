@@ -118,7 +118,7 @@ def test_a_new_folder_that_cannot_be_read_back_is_one_line(
 FAILING = """
 import os, pathlib, sys
 import flags, train
-from common import errors, flagging
+from common import commandline, errors
 from storage import stream
 
 file, kind = pathlib.Path(sys.argv.pop(1)), sys.argv.pop(1)
@@ -132,12 +132,17 @@ happens = {
 }
 
 def breaking(*arguments):
-    take, blocks = compiled(*arguments)
-    return take, ((happens[kind] if number == 5 else happens["none"])() or block for number, block in enumerate(blocks))
+    mode = compiled(*arguments)
+    blocks = mode.blocks
+    mode.blocks = lambda *given: (
+        (happens[kind] if number == 5 else happens["none"])() or block
+        for number, block in enumerate(blocks(*given))
+    )
+    return mode
 
 train.compiled = breaking
 with errors.one_line(leave=True):
-    train.main(flagging.parse(flags.Config, sys.argv, ""))
+    train.main(commandline.parse(flags.train_flags(), sys.argv, ""))
 """
 
 

@@ -13,10 +13,9 @@ import tensorflow as tf
 
 import data
 import flags
-from common import errors, files, flagging
+from common import commandline, errors, files
 from storage import dataset, decoded, prepare
 from tests import made
-from tests.conftest import Command
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def test_the_command_that_is_suggested_is_complete(
         data.load(name, str(root))
     suggested = shlex.split(str(caught.value).rpartition("run: ")[2])
     assert suggested[:2] == ["python", "train.py"]
-    config = flagging.parse(flags.Config, suggested[1:], "")
+    config = commandline.parse(flags.train_flags(), suggested[1:], "")
     assert (config.dataset, config.data_dir, config.manual_dir) == (name, str(root), "FOLDER")
 
 
@@ -273,15 +272,3 @@ def test_a_full_disk_while_decoding_is_not_called_damage(
         prepare.decoded_folder("mnist", tmp_path, dataset.ARCHIVES / "mnist", 0)
     assert "damaged" not in capsys.readouterr().err
     assert (kept / "dataset_info.json").read_text() == "by tfds"
-
-
-def test_a_data_dir_that_cannot_be_written_is_one_line(
-    run_train: Command, tmp_path: pathlib.Path
-) -> None:
-    (tmp_path / "file").write_text("")
-    done = run_train(f"--data_dir={tmp_path / 'file'}")
-    assert done.returncode == 2
-    assert (
-        done.stderr.startswith(f"error: --data_dir: {tmp_path / 'file'}")
-        and len(done.stderr.splitlines()) == 1
-    )

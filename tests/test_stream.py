@@ -56,7 +56,9 @@ def several_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def spans(split: data.Split, epochs: int, start: int = 0, eval_every: int = 33) -> list[plan.Span]:
-    config = flags.Config(batch_size=BATCH, epochs=epochs, eval_first=0, eval_every=eval_every)
+    config = flags.training_config(
+        batch_size=BATCH, epochs=epochs, eval_first=0, eval_every=eval_every
+    )
     return list(plan.spans(config, NUM, data.steps_of_part(split, BATCH), start))
 
 
@@ -125,16 +127,6 @@ def test_blocks_go_on_exactly_from_any_step(split: data.Split, start: int) -> No
     np.testing.assert_array_equal(
         labels_of(split, spans(split, epochs=2, start=start)), whole[consumed:]
     )
-
-
-@pytest.mark.usefixtures("several_parts")
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_the_pipeline_has_the_order_of_the_blocks(split: data.Split, shuffle: bool) -> None:
-    assert data.steps_of_part(split, BATCH) == 8
-    of_blocks = labels_of(split, spans(split, epochs=2), seed=5, shuffle=shuffle)
-    for number in range(2):
-        of_pipeline = epoch(split, number, seed=5, shuffle=shuffle)
-        np.testing.assert_array_equal(of_pipeline, of_blocks[number * NUM :][:NUM])
 
 
 @pytest.mark.parametrize("shuffle", [True, False])

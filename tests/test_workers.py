@@ -12,7 +12,7 @@ import pytest
 
 import data
 import flags
-from benchmarks import runs, worker_kills
+from benchmarks.common import loopback
 from common.errors import InputError
 from runtime import cluster, workers
 from runtime.cluster import Cluster
@@ -41,7 +41,7 @@ def start_workers(
             *arguments,
             **environment,
         )
-        for i, environment in enumerate(runs.loopback(count))
+        for i, environment in enumerate(loopback(count))
     ]
 
 
@@ -57,22 +57,6 @@ def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes(
     assert_same_weights([tmp_path / f"{i}.npz" for i in range(count)], weights)
     assert [path.name for path in tmp_path.glob("*.json")] == ["0.json"]
     assert json.loads((tmp_path / "0.json").read_text())["examples"] == 2 * 660
-
-
-@pytest.mark.slow
-def test_workers_go_on_together_from_the_checkpoint_of_the_chief(
-    single: dict, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    kept = [*JOB, f"--checkpoint_dir={tmp_path / 'kept'}"]
-    # the last finds nothing left to do
-    for part in ("--max_steps=17", "--max_steps=42", "--target_accuracy=0.01"):
-        for worker in start_workers(tiny_data_dir, tmp_path, 2, *kept, part):
-            finish(worker)
-        resumed = json.loads((tmp_path / "0.json").read_text())["resumed_at_step"]
-        assert resumed == {"--max_steps=17": 0, "--max_steps=42": 17}.get(part, 42)
-    assert_same_weights(
-        [tmp_path / f"{i}.npz" for i in range(2)], expected(single, tiny_data_dir, tmp_path, "sum")
-    )
 
 
 @pytest.mark.slow
@@ -132,7 +116,7 @@ def test_a_worker_that_hangs_ends_the_others_with_one_line(
 def test_a_worker_that_never_comes_is_named(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    environment = runs.loopback(2)[0]
+    environment = loopback(2)[0]
     worker = start(
         tiny_data_dir, tmp_path / "w", "--strategy=multi_worker", "--timeout=1", **environment
     )
@@ -146,7 +130,7 @@ def test_a_worker_that_never_comes_is_named(
 def test_a_worker_that_is_gone_after_it_answered_is_named(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    environment = runs.loopback(2)[0]
+    environment = loopback(2)[0]
     absent = json.loads(environment["TF_CONFIG"])["cluster"]["worker"][1]
     with socket.create_server(("127.0.0.1", int(absent.split(":")[1]))) as other:
         chief = start(
@@ -173,7 +157,7 @@ def ends(workers: Sequence[forked.Forked], code: int) -> list[list[str]]:
 def test_workers_with_other_flags_end_before_the_first_step(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    both = runs.loopback(2)
+    both = loopback(2)
     chief, other = (
         start(
             tiny_data_dir,
@@ -250,7 +234,7 @@ def test_the_chief_alone_decides_whether_the_target_is_reached(
             ),
             **environment | ({"BLIND": "1"} if i else {}),
         )
-        for i, environment in enumerate(runs.loopback(2))
+        for i, environment in enumerate(loopback(2))
     )
     assert "target accuracy 0.2: reached at step" in finish(chief)
     finish(other)
@@ -295,7 +279,7 @@ def test_a_malformed_tf_config_is_one_line(
 ) -> None:
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(InputError, match=words) as refused:
-        cluster.settled(flags.Config(strategy="multi_worker"))
+        cluster.settled(flags.training_config(strategy="multi_worker"))
     assert str(refused.value).startswith("--strategy=multi_worker: TF_CONFIG must be like")
     assert "\n" not in str(refused.value)
 
@@ -307,20 +291,5 @@ def test_a_chief_comes_before_the_workers(monkeypatch: pytest.MonkeyPatch) -> No
             "TF_CONFIG", json.dumps({"cluster": jobs, "task": {"type": kind, "index": index}})
         )
         assert Cluster.from_environment() == Cluster(("c:1", "a:1", "b:1"), place, has_chief=True)
-        asked = flags.Config(strategy="multi_worker", record="run.json")
+        asked = flags.training_config(strategy="multi_worker", record="run.json")
         assert cluster.settled(asked).record == ("run.json" if place == 0 else None)
-
-
-@pytest.mark.slow
-def test_a_killed_worker_and_a_new_start_end_with_the_weights_of_one_device(
-    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    killed = worker_kills.TwoWorkers(tmp_path, f"--data_dir={tiny_data_dir}", "--epochs=300").kill(
-        0
-    )
-    assert killed.held, killed.shown
-    one, other = [np.zeros((10, 784)), np.zeros(10)], [np.zeros((10, 784)), np.full(10, 2e-5)]
-    assert (
-        worker_kills.differs(one, one) == ""
-        and worker_kills.differs(one, other) == "weights differ by 2.0e-05"
-    )

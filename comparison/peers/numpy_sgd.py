@@ -9,12 +9,11 @@ from comparison.work import Work
 class NumpySGD(Peer):
     """Gathers and converts a block of batches at once, then takes its steps one by one.
 
-    by_class: W is kept as [classes, features] instead of [features, classes].
+    W is kept as [classes, features], which makes its update faster.
     """
 
-    def __init__(self, work: Work, device: str, by_class: bool = False):
+    def __init__(self, work: Work, device: str):
         super().__init__(work, device)
-        self.by_class = by_class
         self.one_hot = np.eye(work.num_classes, dtype=np.float32)
 
     def take_steps(self, rows: np.ndarray) -> None:
@@ -26,7 +25,7 @@ class NumpySGD(Peer):
             delta /= delta.sum(axis=1, keepdims=True)
             delta -= y
             delta *= np.float32(self.work.lr)
-            self.W -= (delta.T @ x).T if self.by_class else x.T @ delta
+            self.W -= (delta.T @ x).T
             self.b -= delta.sum(axis=0)
 
     def compile(self) -> None:
@@ -36,8 +35,7 @@ class NumpySGD(Peer):
 
     def reset(self) -> None:
         shape = self.work.num_features, self.work.num_classes
-        # the same matrix in both, but in memory
-        self.W = np.zeros(shape, np.float32, "F" if self.by_class else "C")
+        self.W = np.zeros(shape, np.float32, order="F")
         self.b = np.zeros(self.work.num_classes, np.float32)
 
     def train(self) -> None:
