@@ -61,7 +61,7 @@ def flags() -> str:
 def accuracy() -> str:
     """The test accuracy at the learning rate of the main job."""
     said = [
-        f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} after {epochs} epochs"
+        f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} with `--epochs={epochs}`"
         for epochs, values in load("rates")[1]["test accuracies"].items()
     ]
     return f"Test accuracy, mean ± standard deviation over ten seeds: {', '.join(said)}."
