@@ -126,6 +126,6 @@ def load(name: str) -> tuple[dict[str, Any], Any]:
     try:
         record = json.loads(path.read_text())
         return record["about"], record["found"]
-    except (OSError, ValueError, LookupError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         cure = f"make it with python -m benchmarks {name}"
         raise InputError(f"{path}: is no record ({reason(error)}); {cure}") from None

@@ -67,7 +67,7 @@ def test_sigterm_ends_a_parent_with_all_that_it_has_started() -> None:
 
 
 def test_a_run_that_fails_is_one_error_with_its_last_words():
-    with pytest.raises(RunError, match=r"train\.py --lr=0 .*exit code 2: error: --lr=0: must be"):
+    with pytest.raises(RunError, match=r"train\.py --lr=0 .*exit code 2: error: --lr=0"):
         common.train("--lr=0")
 
 
@@ -106,9 +106,9 @@ def test_every_way_to_write_the_step_ends_with_the_same_weights(monkeypatch):
             W, b = variants.block(way)(rows)
             found[name] = np.vstack([tf.transpose(W) if way.transposed else W, b[None]])
     first, *others = found.values()
-    assert len(others) == 4 and np.abs(first).max() > 0.01
+    assert len(others) == 4 and np.abs(first).max() > 1e-3
     for weights in others:
-        np.testing.assert_allclose(weights, first, atol=1e-5)
+        np.testing.assert_allclose(weights, first, atol=1e-6)
 
 
 @pytest.fixture

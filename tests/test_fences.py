@@ -37,8 +37,7 @@ def read_command(command: str) -> None:
     program, *arguments = shlex.split(command.removeprefix("python ").removeprefix("-m "))
     argv = [program, *arguments]
     if program == "pytest":
-        config = pytest.Config.fromdictargs({}, arguments)
-        assert config.known_args_namespace
+        assert set(arguments) <= {"-m", "faults", "gpu", "--kills=50"}
     elif program == "benchmarks":
         assert set(arguments) <= {"--render", *benchmarks.MEASUREMENTS}
     elif program == "pip":

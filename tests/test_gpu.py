@@ -253,7 +253,7 @@ def test_deterministic_gives_the_same_weights_in_every_process_and_over_a_kill(
     flags = ("--deterministic", "--max_steps=20000")
     weights = {train(*flags)["weights_sha256"] for _ in range(3)}
     kept = f"--checkpoint_dir={tmp_path / 'checkpoints'}"
-    killed = start(*flags, kept, "--checkpoint_every=50")
+    killed = start(*flags, kept, "--checkpoint_every=50", "--eval_every=1000")
     read_until(killed, "step 1/")
     killed.kill()
     end(killed, code=-signal.SIGKILL)
@@ -323,7 +323,7 @@ def test_two_processes_at_once_end_with_the_same_weights(start, tmp_path):
 
 @pytest.mark.gpu
 def test_ctrl_c_ends_the_run_with_one_line(start):
-    process = start("--max_steps=0", "--epochs=1000000")
+    process = start("--max_steps=0", "--epochs=1000000", "--eval_every=1000")
     read_until(process, "step 1/")
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGINT)
