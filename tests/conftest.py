@@ -86,6 +86,7 @@ def tiny_data_dir(tiny_dataset: data.Dataset, tmp_path: pathlib.Path) -> pathlib
     return tmp_path / "data"
 
 
+pytest_plugins = ["tests.campaign"]
 Command = Callable[..., subprocess.CompletedProcess]
 
 

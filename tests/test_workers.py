@@ -12,7 +12,7 @@ import pytest
 
 import data
 import flags
-from benchmarks import runs, worker_kills
+from benchmarks.common import loopback
 from common.errors import InputError
 from runtime import cluster, workers
 from runtime.cluster import Cluster
@@ -41,7 +41,7 @@ def start_workers(
             *arguments,
             **environment,
         )
-        for i, environment in enumerate(runs.loopback(count))
+        for i, environment in enumerate(loopback(count))
     ]
 
 
@@ -116,7 +116,7 @@ def test_a_worker_that_hangs_ends_the_others_with_one_line(
 def test_a_worker_that_never_comes_is_named(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    environment = runs.loopback(2)[0]
+    environment = loopback(2)[0]
     worker = start(
         tiny_data_dir, tmp_path / "w", "--strategy=multi_worker", "--timeout=1", **environment
     )
@@ -130,7 +130,7 @@ def test_a_worker_that_never_comes_is_named(
 def test_a_worker_that_is_gone_after_it_answered_is_named(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    environment = runs.loopback(2)[0]
+    environment = loopback(2)[0]
     absent = json.loads(environment["TF_CONFIG"])["cluster"]["worker"][1]
     with socket.create_server(("127.0.0.1", int(absent.split(":")[1]))) as other:
         chief = start(
@@ -157,7 +157,7 @@ def ends(workers: Sequence[forked.Forked], code: int) -> list[list[str]]:
 def test_workers_with_other_flags_end_before_the_first_step(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    both = runs.loopback(2)
+    both = loopback(2)
     chief, other = (
         start(
             tiny_data_dir,
@@ -234,7 +234,7 @@ def test_the_chief_alone_decides_whether_the_target_is_reached(
             ),
             **environment | ({"BLIND": "1"} if i else {}),
         )
-        for i, environment in enumerate(runs.loopback(2))
+        for i, environment in enumerate(loopback(2))
     )
     assert "target accuracy 0.2: reached at step" in finish(chief)
     finish(other)
@@ -293,18 +293,3 @@ def test_a_chief_comes_before_the_workers(monkeypatch: pytest.MonkeyPatch) -> No
         assert Cluster.from_environment() == Cluster(("c:1", "a:1", "b:1"), place, has_chief=True)
         asked = flags.training_config(strategy="multi_worker", record="run.json")
         assert cluster.settled(asked).record == ("run.json" if place == 0 else None)
-
-
-@pytest.mark.slow
-def test_a_killed_worker_and_a_new_start_end_with_the_weights_of_one_device(
-    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    killed = worker_kills.TwoWorkers(tmp_path, f"--data_dir={tiny_data_dir}", "--epochs=300").kill(
-        0
-    )
-    assert killed.held, killed.shown
-    one, other = [np.zeros((10, 784)), np.zeros(10)], [np.zeros((10, 784)), np.full(10, 2e-5)]
-    assert (
-        worker_kills.differs(one, one) == ""
-        and worker_kills.differs(one, other) == "weights differ by 2.0e-05"
-    )
