@@ -37,5 +37,5 @@ def told(config: flags.Config) -> dict[str, Any]:
 
 if __name__ == "__main__":
     PATH, *FLAGS = sys.argv[1:]
-    CONFIG = cluster.settled(commandline.parse(flags.train_flags(), ["", *FLAGS], __doc__))
+    CONFIG = cluster.checked(commandline.parse(flags.train_flags(), ["", *FLAGS], __doc__))
     exit_with_one_line(lambda: pathlib.Path(PATH).write_text(json.dumps(told(CONFIG))) and None)
