@@ -43,11 +43,13 @@ class Cluster:
             }
             own = task["type"], task["index"]
             if own not in tasks:
-                raise ValueError(f"there is no {own[0]} {own[1]!r} in the cluster")
-            if len(set(map(host_and_port, tasks.values()))) < sum(map(len, jobs.values())):
-                raise ValueError("an address stands twice, or a job is neither chief nor worker")
-            if ("chief", 1) in tasks:
-                raise ValueError("there are two chiefs")
+                raise ValueError(f"{own} is not in the cluster")
+            names = set(map(host_and_port, tasks.values()))
+            if len(names) < sum(map(len, jobs.values())) or ("chief", 1) in tasks:
+                raise ValueError(
+                    "an address stands twice, there are two chiefs, "
+                    "or a job is neither chief nor worker"
+                )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             found = f"{type(error).__name__}: {error}" if text else "it is not set"
             raise InputError(
@@ -60,8 +62,8 @@ class Cluster:
 
         Raises InputError if this worker cannot listen at its port.
         """
-        hosts = {host_and_port(address)[0] for address in self.addresses}
-        os.environ["no_grpc_proxy"] = ",".join(hosts)  # noqa: SIM112 - gRPC reads no other
+        hosts = ",".join(host_and_port(address)[0] for address in self.addresses)
+        os.environ["no_grpc_proxy"] = hosts  # noqa: SIM112 - gRPC reads no other
         own = self.addresses[self.index]
         try:
             socket.create_server(("", host_and_port(own)[1])).close()
@@ -71,10 +73,9 @@ class Cluster:
             ) from None
 
     def silent(self, seconds: float) -> list[str]:
-        """Returns the addresses of the other workers that do not answer for so many seconds."""
+        """Returns the addresses of the workers that do not answer for so many seconds."""
         deadline = time.monotonic() + seconds
-        others = self.addresses[: self.index] + self.addresses[self.index + 1 :]
-        return [address for address in others if not _answers(address, deadline)]
+        return [address for address in self.addresses if not _answers(address, deadline)]
 
 
 def host_and_port(address: str) -> tuple[str, int]:
@@ -91,10 +92,9 @@ def _answers(address: str, deadline: float) -> bool:
     Its server speaks first. A process that hangs does not, though its system accepts connections.
     """
     while True:
-        left = max(0.5, deadline - time.monotonic())
         with (
             contextlib.suppress(OSError),
-            socket.create_connection(host_and_port(address), timeout=left) as connection,
+            socket.create_connection(host_and_port(address), timeout=1) as connection,
         ):
             if connection.recv(1):
                 return True

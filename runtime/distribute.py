@@ -3,11 +3,11 @@
 import contextlib
 import functools
 import os
-import sys
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,13 +19,6 @@ from common.errors import InputError, RunError, before_leaving
 from runtime import gpu, modes, stopping
 from runtime.cluster import Cluster
 from runtime.state import State
-
-# Flags that must be the same on all workers: what makes the run, and what says when they meet.
-SAME = (
-    *("dataset", "batch_size", "lr", "epochs", "max_steps", "seed", "shuffle", "loss_reduction"),
-    *("eval_first", "eval_every", "target_accuracy", "checkpoint_every"),
-)
-SECONDS_TO_SEND = 0.5
 
 
 class OneDevice:
@@ -69,7 +62,7 @@ class Replicas(OneDevice):
 
     def mode(
         self, net: model.SoftmaxRegression, config: flags.Config, split: data.Split
-    ) -> modes.Mode:
+    ) -> modes.FromPipeline:
         """Returns mode graph, in which every replica takes its share of each batch."""
         return modes.FromPipeline(functools.partial(self._sgd_step, net), config)
 
@@ -111,23 +104,34 @@ class Workers(Replicas):
     @contextlib.contextmanager
     def scope(self, dataset: data.Dataset) -> Iterator[None]:
         """Makes the variables of all workers; raises InputError on all if one has other data."""
-        source = "stream" if dataset.on_disk else "memory"
-        self.compare({"--input": source, "checksum of the data": dataset.checksum})
+        self.compare({"--input=stream": dataset.on_disk, "checksum of the data": dataset.checksum})
         with self.meeting(), super().scope(dataset):
             yield
 
     def mode(
         self, net: model.SoftmaxRegression, config: flags.Config, split: data.Split
-    ) -> modes.Mode:
+    ) -> modes.FromPipeline:
         """Returns mode graph; a signal to one worker is one to all, after the same block."""
-        return GraphOfWorkers(self, functools.partial(self._sgd_step, net), config)
+        mode = super().mode(net, config, split)
+        mode.train_batches = functools.partial(self._train_together, mode.train_batches)
+        return mode
+
+    def _train_together(
+        self, train_batches: Callable[..., tf.Tensor], *arguments: Any
+    ) -> tf.Tensor:
+        """Returns the losses of a block, once all workers know of the signals to each."""
+        with self.meeting():
+            losses = train_batches(*arguments)
+            losses.numpy()  # waits for all devices
+        stopping.decide(int(self.exchange(stopping.waiting()).max()))
+        return losses
 
     def follow_chief(self, state: State) -> None:
         """Lets the runs of all workers start where the chief's callbacks have put its own.
 
         From then on the chief's count of right answers is that of all.
         """
-        newest = state.evaluations[-1] if state.evaluations else [0.0] * 4
+        newest = (state.evaluations or [[0.0] * 4])[-1]
         step, examples, *newest = self._from_chief([state.step, state.examples, *newest]).tolist()
         state.step, state.examples = int(step), int(examples)
         if newest[0] and not self.is_chief:
@@ -138,15 +142,10 @@ class Workers(Replicas):
 
     def compare(self, values: Mapping[str, object]) -> None:
         """Raises InputError, with the first that differs, on all unless all have the same."""
-        sums = [zlib.crc32(str(value).encode()) for value in values.values()]
-        rows = self.exchange(sums)
-        for name, column in zip(values, rows.T.tolist(), strict=True):
-            others = [
-                address
-                for address, found in zip(self.cluster.addresses, column, strict=True)
-                if found != column[self.cluster.index]
-            ]
-            if others:
+        rows = self.exchange([zlib.crc32(str(value).encode()) for value in values.values()])
+        for name, column in zip(values, rows.T, strict=True):
+            others = np.array(self.cluster.addresses)[column != column[self.cluster.index]]
+            if others.size:
                 raise InputError(
                     f"{name}={values[name]}: another at {', '.join(others)}; "
                     "all workers must have the same: start all again"
@@ -163,21 +162,6 @@ class Workers(Replicas):
         return self.exchange(value)[0]
 
 
-class GraphOfWorkers(modes.FromPipeline):
-    """Mode graph on several workers."""
-
-    def __init__(self, workers: Workers, step: Callable[..., tf.Tensor], config: flags.Config):
-        super().__init__(step, config)
-        self.workers = workers
-
-    def __call__(self, block: data.BatchBlock, config: flags.Config) -> np.ndarray:
-        """Returns the losses of a block, once all workers know of the signals to each."""
-        with self.workers.meeting():
-            losses = super().__call__(block, config)
-        stopping.decide(int(self.workers.exchange(stopping.waiting()).max()))
-        return losses
-
-
 @contextlib.contextmanager
 def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
     """Ends the process with one line if a worker is lost while the `with` block waits for it.
@@ -186,23 +170,22 @@ def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
     """
     over = threading.Event()
 
-    def lost(silent: list[str], found: str) -> str:
-        names = ", ".join(silent) or "none by now"
-        return f"--timeout={timeout:g}: lost a worker ({found}); silent: {names}. Start all again"
+    def lost() -> str:
+        names = ", ".join(cluster.silent(0)) or "none by now"
+        return f"--timeout={timeout}: lost a worker; silent: {names}. Start all again"
 
     def watch() -> None:  # nothing else ends a thread that waits inside TensorFlow
         while not over.wait(timeout / 2):
-            silent = cluster.silent(timeout / 2)
-            if silent and not over.is_set():
-                line = lost(silent, "it does not answer")
-                print(f"error: {line}", file=sys.stderr, flush=True)
+            if cluster.silent(timeout / 2) and not over.is_set():
+                stopping.say(f"error: {lost()}")
                 os._exit(RunError.exit_code)
 
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     except tf.errors.OpError as error:
-        raise RunError(lost(cluster.silent(0), type(error).__name__)) from None
+        over.set()
+        raise RunError(f"{lost()} ({type(error).__name__})") from None
     finally:
         over.set()
 
@@ -226,17 +209,14 @@ def start(config: flags.Config) -> OneDevice:
 
 def _mirrored(config: flags.Config) -> Replicas:
     gpus = gpu.usable(config.device)
-    if gpus and config.replicas > len(gpus):
-        raise InputError(
-            f"--replicas={config.replicas}: there are {len(gpus)} GPUs; or use --device=cpu"
-        )
-    if not gpus:
-        if not config.replicas:
-            raise InputError(
-                "--strategy=mirrored: there is no GPU; --replicas=2 splits the CPU in two"
-            )
+    if config.replicas and not gpus:
         parts = [tf.config.LogicalDeviceConfiguration()] * config.replicas
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
+    elif len(gpus) < max(config.replicas, 1):
+        raise InputError(
+            f"--strategy=mirrored: there are {len(gpus)} GPUs for --replicas={config.replicas}; "
+            "--device=cpu --replicas=2 splits the CPU in two"
+        )
     kind = "GPU" if gpus else "CPU"
     names = [device.name for device in tf.config.list_logical_devices(kind)]
     return Replicas(tf.distribute.MirroredStrategy(names[: config.replicas or None]))
@@ -244,16 +224,15 @@ def _mirrored(config: flags.Config) -> Replicas:
 
 def _workers(config: flags.Config) -> Workers:
     """Returns this worker once all are there; raises InputError on all if their flags differ."""
-    if not gpu.usable(config.device):
-        tf.config.set_visible_devices([], "GPU")
+    gpu.usable(config.device)
     cluster = Cluster.from_environment()
     cluster.prepare()
     _without_coordination()
     with meeting(cluster, config.timeout):
         workers = Workers(tf.distribute.MultiWorkerMirroredStrategy(), cluster, config.timeout)
     # What the others wait for may still be on its way.
-    before_leaving.append(lambda *_: time.sleep(SECONDS_TO_SEND))
-    workers.compare({f"--{name}": getattr(config, name) for name in SAME})
+    before_leaving.append(lambda *_: time.sleep(0.5))
+    workers.compare(config.replace(**dict.fromkeys(flags.PLACES)).as_dict())
     return workers
 
 

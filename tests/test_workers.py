@@ -5,10 +5,10 @@ import json
 import pathlib
 import signal
 import socket
-import threading
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import data
 import flags
@@ -27,32 +27,18 @@ def start_workers(
     data_dir: pathlib.Path, folder: pathlib.Path, environments: list[dict[str, str]], **job: object
 ) -> list[forked.Forked]:
     """Starts workers; number i writes folder/i.npz and is asked for folder/i.json."""
+    job["strategy"] = "multi_worker"
     return [
-        start(
-            data_dir,
-            folder / f"{i}.npz",
-            environment,
-            strategy="multi_worker",
-            record=folder / f"{i}.json",
-            **job,
-        )
+        start(data_dir, folder / f"{i}.npz", environment, **job, record=folder / f"{i}.json")
         for i, environment in enumerate(environments)
     ]
 
 
-def wait_for_steps(worker: forked.Forked) -> None:
-    while not worker.stdout.readline().startswith("step "):
-        assert worker.poll() is None, worker.communicate()
-
-
 @pytest.mark.parametrize(
     ("count", "host", "source"),
-    [
-        (2, "[::1]", "stream"),
-        pytest.param(3, "127.0.0.1", "memory", marks=pytest.mark.slow),
-    ],
+    [(2, "[::1]", "stream"), pytest.param(3, "127.0.0.1", "memory", marks=pytest.mark.slow)],
 )
-def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes(
+def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes_and_decides(
     tiny_data_dir: pathlib.Path,
     tiny_dataset: data.Dataset,
     tmp_path: pathlib.Path,
@@ -61,45 +47,54 @@ def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes(
     source: str,
 ) -> None:
     environments = [
-        {"TF_CONFIG": each["TF_CONFIG"].replace("127.0.0.1", host)} | PROXY
+        {"TF_CONFIG": each["TF_CONFIG"].replace("127.0.0.1", host), **PROXY, "BLIND": "1"}
         for each in runs.loopback(count)
     ]
-    for worker in start_workers(tiny_data_dir, tmp_path, environments, **JOB, input=source):
+    del environments[0]["BLIND"]
+    job = JOB | {"target_accuracy": 0.99}
+    for worker in start_workers(tiny_data_dir, tmp_path, environments, **job, input=source):
         finish(worker)
-    assert_weights_of_one_device([*tmp_path.glob("*.npz")], tiny_dataset, **JOB)
-    assert len([*tmp_path.glob("*.npz")]) == count
     assert [path.name for path in tmp_path.glob("*.json")] == ["0.json"]
-    assert json.loads((tmp_path / "0.json").read_text())["examples"] == 2 * 660
+    weights = [tmp_path / f"{i}.npz" for i in range(count)]
+    state = assert_weights_of_one_device(weights, tiny_dataset, **job)
+    assert 0 < state.step == json.loads((tmp_path / "0.json").read_text())["steps"] < 42
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "lost"), [(signal.SIGKILL, 0), (signal.SIGKILL, 1), (signal.SIGSTOP, 1)]
+    ("number", "hit", "code"),
+    [
+        (signal.SIGKILL, 0, 1),
+        (signal.SIGKILL, 1, 1),
+        (signal.SIGSTOP, 1, 1),  # its port still accepts connections
+        (signal.SIGTERM, 1, 143),
+    ],
 )
-def test_a_lost_worker_ends_the_others_with_one_line_and_all_go_on_from_the_checkpoint(
+def test_a_signal_to_one_worker_ends_all_with_one_line_and_they_go_on_from_the_checkpoint(
     tiny_data_dir: pathlib.Path,
     tiny_dataset: data.Dataset,
     tmp_path: pathlib.Path,
     number: signal.Signals,
-    lost: int,
+    hit: int,
+    code: int,
 ) -> None:
-    job = ENDLESS | {"checkpoint_dir": tmp_path / "checkpoints", "checkpoint_every": 10}
-    both = start_workers(tiny_data_dir, tmp_path, runs.loopback(2), **job)
-    wait_for_steps(both[lost])
-    both[lost].send_signal(number)  # the port of one that is stopped still accepts connections
+    places = {"checkpoint_dir": tmp_path / "checkpoints", "checkpoint_every": 10}
+    both = start_workers(tiny_data_dir, tmp_path, runs.loopback(2), **ENDLESS, **places)
+    while not both[hit].stdout.readline().startswith("step "):
+        assert both[hit].poll() is None, both[hit].communicate()
+    both[hit].send_signal(number)
     try:
-        _, (line,) = finish(both[1 - lost], code=1)
+        _, (line,) = finish(both[1 - hit], code)
+        if number == signal.SIGTERM:  # both after the same step
+            assert finish(both[hit], code)[1] == [line]
     finally:
-        both[lost].kill()
-        both[lost].communicate()
-    assert line.startswith("error: --timeout=20: lost a worker ")
+        both[hit].kill()
     assert not list(tmp_path.glob("*.json"))
-    steps = [int(path.stem.split("-")[1]) for path in tmp_path.glob("checkpoints/step-*.index")]
-    job["max_steps"] = max(steps) + 25
-    for worker in start_workers(tiny_data_dir, tmp_path, runs.loopback(2), **job):
+    step = max(int(path.stem[5:]) for path in tmp_path.glob("checkpoints/step-*.index"))
+    job = ENDLESS | {"max_steps": step + 25}
+    for worker in start_workers(tiny_data_dir, tmp_path, runs.loopback(2), **job, **places):
         finish(worker)
-    assert json.loads((tmp_path / "0.json").read_text())["resumed_at_step"] == max(steps) > 0
-    del job["checkpoint_dir"]
+    assert json.loads((tmp_path / "0.json").read_text())["resumed_at_step"] == step > 0
     assert_weights_of_one_device([tmp_path / "0.npz", tmp_path / "1.npz"], tiny_dataset, **job)
 
 
@@ -111,99 +106,61 @@ def test_a_worker_that_never_comes_is_named(
     addresses = json.loads(environment["TF_CONFIG"])["cluster"]["worker"]
     (worker,) = start_workers(tiny_data_dir, tmp_path, [environment], timeout=2)
     _, (line,) = finish(worker, code=1)
-    assert line.startswith("error: --timeout=2: ") and addresses[1 - index] in line
+    assert line.startswith("error: --timeout=2: ") and f"silent: {addresses[1 - index]}." in line
 
 
-def test_a_port_that_is_taken_is_named(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    environment = runs.loopback(2)[0]
-    own = json.loads(environment["TF_CONFIG"])["cluster"]["worker"][0]
-    with socket.create_server(("", int(own.split(":")[1]))):
-        (worker,) = start_workers(tiny_data_dir, tmp_path, [environment])
-        _, (line,) = finish(worker, code=2)
-    assert line.startswith(f"error: TF_CONFIG: cannot listen at {own}: ")
+def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_grpc_proxy", "")
+    with socket.create_server(("", 0)) as other:
+        own = f"localhost:{other.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"^TF_CONFIG: cannot listen at {own}: "):
+            Cluster((own,), 0).prepare()
 
 
 def test_workers_with_other_flags_end_before_the_first_step(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    both = runs.loopback(2)
-    addresses = json.loads(both[0]["TF_CONFIG"])["cluster"]["worker"]
-    rates = 0.001, 0.002
+    chief, other = runs.loopback(2)
     workers = [
-        start_workers(tiny_data_dir, tmp_path, [environment], lr=lr)[0]
-        for environment, lr in zip(both, rates, strict=True)
+        *start_workers(tiny_data_dir, tmp_path, [chief], lr=0.001),
+        *start_workers(tiny_data_dir, tmp_path, [other], lr=0.002),
     ]
-    for worker, lr, other in zip(workers, rates, addresses[::-1], strict=True):
-        _, (line,) = finish(worker, code=2)
-        assert line.startswith(f"error: --lr={lr}: another at {other}; ")
+    lines = [finish(worker, code=2)[1][0] for worker in workers]
+    address = json.loads(chief["TF_CONFIG"])["cluster"]["worker"][0]
+    assert lines[1].startswith(f"error: --lr=0.002: another at {address}; ")
     assert not list(tmp_path.glob("*.npz"))
 
 
-class Compared(distribute.Workers):
-    """A worker whose exchange with another one is a list."""
+def test_workers_with_other_data_end_before_the_first_step(
+    tiny_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = []
 
-    def __init__(self, sent: list) -> None:
-        self.sent, self.cluster = sent, Cluster(("a:1", "b:1"), 1)
+    def exchange(self: distribute.Workers, values: list[int]) -> np.ndarray:
+        sent.append(values)
+        return np.array([sent[0], values])
 
-    def exchange(self, value: object) -> np.ndarray:
-        self.sent.append(value)
-        return np.array([self.sent[0], value])
-
-
-def test_workers_with_other_data_end_before_the_first_step(tiny_dataset: data.Dataset) -> None:
-    found = {"--input": "memory", "checksum of the data": tiny_dataset.checksum}
-    worker = Compared([])
-    worker.compare(found)
-    worker.compare(found)
-    with pytest.raises(InputError, match="checksum of the data=two: another at a:1; "):
+    monkeypatch.setattr(distribute.Workers, "exchange", exchange)
+    cluster = Cluster(("a:1", "b:1"), 1)
+    worker = distribute.Workers(tf.distribute.MirroredStrategy(["CPU:0"]), cluster, 60)
+    with worker.scope(tiny_dataset):
+        pass
+    with pytest.raises(InputError, match="^checksum of the data=two"):
         worker.scope(dataclasses.replace(tiny_dataset, checksum="two")).__enter__()
 
 
-@pytest.mark.slow
-def test_a_signal_to_one_worker_stops_all_after_the_same_block(
-    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
+def test_a_worker_that_takes_its_time_is_waited_for_while_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    job = ENDLESS | {"checkpoint_dir": tmp_path / "checkpoints"}
-    both = start_workers(tiny_data_dir, tmp_path, runs.loopback(2), **job)
-    wait_for_steps(both[1])
-    both[1].send_signal(signal.SIGTERM)
-    (_, (line,)), (_, (other_line,)) = [finish(worker, code=143) for worker in both]
-    assert other_line == line
-    step = int(line.split("at step ")[1].split(" of ")[0].replace(",", ""))
-    assert (tmp_path / "checkpoints" / f"step-{step}.index").exists()
-
-
-@pytest.mark.slow
-def test_the_chief_alone_decides_whether_the_target_is_reached(
-    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    chief, other = runs.loopback(2)
-    both = [chief, other | {"BLIND": "1"}]
-    workers = start_workers(tiny_data_dir, tmp_path, both, **JOB, target_accuracy=0.2)
-    (output, _), _ = [finish(worker) for worker in workers]
-    assert "target accuracy 0.2: reached at step" in output
-    chiefs, others = np.load(tmp_path / "0.npz"), np.load(tmp_path / "1.npz")
-    np.testing.assert_array_equal(chiefs["W"], others["W"])
-
-
-@pytest.mark.parametrize("answer", [b"\0", b""])
-def test_a_worker_that_takes_its_time_is_waited_for_as_long_as_it_answers(
-    monkeypatch: pytest.MonkeyPatch, answer: bytes
-) -> None:
-    given_up = threading.Event()
-    monkeypatch.setattr(distribute.os, "_exit", lambda code: given_up.set())
+    given_up = []
+    monkeypatch.setattr(distribute.os, "_exit", given_up.append)
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        with distribute.meeting(Cluster(("127.0.0.1:1", address), 0), 0.02):
+        with distribute.meeting(Cluster((address,), 0), 0.02):
             for _ in range(3):
                 with other.accept()[0] as connection:
-                    connection.sendall(answer)
-                assert answer == b"" or not given_up.is_set()
-            assert answer or given_up.wait(60)
-
-
-def tf_config(workers: object, kind: str = "worker", index: object = 0) -> str:
-    return json.dumps({"cluster": {"worker": workers}, "task": {"type": kind, "index": index}})
+                    connection.sendall(b"\0")
+    assert not given_up
 
 
 @pytest.mark.parametrize(
@@ -213,13 +170,15 @@ def tf_config(workers: object, kind: str = "worker", index: object = 0) -> str:
         ("{", "JSONDecodeError"),
         ("[]", "TypeError"),
         ("{}", "KeyError: 'cluster'"),
-        (tf_config(["a:1", "b:1"], index=2), "there is no worker 2"),
-        (tf_config(["a:1", "b:1"], index=-1), "there is no worker -1"),
-        (tf_config(["a:1", "b:1"], index="0"), "there is no worker '0'"),
-        (tf_config(["a:1"], kind="ps"), "there is no ps 0"),
-        (tf_config(["a:1", "b"]), "'b' is not host:port"),
-        (tf_config(["a:1", "b:x"]), "Port could not be cast"),
-        (tf_config(["a:1", "a:1"]), "stands twice"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}', "'worker', 1"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": "0"}}', "'0'"),
+        ('{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}', "'ps', 0"),
+        ('{"cluster": {"worker": ["b"]}, "task": {"type": "worker", "index": 0}}', "'b' is not"),
+        ('{"cluster": {"worker": ["b:x"]}, "task": {"type": "worker", "index": 0}}', "Port"),
+        (
+            '{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}',
+            "twice",
+        ),
     ],
 )
 def test_a_malformed_tf_config_is_one_line(
@@ -232,13 +191,8 @@ def test_a_malformed_tf_config_is_one_line(
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("kind", "index", "place"), [("chief", 0, 0), ("worker", 1, 2)])
-def test_a_chief_comes_before_the_workers(
-    monkeypatch: pytest.MonkeyPatch, kind: str, index: int, place: int
-) -> None:
-    jobs = {"worker": ["a:1", "b:1"], "chief": ["c:1"]}
-    config = {"cluster": jobs, "task": {"type": kind, "index": index}}
-    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
-    assert Cluster.from_environment() == Cluster(("c:1", "a:1", "b:1"), place)
-    asked = flags.training_config(strategy="multi_worker", record="run.json")
-    assert cluster.checked(asked).record == (None if place else "run.json")
+def test_a_chief_comes_before_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '{"cluster": {"worker": ["a:1", "b:1"], "chief": ["c:1"]}, "task": {"type": "%s", "index": %d}}'
+    for job, index, place in (("chief", 0, 0), ("worker", 1, 2)):
+        monkeypatch.setenv("TF_CONFIG", text % (job, index))
+        assert Cluster.from_environment() == Cluster(("c:1", "a:1", "b:1"), place)

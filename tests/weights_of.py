@@ -50,13 +50,16 @@ def finish(process: forked.Forked, code: int = 0) -> tuple[str, list[str]]:
 
 def assert_weights_of_one_device(
     paths: Sequence[pathlib.Path], dataset: data.Dataset, **job: object
-) -> None:
-    net = trained(dataset, **job).model
+) -> State:
+    """Compares files of weights with the run of these flags on one device, which it returns."""
+    state = trained(dataset, **job)
+    net = state.model
     assert np.abs(net.W).max() > 1e-3
     for path in paths:
         found = np.load(path)
         np.testing.assert_allclose(found["W"], net.W, atol=1e-5, rtol=0)
         np.testing.assert_allclose(found["b"], net.b, atol=1e-5, rtol=0)
+    return state
 
 
 def main() -> None:
