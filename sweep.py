@@ -29,7 +29,7 @@ with startup.starting():
 
     import data
     import train
-    from runtime import strategies
+    from runtime import distribute
     from runtime.clock import Ledger
     from sweeps import report, runs
     from sweeps.kept import Kept, Row, key
@@ -44,7 +44,7 @@ def run(configs: Sequence[flags.Config], own: flags.Config) -> None:
     with tf.device(device.name):
         most_bytes = devices.most_bytes(largest.input, device)
         dataset = data.load(largest.dataset, largest.data_dir, largest.manual_dir, most_bytes)
-        first = train.start(largest, dataset, Ledger(), strategies.OneDevice())
+        first = train.start(largest, dataset, Ledger(), distribute.OneDevice())
     environment = devices.environment(device, largest.mode, largest.tf32)
     kept = Kept(own.output, largest, environment, dataset.checksum)
     missing = [config for config in configs if key(config) not in kept.rows]

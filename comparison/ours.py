@@ -13,7 +13,7 @@ with startup.without_keras(), startup.without_collecting():  # as the command do
 
     import data
     import train
-    from runtime import modes, strategies
+    from runtime import distribute, modes
 
 
 class Ours(Peer):
@@ -38,11 +38,11 @@ class Ours(Peer):
         names = [str(label) for label in range(work.num_classes)]
         dataset = data.Dataset("compared", examples, test, test, names, (work.num_features,))
         with tf.device(self.place):
-            self.state = train.start(config, dataset, Ledger(), strategies.OneDevice())
+            self.state = train.start(config, dataset, Ledger(), distribute.OneDevice())
 
     def compile(self) -> None:
         with tf.device(self.place):
-            self.mode = train.compiled(self.state, strategies.OneDevice())
+            self.mode = train.compiled(self.state, distribute.OneDevice())
             make_blocks = self.mode.blocks
             # The evaluation after the last step is left to num_correct: it has a time of its own.
             self.mode.blocks = lambda *arguments: (  # type: ignore[method-assign]

@@ -68,13 +68,14 @@ def quiet(waiting: str = "") -> Iterator[None]:
     """Holds what the `with` block writes to file descriptor 2, and shows it if the block raises.
 
     TensorFlow writes some notices before it reads TF_CPP_MIN_LOG_LEVEL. At level 0 everything is
-    shown at once; at any other level only errors are shown afterwards. A terminal shows `waiting`
+    shown at once; at any other level only errors are shown afterwards, at level 3 none. A terminal shows `waiting`
     meanwhile.
     """
     if os.environ.get(LOG_LEVEL) == "0":
         yield
         return
-    os.environ[LOG_LEVEL] = "2"
+    if os.environ.get(LOG_LEVEL) != "3":
+        os.environ[LOG_LEVEL] = "2"
     sys.stderr.flush()
     stderr = os.dup(2)
     terminal = waiting if os.isatty(2) else ""

@@ -18,7 +18,7 @@ import flags
 import train
 from common import commandline
 from common.files import PROJECT
-from runtime import cluster, strategies
+from runtime import cluster, distribute
 from runtime.clock import Ledger
 from runtime.state import State
 from storage import cache
@@ -40,7 +40,7 @@ def learnable_split(num_examples: int, seed: int, num_classes: int = 10) -> data
 
 def trained(dataset: data.Dataset, **changes: object) -> State:
     """Returns the run that these flags make of a dataset, in this process."""
-    engine = strategies.OneDevice()
+    engine = distribute.OneDevice()
     state = train.start(flags.training_config(**changes), dataset, Ledger(), engine)
     train.train(state, train.compiled(state, engine))
     return state
@@ -105,7 +105,7 @@ def run_here(tiny_data_dir: pathlib.Path) -> Callable[..., dict]:
     def run(*arguments: str) -> dict:
         argv = ["train.py", f"--data_dir={tiny_data_dir}", *arguments]
         return train.run(
-            cluster.settled(commandline.parse(flags.train_flags(), argv, "")), Ledger()
+            cluster.checked(commandline.parse(flags.train_flags(), argv, "")), Ledger()
         )
 
     return run

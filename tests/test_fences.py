@@ -44,7 +44,7 @@ def read_command(command: str) -> None:
         assert arguments[0] == "install"
         assert all((PROJECT / file).is_file() for file in arguments[2::2])
     elif program == "train.py":
-        cluster.settled(commandline.parse(flags.train_flags(), argv, None))
+        cluster.checked(commandline.parse(flags.train_flags(), argv, None))
     elif program == "sweep.py":
         sweep_options.parse(argv, None)
     elif program == "compare.py":

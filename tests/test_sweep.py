@@ -22,8 +22,8 @@ import train
 from common.errors import InputError, RunError, Stopped
 from runtime import stopping
 from runtime.clock import Ledger
+from runtime.distribute import OneDevice
 from runtime.state import State
-from runtime.strategies import OneDevice
 from sweeps import kept, options, report
 from tests import forked
 from tests.conftest import PROJECT

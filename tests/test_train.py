@@ -19,7 +19,7 @@ import train
 from common import commandline, files
 from common.errors import InputError, RunError
 from outputs import record
-from runtime import strategies
+from runtime import distribute
 from runtime.clock import Ledger
 from tests import conftest
 from tests.conftest import PROJECT, Command, trained
@@ -46,7 +46,7 @@ def test_what_is_not_finite_names_the_step_and_the_lr(
 
 def test_compiling_moves_no_weight_and_no_step(tiny_dataset: data.Dataset) -> None:
     for mode in ("eager", "graph", "xla"):
-        engine = strategies.OneDevice()
+        engine = distribute.OneDevice()
         state = train.start(
             flags.training_config(mode=mode, batch_size=64), tiny_dataset, Ledger(), engine
         )
