@@ -97,6 +97,7 @@ class Workers(Replicas):
         super().__init__(strategy)
         self.cluster, self.is_chief = cluster, cluster.index == 0
         self.meeting = functools.partial(meeting, cluster, timeout)
+        self._gather = tf.function(functools.partial(strategy.gather, axis=0), autograph=False)
 
     def barrier(self) -> None:
         """Waits for nothing: TensorFlow would ask other machines, and a block reads its losses."""
@@ -156,7 +157,7 @@ class Workers(Replicas):
         own = tf.constant(value, tf.float64)[tf.newaxis]
         with self.meeting():
             of_replicas = self.strategy.experimental_distribute_values_from_function(lambda _: own)
-            return self.strategy.gather(of_replicas, axis=0).numpy()[:: len(self.device_names)]
+            return self._gather(of_replicas).numpy()[:: len(self.device_names)]
 
     def _from_chief(self, value: np.typing.ArrayLike) -> np.ndarray:
         return self.exchange(value)[0]
@@ -232,7 +233,8 @@ def _workers(config: flags.Config) -> Workers:
         workers = Workers(tf.distribute.MultiWorkerMirroredStrategy(), cluster, config.timeout)
     # What the others wait for may still be on its way.
     before_leaving.append(lambda *_: time.sleep(0.5))
-    workers.compare(config.replace(**dict.fromkeys(flags.PLACES)).as_dict())
+    config = config.replace(**dict.fromkeys(flags.PLACES))
+    workers.compare({f"--{name}": value for name, value in config.as_dict().items()})
     return workers
 
 
