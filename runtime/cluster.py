@@ -51,7 +51,7 @@ class Cluster:
                     "or a job is neither chief nor worker"
                 )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            found = f"{type(error).__name__}: {error}" if text else "it is not set"
+            found = repr(error) if text else "it is not set"
             raise InputError(
                 f"--strategy=multi_worker: TF_CONFIG must be like {EXAMPLE}; {found}"
             ) from None

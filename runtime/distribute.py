@@ -135,8 +135,8 @@ class Workers(Replicas):
         newest = (state.evaluations or [[0.0] * 4])[-1]
         step, examples, *newest = self._from_chief([state.step, state.examples, *newest]).tolist()
         state.step, state.examples = int(step), int(examples)
-        if newest[0] and not self.is_chief:
-            state.evaluations.append(newest)
+        if not self.is_chief:
+            state.evaluations = [newest]
         for variable in state.model.variables:
             variable.assign(self._from_chief(variable.numpy()))
         state.agreed = lambda count: int(self._from_chief(count))
@@ -172,8 +172,8 @@ def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
     over = threading.Event()
 
     def lost() -> str:
-        names = ", ".join(cluster.silent(0)) or "none by now"
-        return f"--timeout={timeout}: lost a worker; silent: {names}. Start all again"
+        silent = cluster.silent(0) or ["none by now"]
+        return f"--timeout={timeout}: lost a worker; silent: {', '.join(silent)}. Start all again"
 
     def watch() -> None:  # nothing else ends a thread that waits inside TensorFlow
         while not over.wait(timeout / 2):
@@ -215,20 +215,24 @@ def _mirrored(config: flags.Config) -> Replicas:
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
     elif len(gpus) < max(config.replicas, 1):
         raise InputError(
-            f"--strategy=mirrored: there are {len(gpus)} GPUs for --replicas={config.replicas}; "
+            f"--strategy=mirrored: --replicas needs as many GPUs, here are {len(gpus)}; "
             "--device=cpu --replicas=2 splits the CPU in two"
         )
-    kind = "GPU" if gpus else "CPU"
-    names = [device.name for device in tf.config.list_logical_devices(kind)]
+    names = [device.name for device in tf.config.list_logical_devices("GPU" if gpus else "CPU")]
     return Replicas(tf.distribute.MirroredStrategy(names[: config.replicas or None]))
 
 
 def _workers(config: flags.Config) -> Workers:
     """Returns this worker once all are there; raises InputError on all if their flags differ."""
+    from tensorflow.python.eager import context
+
     gpu.usable(config.device)
     cluster = Cluster.from_environment()
     cluster.prepare()
-    _without_coordination()
+    # TensorFlow's coordination service stops Python's threads and signals while it waits for a
+    # worker. Without it TensorFlow looks itself, every 30 s, whether one was started again.
+    context.context().configure_coordination_service(service_type="", service_leader="")
+    tf.get_logger().setLevel("CRITICAL")  # it would print what becomes an exception here
     with meeting(cluster, config.timeout):
         workers = Workers(tf.distribute.MultiWorkerMirroredStrategy(), cluster, config.timeout)
     # What the others wait for may still be on its way.
@@ -236,15 +240,3 @@ def _workers(config: flags.Config) -> Workers:
     config = config.replace(**dict.fromkeys(flags.PLACES))
     workers.compare({f"--{name}": value for name, value in config.as_dict().items()})
     return workers
-
-
-def _without_coordination() -> None:
-    """Lets TensorFlow start without its coordination service, which takes no notice of anything.
-
-    While that waits for a worker, for an hour by default, it stops Python's threads and signals.
-    Without it TensorFlow looks itself every 30 s whether another worker was started again.
-    """
-    from tensorflow.python.eager import context
-
-    context.context().configure_coordination_service(service_type="", service_leader="")
-    tf.get_logger().setLevel("CRITICAL")  # what it finds is an exception, and that one line
