@@ -35,7 +35,8 @@ class Cluster:
         text = os.environ.get("TF_CONFIG", "")
         try:
             config = json.loads(text)
-            jobs, task = config["cluster"], config["task"]
+            jobs = config["cluster"]
+            task = config["task"]
             tasks = {
                 (job, number): address
                 for job in ("chief", "worker")

@@ -53,7 +53,8 @@ class Replicas(OneDevice):
     """Training on the replicas of a strategy: r takes rows [r n / R, (r + 1) n / R) of a batch."""
 
     def __init__(self, strategy: tf.distribute.Strategy):
-        self.strategy, self.count = strategy, strategy.num_replicas_in_sync
+        self.strategy = strategy
+        self.count = strategy.num_replicas_in_sync
         self.device_names = strategy.extended.worker_devices
 
     def scope(self, dataset: data.Dataset) -> contextlib.AbstractContextManager:
@@ -77,7 +78,8 @@ class Replicas(OneDevice):
 
         def share() -> list[tf.Tensor]:
             context = tf.distribute.get_replica_context()
-            rank, size = context.replica_id_in_sync_group, tf.size(labels)
+            rank = context.replica_id_in_sync_group
+            size = tf.size(labels)
             rows = slice(size * rank // self.count, size * (rank + 1) // self.count)
             with tf.device("CPU"):  # where the batch is
                 batch = images[rows], labels[rows]
@@ -95,7 +97,8 @@ class Workers(Replicas):
 
     def __init__(self, strategy: tf.distribute.Strategy, cluster: Cluster, timeout: int):
         super().__init__(strategy)
-        self.cluster, self.is_chief = cluster, cluster.index == 0
+        self.cluster = cluster
+        self.is_chief = cluster.index == 0
         self.meeting = functools.partial(meeting, cluster, timeout)
         self._gather = tf.function(functools.partial(strategy.gather, axis=0), autograph=False)
 
@@ -215,7 +218,7 @@ def _mirrored(config: flags.Config) -> Replicas:
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
     elif len(gpus) < max(config.replicas, 1):
         raise InputError(
-            f"--strategy=mirrored: --replicas needs as many GPUs, here are {len(gpus)}; "
+            f"--strategy=mirrored: {len(gpus)} GPUs are too few; "
             "--device=cpu --replicas=2 splits the CPU in two"
         )
     names = [device.name for device in tf.config.list_logical_devices("GPU" if gpus else "CPU")]
