@@ -35,7 +35,8 @@ class Cluster:
         text = os.environ.get("TF_CONFIG", "")
         try:
             config = json.loads(text)
-            jobs, task = config["cluster"], config["task"]
+            jobs = config["cluster"]
+            task = config["task"]
             tasks = {
                 (job, number): address
                 for job in ("chief", "worker")
@@ -51,7 +52,7 @@ class Cluster:
                     "or a job is neither chief nor worker"
                 )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            found = f"{type(error).__name__}: {error}" if text else "it is not set"
+            found = repr(error) if text else "it is not set"
             raise InputError(
                 f"--strategy=multi_worker: TF_CONFIG must be like {EXAMPLE}; {found}"
             ) from None

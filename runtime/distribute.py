@@ -53,7 +53,8 @@ class Replicas(OneDevice):
     """Training on the replicas of a strategy: r takes rows [r n / R, (r + 1) n / R) of a batch."""
 
     def __init__(self, strategy: tf.distribute.Strategy):
-        self.strategy, self.count = strategy, strategy.num_replicas_in_sync
+        self.strategy = strategy
+        self.count = strategy.num_replicas_in_sync
         self.device_names = strategy.extended.worker_devices
 
     def scope(self, dataset: data.Dataset) -> contextlib.AbstractContextManager:
@@ -78,7 +79,8 @@ class Replicas(OneDevice):
 
         def share() -> list[tf.Tensor]:
             context = tf.distribute.get_replica_context()
-            rank, size = context.replica_id_in_sync_group, tf.size(labels)
+            rank = context.replica_id_in_sync_group
+            size = tf.size(labels)
             rows = slice(size * rank // self.count, size * (rank + 1) // self.count)
             with tf.device("CPU"):  # where the batch is
                 batch = images[rows], labels[rows]
@@ -96,8 +98,10 @@ class Workers(Replicas):
 
     def __init__(self, strategy: tf.distribute.Strategy, cluster: Cluster, timeout: int):
         super().__init__(strategy)
-        self.cluster, self.is_chief = cluster, cluster.index == 0
+        self.cluster = cluster
+        self.is_chief = cluster.index == 0
         self.meeting = functools.partial(meeting, cluster, timeout)
+        self._gather = tf.function(functools.partial(strategy.gather, axis=0), autograph=False)
 
     def barrier(self) -> None:
         """Waits for nothing: TensorFlow would ask other machines, and a block reads its losses."""
@@ -135,8 +139,8 @@ class Workers(Replicas):
         newest = (state.evaluations or [[0.0] * 4])[-1]
         step, examples, *newest = self._from_chief([state.step, state.examples, *newest]).tolist()
         state.step, state.examples = int(step), int(examples)
-        if newest[0] and not self.is_chief:
-            state.evaluations.append(newest)
+        if not self.is_chief:
+            state.evaluations = [newest]
         for variable in state.model.variables:
             variable.assign(self._from_chief(variable.numpy()))
         state.agreed = lambda count: int(self._from_chief(count))
@@ -157,7 +161,7 @@ class Workers(Replicas):
         own = tf.constant(value, tf.float64)[tf.newaxis]
         with self.meeting():
             of_replicas = self.strategy.experimental_distribute_values_from_function(lambda _: own)
-            return self.strategy.gather(of_replicas, axis=0).numpy()[:: len(self.device_names)]
+            return self._gather(of_replicas).numpy()[:: len(self.device_names)]
 
     def _from_chief(self, value: np.typing.ArrayLike) -> np.ndarray:
         return self.exchange(value)[0]
@@ -172,8 +176,8 @@ def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
     over = threading.Event()
 
     def lost() -> str:
-        names = ", ".join(cluster.silent(0)) or "none by now"
-        return f"--timeout={timeout}: lost a worker; silent: {names}. Start all again"
+        silent = cluster.silent(0) or ["none by now"]
+        return f"--timeout={timeout}: lost a worker; silent: {', '.join(silent)}. Start all again"
 
     def watch() -> None:  # nothing else ends a thread that waits inside TensorFlow
         while not over.wait(timeout / 2):
@@ -216,21 +220,25 @@ def _mirrored(config: flags.Config) -> Replicas:
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
     elif len(gpus) < max(config.replicas, 1):
         raise InputError(
-            f"--strategy=mirrored: there are {len(gpus)} GPUs for --replicas={config.replicas}; "
+            f"--strategy=mirrored: {len(gpus)} GPUs are too few; "
             "--device=cpu --replicas=2 splits the CPU in two"
         )
-    kind = "GPU" if gpus else "CPU"
-    names = [device.name for device in tf.config.list_logical_devices(kind)]
+    names = [device.name for device in tf.config.list_logical_devices("GPU" if gpus else "CPU")]
     return Replicas(tf.distribute.MirroredStrategy(names[: config.replicas or None]))
 
 
 def _workers(config: flags.Config) -> Workers:
     """Returns this worker once all are there; raises InputError on all if their flags differ."""
+    from tensorflow.python.eager import context
+
     with startup.quiet():
         gpu.usable(config.device)
     cluster = Cluster.from_environment()
     cluster.prepare()
-    _without_coordination()
+    # TensorFlow's coordination service stops Python's threads and signals while it waits for a
+    # worker. Without it TensorFlow looks itself, every 30 s, whether one was started again.
+    context.context().configure_coordination_service(service_type="", service_leader="")
+    tf.get_logger().setLevel("CRITICAL")  # it would print what becomes an exception here
     with meeting(cluster, config.timeout):
         workers = Workers(tf.distribute.MultiWorkerMirroredStrategy(), cluster, config.timeout)
     # What the others wait for may still be on its way.
@@ -238,15 +246,3 @@ def _workers(config: flags.Config) -> Workers:
     config = config.replace(**dict.fromkeys(flags.PLACES))
     workers.compare({f"--{name}": value for name, value in config.as_dict().items()})
     return workers
-
-
-def _without_coordination() -> None:
-    """Lets TensorFlow start without its coordination service, which takes no notice of anything.
-
-    While that waits for a worker, for an hour by default, it stops Python's threads and signals.
-    Without it TensorFlow looks itself every 30 s whether another worker was started again.
-    """
-    from tensorflow.python.eager import context
-
-    context.context().configure_coordination_service(service_type="", service_leader="")
-    tf.get_logger().setLevel("CRITICAL")  # what it finds is an exception, and that one line

@@ -32,7 +32,7 @@ def test_mirrored_devices_reach_the_weights_of_one(
     reduction: str,
     source: str,
 ) -> None:
-    job = JOB | {"loss_reduction": reduction}
+    job: dict[str, object] = JOB | {"loss_reduction": reduction}
     folder = str(tmp_path / "checkpoints")
     asked = {
         "strategy": "mirrored",

@@ -153,7 +153,7 @@ def test_workers_with_other_data_end_before_the_first_step(
 def test_a_worker_that_takes_its_time_is_waited_for_while_it_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    given_up: list = []
+    given_up: list[int] = []
     monkeypatch.setattr(distribute.os, "_exit", given_up.append)
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
@@ -170,7 +170,7 @@ def test_a_worker_that_takes_its_time_is_waited_for_while_it_answers(
         ("", "it is not set"),
         ("{", "JSONDecodeError"),
         ("[]", "TypeError"),
-        ("{}", "KeyError: 'cluster'"),
+        ("{}", "'cluster'"),
         ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}', "'worker', 1"),
         ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": "0"}}', "'0'"),
         ('{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}', "'ps', 0"),

@@ -21,7 +21,7 @@ import train
 from common import commandline
 from common.errors import exit_with_one_line
 from outputs import record
-from runtime import cluster
+from runtime import cluster, stopping
 from runtime.state import State
 from tests import forked
 from tests.conftest import trained
@@ -64,6 +64,7 @@ def assert_weights_of_one_device(
 
 def main() -> None:
     """Trains; the weights are read where the record is made."""
+    stopping.install()
     path, record_of = sys.argv.pop(1), record.of
 
     def spy(state: State, *arguments: Any) -> dict[str, Any]:
