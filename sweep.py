@@ -13,12 +13,12 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -
 
 import flags
 from common.errors import one_line
-from runtime import devices, startup, stopping
+from runtime import devices, signals, startup
 from sweeps import options
 
 if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes long
     with one_line():
-        stopping.install()
+        signals.install()
         CONFIGS, OWN = options.parse(sys.argv, __doc__)
         devices.hide_gpus(CONFIGS[0].device)
         tempfile.gettempdir()  # TensorFlow cannot be imported without one
@@ -42,22 +42,22 @@ def run(configs: Sequence[flags.Config], own: flags.Config) -> None:
         wanted = largest.device, largest.tf32, (), runs.one_thread(configs), largest.deterministic
         device = devices.choose(*wanted)
     with tf.device(device.name):
-        most_bytes = devices.most_bytes(largest.input, device)
-        dataset = data.load(largest.dataset, largest.data_dir, largest.manual_dir, most_bytes)
+        max_bytes = devices.most_bytes(largest.input, device)
+        dataset = data.load(largest.dataset, largest.data_dir, largest.manual_dir, max_bytes)
         first = train.start(largest, dataset, Ledger(), distribute.OneDevice())
     environment = devices.environment(device, largest.mode, largest.tf32)
     kept = Kept(own.output, largest, environment, dataset.checksum)
     missing = [config for config in configs if key(config) not in kept.rows]
     try:
-        with stopping.at_block_ends():
+        with signals.deferred():
             for row in shown(
                 runs.finished(missing, own.jobs, first, device.name), len(configs), len(missing)
             ):
                 kept.add(row)
             left = sum(key(config) not in kept.rows for config in configs)
-            if left and stopping.asked():
+            if left and signals.asked():
                 how = "the same command goes on" if own.output else "kept only with --output"
-                raise stopping.stopped(f"with {left:,} of {len(configs):,} runs left: {how}")
+                raise signals.stopped(f"with {left:,} of {len(configs):,} runs left: {how}")
     finally:
         rows = [kept.rows[key(config)] for config in configs if key(config) in kept.rows]
         report.show(rows, environment, own.figures)

@@ -1,9 +1,5 @@
 """Trains softmax regression: python train.py --batch_size=10 --lr=0.01"""
 
-import time
-
-START = time.perf_counter()
-
 import os
 import sys
 import tempfile
@@ -15,31 +11,37 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -
 import flags
 from common import commandline, files
 from common.errors import InputError, one_line
-from runtime import cluster, devices, plan, startup, stopping
-from runtime.clock import Ledger
+from runtime import clock, cluster, devices, plan, signals, startup
 
-if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes long
+
+def read_flags() -> flags.Config:
+    """Returns the flags, refused where no TensorFlow is needed to see that they will not do."""
+    config = cluster.checked(commandline.parse(flags.train_flags(), sys.argv, __doc__))
+    goes_on = not files.is_free(config.checkpoint_dir)
+    files.check_writable("record", config.record, config.overwrite or goes_on)
+    return config
+
+
+if __name__ == "__main__":  # before TensorFlow is imported, which takes long
     with one_line():
-        stopping.install()
-        CONFIG = cluster.checked(commandline.parse(flags.train_flags(), sys.argv, __doc__))
-        files.check_writable(
-            "record", CONFIG.record, CONFIG.overwrite or not files.is_free(CONFIG.checkpoint_dir)
-        )
+        signals.install()
+        CONFIG = read_flags()
         devices.hide_gpus(CONFIG.device)
         tempfile.gettempdir()  # TensorFlow cannot be imported without one
 
 with startup.starting():
     import tensorflow as tf
 
+    import callbacks
     import data
     import model
-    from outputs import observers, record, screen
+    from callbacks import Callback, progress, record
     from runtime import distribute, modes
     from runtime.state import State
 
 
 def start(
-    config: flags.Config, dataset: data.Dataset, ledger: Ledger, engine: distribute.OneDevice
+    config: flags.Config, dataset: data.Dataset, ledger: clock.Ledger, engine: distribute.OneDevice
 ) -> State:
     """Returns the run at its beginning; raises InputError if the batch is larger than the training split."""
     if (size := config.batch_size) > (count := len(dataset.train)):
@@ -61,15 +63,11 @@ def compiled(state: State, engine: distribute.OneDevice) -> modes.Mode:
     return mode
 
 
-def train(
-    state: State,
-    mode: modes.Mode,
-    watching: Sequence[observers.Observer] = (),
-    line: screen.LiveLine | None = None,
-) -> None:
+def train(state: State, mode: modes.Mode, watching: Sequence[Callback] = ()) -> None:
     """Takes the steps, block by block, and evaluates where the plan says so; stops at --target_accuracy.
 
-    Raises RunError when a loss is not finite or the weights overflow, Stopped after a block in which a signal came.
+    Raises RunError when a loss is not finite or the weights overflow, Stopped after a block in
+    which a signal came.
     """
     config, split = state.config, state.dataset.train
     part_steps = data.steps_of_part(split, config.batch_size)
@@ -80,17 +78,14 @@ def train(
             if block is None:
                 return
             losses = mode(block, config)
-        state.count(block, losses, look=block.evaluate or bool(watching))
+        state.count(block, losses)
         if block.evaluate:
             state.evaluated(accuracy(state, state.validation))
-        if line:
-            line.show(state)
-        # asked once: a signal that comes after the observers waits for the next block
-        stop = stopping.asked()
-        for observer in watching:
-            observer.after_block(losses, block.evaluate)
-        if stop and not state.reached_target():
-            raise stopping.stopped(screen.reached(state, accuracy(state, state.validation)))
+        state.signal = signals.asked()
+        for callback in watching:
+            callback.on_block_end(losses, block.evaluate)
+        if state.signal and not state.reached_target():
+            raise signals.stopped(progress.reached(state))
 
 
 def accuracy(state: State, split: data.Split) -> float:
@@ -104,44 +99,39 @@ def num_correct(state: State, split: data.Split) -> int:
     return sum(int(model.num_correct(state.model, *chunk)) for chunk in split.chunks())
 
 
-def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
-    """Loads, compiles, trains, evaluates; shows it all, and returns the record."""
+def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
+    """Loads, compiles, trains, evaluates; shows and writes it all, and returns the record."""
     engine = distribute.start(config)  # waits for the other workers, which is no import
     with ledger("import"), startup.quiet():
-        wanted = (
+        device = devices.choose(
             config.device,
             config.tf32,
-            engine.device_names,
-            modes.one_thread(config),
-            config.deterministic,
+            among=engine.device_names,
+            one_thread=modes.one_thread(config),
+            deterministic=config.deterministic,
         )
-        device = devices.choose(*wanted)
     ledger.barrier = engine.barrier
     with tf.device(device.name):
         with ledger("data"):
-            most_bytes = devices.most_bytes(config.input, device)
-            dataset = data.load(config.dataset, config.data_dir, config.manual_dir, most_bytes)
+            max_bytes = devices.most_bytes(config.input, device)
+            dataset = data.load(config.dataset, config.data_dir, config.manual_dir, max_bytes)
             state = start(config, dataset, ledger, engine)
-            watching = observers.asked_for(state) if engine.is_chief else []
+        with callbacks.asked_for(state, engine.is_chief) as watching:
             engine.follow_chief(state)
             state.resumed = state.step, state.examples
-        print(screen.header(state, devices.describe(device)), flush=True)
-        with ledger("compile"):
-            mode = compiled(state, engine)
-        with screen.LiveLine() as line, stopping.at_block_ends():
-            train(state, mode, watching, line)
-        found = record.of(state, accuracy(state, dataset.test), device)
-    print(screen.summary(found, state.reached_target()))
-    for observer in watching:
-        observer.after_run(found)
+            print(progress.header(state, devices.describe(device)), flush=True)
+            with ledger("compile"):
+                mode = compiled(state, engine)
+            with signals.deferred():
+                train(state, mode, watching)
+                found = record.of(state, accuracy(state, dataset.test), device)
+                for callback in watching:
+                    if signals.asked():
+                        raise signals.stopped(progress.reached(state))
+                    callback.on_train_end(found)
     return found
-
-
-def main(config: flags.Config) -> None:
-    """Runs, and writes the record."""
-    record.write(config.record, run(config, Ledger(START, "import")))
 
 
 if __name__ == "__main__":
     with one_line(leave=True):
-        main(CONFIG)
+        run(CONFIG, clock.Ledger(clock.START, "import"))

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 # What a damaged file cannot raise: a full disk, and rights.
 OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
@@ -18,7 +18,7 @@ NOISE = r"\{\{.*?\}\} |\[\[.*| \[Op:\w+\].*|Traceback \(most recent.*"
 OUT_OF_MEMORY = r"(?i)out.of.memory"  # as CUDA and XLA say it
 
 
-before_leaving: list[Callable[[bool], object]] = []  # called as `end` says
+before_leaving: list[Callable[[], object]] = []  # called by `end`
 
 
 class InputError(Exception):
@@ -60,9 +60,9 @@ def of_the_system(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def one_line(leave: bool = False) -> Iterator[None]:
-    """Ends the process with one line on stderr where what may be expected to go wrong does; with `leave` in any case.
+    """Ends the process with one line on stderr where what may be expected to go wrong does.
 
-    It ends at once: taking TensorFlow down in an orderly way takes longer than a short training, for nothing.
+    With `leave` it ends in any case.
     """
     open_streams()
     try:
@@ -89,12 +89,32 @@ def one_line(leave: bool = False) -> Iterator[None]:
         end(code)
 
 
-def end(code: int, at_once: bool = False) -> NoReturn:
-    """Ends the process, after the calls of `before_leaving`, which are told whether a signal wants it at once."""
-    for each in before_leaving:
+def is_alone() -> bool:
+    """Says whether nobody waits for an orderly end: no profiler, debugger, notebook or prompt runs this program."""
+    tools = getattr(sys, "monitoring", None)  # as profilers and debuggers are from Python 3.12 on
+    watched = tools and any(tools.get_tool(number) for number in range(6))
+    if watched or sys.flags.inspect or sys.gettrace() or sys.getprofile():
+        return False
+    frame = outermost = sys._getframe()
+    while frame := frame.f_back:  # type: ignore[assignment]
+        if frame.f_globals.get("__name__") != "runpy":
+            outermost = frame
+    return os.path.abspath(outermost.f_code.co_filename) == os.path.abspath(sys.argv[0])
+
+
+def end(code: int, at_once: bool = False) -> None:
+    """Ends the process, after the calls of `before_leaving`.
+
+    It ends at once where it may: taking TensorFlow down in an orderly way takes longer than a short
+    training, for nothing. Elsewhere it raises SystemExit, or returns if all went well.
+    """
+    for call in before_leaving:
         with contextlib.suppress(OSError):
-            each(at_once)
-    os._exit(code)
+            call()
+    if at_once or is_alone():
+        os._exit(code)
+    if code:
+        sys.exit(code)
 
 
 def exit_with_one_line(main: Callable[[], int | None]) -> None:

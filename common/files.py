@@ -4,6 +4,7 @@ import contextlib
 import glob
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -85,6 +86,21 @@ def check_writable(flag: str, path: str | None, replace: bool) -> None:
         raise InputError(
             f"--{flag}={path}: must be a file in a folder that can be written ({reason(error)})"
         ) from None
+
+
+@contextlib.contextmanager
+def plain_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a path of `folder` for TensorFlow, which takes *, ?, [ and \\ in a name for a pattern.
+
+    Where there are such letters it is a link.
+    """
+    if not re.search(r"[*?\[\\]", str(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as place:
+        link = pathlib.Path(place, "link")
+        link.symlink_to(folder.absolute(), target_is_directory=True)
+        yield link
 
 
 def try_writing(folder: pathlib.Path, size: int = 4096) -> None:

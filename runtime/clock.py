@@ -4,14 +4,17 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-PARTS = ("import", "data", "compile", "train", "evaluate")
+from runtime import signals
+
+START = time.perf_counter()  # a command imports this first
+PARTS = ("import", "data", "compile", "train", "evaluate", "paused")
 
 
 class Ledger:
     """Seconds of each part of a run. What no part claims is `other`.
 
-    A device computes behind the program's back, so `barrier` is called before each reading of the clock. What has
-    passed since `start` is charged to the part `first`, if there is one.
+    A device computes behind the program's back, so `barrier` is called before each reading of the
+    clock. What has passed since `start` is charged to the part `first`, if there is one.
     """
 
     def __init__(
@@ -19,8 +22,10 @@ class Ledger:
         start: float | None = None,
         first: str = "",
         clock: Callable[[], float] = time.perf_counter,
+        cpu_clock: Callable[[], float] = time.process_time,
     ):
-        self.clock, self.start = clock, clock() if start is None else start
+        self.clock, self.cpu_clock = clock, cpu_clock
+        self.start = clock() if start is None else start
         self.barrier: Callable[[], None] = lambda: None
         self.parts = dict.fromkeys(PARTS, 0.0)
         if first:
@@ -28,12 +33,22 @@ class Ledger:
 
     @contextlib.contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Charges the time of the `with` block to `part`. Blocks do not nest."""
+        """Charges the time of the `with` block to `part`. Blocks do not nest.
+
+        If the process was stopped in it (SIGSTOP, Ctrl-Z), the part has the CPU time that the block
+        took, and the rest was a pause. The clock itself stands still while the machine sleeps.
+        """
+        pauses, cpu_seconds = signals.pauses(), self.cpu_clock()
         began = self._now()
         try:
             yield
         finally:
-            self.parts[part] += self._now() - began
+            seconds = self._now() - began
+            if signals.pauses() > pauses:
+                paused = max(0.0, seconds - (self.cpu_clock() - cpu_seconds))
+                self.parts["paused"] += paused
+                seconds -= paused
+            self.parts[part] += seconds
 
     def _now(self) -> float:
         self.barrier()

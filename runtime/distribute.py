@@ -16,7 +16,7 @@ import data
 import flags
 import model
 from common.errors import InputError, RunError, before_leaving
-from runtime import gpu, modes, startup, stopping
+from runtime import gpu, modes, signals, startup
 from runtime.cluster import Cluster
 from runtime.state import State
 
@@ -128,7 +128,7 @@ class Workers(Replicas):
         with self.meeting():
             losses = train_batches(*arguments)
             losses.numpy()  # waits for all devices
-        stopping.decide(int(self.exchange(stopping.waiting()).max()))
+        signals.decide(int(self.exchange(signals.waiting()).max()))
         return losses
 
     def follow_chief(self, state: State) -> None:
@@ -182,7 +182,7 @@ def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
     def watch() -> None:  # nothing else ends a thread that waits inside TensorFlow
         while not over.wait(timeout / 2):
             if cluster.silent(timeout / 2) and not over.is_set():
-                stopping.say(f"error: {lost()}")
+                signals.say(f"error: {lost()}")
                 os._exit(RunError.exit_code)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -242,7 +242,7 @@ def _workers(config: flags.Config) -> Workers:
     with meeting(cluster, config.timeout):
         workers = Workers(tf.distribute.MultiWorkerMirroredStrategy(), cluster, config.timeout)
     # What the others wait for may still be on its way.
-    before_leaving.append(lambda *_: time.sleep(0.5))
+    before_leaving.append(lambda: time.sleep(0.5))
     config = config.replace(**dict.fromkeys(flags.PLACES))
     workers.compare({f"--{name}": value for name, value in config.as_dict().items()})
     return workers

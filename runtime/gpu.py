@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.errors import InputError
-from runtime import stopping
+from runtime import signals
 
 # The CUDA that knows GPUs from a compute capability on: an older one's XLA ends the process there (tensorflow#111958).
 LEAST_CUDA = {12: (12, 8), 10: (12, 8), 9: (11, 8), 8: (11, 0)}
@@ -73,7 +73,7 @@ def usable(asked: str) -> list[Any]:
             f"--device=gpu: {why or f'TensorFlow sees no GPU. {CURE}'}, or use --device=cpu"
         )
     if why and asked == "auto" and not good:
-        stopping.say(f"--device=auto takes the CPU: {why}")
+        signals.say(f"--device=auto takes the CPU: {why}")
     tf.config.set_visible_devices(good, "GPU")
     for gpu in good:
         tf.config.experimental.set_memory_growth(gpu, True)

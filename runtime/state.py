@@ -1,4 +1,4 @@
-"""What a run is and how far it has come: what checkpoints, records, screens, logs and figures are handed."""
+"""What a run is and how far it has come: what all callbacks are handed."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from common.errors import RunError
 from runtime import plan
 from runtime.clock import Ledger
 
-MOST_SCALED = 16 * 2**20  # bytes of uint8 images that are kept as floats, of four times as many
+MAX_SCALED = 16 * 2**20  # bytes of uint8 images that are kept as floats, of four times as many
 
 
 class DivergedError(RunError):
@@ -24,9 +24,13 @@ class DivergedError(RunError):
 class State:
     """A run: its flags, data, model and clock, and what changes from block to block.
 
-    step, examples: what was trained on so far; loss: the mean loss of an example in the newest block; evaluations: the
-    [step, seconds of training, validation accuracy, loss] of each; log: the name of the run's folder below --logdir.
-    A checkpoint that is gone on from sets these, and the `seconds` of training before this process.
+    step, examples: what was trained on so far.
+    loss: the mean loss of an example in the newest block.
+    evaluations: the [step, seconds of training, validation accuracy, loss] of each.
+    log: the name of the run's folder below --logdir.
+    seconds: of training before this process.
+    These are kept in checkpoints, and come from one where a run goes on.
+    signal: the one after whose block the run stops, 0 for none.
     """
 
     config: flags.Config
@@ -40,7 +44,8 @@ class State:
     evaluations: list[list[float]] = dataclasses.field(default_factory=list)
     log: str = ""
     seconds: float = 0.0
-    examples_of_block: int = 0
+    signal: int = 0
+    goes_on: bool = False  # from a checkpoint
     resumed: tuple[int, int] = (0, 0)  # step and examples at the start of this process
     # with several workers, the chief's count for that of each
     agreed: Callable[[int], int] = lambda count: count
@@ -49,14 +54,14 @@ class State:
     def __post_init__(self) -> None:
         """Scales the validation images once, not at each evaluation, if they are few."""
         self.validation = split = self.dataset.validation
-        if isinstance(split.images, np.ndarray) and split.images.nbytes <= MOST_SCALED:
+        if isinstance(split.images, np.ndarray) and split.images.nbytes <= MAX_SCALED:
             self.validation = data.Split(model.scale(split.images), split.labels)
 
     @property
     def order(self) -> str:
         """How an epoch is shuffled: as a whole, or in buffers read from the disk one after the other."""
         train, batch_size = self.dataset.train, self.config.batch_size
-        several = data.steps_of_part(train, batch_size) < math.ceil(len(train) / batch_size)
+        several = batch_size * data.steps_of_part(train, batch_size) < len(train)
         return "buffers" if self.config.shuffle and several else "whole"
 
     @property
@@ -69,9 +74,12 @@ class State:
 
     def reached_target(self) -> bool:
         """Says whether the newest validation accuracy is at least --target_accuracy."""
-        return bool(self.evaluations) and self.evaluations[-1][2] >= (
-            self.config.target_accuracy or math.inf
-        )
+        target = self.config.target_accuracy or math.inf
+        return bool(self.evaluations) and self.evaluations[-1][2] >= target
+
+    def ends(self) -> bool:
+        """Says whether the newest block is the last."""
+        return bool(self.signal) or self.step == self.total_steps or self.reached_target()
 
     def training_seconds(self) -> float:
         """Returns how long the run was trained for, in this process and those before."""
@@ -81,26 +89,22 @@ class State:
         """Keeps the validation accuracy of this step."""
         self.evaluations.append([self.step, self.training_seconds(), accuracy, self.loss])
 
-    def count(self, block: data.Block | data.BatchBlock, losses: np.ndarray, look: bool) -> None:
-        """Counts the steps of `block`; raises RunError if a loss is not finite, or with `look` the weights overflow."""
+    def count(self, block: data.Block | data.BatchBlock, losses: np.ndarray) -> None:
+        """Counts the steps of `block`; raises RunError if a loss is not finite, or the weights overflow."""
         mean = float(losses.mean())
         if not math.isfinite(mean):
-            for step, loss in enumerate(losses.tolist(), self.step + 1):
-                if not math.isfinite(loss):
-                    raise self._diverged(f"the loss is {loss} at step {step:,}")
-        self.examples_of_block = block.steps * block.batch_size
-        self.step, self.examples = self.step + block.steps, self.examples + self.examples_of_block
+            first = int(np.flatnonzero(~np.isfinite(losses))[0])
+            raise self._diverged(f"the loss is {losses[first]} at step {self.step + first + 1:,}")
+        self.step += block.steps
+        self.examples += block.steps * block.batch_size
         self.loss = mean / (block.batch_size if self.config.loss_reduction == "sum" else 1)
         # A loss is taken before its step, so that what the last step did shows in the weights alone.
-        # the chief may have to, and all must see what it sees
-        look |= self.config.strategy == "multi_worker"
-        if look and not is_finite(self.model):
+        if not is_finite(self.model):
             raise self._diverged(f"the weights overflow after step {self.step:,}")
 
     def _diverged(self, found: str) -> DivergedError:
-        return DivergedError(
-            f"{found} with --lr={self.config.lr:g}: try a smaller --lr, or --loss_reduction=mean"
-        )
+        lr = f"--lr={self.config.lr:g}"
+        return DivergedError(f"{found} with {lr}: try a smaller --lr, or --loss_reduction=mean")
 
 
 def is_finite(net: model.SoftmaxRegression) -> bool:

@@ -11,9 +11,9 @@ import data
 import flags
 import model
 import train
+from callbacks import record
 from common.errors import InputError, Stopped
-from outputs import record
-from runtime import devices, distribute, modes, stopping
+from runtime import devices, distribute, modes, signals
 from runtime.clock import Ledger
 from runtime.state import DivergedError, State
 from sweeps.kept import Row
@@ -86,8 +86,8 @@ def finished(
     of_thread = threading.local()
 
     def run(config: flags.Config) -> Row:
-        if stopping.asked():
-            raise stopping.stopped("before it began")
+        if signals.asked():
+            raise signals.stopped("before it began")
         with tf.device(device_name):
             of_thread.runner = getattr(of_thread, "runner", None) or Runner(first)
             return of_thread.runner.run(config)

@@ -87,8 +87,8 @@ def _become(argv: list[str], cwd: str, env: dict[str, str], *pipes: Connection) 
         os.dup2(pipe.fileno(), number)
         pipe.close()
     encoding = env.get("PYTHONIOENCODING")
-    sys.stdout = os.fdopen(1, "w", encoding=encoding, closefd=False)
-    sys.stderr = os.fdopen(
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding=encoding, closefd=False)
+    sys.stderr = sys.__stderr__ = os.fdopen(
         2, "w", buffering=1, encoding=encoding, errors="backslashreplace", closefd=False
     )
     signal.signal(signal.SIGINT, signal.default_int_handler)

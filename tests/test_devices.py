@@ -43,7 +43,7 @@ def test_garbage_is_collected_again_when_the_outermost_import_is_done_or_failed(
 )
 def test_notices_are_shown_when_tensorflow_fails_and_only_then(then: str, said: bool) -> None:
     program = "import os, signal\nfrom common import errors\n"
-    program += "from runtime import startup, stopping\nstopping.install()\n"
+    program += "from runtime import startup, signals\nsignals.install()\n"
     program += f"with startup.quiet('waiting'):\n    {NOTICE}\n    {then}\n"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, timeout=60

@@ -117,6 +117,7 @@ FAILING = """
 import os, pathlib, sys
 import flags, train
 from common import commandline, errors
+from runtime import clock
 from storage import stream
 
 file, kind = pathlib.Path(sys.argv.pop(1)), sys.argv.pop(1)
@@ -140,7 +141,8 @@ def breaking(*arguments):
 
 train.compiled = breaking
 with errors.one_line(leave=True):
-    train.main(commandline.parse(flags.train_flags(), sys.argv, ""))
+    config = commandline.parse(flags.train_flags(), sys.argv, "")
+    train.run(config, clock.Ledger())
 """
 
 

@@ -14,9 +14,9 @@ import flags
 import model
 import predict
 from benchmarks import __main__ as benchmarks
+from callbacks import export
 from common import commandline, flagging
 from comparison import options
-from outputs import export
 from runtime import cluster
 from sweeps import options as sweep_options
 from tests.conftest import PROJECT

@@ -14,7 +14,7 @@ FLOORS = (
     ("model", "runtime.plan", "storage"),
     ("data",),
     ("runtime",),
-    ("outputs",),
+    ("callbacks",),
     ("train", "predict"),
     ("comparison", "sweeps"),
     ("compare", "sweep", "benchmarks"),

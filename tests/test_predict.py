@@ -17,8 +17,8 @@ from PIL import Image
 import data
 import model
 import predict
+from callbacks import export
 from common.errors import InputError
-from outputs import export
 from tests import forked
 from tests.conftest import PROJECT, Command, learnable_split
 from tests.drawn import B, W, digit_image, save, softmax_by_hand

@@ -14,7 +14,7 @@ import pytest
 from tests import oracle, recipe
 from tests.conftest import PROJECT
 
-ROOMS = ("common", "outputs", "runtime", "storage", "sweeps")
+ROOMS = ("common", "callbacks", "runtime", "storage", "sweeps")
 
 
 def recipes():

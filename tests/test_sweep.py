@@ -20,7 +20,7 @@ import model
 import sweep
 import train
 from common.errors import InputError, RunError, Stopped
-from runtime import stopping
+from runtime import signals
 from runtime.clock import Ledger
 from runtime.distribute import OneDevice
 from runtime.state import State
@@ -214,7 +214,7 @@ def test_a_run_that_ends_when_a_signal_has_stopped_another_is_kept(monkeypatch):
         def run(self, config: flags.Config) -> kept.Row:
             both.wait()
             if config.seed == 0:
-                monkeypatch.setattr(stopping, "asked", lambda: signal.SIGINT)
+                monkeypatch.setattr(signals, "asked", lambda: signal.SIGINT)
                 stopped.set()
                 raise Stopped("in its middle", 130)
             assert stopped.wait(timeout=60)
@@ -236,7 +236,7 @@ def test_a_run_that_had_its_last_step_when_a_signal_came_is_kept(tiny_dataset, m
     monkeypatch.setattr(model, "scale", lambda images: scaled.append(images) or scale(images))
     runner = sweep.runs.Runner(first)
     assert not scaled  # all runners evaluate on the images that the first run has scaled
-    monkeypatch.setattr(stopping, "asked", lambda: signal.SIGINT)
+    monkeypatch.setattr(signals, "asked", lambda: signal.SIGINT)
     assert runner.run(first.config)["steps"] == 9
     with pytest.raises(Stopped):
         runner.run(first.config.replace(max_steps=0, epochs=2))

@@ -18,10 +18,11 @@ import data
 import flags
 import model
 import train
+from callbacks import record
 from common import commandline
 from common.errors import exit_with_one_line
-from outputs import record
-from runtime import cluster, stopping
+from runtime import cluster, signals
+from runtime.clock import Ledger
 from runtime.state import State
 from tests import forked
 from tests.conftest import trained
@@ -64,7 +65,7 @@ def assert_weights_of_one_device(
 
 def main() -> None:
     """Trains; the weights are read where the record is made."""
-    stopping.install()
+    signals.install()
     path, record_of = sys.argv.pop(1), record.of
 
     def spy(state: State, *arguments: Any) -> dict[str, Any]:
@@ -74,7 +75,8 @@ def main() -> None:
     seen = 0 if "BLIND" in os.environ else mock.DEFAULT
     counted = mock.Mock(wraps=model.num_correct, return_value=seen)
     with mock.patch.object(model, "num_correct", counted), mock.patch.object(record, "of", spy):
-        train.main(cluster.checked(commandline.parse(flags.train_flags(), sys.argv, "")))
+        config = cluster.checked(commandline.parse(flags.train_flags(), sys.argv, ""))
+        train.run(config, Ledger())
 
 
 if __name__ == "__main__":

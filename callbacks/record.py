@@ -7,9 +7,25 @@ from typing import Any
 
 import tensorflow as tf
 
-from common.files import write_atomically
+from callbacks.base import Callback, writing
+from common.files import check_writable, write_atomically
 from runtime import devices
 from runtime.state import State
+
+
+class Record(Callback):
+    """Writes --record after the run, whole or not at all."""
+
+    def __init__(self, state: State):
+        super().__init__(state)
+        self.path = pathlib.Path(state.config.record)
+        replace = state.config.overwrite or state.goes_on
+        check_writable("record", state.config.record, replace)
+
+    def on_train_end(self, record: dict[str, Any]) -> None:
+        text = json.dumps(record, indent=2) + "\n"
+        with writing("record", self.path):
+            write_atomically(self.path, lambda file: file.write(text.encode()))
 
 
 def of(state: State, test_accuracy: float, device: tf.config.LogicalDevice) -> dict[str, Any]:
@@ -43,10 +59,3 @@ def reached(state: State, test_accuracy: float) -> dict[str, Any]:
         "final_loss": state.loss,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
-
-
-def write(path: str | None, record: dict[str, Any]) -> None:
-    """Writes the record to `path` as one JSON object, whole or not at all; does nothing without a path."""
-    if path:
-        text = json.dumps(record, indent=2) + "\n"
-        write_atomically(pathlib.Path(path), lambda file: file.write(text.encode()))

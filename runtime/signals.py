@@ -1,0 +1,117 @@
+"""Signals. From the first step to the end of a run Ctrl-C, SIGTERM and SIGHUP end it after its block; a second one, or
+one at any other time, ends the process at once."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+from common.errors import Stopped, end, is_alone
+
+SHOW_CURSOR = b"\x1b[?25h"  # the bar hides it
+ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
+CONTINUED = getattr(signal, "SIGCONT", None)
+
+
+class _State:
+    """What has come to this process.
+
+    waiting: the signal that waits for the end of a block, 0 for none.
+    decided: what the workers of a run have decided about it together; None where this process decides alone.
+    pauses: how often this process was stopped (SIGSTOP, Ctrl-Z) and went on.
+    stderr: a descriptor of it; 2 itself is held while TensorFlow is imported.
+    """
+
+    waiting = 0
+    decided: int | None = None
+    pauses = 0
+    stderr = 2
+
+
+def install() -> None:
+    """Lets a signal end the process at once, with one line, where nobody else handles them."""
+    if not is_alone():
+        return
+    if _State.stderr == 2:
+        with contextlib.suppress(OSError):  # stderr may be closed
+            _State.stderr = os.dup(2)
+    for number in _taken():
+        signal.signal(number, _leave)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Inside, `asked` tells of a first signal. Raises Stopped at the end if one came that nobody asked about."""
+    _State.waiting, _State.decided = 0, None
+    before = {number: signal.signal(number, _defer) for number in _taken()}
+    if CONTINUED:
+        before[CONTINUED] = signal.signal(CONTINUED, _count_pause)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if _State.waiting:
+        raise Stopped(_words(_State.waiting), 128 + _State.waiting)
+
+
+def _taken() -> list[int]:
+    """Returns the signals that end a run: not those that are ignored, as under nohup."""
+    numbers = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def _defer(number: int, frame: FrameType | None) -> None:
+    if _State.waiting:
+        _leave(number, frame)
+    _State.waiting = number
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Ends the process as SIGKILL would, so that no library can turn it into a traceback or wait for threads."""
+    if not is_alone():
+        raise KeyboardInterrupt
+    if os.isatty(1):
+        os.write(1, SHOW_CURSOR)
+    say(_words(number))
+    end(128 + number, at_once=True)
+
+
+def _count_pause(number: int, frame: FrameType | None) -> None:
+    _State.pauses += 1
+
+
+def _words(number: int) -> str:
+    return f"stopped by {signal.Signals(number).name}"
+
+
+def say(line: str) -> None:
+    """Writes a line to stderr, at once even where `startup.quiet` holds what is written there."""
+    with contextlib.suppress(OSError):
+        os.write(_State.stderr, f"{line}\n".encode())
+
+
+def pauses() -> int:
+    """Returns how often this process was stopped and continued."""
+    return _State.pauses
+
+
+def waiting() -> int:
+    """Returns the signal that came to this process and waits for the end of the block; 0 for none."""
+    return _State.waiting
+
+
+def decide(number: int) -> None:
+    """Lets this process stop by signal `number` at the end of its block, or with 0 go on."""
+    _State.decided = number
+
+
+def asked() -> int:
+    """Returns the signal by which the run is to stop at the end of the block; 0 for none."""
+    return _State.waiting if _State.decided is None else _State.decided
+
+
+def stopped(reached: str) -> Stopped:
+    """Returns the exception that ends the run with the code of the signal that asked, saying what was `reached`."""
+    return Stopped(f"{_words(asked())} {reached}", 128 + asked())

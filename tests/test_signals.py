@@ -1,0 +1,141 @@
+"""Ctrl-C, SIGTERM, SIGHUP and pauses; who ends a process at once, and who in good order."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import train
+from common.errors import Stopped
+from runtime import signals
+from runtime.clock import Ledger
+from tests import forked
+from tests.conftest import PROJECT
+
+ENDING = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+def wait_for(process, words):
+    assert any(words in line for line in process.stdout), process.stderr.read()
+
+
+def python(*arguments, **options):
+    command = [sys.executable, *map(str, arguments)]
+    options = {"cwd": PROJECT, "capture_output": True, "text": True, "timeout": 60} | options
+    # a shell starts a command in the background with SIGINT ignored
+    return subprocess.run(
+        command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options
+    )
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_ends_the_block_and_the_same_command_goes_on(
+    tiny_data_dir, tmp_path, run_here, number
+):
+    kept = f"--checkpoint_dir={tmp_path / 'kept'}"
+    long = [PROJECT / "train.py", f"--data_dir={tiny_data_dir}", "--epochs=10000", "--mode=graph"]
+    process = forked.Forked([*long, kept])
+    wait_for(process, "step 8/")
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == ENDING[number]
+    said = re.fullmatch(rf"stopped by {number.name} at step ([\d,]+) of [\d,]+: .*\n", errors)
+    step = int(said[1].replace(",", ""))
+    job = f"--max_steps={step}", "--epochs=10000", "--mode=graph"
+    unbroken, resumed = run_here(*job), run_here(*job, kept)
+    assert (unbroken["resumed_at_step"], resumed["resumed_at_step"]) == (0, step)
+    assert resumed["weights_sha256"] == unbroken["weights_sha256"]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_signal_in_the_test_evaluation_loses_nothing(run_here, tmp_path, monkeypatch, kept):
+    flags = ["--max_steps=30", "--mode=graph"]
+    flags += [f"--checkpoint_dir={tmp_path / 'kept'}"] if kept else []
+    accuracy = train.accuracy
+
+    def pressed(state, split):
+        if split is state.dataset.test:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return accuracy(state, split)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "accuracy", pressed)
+        with pytest.raises(Stopped) as stopped:
+            run_here(*flags, f"--record={tmp_path / 'run.json'}")
+    assert stopped.value.exit_code == 143 and not (tmp_path / "run.json").exists()
+    not_saved = ": not saved; use --checkpoint_dir to resume" in str(stopped.value)
+    assert not_saved == (not kept) and " at step 30 of " in str(stopped.value)
+    assert run_here(*flags)["resumed_at_step"] == (30 if kept else 0)
+
+
+def test_ctrl_c_during_the_imports_is_no_traceback(tiny_data_dir, tmp_path):
+    # In TensorFlow's place, a module that presses Ctrl-C and never ends.
+    (tmp_path / "tensorflow.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = python("train.py", f"--data_dir={tiny_data_dir}", env=environment)
+    assert (done.returncode, done.stderr) == (130, "stopped by SIGINT\n")
+
+
+PRESSED = """
+import os, signal
+from common import errors
+from runtime import signals, startup
+def press(name):
+    os.kill(os.getpid(), getattr(signal, f'SIG{name}'))
+def forever():
+    while True: pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("with signals.deferred():\n    press('TERM')\n    press('INT')\n    forever()", "SIGINT"),
+        ("with signals.deferred():\n    press('TERM')", "SIGTERM"),
+        ("with startup.quiet():\n    press('TERM')\n    forever()", "SIGTERM"),
+        ("press('HUP')\nforever()", "SIGHUP"),
+    ],
+    ids=["a second", "after the last block", "while stderr is held", "before the run"],
+)
+def test_it_leaves_and_says_so(tmp_path, lines, said):
+    body = "\n".join(f"    {line}" for line in f"signals.install()\n{lines}".splitlines())
+    (tmp_path / "program.py").write_text(f"{PRESSED}with errors.one_line():\n{body}\n")
+    done = python(tmp_path / "program.py", env=os.environ | {"PYTHONPATH": str(PROJECT)})
+    assert (done.returncode, done.stderr) == (128 + signal.Signals[said], f"stopped by {said}\n")
+
+
+def test_a_pause_is_taken_out_of_what_it_came_in():
+    clock, cpu = iter([0.0, 2.0, 10.0, 40.5]), iter([1.0, 3.0, 3.0, 3.5])
+    ledger = Ledger(start=0.0, clock=clock.__next__, cpu_clock=cpu.__next__)
+    with signals.deferred():
+        with ledger("train"):  # nobody stops it
+            next(cpu)
+        with ledger("train"):  # stopped for all but half a second
+            os.kill(os.getpid(), signal.SIGCONT)
+    assert (ledger.parts["train"], ledger.parts["paused"]) == (2.5, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "orderly"),
+    [
+        ([], False),
+        (["-m", "cProfile", "-o", os.devnull], True),
+        (["-m", "trace", "--count", "--coverdir=counted"], True),
+        (["-m", "pdb", "-c", "continue"], True),
+        (["-i"], True),
+        (["-c", "import runpy, sys; runpy.run_path(sys.argv[1])"], True),
+    ],
+)
+def test_only_who_waits_for_it_gets_an_orderly_end(tmp_path, launcher, orderly):
+    program = "import atexit\nfrom common import errors\natexit.register(print, 'in good order')\n"
+    program += "with errors.one_line(leave=True):\n    print('done')\n"
+    (tmp_path / "program.py").write_text(program)
+    options = {"cwd": tmp_path, "stdin": subprocess.DEVNULL}
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    done = python(*launcher, tmp_path / "program.py", env=environment, **options)
+    assert "done" in done.stdout and ("in good order" in done.stdout) == orderly, done.stderr
