@@ -6,6 +6,7 @@ the optimizer in `update`: every mode, batch size and number of devices goes thr
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow.types.experimental import PolymorphicFunction
@@ -178,49 +179,56 @@ def compiled_pipeline(
     return train_batches
 
 
+class Rows(NamedTuple):
+    """What the steps of a block take: step i has rows order[first + i * batch_size:][:batch_size].
+
+    images: [n, features] uint8, labels: [n] int32, order: [rows] int32, first: scalar int32.
+    """
+
+    images: tf.Tensor
+    labels: tf.Tensor
+    order: tf.Tensor
+    first: tf.Tensor
+
+    def batches(self, number: tf.Tensor, count: int, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the images [count, size, features] and labels of `count` batches at a time.
+
+        Behind the end of `order` XLA gathers its last row, which no step uses.
+        """
+        places = self.first + number * count * size + tf.range(count * size)
+        rows = tf.gather(self.order, tf.reshape(places, [count, size]))
+        return tf.gather(self.images, rows), tf.gather(self.labels, rows)
+
+
 def compiled_block(
     model: SoftmaxRegression, config: Config, batch_size: int, max_steps: int, known: bool
 ) -> PolymorphicFunction:
     """Returns a function that takes the steps of a block in one XLA program: mode xla.
 
-    It is given images [n, features] uint8, labels [n] int32, order [rows] int32, first, steps and
-    the values of `floats`. Step i takes the rows order[first + i * batch_size:][:batch_size]. It
-    returns the losses; those from `steps` on mean nothing.
-
-    On a GPU the number of steps must be `known` when XLA compiles. The program then always has
-    `max_steps` of them, of which those from `steps` on change nothing.
+    It is given `Rows`, the number of steps and the values of `floats`, and returns the losses;
+    those from `steps` on mean nothing. On a GPU the number of steps must be `known` when XLA
+    compiles: there are always `max_steps`, of which those from `steps` on change nothing.
     """
     inner = Transposed(*model.W.shape)
     batches = max(2, min(BATCHES_PER_GATHER, MAX_ROWS_PER_GATHER // batch_size))
     if known:
-        bytes_per_batch = batch_size * model.W.shape[0]
-        batches = max(1, min(max_steps, GPU_BYTES_PER_GATHER // bytes_per_batch))
+        fitting = GPU_BYTES_PER_GATHER // (batch_size * model.W.shape[0])
+        batches = max(1, min(max_steps, fitting))
     max_gathers = -(-max_steps // batches)
 
     @tf.function(autograph=False, jit_compile=True)
-    def train_block(
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        order: tf.Tensor,
-        first: tf.Tensor,
-        steps: tf.Tensor,
-        values: tf.Tensor,
-    ) -> tf.Tensor:
+    def train_block(rows: Rows, steps: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
         step_config = with_floats(config, values)
         assign_transposed(inner, model)
 
-        def gather_and_train(gather: tf.Tensor) -> tf.Tensor:
-            start = first + gather * batches * batch_size
-            places = tf.reshape(start + tf.range(batches * batch_size), [batches, batch_size])
-            rows = tf.gather(order, places)  # behind the end XLA gathers the last, unused
-            gathered = tf.gather(images, rows), tf.gather(labels, rows)
-            left = steps - gather * batches
+        def gather_and_train(number: tf.Tensor) -> tf.Tensor:
+            images, labels = rows.batches(number, batches, batch_size)
+            left = steps - number * batches
 
             def step(i: tf.Tensor) -> tf.Tensor:
-                batch_images, batch_labels = (array[i] for array in gathered)
                 if known:
-                    return sgd_step_if(i < left, inner, batch_images, batch_labels, step_config)
-                return sgd_step(inner, batch_images, batch_labels, step_config)
+                    return sgd_step_if(i < left, inner, images[i], labels[i], step_config)
+                return sgd_step(inner, images[i], labels[i], step_config)
 
             return loop(batches if known else tf.minimum(batches, left), step, batches)
 
@@ -237,52 +245,25 @@ def compiled_on_cores(
 ) -> PolymorphicFunction:
     """Returns a function as `compiled_block` does, for large batches on a CPU.
 
-    Each core sums the gradients of its share of a batch, some rows at a time, in an XLA program.
+    Each core sums the gradients of its share of a batch in an XLA program of its own.
     """
     inner = Transposed(*model.W.shape)
     cuts = sorted({batch_size * core // cores for core in range(cores + 1)})
-
-    @tf.function(autograph=False, jit_compile=True)
-    def train_share(
-        images: tf.Tensor, labels: tf.Tensor, rows: tf.Tensor, values: tf.Tensor
-    ) -> list[tf.Tensor]:
-        step_config = with_floats(config, values)
-
-        def add(sums: list[tf.Tensor], some: tf.Tensor) -> list[tf.Tensor]:
-            batch = tf.gather(images, some), tf.gather(labels, some)
-            loss, gradients = loss_and_gradients(inner, *batch, step_config, batch_size)
-            return [total + part for total, part in zip(sums, [loss, *gradients], strict=True)]
-
-        pieces, rest = divmod(rows.shape[0], ROWS_PER_PIECE)
-        in_pieces = tf.reshape(rows[rest:], [pieces, ROWS_PER_PIECE])
-        sums = [tf.zeros([]), *(tf.zeros_like(parameter) for parameter in inner.parameters)]
-        if rest:
-            sums = add(sums, rows[:rest])
-        if pieces:
-            _, sums = tf.while_loop(
-                lambda i, _: i < pieces, lambda i, sums: (i + 1, add(sums, in_pieces[i])), (0, sums)
-            )
-        return sums
+    add_gradients = compiled_share(inner, config, batch_size)
 
     @tf.function(autograph=False)
-    def train_block(
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        order: tf.Tensor,
-        first: tf.Tensor,
-        steps: tf.Tensor,
-        values: tf.Tensor,
-    ) -> tf.Tensor:
+    def train_block(rows: Rows, steps: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        step_config = with_floats(config, values)
         assign_transposed(inner, model)
 
         def step(i: tf.Tensor) -> tf.Tensor:
-            start = first + i * batch_size
+            start = rows.first + i * batch_size
             shares = [
-                train_share(images, labels, tf.slice(order, [start + low], [high - low]), values)
+                add_gradients(rows, tf.slice(rows.order, [start + low], [high - low]), values)
                 for low, high in itertools.pairwise(cuts)
             ]
             loss, *gradients = map(tf.add_n, zip(*shares, strict=True))
-            update(inner, gradients, with_floats(config, values))
+            update(inner, gradients, step_config)
             return loss
 
         losses = loop(steps, step, steps)
@@ -290,6 +271,36 @@ def compiled_on_cores(
         return losses
 
     return train_block
+
+
+def compiled_share(
+    model: SoftmaxRegression, config: Config, batch_size: int
+) -> PolymorphicFunction:
+    """Returns a function that sums loss and gradients over some rows of a batch, in pieces.
+
+    It is given `Rows`, the places [share] of these rows in its arrays and the values of `floats`.
+    """
+
+    @tf.function(autograph=False, jit_compile=True)
+    def add_gradients(rows: Rows, own: tf.Tensor, values: tf.Tensor) -> list[tf.Tensor]:
+        step_config = with_floats(config, values)
+
+        def add(sums: list[tf.Tensor], some: tf.Tensor) -> list[tf.Tensor]:
+            images, labels = tf.gather(rows.images, some), tf.gather(rows.labels, some)
+            loss, gradients = loss_and_gradients(model, images, labels, step_config, batch_size)
+            return [total + part for total, part in zip(sums, [loss, *gradients], strict=True)]
+
+        count, rest = divmod(own.shape[0], ROWS_PER_PIECE)
+        pieces = tf.reshape(own[rest:], [count, ROWS_PER_PIECE])
+        sums = [tf.zeros([]), *(tf.zeros_like(parameter) for parameter in model.parameters)]
+        if rest:
+            sums = add(sums, own[:rest])
+        if count:
+            body = lambda i, sums: (i + 1, add(sums, pieces[i]))  # noqa: E731
+            _, sums = tf.while_loop(lambda i, _: i < count, body, (0, sums))
+        return sums
+
+    return add_gradients
 
 
 def sgd_step_if(

@@ -95,8 +95,8 @@ class InXla:
         self.programs: dict[tuple[int, int], Callable[..., tf.Tensor]] = {}
 
     def __call__(self, block: data.Block, config: flags.Config) -> np.ndarray:
-        numbers = tf.constant(block.first), tf.constant(block.steps), floats(config)
-        inputs = block.images, block.labels, block.order, *numbers
+        rows = model.Rows(block.images, block.labels, block.order, tf.constant(block.first))
+        inputs = rows, tf.constant(block.steps), floats(config)
         length = next(length for length in self.lengths if block.steps <= length)
         key = block.batch_size, length
         if key not in self.programs:

@@ -128,14 +128,9 @@ def test_the_rows_of_mode_xla_are_those_of_the_pipeline(tiny_dataset):
 def test_loops_with_a_known_number_of_steps_compare_one_counter_with_a_constant(monkeypatch):
     """A GPU then runs a loop without asking the host in each round."""
     monkeypatch.setattr(model, "GPU_BYTES_PER_GATHER", 20 * 8 * 784)
-    inputs = (
-        tf.zeros([800, 784], tf.uint8),
-        tf.zeros([800], tf.int32),
-        tf.range(800),
-        tf.constant(0),
-        tf.constant(93),
-        tf.constant([0.1]),
-    )
+    images, labels = tf.zeros([800, 784], tf.uint8), tf.zeros([800], tf.int32)
+    rows = model.Rows(images, labels, tf.range(800), tf.constant(0))
+    inputs = rows, tf.constant(93), tf.constant([0.1])
     program = model.compiled_block(
         model.SoftmaxRegression(784, 10), flags.training_config(), 8, max_steps=100, known=True
     )
