@@ -84,12 +84,12 @@ def test_a_signal_to_one_worker_ends_all_with_one_line_and_they_go_on_from_the_c
         while not both[hit].stdout.readline().startswith("step "):
             assert both[hit].poll() is None, both[hit].communicate()
     both[hit].send_signal(number)
-    try:
-        _, (line,) = finish(both[1 - hit], code)
-        if number == signal.SIGTERM:  # both after the same step
-            assert finish(both[hit], code)[1] == [line]
-    finally:
+    _, (line,) = finish(both[1 - hit], code)
+    if number == signal.SIGTERM:  # both after the same step
+        assert finish(both[hit], code)[1] == [line]
+    else:
         both[hit].kill()
+        both[hit].communicate()
     assert not list(tmp_path.glob("*.json"))
     step = max(int(path.stem[5:]) for path in tmp_path.glob("checkpoints/step-*.index"))
     job = ENDLESS | {"max_steps": step + 25}
