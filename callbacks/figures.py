@@ -12,7 +12,7 @@ from common.files import check_writable, writable_folder
 from runtime.state import State
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 NAMES = ("accuracy", "weights", "confusion", "predictions")
 MAX_CLASSES = 30  # whose numbers of mistakes can be read in one picture
@@ -67,28 +67,30 @@ def accuracy(evaluations: list[list[float]]) -> "Figure":
     return figure
 
 
+def panels(figure: "Figure | SubFigure", rows: int, columns: int, **more: Any) -> np.ndarray:
+    """Returns empty panels [rows, columns] without a frame."""
+    bare = {"xticks": [], "yticks": [], "frame_on": False}
+    return figure.subplots(rows, columns, squeeze=False, subplot_kw=bare, **more)
+
+
 def weights(W: np.ndarray, dataset: data.Dataset) -> "Figure":
     """Returns a picture of each column of W [features, classes], all on one scale that is white at 0."""
     templates = W.T.reshape(-1, *dataset.image_shape).mean(axis=-1)
-    limit = np.abs(templates).max() or 1.0
-    rows = -(-len(templates) // 5)
+    limit, rows = np.abs(templates).max(), -(-len(templates) // 5)
     figure = new_figure(0.4 + 1.68 * rows, "The weights: what each class looks for")
-    panels = figure.subplots(rows, 5, squeeze=False, subplot_kw={"frame_on": False})
-    for axes in panels.flat:
-        axes.set(xticks=[], yticks=[])
-    for axes, template, name in zip(panels.flat, templates, dataset.class_names, strict=False):
+    empty = panels(figure, rows, 5)
+    for axes, template, name in zip(empty.flat, templates, dataset.class_names, strict=False):
         image = axes.imshow(template, cmap="RdBu_r", vmin=-limit, vmax=limit)
         axes.set_title(name, loc="center")
-    figure.colorbar(image, ax=panels, fraction=0.03, label="against  ←  weight  →  for")
+    figure.colorbar(image, ax=empty, fraction=0.03, label="against  ←  weight  →  for")
     return figure
 
 
 def confusion(probabilities: np.ndarray, dataset: data.Dataset) -> "Figure":
     """Returns the counts of true class (row) against answer (column); colour is for mistakes alone."""
-    labels, answers = np.asarray(dataset.test.labels), probabilities.argmax(axis=1)
-    names = dataset.class_names
+    names, labels = dataset.class_names, dataset.test.labels
     counts = np.zeros([len(names)] * 2, int)
-    np.add.at(counts, (labels, answers), 1)
+    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
     right = f"{np.trace(counts):,} of {len(labels):,} right (diagonal)"
     figure = new_figure(4.6, f"Test images: {right}, the rest wrong")
     axes = figure.subplots()
@@ -127,21 +129,19 @@ def pick(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]
 def predictions(probabilities: np.ndarray, dataset: data.Dataset) -> "Figure":
     """Returns sure, unsure and wrong test images, each with its probabilities [n, classes] as bars."""
     figure = new_figure(6.6)
-    labels, names = np.asarray(dataset.test.labels), dataset.class_names
+    labels, names = dataset.test.labels, dataset.class_names
     groups = pick(probabilities, labels)
-    parts = np.asarray(figure.subfigures(len(groups), 1))
+    parts = np.asarray(figure.subfigures(len(groups)))
     for part, title in zip(parts, groups, strict=True):
         part.suptitle(title, x=0.01, ha="left")
-        panels = part.subplots(2, EXAMPLES, height_ratios=(3, 2), subplot_kw={"frame_on": False})
-        for axes in panels.flat:
-            axes.set(xticks=[], yticks=[])
-        for index, (above, below) in zip(groups[title], panels.T, strict=False):
-            image = np.asarray(dataset.test.images[index : index + 1])
-            above.imshow(image.reshape(dataset.image_shape).squeeze(), cmap="gray_r")
+        columns = panels(part, 2, EXAMPLES, height_ratios=(3, 2)).T
+        for index, (above, below) in zip(groups[title], columns, strict=False):
             shares, label = probabilities[index], labels[index]
             answer = shares.argmax()
             truth = f", is {names[label]}" if label != answer else ""
             above.set_title(f"{names[answer]}: {shares[answer]:.0%}{truth}", loc="center")
+            image = dataset.test.images[index].reshape(dataset.image_shape)
+            above.imshow(image.squeeze(), cmap="gray_r")
             bars = below.bar(range(len(names)), shares, color=plots.GREY)
             bars[answer].set_color(plots.VERMILION)
             bars[label].set_color(plots.BLUE)

@@ -60,8 +60,7 @@ class Progress(Callback):
         images = state.examples - max(self.examples, state.resumed[1])
         speed = images / (trained - self.seconds or 1.0)
         self.examples, self.seconds = state.examples, trained
-        loss = f"{state.loss:.4f}" if state.loss < 100 else f"{state.loss:.3g}"
-        figures = [f"loss per image {loss}", f"{rounded(speed)} images/s"]
+        figures = [f"loss per image {state.loss:.4g}", f"{speed:,.0f} images/s"]
         if state.evaluations:
             figures.insert(0, f"validation {state.evaluations[-1][2]:.4f}")
         return figures
@@ -100,11 +99,6 @@ def new_bar(stream: TextIO, clock: Callable[[], float]) -> "Bar | None":
     return None if bar.console.is_dumb_terminal else bar
 
 
-def rounded(number: float) -> str:
-    """Returns a number in at most seven letters, such as 985,835 or 1.81M."""
-    return f"{number / 1e6:.3g}M" if number >= 999_999.5 else f"{number:,.0f}"
-
-
 def wrapped(*lines: str) -> str:
     """Returns lines, those of more than 80 columns in several; no word is broken."""
     fitting = [textwrap.fill(line, COLUMNS, break_on_hyphens=False) for line in lines if line]
@@ -131,10 +125,9 @@ def header(state: State, device_name: str) -> str:
 
 def reached(state: State) -> str:
     """Returns what a stopped run reached, and whether it is kept."""
-    saved = "not saved; use --checkpoint_dir to resume"
-    if state.config.checkpoint_dir:
-        saved = "the same command goes on from there"
-    return f"at step {state.step:,} of {state.total_steps:,}: {saved}"
+    kept, lost = "the same command resumes", "not saved; use --checkpoint_dir to resume"
+    saved = kept if state.config.checkpoint_dir else lost
+    return f"at step {state.step:,}: {saved}"
 
 
 def summary(record: dict[str, Any], reached_target: bool) -> str:

@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Sequence
@@ -59,28 +60,20 @@ def choose(
 
 def describe(device: "tf.config.LogicalDevice") -> str:
     """Returns the name of a device as its maker calls it."""
-    if device.device_type == "GPU":
-        import tensorflow as tf
-
-        return tf.config.experimental.get_device_details(_physical(device)).get(
-            "device_name", "GPU"
-        )
-    return cpu_model()
-
-
-def _physical(device: "tf.config.LogicalDevice") -> "tf.config.PhysicalDevice":
-    """Returns the GPU that a device is, of all that TensorFlow found: it may not use each of them."""
+    if device.device_type != "GPU":
+        return cpu_model()
     import tensorflow as tf
 
-    return tf.config.get_visible_devices("GPU")[int(device.name.rsplit(":", 1)[1])]
+    # of all that TensorFlow found, it may not use each
+    gpu = tf.config.get_visible_devices("GPU")[int(device.name.rsplit(":", 1)[1])]
+    return tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
 
 
 def cpu_model() -> str:
     """Returns the CPU's model, from /proc/cpuinfo where there is one."""
     with contextlib.suppress(OSError):
-        for line in CPU_INFO.read_text().splitlines():
-            if line.startswith("model name"):
-                return " ".join(line.split(":", 1)[1].split())
+        if found := re.search("^model name.*?:(.*)", CPU_INFO.read_text(), re.MULTILINE):
+            return " ".join(found[1].split())
     return platform.processor() or platform.machine()
 
 
@@ -92,7 +85,7 @@ def most_bytes(source: str, device: "tf.config.LogicalDevice | None" = None) -> 
 def memory(device: "tf.config.LogicalDevice | None" = None) -> float:
     """Returns the bytes of memory that a device has; for a CPU, that this process may use."""
     if device and device.device_type == "GPU":
-        return gpu.memory_bytes(int(_physical(device).name.rsplit(":", 1)[1]))
+        return gpu.memory_bytes()
     limits = [psutil.virtual_memory().total]
     with contextlib.suppress(OSError, ValueError):  # a container's own limit; "max" if it has none
         limits.append(int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
@@ -135,16 +128,13 @@ def threads() -> int:
 
 def _git_commit() -> str | None:
     """Returns this project's commit, `-dirty` behind it if files differ; None outside a checkout of its own."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    # git does not look for a checkout above this folder
+    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(PROJECT.parent)}
     try:
-        if not PROJECT.samefile(git("rev-parse", "--show-toplevel")):
-            return None
-        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    except (OSError, subprocess.CalledProcessError):
+        found = subprocess.run(
+            command, cwd=PROJECT, env=environment, capture_output=True, text=True
+        )
+    except OSError:
         return None
+    return found.stdout.strip() or None

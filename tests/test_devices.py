@@ -129,44 +129,22 @@ def test_a_gpu_that_this_build_would_end_at_is_not_taken(
 
 
 @pytest.mark.parametrize(
-    ("visible", "order", "found"),
+    ("printed", "gib"),
     [
-        (None, "PCI_BUS_ID", [80, 40, None]),
-        ("1,0", "PCI_BUS_ID", [40, 80]),
-        ("GPU-bb", "", [40]),
-        ("GPU-cc, GPU-aa", "", [None, 80]),  # nvidia-smi does not tell that of the first
-        (None, "", [40, 40]),  # CUDA's count is not nvidia-smi's
-        ("MIG-dd", "", [None]),
+        ([], float("inf")),
+        (["81920"], 80),
+        (["81920", "40960", "[N/A]"], 40),
+        (["[N/A]"], float("inf")),
     ],
 )
-def test_the_memory_of_a_gpu_is_what_nvidia_smi_tells_of_the_one_that_cuda_counts(
-    tmp_path: pathlib.Path,
-    monkeypatch: pytest.MonkeyPatch,
-    visible: str | None,
-    order: str,
-    found: list[int | None],
-) -> None:
+def test_the_smallest_gpu_says_how_much_memory_there_is(tmp_path, monkeypatch, printed, gib):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpu.memory_bytes(0) == float("inf")
-    script = '#!/bin/sh\necho "0, GPU-aa1, 80"\necho "1, GPU-bb2, 40"\necho "2, GPU-cc3, [N/A]"\n'
-    (tmp_path / "nvidia-smi").write_text(script)
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    monkeypatch.setenv("CUDA_DEVICE_ORDER", order)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    told = [gpu.memory_bytes(number) for number in range(len(found))]
-    assert told == [mib * 2**20 if mib else float("inf") for mib in found]
-
-
-def test_a_device_has_the_memory_of_the_gpu_that_it_is_though_another_is_not_used(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    used = types.SimpleNamespace(name="/physical_device:GPU:3")
-    monkeypatch.setattr("tensorflow.config.get_visible_devices", lambda kind: [used])
-    monkeypatch.setattr(gpu, "memory_bytes", lambda number: 1000 + number)
-    assert devices.memory(types.SimpleNamespace(device_type="GPU", name="/device:GPU:0")) == 1003
+    if printed:
+        lines = "".join(f"echo '{line}'\n" for line in printed)
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{lines}")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    device = types.SimpleNamespace(device_type="GPU", name="/device:GPU:0")
+    assert devices.memory(device) == gib * 2**30
 
 
 @pytest.mark.parametrize("tf32", [True, False])

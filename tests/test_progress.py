@@ -89,7 +89,7 @@ def terminal(monkeypatch, request):
 def test_the_bar_fits_80_columns_and_is_gone_at_the_end(state, terminal):
     steps = range(50, 5_000, 50)
     shown = followed(state, terminal, steps, 0.25, accuracy=0.9184)
-    figures = "validation 0.9184  loss per image 0.2931  1.81M images/s"
+    figures = "validation 0.9184  loss per image 0.2931  1,812,346 images/s"
     last = terminal.shown()[-1]
     assert re.fullmatch(rf"[━╸╺-]+ +\d\d%  {figures} +\d+:\d\d", last) and len(last) <= 80
     shown.close()
@@ -99,7 +99,7 @@ def test_the_bar_fits_80_columns_and_is_gone_at_the_end(state, terminal):
 
 def test_the_speed_on_the_bar_is_that_of_the_last_second(state, terminal):
     followed(state, terminal, [100, 200], 1.0, speed=1_000_000.0)
-    assert "  1M images/s" in terminal.shown()[-1]
+    assert "  1,000,000 images/s" in terminal.shown()[-1]
     followed(state, terminal, [300], 1.0, speed=2_000.0)
     go_to(state, 400, 5_000.0)
     shown = progress.Progress(state, terminal, Clock())
@@ -114,7 +114,7 @@ def test_a_log_gets_plain_lines_at_a_readable_rate(state):
     followed(state, stream, steps, 0.001, accuracy=0.55).close()
     lines = stream.getvalue().splitlines()
     for step, line in (("1", lines[0]), ("5,500", lines[-1])):
-        figures = "validation 0.5500  loss per image 0.2931  1.81M images/s"
+        figures = "validation 0.5500  loss per image 0.2931  1,812,346 images/s"
         assert line == f"step {step}/5,500  {figures}"
     assert 10 <= len(lines) <= 25 and max(map(len, lines)) <= 80
 
@@ -131,7 +131,7 @@ def test_a_log_of_a_long_run_gets_a_line_a_minute(tiny_dataset):
 def test_a_terminal_that_cannot_rewrite_gets_plain_lines(state, terminal, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     followed(state, terminal, [2_500], 1)
-    assert terminal.shown() == ["step 2,500/5,500  loss per image 0.2931  1.81M images/s"]
+    assert terminal.shown() == ["step 2,500/5,500  loss per image 0.2931  1,812,346 images/s"]
     assert "\x1b" not in terminal.text()
 
 

@@ -42,7 +42,7 @@ def test_a_signal_ends_the_block_and_the_same_command_goes_on(
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == ENDING[number]
-    said = re.fullmatch(rf"stopped by {number.name} at step ([\d,]+) of [\d,]+: .*\n", errors)
+    said = re.fullmatch(rf"stopped by {number.name} at step ([\d,]+): .*\n", errors)
     step = int(said[1].replace(",", ""))
     job = f"--max_steps={step}", "--epochs=10000", "--mode=graph"
     unbroken, resumed = run_here(*job), run_here(*job, kept)
@@ -67,7 +67,7 @@ def test_a_signal_in_the_test_evaluation_loses_nothing(run_here, tmp_path, monke
             run_here(*flags, f"--record={tmp_path / 'run.json'}")
     assert stopped.value.exit_code == 143 and not (tmp_path / "run.json").exists()
     not_saved = ": not saved; use --checkpoint_dir to resume" in str(stopped.value)
-    assert not_saved == (not kept) and " at step 30 of " in str(stopped.value)
+    assert not_saved == (not kept) and " at step 30: " in str(stopped.value)
     assert run_here(*flags)["resumed_at_step"] == (30 if kept else 0)
 
 
