@@ -1,86 +1,214 @@
-"""Every flag of train.py, once: name, default, help and what is allowed. TensorFlow is not imported here."""
+"""The flags of train.py: name, default, help and what is allowed. TensorFlow is not imported here.
 
-import dataclasses
+A new flag is one line in the function of its group. It is then in every config, in records and in
+checkpoints, sweep.py takes several values of it if it is a number of the group Training, and a run
+that is resumed must have the same value, unless it is listed below.
+"""
 
-from common.flagging import COUNT, COUNT_OR_0, POSITIVE, SHARE, SWITCH, TEXT, choice, flag
+import math
+from typing import Any
+
+from absl import flags
+
+from common import commandline
+from common.commandline import Config, define_path
+
+# What may change when a run is resumed; another value of any other flag is another run.
+# Where things are.
+PLACES = frozenset(
+    {
+        *("data_dir", "manual_dir", "checkpoint_dir", "export_dir"),
+        *("logdir", "record", "figures", "profile"),
+    }
+)
+# When it ends, when it looks at itself, how it reads and waits.
+CAN_CHANGE = PLACES | {
+    *("epochs", "max_steps", "target_accuracy", "eval_first", "eval_every"),
+    *("checkpoint_every", "overwrite", "timeout", "input"),
+}
+# What may change too, with a line that says that the last bits may differ.
+ROUNDING = ("mode", "device", "tf32", "deterministic", "strategy", "replicas")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """The flags of one training run, frozen. A field is a flag; its default and help stand here only."""
+def define_data_flags(values: flags.FlagValues) -> None:
+    """Defines what is trained on, and where it is."""
+    group = _group("Data", values)
+    flags.DEFINE_string("dataset", "mnist", "An image-classification dataset of tfds.", **group)
+    define_path(
+        "data_dir", "Prepared datasets; default: tfds's own, ~/tensorflow_datasets.", **group
+    )
+    define_path(
+        "manual_dir", "The dataset's archives; default: archives/DATASET beside train.py.", **group
+    )
+    flags.DEFINE_enum(
+        "input",
+        "auto",
+        ["auto", "memory", "stream"],
+        "Training data in memory, or streamed from disk; auto: in memory up to a quarter of the "
+        "device's.",
+        **group,
+    )
 
-    dataset: str = flag("mnist", TEXT, "An image-classification dataset of tfds.")
-    batch_size: int = flag(10, COUNT, "Examples in the batch of one step.")
-    lr: float = flag(0.01, POSITIVE, "Learning rate of plain SGD.")
-    epochs: int = flag(1, COUNT, "Passes over the training examples.")
-    max_steps: int = flag(0, COUNT_OR_0, "Stop after this many steps; 0: after all epochs.")
-    seed: int = flag(
+
+def define_training_flags(values: flags.FlagValues) -> None:
+    """Defines what decides, with the data, which weights come out."""
+    group = _group("Training", values)
+    flags.DEFINE_integer(
+        "batch_size", 10, "Examples in the batch of one step.", lower_bound=1, **group
+    )
+    flags.DEFINE_float("lr", 0.01, "Learning rate of plain SGD.", **group)
+    flags.register_validator(
+        "lr",
+        lambda lr: 0 < lr < math.inf,
+        "must be a finite number above 0",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("epochs", 1, "Passes over the training examples.", lower_bound=1, **group)
+    flags.DEFINE_integer(
+        "max_steps", 0, "Stop after this many steps; 0: after all epochs.", lower_bound=0, **group
+    )
+    flags.DEFINE_integer(
+        "seed",
         0,
-        COUNT_OR_0,
         "Decides the order of the examples in every epoch: the same seed, the same order.",
+        lower_bound=0,
+        **group,
     )
-    shuffle: bool = flag(True, SWITCH, "Shuffle each epoch; --noshuffle keeps the dataset's order.")
-    loss_reduction: str = flag(
-        "sum", choice("sum", "mean"), "The cross-entropy of a batch: sum or mean over it."
+    flags.DEFINE_boolean(
+        "shuffle", True, "Shuffle each epoch; --noshuffle keeps the dataset's order.", **group
     )
-    mode: str = flag(
+    flags.DEFINE_enum(
+        "loss_reduction",
+        "sum",
+        ["sum", "mean"],
+        "The cross-entropy of a batch: sum or mean over it.",
+        **group,
+    )
+
+
+def define_device_flags(values: flags.FlagValues) -> None:
+    """Defines how and on what a step is computed."""
+    group = _group("Device", values)
+    flags.DEFINE_enum(
+        "mode",
         "auto",
-        choice("auto", "eager", "graph", "xla"),
-        "How to take a step: in Python, in a TensorFlow graph, or by XLA; auto: xla, or graph with --strategy on CPUs.",
+        ["auto", "eager", "graph", "xla"],
+        "How to take a step: in Python, in a TensorFlow graph, or by XLA; auto: xla, or graph with "
+        "--strategy on CPUs.",
+        **group,
     )
-    device: str = flag(
-        "auto", choice("auto", "cpu", "gpu"), "Where to train; auto takes a GPU if there is one."
-    )
-    tf32: bool = flag(False, SWITCH, "Allow TensorFloat-32 matmuls on GPUs that have them.")
-    deterministic: bool = flag(
-        False, SWITCH, "Have a GPU choose the same kernels in every process; it may be slower."
-    )
-    data_dir: str | None = flag(
-        None, TEXT, "Prepared datasets; default: tfds's own, ~/tensorflow_datasets."
-    )
-    manual_dir: str | None = flag(
-        None, TEXT, "The dataset's archives; default: archives/DATASET beside train.py."
-    )
-    input: str = flag(
+    flags.DEFINE_enum(
+        "device",
         "auto",
-        choice("auto", "memory", "stream"),
-        "Training data in memory, or streamed from disk; auto: in memory up to a quarter of the device's.",
+        ["auto", "cpu", "gpu"],
+        "Where to train; auto takes a GPU if there is one.",
+        **group,
     )
-    strategy: str = flag(
+    flags.DEFINE_boolean(
+        "tf32", False, "Allow TensorFloat-32 matmuls on GPUs that have them.", **group
+    )
+    flags.DEFINE_boolean(
+        "deterministic",
+        False,
+        "Have a GPU choose the same kernels in every process; it may be slower.",
+        **group,
+    )
+
+
+def define_strategy_flags(values: flags.FlagValues) -> None:
+    """Defines how several devices or machines train together."""
+    group = _group("Several devices", values)
+    flags.DEFINE_enum(
+        "strategy",
         "none",
-        choice("none", "mirrored", "multi_worker"),
+        ["none", "mirrored", "multi_worker"],
         "How devices or machines train together.",
+        **group,
     )
-    replicas: int = flag(
-        0, COUNT_OR_0, "Devices of --strategy=mirrored, a CPU split into as many; 0: every GPU."
+    flags.DEFINE_integer(
+        "replicas",
+        0,
+        "Devices of --strategy=mirrored, a CPU split into as many; 0: every GPU.",
+        lower_bound=0,
+        **group,
     )
-    timeout: int = flag(60, COUNT, "Seconds to wait for another worker of --strategy=multi_worker.")
-    eval_first: int = flag(50, COUNT_OR_0, "Validate after each of so many first steps.")
-    eval_every: int = flag(
-        200, COUNT_OR_0, "After these, validate every so many steps; 0: only at the end."
+    flags.DEFINE_integer(
+        "timeout",
+        60,
+        "Seconds to wait for another worker of --strategy=multi_worker.",
+        lower_bound=1,
+        **group,
     )
-    target_accuracy: float | None = flag(
-        None, SHARE, "Stop at the first validation accuracy that reaches this."
+
+
+def define_evaluation_flags(values: flags.FlagValues) -> None:
+    """Defines when the validation accuracy is taken, and the one that is enough."""
+    group = _group("Evaluation", values)
+    flags.DEFINE_integer(
+        "eval_first", 50, "Validate after each of so many first steps.", lower_bound=0, **group
     )
-    checkpoint_dir: str | None = flag(
-        None, TEXT, "Keep checkpoints here, and go on from the newest one."
+    flags.DEFINE_integer(
+        "eval_every",
+        200,
+        "After these, validate every so many steps; 0: only at the end.",
+        lower_bound=0,
+        **group,
     )
-    checkpoint_every: int = flag(
-        100_000, COUNT, "Steps between checkpoints; one more at the end and at Ctrl-C."
+    flags.DEFINE_float(
+        "target_accuracy", None, "Stop at the first validation accuracy that reaches this.", **group
     )
-    export_dir: str | None = flag(
-        None, TEXT, "Write the trained model to this folder as a SavedModel."
+    flags.register_validator(
+        "target_accuracy",
+        lambda share: share is None or 0 < share <= 1,
+        "must be above 0 and at most 1",
+        flag_values=values,
     )
-    overwrite: bool = flag(False, SWITCH, "Let --export_dir and --record replace what is there.")
-    logdir: str | None = flag(
-        None, TEXT, "Write TensorBoard logs to a folder of the run's own in this one."
+
+
+def define_output_flags(values: flags.FlagValues) -> None:
+    """Defines what a run writes."""
+    group = _group("Outputs", values)
+    define_path("checkpoint_dir", "Keep checkpoints here, and go on from the newest one.", **group)
+    flags.DEFINE_integer(
+        "checkpoint_every",
+        100_000,
+        "Steps between checkpoints; one more at the end and at Ctrl-C.",
+        lower_bound=1,
+        **group,
     )
-    record: str | None = flag(
-        None, TEXT, "Write the run to this new file as one JSON object; see --overwrite."
+    define_path("export_dir", "Write the trained model to this folder as a SavedModel.", **group)
+    flags.DEFINE_boolean(
+        "overwrite", False, "Let --export_dir and --record replace what is there.", **group
     )
-    figures: str | None = flag(
-        None, TEXT, "Draw what was learned, as four pictures in this folder."
+    define_path(
+        "logdir", "Write TensorBoard logs to a folder of the run's own in this one.", **group
     )
-    profile: str | None = flag(
-        None, TEXT, "Write a TensorFlow profiler trace of one warm block to this folder."
+    define_path(
+        "record", "Write the run to this new file as one JSON object; see --overwrite.", **group
     )
+    define_path("figures", "Draw what was learned, as four pictures in this folder.", **group)
+    define_path(
+        "profile", "Write a TensorFlow profiler trace of one warm block to this folder.", **group
+    )
+
+
+def train_flags() -> flags.FlagValues:
+    """Returns the flags of train.py, not yet read."""
+    values = flags.FlagValues()
+    define_data_flags(values)
+    define_training_flags(values)
+    define_device_flags(values)
+    define_strategy_flags(values)
+    define_evaluation_flags(values)
+    define_output_flags(values)
+    return values
+
+
+def training_config(**changes: object) -> Config:
+    """Returns the defaults of train.py, with changes."""
+    return commandline.parse(train_flags(), ["train.py"], None).replace(**changes)
+
+
+def _group(title: str, values: flags.FlagValues) -> dict[str, Any]:
+    """Returns where absl puts a flag, and under which title --help shows it."""
+    return {"flag_values": values, "module_name": title}

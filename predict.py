@@ -96,9 +96,9 @@ def plain(folder: pathlib.Path) -> tuple[Answer, Sequence[int], int] | None:
 
 def served(folder: pathlib.Path) -> tuple[Answer, Sequence[int], int]:
     """Returns what `plain` does, through TensorFlow; raises ValueError where the SavedModel's signature is another."""
-    from runtime import devices
+    from runtime import startup
 
-    with devices.starting():
+    with startup.starting():
         import tensorflow as tf
 
         # an image needs none, and a training may be using it

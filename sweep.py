@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import flags
 from common.errors import one_line
-from runtime import devices, stopping
+from runtime import devices, startup, stopping
 from sweeps import options
 
 if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes long
@@ -18,13 +18,7 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
         CONFIGS, OWN = options.parse(sys.argv, __doc__)
         devices.hide_gpus(CONFIGS[0].device)
 
-with devices.starting():
-    from storage import dataset  # with NumPy, while TensorFlow's library is loaded
-
-    if __name__ == "__main__":
-        dataset.read_ahead(
-            CONFIGS[0].dataset, CONFIGS[0].data_dir, devices.most_bytes(CONFIGS[0].input)
-        )
+with startup.starting():
     import tensorflow as tf
     from rich.progress import MofNCompleteColumn, Progress
 
@@ -36,10 +30,10 @@ with devices.starting():
     from sweeps.kept import Kept, Row, key
 
 
-def run(configs: Sequence[flags.Config], own: options.Own) -> None:
+def run(configs: Sequence[flags.Config], own: flags.Config) -> None:
     """Trains the runs that --output does not have yet, and reports on all, even where a signal or a failure ends it."""
     largest = max(configs, key=lambda config: config.batch_size)
-    with devices.quiet():
+    with startup.quiet():
         wanted = largest.device, largest.tf32, (), runs.one_thread(configs), largest.deterministic
         device = devices.choose(*wanted)
     with tf.device(device.name):

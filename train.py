@@ -10,26 +10,21 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import flags
-from common import files, flagging
+from common import commandline, files
 from common.errors import InputError, one_line
-from runtime import cluster, devices, plan, programs, stopping
+from runtime import cluster, devices, plan, startup, stopping
 from runtime.clock import Ledger
 
 if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes long
     stopping.install()
     with one_line():
-        CONFIG = cluster.settled(flagging.parse(flags.Config, sys.argv, __doc__))
+        CONFIG = cluster.settled(commandline.parse(flags.train_flags(), sys.argv, __doc__))
         files.check_writable(
             "record", CONFIG.record, CONFIG.overwrite or not files.is_free(CONFIG.checkpoint_dir)
         )
         devices.hide_gpus(CONFIG.device)
-        programs.recall(CONFIG)
 
-with devices.starting():
-    from storage import dataset  # with NumPy, while TensorFlow's library is loaded
-
-    if __name__ == "__main__":
-        dataset.read_ahead(CONFIG.dataset, CONFIG.data_dir, devices.most_bytes(CONFIG.input))
+with startup.starting():
     import tensorflow as tf
 
     import data
@@ -114,7 +109,7 @@ def num_correct(state: State, split: data.Split) -> int:
 def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
     """Loads, compiles, trains, evaluates; shows it all, and returns the record."""
     engine, config = strategies.start(config)  # waits for the other workers, which is no import
-    with ledger("import"), devices.quiet():
+    with ledger("import"), startup.quiet():
         wanted = (
             config.device,
             config.tf32,
@@ -133,7 +128,7 @@ def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
             engine.follow_chief(state)
             state.resumed = state.step, state.examples
         print(screen.header(state, devices.describe(device)), flush=True)
-        with ledger("compile"), programs.kept():
+        with ledger("compile"):
             take, blocks = compiled(state, engine)
         with screen.LiveLine() as line, stopping.at_block_ends():
             train(state, take, blocks, watching, line)

@@ -128,7 +128,7 @@ class Campaign:
     def checkpoint_cost(self) -> Outcome:
         """Measures what checkpoints at the default interval take of the time of training."""
         place = Place(self.folder / "cost", self.decoded)
-        interval = f"--checkpoint_every={flags.Config().checkpoint_every}"
+        interval = f"--checkpoint_every={flags.training_config().checkpoint_every}"
         done = place.run("--max_steps=0", "--epochs=50", interval, "--eval_every=0")
         if done.returncode:
             raise RunError(f"the run for the cost of checkpoints failed: {done.stderr.strip()}")

@@ -15,7 +15,7 @@ from benchmarks.places import Place
 from common import flagging
 from common.errors import RunError
 from comparison import campaign, contenders, measure, options, results, work
-from runtime import devices
+from runtime import startup
 
 CLOSE = 1e-5  # to float64, with TF32 off
 MOST_KERNELS = 10  # a step; as compiled they are some 7
@@ -269,7 +269,7 @@ def profile(bench: Bench) -> list[Row]:
 
 def events(trace: bytes) -> dict[str, int]:
     """Returns how many kernels, copies between host and device, and others there are in an xplane.pb."""
-    with devices.quiet():
+    with startup.quiet():
         from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     counts = {"kernels": 0, "copies": 0, "others": 0}

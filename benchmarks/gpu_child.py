@@ -8,12 +8,12 @@ import pathlib
 import sys
 from typing import Any
 
-from common import flagging
+from common import commandline
 from common.errors import exit_with_one_line
 from comparison import gpus
-from runtime import cluster, devices
+from runtime import cluster, startup
 
-with devices.quiet():
+with startup.quiet():
     import tensorflow as tf
 
     import flags
@@ -37,5 +37,5 @@ def told(config: flags.Config) -> dict[str, Any]:
 
 if __name__ == "__main__":
     PATH, *FLAGS = sys.argv[1:]
-    CONFIG = cluster.settled(flagging.parse(flags.Config, ["", *FLAGS], __doc__))
+    CONFIG = cluster.settled(commandline.parse(flags.train_flags(), ["", *FLAGS], __doc__))
     exit_with_one_line(lambda: pathlib.Path(PATH).write_text(json.dumps(told(CONFIG))) and None)

@@ -13,7 +13,7 @@ from PIL import Image
 import predict
 from benchmarks import runs
 from common import pictures
-from runtime import devices
+from runtime import startup
 
 COUNT, MOST_LOST = 500, 0.04  # digits, and of them what a way of drawing may cost
 ORIGINAL = "the originals, 28 x 28"
@@ -98,7 +98,7 @@ def read_all(
 
 def test_digits(config: Config) -> tuple[np.ndarray, np.ndarray]:
     """Returns COUNT test images [n, 28, 28] of MNIST, drawn by lot, and their labels."""
-    with devices.quiet():
+    with startup.quiet():
         import data
 
     test = data.load("mnist", config.data_dir).test

@@ -103,7 +103,7 @@ def read_sweep(text: str) -> tuple[dict[str, Any], list[Row]]:
 
 def at_default(rows: list[Row]) -> list[Row]:
     """Returns the runs at the default learning rate."""
-    return [row for row in rows if row["lr"] == flags.Config.lr]
+    return [row for row in rows if row["lr"] == flags.training_config().lr]
 
 
 def conditions(environment: dict[str, Any], rows: list[Row]) -> str:
@@ -171,16 +171,14 @@ def core() -> str:
 def flags_table() -> str:
     """Returns the table of train.py's flags: name, default and what it does."""
     rows = ["| flag | default | what it does |", "|---|---|---|"]
-    for field in dataclasses.fields(flags.Config):
-        name = (
-            f"`--[no]{field.name}`" if field.metadata["parser"] is SWITCH else f"`--{field.name}`"
-        )
-        default = "" if field.default is None else f"`{str(field.default).lower()}`"
-        choices = getattr(field.metadata["parser"], "enum_values", ())
+    values = flags.train_flags()
+    for name in values:
+        flag = values[name]
+        default = "" if flag.default is None else f"`{str(flag.default).lower()}`"
+        choices = getattr(flag.parser, "enum_values", ())
         allowed = f" One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""
-        rows.append(
-            f"| {name} | {default} | {field.metadata['help'].replace('|', chr(92) + '|')}{allowed} |"
-        )
+        text = flag.help.partition(">: ")[2] if choices else flag.help
+        rows.append(f"| `--{'[no]' * flag.boolean}{name}` | {default} | {text}{allowed} |")
     return "\n".join(rows)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from unittest import mock
 
 from benchmarks import runs
-from runtime import devices
+from runtime import devices, startup
 
-with devices.quiet():
+with startup.quiet():
     import numpy as np
     import tensorflow as tf
 

@@ -16,7 +16,7 @@ from benchmarks import places, runs
 from benchmarks.places import Outcome
 from common import children
 from common.errors import RunError
-from runtime import devices
+from runtime import startup
 
 JOB = ("--batch_size=100", "--lr=0.001", "--epochs=4", "--checkpoint_every=100", "--timeout=20")
 NAMES, ATTEMPTS = ("chief", "other worker"), 10
@@ -104,7 +104,7 @@ class TwoWorkers:
 
 def weights(kept: pathlib.Path) -> list[np.ndarray]:
     """Returns W transposed and b of the newest checkpoint in a folder."""
-    with devices.quiet():
+    with startup.quiet():
         import tensorflow as tf
 
         from outputs import checkpoints

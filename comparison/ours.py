@@ -5,10 +5,10 @@ import numpy as np
 import flags
 from comparison.peers import Peer
 from comparison.work import Work
-from runtime import devices
+from runtime import devices, startup
 from runtime.clock import Ledger
 
-with devices.without_keras(), devices.without_collecting():  # as the command does
+with startup.without_keras(), startup.without_collecting():  # as the command does
     import tensorflow as tf
 
     import data
@@ -21,7 +21,7 @@ class Ours(Peer):
 
     def __init__(self, work: Work, device: str, mode: str):
         super().__init__(work, device)
-        config = flags.Config(
+        config = flags.training_config(
             batch_size=work.batch_size,
             lr=work.lr,
             seed=work.seed,

@@ -18,7 +18,7 @@ import numpy as np
 
 from common.errors import InputError, exit_with_one_line
 from comparison import gpus, machine, measure, work
-from runtime import devices
+from runtime import devices, startup
 
 PACKAGES = ("numpy", "keras", "scikit-learn", "torch", "jax", "jaxlib")
 TENSORFLOW = (
@@ -117,7 +117,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is answered by compare.py
     request = json.loads(sys.argv[1])
     folder = pathlib.Path(request["folder"])
-    with devices.quiet():
+    with startup.quiet():
         names, common = environment(request["devices"])
     jobs = [dataclasses.asdict(job) for job in save_examples(request, folder)]
     found = {"devices": names, "environment": common, "jobs": jobs}

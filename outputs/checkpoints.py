@@ -13,6 +13,7 @@ import filelock
 import numpy as np
 import tensorflow as tf
 
+import flags
 from common.errors import InputError, RunError, reason
 from common.files import check_writable, locked, synced, writable_folder
 from outputs.observers import Observer
@@ -22,13 +23,9 @@ from runtime.state import State
 KEEP, FORMAT = 3, 2
 # of the state, kept beside its weights
 FIGURES = ("step", "examples", "loss", "evaluations", "log")
-# flags: another value is another run
-SAME = ("dataset", "batch_size", "lr", "seed", "shuffle", "loss_reduction")
 NAME, WHOLE = "step", (".index", ".data-00000-of-00001")
 PART = re.compile(NAME + r"-(\d+)(_temp.*|\.index.*|\.data.*|\.tmp.*)|checkpoint\.tmp.*")
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # what tf.train.Checkpoint appends to a name
-# Flags, of which another value may end with other last bits.
-ROUNDING = ("mode", "device", "tf32", "deterministic", "strategy", "replicas")
 PLACE = ("numpy", "tensorflow", "threads", "cores")  # where it ran: so may these
 
 
@@ -112,7 +109,11 @@ class Checkpoints(Observer):
 
     def _run(self) -> dict[str, Any]:
         """Returns what makes this run this run, and what may change its last bits."""
-        flags = {name: getattr(self.state.config, name) for name in SAME + ROUNDING}
+        identity = {
+            name: value
+            for name, value in self.state.config.as_dict().items()
+            if name not in flags.CAN_CHANGE
+        }
         place = dict(
             zip(
                 PLACE,
@@ -120,7 +121,9 @@ class Checkpoints(Observer):
                 strict=True,
             )
         )
-        return flags | place | {"checksum": self.state.dataset.checksum, "order": self.state.order}
+        return (
+            identity | place | {"checksum": self.state.dataset.checksum, "order": self.state.order}
+        )
 
     def _resume(self) -> int | None:
         """Puts the newest whole checkpoint into the state and returns its step; None without one."""
@@ -149,11 +152,13 @@ class Checkpoints(Observer):
 
     def _check(self, kept: Mapping[str, Any], step: int) -> None:
         """Raises InputError unless the checkpoint is of this run, and says what may change its last bits."""
+        # one from before a flag was added has its default
+        kept = flags.training_config().as_dict() | dict(kept)
         other = {
             name: value for name, value in self._run().items() if value != kept.get(name, value)
         }
         for name, value in other.items():
-            if name in ROUNDING + PLACE:
+            if name in (*flags.ROUNDING, *PLACE):
                 continue
             flag, was = f"--{name}={value}", f"--{name}={kept[name]}"
             if name == "checksum":
@@ -175,7 +180,9 @@ class Checkpoints(Observer):
             )
         if other:
             now, before = (
-                ", ".join(f"{'--' * (name in ROUNDING)}{name}={values[name]}" for name in other)
+                ", ".join(
+                    f"{'--' * (name in flags.ROUNDING)}{name}={values[name]}" for name in other
+                )
                 for values in (other, kept)
             )
             order = "the order of the examples and " if "numpy" in other else ""

@@ -1,7 +1,6 @@
 """TensorBoard logs: the curves, the weights of each class as a picture, and the run's flags."""
 
 import contextlib
-import dataclasses
 import pathlib
 import re
 from collections.abc import Iterator
@@ -17,18 +16,8 @@ from common.files import writable_folder
 from outputs.observers import Observer
 from runtime.state import State
 
-# Flags that do not change what is trained: no folder is named after them.
-PLACES = {
-    "data_dir",
-    "manual_dir",
-    "checkpoint_dir",
-    "export_dir",
-    "logdir",
-    "record",
-    "figures",
-    "profile",
-}
-UNNAMED = PLACES | {"checkpoint_every", "overwrite", "timeout"}
+# Flags that change neither what is trained nor what is logged: no folder is named after them.
+UNNAMED = flags.PLACES | {"checkpoint_every", "overwrite", "timeout"}
 MOST_LETTERS = 200  # of a folder's name; file systems take 255 bytes
 
 
@@ -53,9 +42,7 @@ class Logs(Observer):
         """Makes the run's folder, unless it goes on in one, and writes the flags."""
         self.logged = self.state.examples, 0.0
         values = {
-            name: value
-            for name, value in dataclasses.asdict(self.state.config).items()
-            if value is not None
+            name: value for name, value in self.state.config.as_dict().items() if value is not None
         }
         with self._writing():
             self.hparams(values)
@@ -107,13 +94,12 @@ class Logs(Observer):
 
 def name_of(config: flags.Config) -> str:
     """Returns the flags that differ from their defaults, as the name of a folder."""
-    defaults = {
-        field.name: field.default
-        for field in dataclasses.fields(config)
-        if field.name not in UNNAMED
-    }
-    given = {name: getattr(config, name) for name in defaults}
-    text = ",".join(f"{name}={value}" for name, value in given.items() if value != defaults[name])
+    defaults = flags.training_config().as_dict()
+    text = ",".join(
+        f"{name}={value}"
+        for name, value in config.as_dict().items()
+        if name not in UNNAMED and value != defaults[name]
+    )
     return re.sub(r"[^\w.,=+-]", "-", text)[:MOST_LETTERS] or "defaults"
 
 

@@ -1,6 +1,5 @@
 """The record of a run: its flags, where it ran, its seconds, and what it reached, as one JSON object."""
 
-import dataclasses
 import hashlib
 import json
 import pathlib
@@ -9,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from common.files import write_atomically
-from runtime import devices, programs
+from runtime import devices
 from runtime.state import State
 
 
@@ -17,11 +16,9 @@ def of(state: State, test_accuracy: float, device: tf.config.LogicalDevice) -> d
     """Returns the record of a finished run."""
     config, dataset = state.config, state.dataset
     return {
-        "config": dataclasses.asdict(config),
+        "config": config.as_dict(),
         "environment": devices.environment(device, config.mode, config.tf32),
         "class_names": dataset.class_names,
-        # compiled by an earlier run
-        "program_loaded": device.device_type == "CPU" and programs.loaded(),
         "streamed": dataset.on_disk,
         "replicas": state.replicas,
         "test_examples": len(dataset.test),

@@ -90,10 +90,8 @@ def _first_alike(config: flags.Config, total: int) -> int:
 
 def _chosen(config: flags.Config) -> bool:
     """Says whether the user has chosen when to validate."""
-    return (config.eval_first, config.eval_every) != (
-        flags.Config.eval_first,
-        flags.Config.eval_every,
-    )
+    defaults = flags.training_config()
+    return (config.eval_first, config.eval_every) != (defaults.eval_first, defaults.eval_every)
 
 
 def _evaluated(state: State) -> bool:

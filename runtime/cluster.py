@@ -126,12 +126,12 @@ def settled(config: flags.Config) -> flags.Config:
             cure = "a worker takes all its GPUs or its CPU; start more workers"
         raise InputError(f"--replicas={config.replicas}: {cure}")
     if config.strategy == "none":
-        return dataclasses.replace(config, mode="xla") if config.mode == "auto" else config
+        return config.replace(mode="xla") if config.mode == "auto" else config
     if config.mode == "eager" or (config.mode, config.strategy) == ("xla", "multi_worker"):
         raise InputError(
             f"--mode={config.mode}: --strategy={config.strategy} has none; leave it out, or take graph"
         )
     if config.strategy == "multi_worker":
         record = None if Cluster.from_environment().index else config.record
-        config = dataclasses.replace(config, mode="graph", record=record)
+        config = config.replace(mode="graph", record=record)
     return config

@@ -1,147 +1,27 @@
 """What the run runs on: a quiet TensorFlow, the device asked for, and a description of both for the record."""
 
-import concurrent.futures
 import contextlib
-import ctypes
-import gc
 import importlib.metadata
-import importlib.util
 import math
 import os
 import pathlib
 import platform
-import shutil
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from common.errors import InputError
 from common.files import PROJECT
-from runtime import gpu, stopping
+from runtime import gpu
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
 CPU_INFO = pathlib.Path("/proc/cpuinfo")
-LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
-THREADS, LOG_LEVEL = "TF_NUM_INTRAOP_THREADS", "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow's own variables
-
-
-@contextlib.contextmanager
-def starting() -> Iterator[None]:
-    """Lets TensorFlow be imported inside, and a terminal know; its library is loaded in a thread from the start.
-
-    Ends the process with one line where TensorFlow is not installed.
-    """
-    if not _tensorflow():
-        sys.exit("error: tensorflow is not installed: python -m pip install -r requirements.txt")
-    with quiet("TensorFlow is being started ..."), without_keras(), without_collecting():
-        if path := library():  # where this fails, the import does too, and says why
-            concurrent.futures.ThreadPoolExecutor(1).submit(ctypes.CDLL, str(path))
-        yield
-
-
-def library() -> pathlib.Path | None:
-    """Returns TensorFlow's library, by its name on Linux; None where it is not."""
-    path = (folder := _tensorflow()) and folder / "libtensorflow_cc.so.2"
-    return path if path and path.is_file() else None
-
-
-def _tensorflow() -> pathlib.Path | None:
-    """Returns the folder that TensorFlow is installed in, without importing it; None if it is not."""
-    found = importlib.util.find_spec("tensorflow")
-    return pathlib.Path(found.origin).parent if found and found.origin else None
-
-
-@contextlib.contextmanager
-def without_collecting() -> Iterator[None]:
-    """Lets Python look for no garbage meanwhile, nor later among what is there then: what an import makes stays."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-        gc.freeze()
-    finally:
-        if enabled:
-            gc.enable()
-
-
-@contextlib.contextmanager
-def without_keras() -> Iterator[None]:
-    """Lets TensorFlow, imported inside, leave Keras and pyplot alone, which take long; they come when asked for."""
-    before = os.environ.get(LEGACY_KERAS)
-    # TensorFlow then looks for tf_keras, and imports none if there is none
-    os.environ[LEGACY_KERAS] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[LEGACY_KERAS]
-        os.environ |= {LEGACY_KERAS: before} if before is not None else {}
-
-
-@contextlib.contextmanager
-def quiet(waiting: str = "") -> Iterator[None]:
-    """Keeps TensorFlow's start-up notices off the screen; shows them if TensorFlow fails, or ends the process.
-
-    TF_CPP_MIN_LOG_LEVEL alone does not: some are written before the logger is set up. Who sets it lower sees them all.
-    Meanwhile `waiting` is shown on a terminal, and is gone afterwards.
-    """
-    if os.environ.setdefault(LOG_LEVEL, "3") < "3":
-        yield
-        return
-    sys.stderr.flush()
-    saved, terminal = os.dup(2), waiting if os.isatty(2) else ""
-    os.write(saved, terminal.encode())
-    with (
-        tempfile.NamedTemporaryFile(delete=os.name != "posix") as notices,
-        _shown_after_an_abort(notices.name) as well,
-    ):
-        stopping.speak_on(saved, well)
-        os.dup2(notices.fileno(), 2)
-        try:
-            yield
-        except InputError:
-            raise
-        except BaseException:
-            notices.seek(0)
-            os.write(saved, notices.read())
-            raise
-        finally:
-            os.write(saved, f"\r{' ' * len(terminal)}\r".encode() if terminal else b"")
-            os.dup2(saved, 2)
-            stopping.speak_on(2)
-            os.close(saved)
-
-
-@contextlib.contextmanager
-def _shown_after_an_abort(path: str) -> Iterator[Callable[[], None]]:
-    """Has a shell show the file `path` if this process ends before it has called what is yielded.
-
-    TensorFlow ends the process where the CPU lacks AVX or a library does not fit, and nothing in it can tell why.
-    The shell removes the file at the end, whatever happens.
-    """
-    if os.name != "posix" or not shutil.which("sh"):
-        yield lambda: None
-        return
-    command = ["sh", "-c", 'trap "" INT TERM; read -r well || cat "$0"; rm "$0"', path]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2) as shell:
-        stdin = shell.stdin
-        assert stdin
-
-        def well() -> None:
-            with contextlib.suppress(BrokenPipeError):
-                os.write(stdin.fileno(), b"well\n")
-
-        try:
-            yield well
-        finally:
-            well()
+THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own variable
 
 
 def hide_gpus(asked: str) -> None:
@@ -197,17 +77,11 @@ def _physical(device: "tf.config.LogicalDevice") -> "tf.config.PhysicalDevice":
 
 def cpu_model() -> str:
     """Returns the CPU's model, from /proc/cpuinfo where there is one."""
-    for line in cpu_info():
-        if line.startswith("model name"):
-            return " ".join(line.split(":", 1)[1].split())
-    return platform.processor() or platform.machine()
-
-
-def cpu_info() -> list[str]:
-    """Returns the lines of /proc/cpuinfo; none where there is no such file."""
     with contextlib.suppress(OSError):
-        return CPU_INFO.read_text().splitlines()
-    return []
+        for line in CPU_INFO.read_text().splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.split(":", 1)[1].split())
+    return platform.processor() or platform.machine()
 
 
 def most_bytes(source: str, device: "tf.config.LogicalDevice | None" = None) -> float:

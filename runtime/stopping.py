@@ -3,7 +3,7 @@
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from common.errors import Stopped, end
@@ -12,7 +12,7 @@ SHOW_CURSOR = b"\x1b[?25h"  # the live line hides it
 
 
 class _State:
-    """Whether a signal may wait for the end of a block, the one that waits, 0 for none, and where stderr is.
+    """Whether a signal may wait for the end of a block, the one that waits, 0 for none, and a descriptor of stderr.
 
     decided: what the workers of a run have decided about it together; None where this process decides alone.
     """
@@ -21,11 +21,13 @@ class _State:
     waiting = 0
     decided: int | None = None
     stderr = 2
-    speaking: Callable[[], None] | None = None
 
 
 def install() -> None:
     """Takes over SIGINT and SIGTERM, but not where they are ignored, as under nohup."""
+    if _State.stderr == 2:
+        with contextlib.suppress(OSError):  # stderr may be closed
+            _State.stderr = os.dup(2)  # 2 itself is held while TensorFlow is imported
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handle)
@@ -41,8 +43,6 @@ def _leave(number: int) -> NoReturn:
     """Ends the process as SIGKILL would, so that no library can turn it into a traceback or wait for threads."""
     if os.isatty(1):
         os.write(1, SHOW_CURSOR)
-    if _State.speaking:
-        _State.speaking()
     say(f"stopped by {signal.Signals(number).name}")
     end(128 + number, at_once=True)
 
@@ -59,13 +59,8 @@ def at_block_ends() -> Iterator[None]:
         _leave(_State.waiting)
 
 
-def speak_on(descriptor: int, speaking: Callable[[], None] | None = None) -> None:
-    """Says where stderr is, while something else has its place, and what is called before a signal is said there."""
-    _State.stderr, _State.speaking = descriptor, speaking
-
-
 def say(line: str) -> None:
-    """Writes a line to stderr, wherever it is now."""
+    """Writes a line to stderr, at once even where `startup.quiet` holds what is written there."""
     os.write(_State.stderr, f"{line}\n".encode())
 
 

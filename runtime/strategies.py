@@ -1,7 +1,5 @@
 """What trains, by --strategy: one device, or replicas on several devices or machines."""
 
-import dataclasses
-
 import tensorflow as tf
 
 import flags
@@ -25,7 +23,7 @@ def start(config: flags.Config) -> tuple[OneDevice, flags.Config]:
         )
     if config.mode == "auto":
         on_gpus = all("GPU" in name for name in replicas.device_names)
-        config = dataclasses.replace(config, mode="xla" if on_gpus else "graph")
+        config = config.replace(mode="xla" if on_gpus else "graph")
     return replicas, config
 
 

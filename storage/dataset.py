@@ -1,6 +1,5 @@
 """A dataset in three splits: found decoded below the folder of prepared datasets, or prepared there."""
 
-import concurrent.futures
 import dataclasses
 import os
 import pathlib
@@ -16,8 +15,6 @@ from storage import decoded
 
 ARCHIVES = PROJECT / "archives"
 NAME = r"\w+(/[\w.+-]+)?(:[\d.*]+)?"  # dataset/config:version
-
-_ahead: dict[pathlib.Path, tuple[concurrent.futures.Future[decoded.Decoded], float]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,32 +92,10 @@ def _decoded(name: str, root: pathlib.Path, most_bytes: float) -> Dataset | None
     """Returns the dataset if it stands decoded below `root`; says so if it is damaged or of another format."""
     for folder in decoded.folders(name, root)[:1]:  # an older version is another dataset
         try:
-            return _dataset(name, _read(folder, most_bytes))
+            return _dataset(name, decoded.read(folder, most_bytes))
         except ValueError as error:
             print(f"{error}: decoding {name} again", file=sys.stderr)
     return None
-
-
-def read_ahead(name: str, data_dir: str | None, most_bytes: float) -> None:
-    """Begins to read a dataset that is there decoded, for the `load` to come: while TensorFlow is imported."""
-    for folder in decoded.folders(name, _root(data_dir))[:1] if re.fullmatch(NAME, name) else ():
-        _ahead[folder] = (
-            concurrent.futures.ThreadPoolExecutor(1).submit(decoded.read, folder, most_bytes),
-            most_bytes,
-        )
-
-
-def _read(folder: pathlib.Path, most_bytes: float) -> decoded.Decoded:
-    ahead, limit = _ahead.pop(folder, (None, 0.0))
-    if ahead is None:
-        return decoded.read(folder, most_bytes)
-    images = ahead.result().train[0]
-    size = len(images) * images.shape[1]  # a GPU's limit may be another than that of the host
-    return (
-        ahead.result()
-        if (size <= limit) == (size <= most_bytes)
-        else decoded.read(folder, most_bytes)
-    )
 
 
 def _root(data_dir: str | None) -> pathlib.Path:

@@ -1,7 +1,4 @@
-"""The decoded form of a dataset: a folder of plain .npy files, and about.json with what they are and their checksums.
-
-TensorFlow is not imported here, so that the examples can be read while it is.
-"""
+"""The decoded form of a dataset: .npy files, and about.json with what they are and their checksums."""
 
 import concurrent.futures
 import dataclasses

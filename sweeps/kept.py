@@ -1,6 +1,5 @@
 """The finished runs and the file that keeps them: a line with what all runs share, then a line for each."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -11,18 +10,16 @@ import filelock
 import flags
 from common.errors import InputError, RunError, reason
 from common.files import locked
-from sweeps.options import OF_ONE_RUN, OF_SEVERAL_DEVICES, SWEPT
+from sweeps.options import SWEPT
 
 FORMAT, BEGINNING = 1, b'{"sweep": '  # of every file
-NO_MATTER = {
-    *OF_ONE_RUN,
-    *OF_SEVERAL_DEVICES,
-    *SWEPT,
-    "data_dir",
-    "manual_dir",
-    "device",
-}  # the data's checksum and the device's name do
+# of runs that are one sweep; the data's checksum and the device's name are compared in their place
+OF_ONE_RUN = {*flags.PLACES, "checkpoint_every", "overwrite"}
+OF_SEVERAL_DEVICES = {"strategy", "replicas", "timeout"}
+NO_MATTER = {*OF_ONE_RUN, *OF_SEVERAL_DEVICES, *SWEPT, "device"}
 CADENCE = {"eval_first", "eval_every"}  # no weight depends on it without a target
+
+DEFAULTS = flags.training_config().as_dict()
 
 # the values of SWEPT, and what train.py's record says of the run, or `diverged`
 Row = dict[str, Any]
@@ -30,7 +27,8 @@ Row = dict[str, Any]
 
 def key(run: flags.Config | Row) -> tuple:
     """Returns what tells a run from the others of its sweep."""
-    return tuple((run if isinstance(run, dict) else vars(run))[name] for name in SWEPT)
+    values = DEFAULTS | (run if isinstance(run, dict) else run.as_dict())
+    return tuple(values[name] for name in SWEPT)
 
 
 class Kept:
@@ -43,11 +41,7 @@ class Kept:
         if not self.file:
             return
         no_matter = NO_MATTER if config.target_accuracy else NO_MATTER | CADENCE
-        job = {
-            name: value
-            for name, value in dataclasses.asdict(config).items()
-            if name not in no_matter
-        }
+        job = {name: value for name, value in config.as_dict().items() if name not in no_matter}
         same = {
             "sweep": FORMAT,
             "data": checksum,
@@ -77,13 +71,19 @@ class Kept:
         for number, line in enumerate(content[:whole].splitlines(), 1):
             try:
                 row = json.loads(line)
-                header = row | row["flags"] if number == 1 else same
-                differs = [
-                    f"{name} {header.get(name)}, not {here}"
-                    for name, here in same.items()
-                    if header.get(name) != here
-                ]
-                self.rows |= {key(row): row} if number > 1 else {}
+                if number == 1:
+                    # a flag that the program had not when it wrote the file had its default
+                    header = DEFAULTS | row | row["flags"]
+                    differs = [
+                        f"{name} {header.get(name)}, not {here}"
+                        for name, here in same.items()
+                        if header.get(name) != here
+                    ]
+                elif "steps" not in row:
+                    raise ValueError("it is no run")
+                else:
+                    row = {name: header[name] for name in SWEPT} | row
+                    self.rows[key(row)] = row
             except (ValueError, KeyError, TypeError):
                 raise InputError(
                     f"{self.flag}: line {number} is damaged: remove it, or choose another name"

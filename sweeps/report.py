@@ -17,7 +17,8 @@ from rich.table import Table
 from common import plots
 from common.errors import RunError, reason
 from runtime.modes import SHARED_BATCH
-from sweeps.kept import Row, key
+from sweeps.kept import DEFAULTS, Row, key
+from sweeps.options import SWEPT
 from sweeps.runs import alone
 
 if TYPE_CHECKING:
@@ -33,18 +34,10 @@ COLOURS = (
     plots.GREY,
     plots.INK,
 )
-HEAD = (
-    "batch",
-    "loss",
-    "epochs",
-    "lr",
-    "seeds",
-    "validation",
-    "test",
-    "s",
-    "µs/step",
-    "beside the best",
-)
+REACHED = ("seeds", "validation", "test", "s", "µs/step", "beside the best")
+HEADINGS = {"batch_size": "batch", "loss_reduction": "loss"}
+# the others have a column where their values differ, or are not the default
+ALWAYS = ("batch_size", "epochs", "loss_reduction", "lr")
 DOUBT = 0.05  # a difference tells if chance brings one as clear more rarely
 
 PANELS = 4  # in a row
@@ -112,12 +105,24 @@ def best(found: Validation) -> tuple:
     return max(found, key=lambda each: statistics.fmean(found[each].values()), default=())
 
 
+def columns(groups: Groups) -> list[str]:
+    """Returns the flags that the table shows of each combination."""
+    values_of = dict(zip(SWEPT, zip(*groups, strict=True), strict=False))
+    return [
+        name
+        for name, values in values_of.items()
+        if name in ALWAYS or {*values} != {DEFAULTS[name]}
+    ]
+
+
 def table(groups: Groups) -> Table:
     """Returns the table, which is Markdown too."""
-    drawn, found = Table(*HEAD, box=box.MARKDOWN), validation(groups)
-    winner = best(found)
+    shown, found = columns(groups), validation(groups)
+    headings = [HEADINGS.get(name, name) for name in shown]
+    drawn, winner = Table(*headings, *REACHED, box=box.MARKDOWN), best(found)
     for values, runs in groups.items():
-        cells = [*map(str, values), str(len(runs))]
+        flags_of_run = dict(zip(SWEPT, values, strict=False))
+        cells = [*(str(flags_of_run[name]) for name in shown), str(len(runs))]
         if values in found:
             cells += [
                 spread([*found[values].values()]),
@@ -194,7 +199,7 @@ def over_learning_rate(groups: Groups) -> "Figure":
             [*map(statistics.fmean, accuracies)],
             color=colour,
             marker="o",
-            label=_named(*others),
+            label=_named(others),
         )
         axes.fill_between(
             lrs,
@@ -222,7 +227,7 @@ def over_steps(groups: Groups, winner: tuple) -> "Figure":
     rows = math.ceil(len(beside) / PANELS)
     figure = Figure(figsize=(plots.WIDTH, 0.8 + 2 * rows))
     figure.suptitle(
-        f"The steps of every seed, in blue of the best: {_named(*winner)}",
+        f"The steps of every seed, in blue of the best: {_named(winner)}",
         x=0.01,
         ha="left",
         fontsize=11,
@@ -248,6 +253,11 @@ def over_steps(groups: Groups, winner: tuple) -> "Figure":
     return figure
 
 
-def _named(batch_size: int, loss: str, epochs: int, *_: float) -> str:
+def _named(values: tuple) -> str:
     """Returns what a combination is called, but for its lr."""
-    return f"batch {batch_size:,}, {loss} loss, {epochs:,} epoch{'s' * (epochs > 1)}"
+    named = dict(zip(SWEPT, values, strict=False))
+    epochs = named["epochs"]
+    said = [f"batch {named['batch_size']:,}", f"{named['loss_reduction']} loss"]
+    said.append(f"{epochs:,} epoch{'s' * (epochs > 1)}")
+    others = [name for name in named if name not in ALWAYS and named[name] != DEFAULTS[name]]
+    return ", ".join(said + [f"{name} {named[name]}" for name in others])

@@ -18,6 +18,9 @@ from runtime.state import DivergedError, State
 from sweeps.kept import Row
 from sweeps.options import SWEPT
 
+# Flags that a program is not compiled for: it gets their values as tensors, or never sees them.
+NOT_COMPILED = ("lr", "seed", "epochs", "max_steps")
+
 
 def one_thread(configs: Sequence[flags.Config]) -> bool:
     """Says whether all runs leave an operation to one core; raises InputError where some do and some do not."""
@@ -37,14 +40,14 @@ class Runner(strategies.OneDevice):
     """Trains one run after the other on the same weights, with programs that are compiled once; for one thread."""
 
     def __init__(self, first: State):
-        self.first, self.takers = first, dict[tuple[int, str], modes.Take]()
+        self.first, self.takers = first, dict[flags.Config, modes.Take]()
         self.net = model.SoftmaxRegression(
             first.dataset.num_features, len(first.dataset.class_names)
         )
 
     def taker(self, net: model.SoftmaxRegression, config: flags.Config) -> modes.Take:
-        """Returns what takes steps, made once for each size of batch and reduction of the loss."""
-        key = config.batch_size, config.loss_reduction
+        """Returns what takes steps, made once for all runs that differ in NOT_COMPILED alone."""
+        key = config.replace(**dict.fromkeys(NOT_COMPILED))
         return self.takers.get(key) or self.takers.setdefault(key, super().taker(net, config))
 
     def run(self, config: flags.Config) -> Row:

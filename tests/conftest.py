@@ -12,13 +12,11 @@ import psutil
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# so that no program is kept among the user's
-os.environ["TF_XLA_FLAGS"] = "--tf_xla_persistent_cache_directory="
 
 import data
 import flags
 import train
-from common import flagging
+from common import commandline
 from common.files import PROJECT
 from runtime import cluster, strategies
 from runtime.clock import Ledger
@@ -43,7 +41,7 @@ def learnable_split(num_examples: int, seed: int, num_classes: int = 10) -> data
 def trained(dataset: data.Dataset, **changes: object) -> State:
     """Returns the run that these flags make of a dataset, in this process."""
     engine = strategies.OneDevice()
-    state = train.start(flags.Config(**changes), dataset, Ledger(), engine)
+    state = train.start(flags.training_config(**changes), dataset, Ledger(), engine)
     train.train(state, *train.compiled(state, engine))
     return state
 
@@ -105,6 +103,8 @@ def run_here(tiny_data_dir: pathlib.Path) -> Callable[..., dict]:
 
     def run(*arguments: str) -> dict:
         argv = ["train.py", f"--data_dir={tiny_data_dir}", *arguments]
-        return train.run(cluster.settled(flagging.parse(flags.Config, argv, "")), Ledger())
+        return train.run(
+            cluster.settled(commandline.parse(flags.train_flags(), argv, "")), Ledger()
+        )
 
     return run

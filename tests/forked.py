@@ -25,13 +25,13 @@ class Forked:
     def __init__(
         self, argv: Sequence[object], cwd: object = "", env: Mapping[str, str] = os.environ
     ):
-        from runtime import devices  # not at the top, where it would be imported before the fork
+        from runtime import startup  # not at the top, where it would be imported before the fork
 
         self.args = [*map(str, argv)]
         readers, writers = zip(*(CONTEXT.Pipe(duplex=False) for _ in range(2)), strict=True)
         given = self.args, str(cwd) or os.getcwd(), dict(env), *writers
         self._process = CONTEXT.Process(target=_become, args=given, daemon=True)
-        with devices.without_keras():
+        with startup.without_keras():
             self._process.start()
         self.pid = self._process.pid
         for writer in writers:

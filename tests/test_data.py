@@ -68,7 +68,7 @@ def test_blocks_have_each_epoch_in_its_order(
     tiny_dataset: data.Dataset, batch_size: int, shuffle: bool, start: int
 ) -> None:
     split = tiny_dataset.train
-    config = flags.Config(batch_size=batch_size, epochs=3, eval_every=7)
+    config = flags.training_config(batch_size=batch_size, epochs=3, eval_every=7)
     spans = list(plan.spans(config, 660, data.steps_of_part(split, batch_size), start))
     blocks = list(data.blocks(split, batch_size, 2, shuffle, spans))
     expected = np.concatenate([data.epoch_order(660, 2, epoch, shuffle) for epoch in range(3)])

@@ -8,9 +8,10 @@ import sys
 import types
 
 import pytest
+import tensorflow as tf
 
 from common.errors import InputError
-from runtime import devices, gpu
+from runtime import devices, gpu, startup
 from tests import forked
 from tests.conftest import PROJECT
 
@@ -33,12 +34,12 @@ for module in sys.argv[2:]:
 
 
 def test_garbage_is_collected_again_when_the_outermost_import_is_done_or_failed() -> None:
-    with devices.without_collecting():
-        with devices.without_collecting():
+    with startup.without_collecting():
+        with startup.without_collecting():
             assert not gc.isenabled()
         assert not gc.isenabled()
     assert gc.isenabled() and gc.get_freeze_count()
-    with pytest.raises(ImportError), devices.without_collecting():
+    with pytest.raises(ImportError), startup.without_collecting():
         raise ImportError
     assert gc.isenabled()
     gc.unfreeze()
@@ -47,8 +48,6 @@ def test_garbage_is_collected_again_when_the_outermost_import_is_done_or_failed(
 @pytest.mark.parametrize(
     ("then", "said"),
     [
-        ("os.abort()", True),
-        ("os.kill(os.getpid(), signal.SIGILL)", True),
         ("raise ImportError", True),
         ("raise RuntimeError", True),
         ("raise errors.InputError('--device=gpu')", False),
@@ -58,9 +57,8 @@ def test_garbage_is_collected_again_when_the_outermost_import_is_done_or_failed(
 )
 def test_notices_are_shown_when_tensorflow_fails_and_only_then(then: str, said: bool) -> None:
     program = "import os, signal\nfrom common import errors\n"
-    program += "from runtime import devices, stopping\nstopping.install()\n"
-    program += f"with devices.quiet('waiting'):\n    {NOTICE}\n    {then}\n"
-    # Its end waits for the shell that shows what an abort has left, because both write to the same pipe.
+    program += "from runtime import startup, stopping\nstopping.install()\n"
+    program += f"with startup.quiet('waiting'):\n    {NOTICE}\n    {then}\n"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, timeout=60
     )
@@ -70,8 +68,8 @@ def test_notices_are_shown_when_tensorflow_fails_and_only_then(then: str, said: 
 def test_who_asks_for_notices_sees_them(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setenv(devices.LOG_LEVEL, "0")
-    with devices.quiet():
+    monkeypatch.setenv(startup.LOG_LEVEL, "0")
+    with startup.quiet():
         subprocess.run(["sh", "-c", "echo a notice >&2"], check=True)
     assert capfd.readouterr().err == "a notice\n"
 
@@ -83,6 +81,7 @@ def nvidia_smi(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nvidia-smi").write_text('#!/bin/sh\necho "Some GPU"\n')
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    tf.config.list_physical_devices("GPU")  # what TensorFlow says at its first look
     monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [])
 
 
@@ -182,6 +181,16 @@ def test_a_device_has_the_memory_of_the_gpu_that_it_is_though_another_is_not_use
     monkeypatch.setattr("tensorflow.config.get_visible_devices", lambda kind: [used])
     monkeypatch.setattr(gpu, "memory_bytes", lambda number: 1000 + number)
     assert devices.memory(types.SimpleNamespace(device_type="GPU", name="/device:GPU:0")) == 1003
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_tf32_is_used_only_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch, tf32: bool) -> None:
+    allowed: list[bool] = []
+    monkeypatch.setattr(
+        "tensorflow.config.experimental.enable_tensor_float_32_execution", allowed.append
+    )
+    devices.choose("cpu", tf32)
+    assert allowed == [tf32]
 
 
 def modules() -> list[str]:

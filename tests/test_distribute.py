@@ -58,7 +58,7 @@ def test_the_steps_of_a_strategy_are_traced_once_for_each_batch_and_not_while_it
         model, "sgd_step", lambda *given: traced.append(given[1].shape[0]) or step(*given)
     )
     config = cluster.settled(
-        flags.Config(strategy="mirrored", batch_size=64, epochs=4, eval_every=0)
+        flags.training_config(strategy="mirrored", batch_size=64, epochs=4, eval_every=0)
     )
     engine = strategies.Replicas(tf.distribute.MirroredStrategy(["CPU:0"]))
     state = train.start(config, tiny_dataset, Ledger(), engine)
@@ -71,7 +71,7 @@ def test_the_steps_of_a_strategy_are_traced_once_for_each_batch_and_not_while_it
 def test_the_compiled_steps_of_a_replica_are_those_of_one_device(
     tiny_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = flags.Config(mode="xla", batch_size=64, eval_every=0, loss_reduction="mean")
+    config = flags.training_config(mode="xla", batch_size=64, eval_every=0, loss_reduction="mean")
     single = train.start(config, tiny_dataset, Ledger(), strategies.OneDevice())
     train.train(single, *train.compiled(single, strategies.OneDevice()))
     # XLA holds the exchange between GPUs alone: here the same loop stays a graph, and its exchange is one of CPUs.
@@ -107,7 +107,7 @@ def test_waiting_for_workers_is_charged_to_no_part(
         lambda config: (waited.append(1000.0) or strategies.OneDevice(), config),
     )
     ledger = Ledger(clock=lambda: time.perf_counter() + sum(waited))
-    config = flags.Config(data_dir=str(tiny_data_dir), epochs=1, eval_every=0)
+    config = flags.training_config(data_dir=str(tiny_data_dir), epochs=1, eval_every=0)
     seconds = train.run(config, ledger)["seconds"]
     assert seconds["import"] < 1000 <= seconds["other"]
 

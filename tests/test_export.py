@@ -259,7 +259,7 @@ def test_a_signal_leaves_nothing_where_a_run_was_to_export(
     tiny_dataset: data.Dataset, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "_exit", sys.exit)
-    config = flags.Config(export_dir=str(tmp_path / "new" / "model"))
+    config = flags.training_config(export_dir=str(tmp_path / "new" / "model"))
     state = State(config, tiny_dataset, model.SoftmaxRegression(784, 10), Ledger())
     export.Export(state).before_run()
     assert [path.name for path in (tmp_path / "new").iterdir()] == [f"{files.OURS}.model.lock"]

@@ -118,7 +118,7 @@ def test_a_new_folder_that_cannot_be_read_back_is_one_line(
 FAILING = """
 import os, pathlib, sys
 import flags, train
-from common import errors, flagging
+from common import commandline, errors
 from storage import stream
 
 file, kind = pathlib.Path(sys.argv.pop(1)), sys.argv.pop(1)
@@ -137,7 +137,7 @@ def breaking(*arguments):
 
 train.compiled = breaking
 with errors.one_line(leave=True):
-    train.main(flagging.parse(flags.Config, sys.argv, ""))
+    train.main(commandline.parse(flags.train_flags(), sys.argv, ""))
 """
 
 

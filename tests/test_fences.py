@@ -24,7 +24,7 @@ import flags
 import model
 import predict
 from benchmarks import pictures
-from common import flagging
+from common import commandline, flagging
 from common.errors import InputError
 from common.pictures import prepare
 from comparison import options
@@ -76,7 +76,7 @@ def read_command(command: str) -> None:
             arguments[1::2]
         ) == {"-r"}
     elif program == "train.py":
-        cluster.settled(flagging.parse(flags.Config, argv, None))
+        cluster.settled(commandline.parse(flags.train_flags(), argv, None))
     elif program == "sweep.py":
         sweep_options.parse(argv, None)
     elif program == "compare.py":

@@ -78,7 +78,9 @@ def watched(
 ) -> figures.Figures:
     """What --figures keeps of steps [start, stop) of loss 3 / step an example, then evaluated or not."""
     net = model.SoftmaxRegression(784, 10)
-    state = State(flags.Config(figures=str(tmp_path)), dataset, net, Ledger(clock=lambda: 0.0))
+    state = State(
+        flags.training_config(figures=str(tmp_path)), dataset, net, Ledger(clock=lambda: 0.0)
+    )
     watching = figures.Figures(state)
     for start, stop, accuracy in spans:
         state.step, state.examples_of_block = stop - 1, 10 * (stop - start)

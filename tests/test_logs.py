@@ -116,7 +116,7 @@ def test_the_first_checkpoint_knows_the_folder_of_the_logs(
 ) -> None:
     folders = {"logdir": str(tmp_path / "logs"), "checkpoint_dir": str(tmp_path / "kept")}
     state = train.start(
-        flags.Config(mode="xla", **folders), tiny_dataset, Ledger(), strategies.OneDevice()
+        flags.training_config(mode="xla", **folders), tiny_dataset, Ledger(), strategies.OneDevice()
     )
     observers.asked_for(state)
     kept, _, _ = checkpoints.read(tmp_path / "kept" / "step-0")
@@ -125,15 +125,17 @@ def test_the_first_checkpoint_knows_the_folder_of_the_logs(
 
 def test_a_run_is_named_after_the_flags_that_differ() -> None:
     assert (
-        logs.name_of(flags.Config(data_dir="/here", logdir="run/logs", record="run.json"))
+        logs.name_of(flags.training_config(data_dir="/here", logdir="run/logs", record="run.json"))
         == "defaults"
     )
-    named = flags.Config(dataset="emnist/letters:3.0.1", lr=0.5, shuffle=False, target_accuracy=0.9)
+    named = flags.training_config(
+        dataset="emnist/letters:3.0.1", lr=0.5, shuffle=False, target_accuracy=0.9
+    )
     assert (
         logs.name_of(named)
         == "dataset=emnist-letters-3.0.1,lr=0.5,shuffle=False,target_accuracy=0.9"
     )
-    assert len(logs.name_of(flags.Config(dataset="a" * 300))) < 250
+    assert len(logs.name_of(flags.training_config(dataset="a" * 300))) < 250
 
 
 def test_without_tensorboard_one_line_says_what_to_install(

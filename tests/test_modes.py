@@ -109,9 +109,9 @@ def test_every_mode_ends_at_the_oracles_weights(
 def test_only_large_batches_on_a_cpu_are_shared_by_the_cores() -> None:
     net = model.SoftmaxRegression(784, 10)
     for batch_size, kind in ((10, modes.InXla), (modes.SHARED_BATCH, modes.OnAllCores)):
-        assert type(modes.taker(net, flags.Config(batch_size=batch_size))) is kind
+        assert type(modes.taker(net, flags.training_config(batch_size=batch_size))) is kind
     assert (
-        type(modes.taker(net, flags.Config(batch_size=modes.SHARED_BATCH, mode="graph")))
+        type(modes.taker(net, flags.training_config(batch_size=modes.SHARED_BATCH, mode="graph")))
         is modes.FromPipeline
     )
 
@@ -184,7 +184,7 @@ def test_where_xla_must_know_the_steps_each_number_has_a_program_and_the_bits_ar
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(model, "GATHERED_BYTES", 2 * 64 * 784)
-    config = flags.Config(batch_size=64, epochs=2, eval_first=0, eval_every=4)
+    config = flags.training_config(batch_size=64, epochs=2, eval_first=0, eval_every=4)
     spans = plan.spans(config, 660, data.steps_of_part(tiny_dataset.train, 64))
     blocks = list(data.blocks(tiny_dataset.train, 64, 0, True, spans))
     ends = []

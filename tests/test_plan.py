@@ -27,7 +27,7 @@ from runtime import plan
 def test_the_plan_takes_every_step_once_and_looks_up_where_it_must(
     num_examples: int, changes: dict, steps_of_part: int
 ) -> None:
-    config = flags.Config(**changes)
+    config = flags.training_config(**changes)
     spans = list(plan.spans(config, num_examples, steps_of_part))
     steps_per_epoch = math.ceil(num_examples / config.batch_size)
     total = min(config.epochs * steps_per_epoch, config.max_steps or math.inf)
@@ -52,9 +52,9 @@ def test_the_plan_takes_every_step_once_and_looks_up_where_it_must(
 
 
 def test_the_plan_from_a_later_step_is_the_rest_of_the_plan() -> None:
-    whole = list(plan.spans(flags.Config(), 55_000, 5_500))
+    whole = list(plan.spans(flags.training_config(), 55_000, 5_500))
     for start in (7, 50, 400):
-        rest = list(plan.spans(flags.Config(), 55_000, 5_500, start))
+        rest = list(plan.spans(flags.training_config(), 55_000, 5_500, start))
         assert rest == [span for span in whole if span.start >= start] and rest[0].start == start
 
 
@@ -63,7 +63,7 @@ def test_no_span_is_planned_before_its_time(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(
         plan, "Span", lambda *args, **options: made.append(args) or span(*args, **options)
     )
-    spans = plan.spans(flags.Config(epochs=100_000), 55_000, 5_500)
+    spans = plan.spans(flags.training_config(epochs=100_000), 55_000, 5_500)
     assert list(itertools.islice(spans, 3)) == [span(start, start + 1, True) for start in range(3)]
     assert len(made) == 3
 
@@ -74,4 +74,4 @@ def test_no_span_is_planned_before_its_time(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_smaller_last_batch_is_compiled_only_where_it_is_reached(
     changes: dict, sizes: list[int]
 ) -> None:
-    assert plan.batch_sizes(flags.Config(batch_size=64, **changes), 660) == sizes
+    assert plan.batch_sizes(flags.training_config(batch_size=64, **changes), 660) == sizes

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import data
 import flags
-from common import errors, files, flagging
+from common import commandline, errors, files
 from storage import dataset, decoded, prepare
 from tests import made
 from tests.conftest import Command
@@ -79,7 +79,7 @@ def test_the_command_that_is_suggested_is_complete(
         data.load(name, str(root))
     suggested = shlex.split(str(caught.value).rpartition("run: ")[2])
     assert suggested[:2] == ["python", "train.py"]
-    config = flagging.parse(flags.Config, suggested[1:], "")
+    config = commandline.parse(flags.train_flags(), suggested[1:], "")
     assert (config.dataset, config.data_dir, config.manual_dir) == (name, str(root), "FOLDER")
 
 

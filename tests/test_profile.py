@@ -1,6 +1,5 @@
 """The trace that --profile leaves."""
 
-import dataclasses
 import signal
 
 import numpy as np
@@ -53,7 +52,7 @@ def test_where_the_run_ends_before_the_traced_block_no_trace_is_begun(run_here, 
 
 def test_a_signal_before_the_traced_block_begins_no_trace(tiny_dataset, tmp_path, monkeypatch):
     state = conftest.trained(tiny_dataset, mode="xla", max_steps=9, eval_first=2, eval_every=1)
-    state.config, state.step = dataclasses.replace(state.config, profile=str(tmp_path)), 0
+    state.config, state.step = state.config.replace(profile=str(tmp_path)), 0
     profile = Profile(state)
     profile.before_run()
     monkeypatch.setattr(stopping, "asked", lambda: signal.SIGINT)

@@ -148,4 +148,4 @@ def test_no_committed_file_holds_a_path_of_a_machine() -> None:
 
 def test_flags_table_has_every_flag_once() -> None:
     names = re.findall(r"^\| `--(?:\[no\])?(\w+)`", results.flags_table(), re.M)
-    assert names == list(flags.Config.__dataclass_fields__)
+    assert names == list(flags.train_flags())

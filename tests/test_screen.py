@@ -63,7 +63,7 @@ def make_state(tiny_dataset: data.Dataset):
             np.broadcast_to(np.uint8(0), (examples, 784)), np.zeros(examples, np.int32)
         )
         ledger = Ledger(clock=lambda: 0.0)
-        config = flags.Config(**changes)
+        config = flags.training_config(**changes)
         return State(
             config,
             dataclasses.replace(tiny_dataset, train=train),

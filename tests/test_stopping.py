@@ -99,7 +99,7 @@ def test_ctrl_c_during_the_imports_is_no_traceback(
         ),
         ("with stopping.at_block_ends():\n    os.kill(os.getpid(), signal.SIGTERM)\n", "SIGTERM"),
         (
-            "with devices.quiet():\n    os.kill(os.getpid(), signal.SIGTERM)\n    while True: pass\n",
+            "with startup.quiet():\n    os.kill(os.getpid(), signal.SIGTERM)\n    while True: pass\n",
             "SIGTERM",
         ),
     ],
@@ -107,7 +107,7 @@ def test_ctrl_c_during_the_imports_is_no_traceback(
 )
 def test_leaves_at_once_and_says_so(lines: str, said: str) -> None:
     program = (
-        f"import os, signal\nfrom runtime import devices, stopping\nstopping.install()\n{lines}"
+        f"import os, signal\nfrom runtime import startup, stopping\nstopping.install()\n{lines}"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, timeout=60

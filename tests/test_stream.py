@@ -56,7 +56,9 @@ def several_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def spans(split: data.Split, epochs: int, start: int = 0, eval_every: int = 33) -> list[plan.Span]:
-    config = flags.Config(batch_size=BATCH, epochs=epochs, eval_first=0, eval_every=eval_every)
+    config = flags.training_config(
+        batch_size=BATCH, epochs=epochs, eval_first=0, eval_every=eval_every
+    )
     return list(plan.spans(config, NUM, data.steps_of_part(split, BATCH), start))
 
 

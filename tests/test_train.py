@@ -1,6 +1,5 @@
 """The program: its clock, what it shows and records, its flags and its errors."""
 
-import dataclasses
 import json
 import math
 import os
@@ -15,11 +14,12 @@ import pytest
 import data
 import flags
 import train
-from common import files, flagging
+from common import commandline, files
 from common.errors import InputError, RunError
 from outputs import record
 from runtime import strategies
 from runtime.clock import Ledger
+from tests import conftest
 from tests.conftest import PROJECT, Command, trained
 
 
@@ -52,7 +52,9 @@ def test_a_batch_larger_than_the_training_split_is_refused(tiny_dataset: data.Da
 def test_compiling_moves_no_weight_and_no_step(tiny_dataset: data.Dataset) -> None:
     for mode in ("eager", "graph", "xla"):
         engine = strategies.OneDevice()
-        state = train.start(flags.Config(mode=mode, batch_size=64), tiny_dataset, Ledger(), engine)
+        state = train.start(
+            flags.training_config(mode=mode, batch_size=64), tiny_dataset, Ledger(), engine
+        )
         _, blocks = train.compiled(state, engine)
         assert (state.step, state.examples, state.evaluations) == (0, 0, [])
         assert not state.model.W.numpy().any() and not state.model.b.numpy().any()
@@ -78,6 +80,19 @@ def test_seconds_add_up_to_the_wall_clock() -> None:
     seconds = ledger.seconds()
     assert seconds["total"] == 10.0 and seconds["train"] == 3.0 and seconds["other"] == 7.0
     assert sum(value for part, value in seconds.items() if part != "total") == seconds["total"]
+
+
+def test_the_time_of_training_has_no_evaluation_in_it(
+    run_here: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated = []
+    clock = lambda: 1000.0 * len(evaluated)  # noqa: E731 # only an evaluation takes time
+    count = train.num_correct
+    monkeypatch.setattr(train, "num_correct", lambda *of: evaluated.append(of) or count(*of))
+    monkeypatch.setattr(conftest, "Ledger", lambda: Ledger(clock=clock))
+    seconds = run_here("--max_steps=5", "--eval_first=2", "--mode=graph")["seconds"]
+    # one compiles, and the last is that of the test split
+    assert seconds["train"] == 0 and seconds["evaluate"] == 1000 * (len(evaluated) - 1) >= 3000
 
 
 def test_the_command_shows_and_records_what_it_did(
@@ -193,7 +208,7 @@ BAD = {
 )
 def test_a_bad_flag_is_one_line_that_names_it(flag: str, value: str) -> None:
     with pytest.raises(InputError) as error:
-        flagging.parse(flags.Config, ["train.py", f"--{flag}={value}"], "")
+        commandline.parse(flags.train_flags(), ["train.py", f"--{flag}={value}"], "")
     assert f"--{flag}={value}: must be " in str(error.value) and "\n" not in str(error.value)
 
 
@@ -206,7 +221,7 @@ def test_a_flag_that_is_none_is_one_line_with_the_nearest() -> None:
         "--exit": "",
     }.items():
         with pytest.raises(InputError) as error:
-            flagging.parse(flags.Config, ["train.py", given], "")
+            commandline.parse(flags.train_flags(), ["train.py", given], "")
         assert (
             str(error.value)
             == f"{given.partition('=')[0]}: there is no such flag{said}; see --help"
@@ -225,14 +240,14 @@ def test_a_bad_argument_and_help_answer_without_tensorflow(argument: str) -> Non
 
 def test_help_lists_every_flag_with_its_default(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as stop:
-        flagging.parse(flags.Config, ["train.py", "--help"], "A summary.")
+        commandline.parse(flags.train_flags(), ["train.py", "--help"], "A summary.")
     shown = capsys.readouterr().out
-    assert stop.value.code == 0 and shown.startswith("A summary.\n\ntrain.py:\n  --batch_size: ")
+    assert stop.value.code == 0 and shown.startswith("A summary.\n\nData:\n  --data_dir: ")
     told = dict(
         re.findall(r"^  --(?:\[no\])?(\w+):(.*?)(?=^  -|\Z)", shown, re.MULTILINE | re.DOTALL)
     )
-    defaults = {field.name: field.default for field in dataclasses.fields(flags.Config)}
-    assert told.keys() == defaults.keys() | {"flagfile", "undefok"}  # these two are absl's
+    defaults = flags.training_config().as_dict()
+    assert told.keys() == defaults.keys() | {"flagfile"}
     for name, default in defaults.items():
         written = str(default).lower() if isinstance(default, bool) else str(default)
         assert re.findall(r"\(default: (.*)\)", told[name]) == (

@@ -295,7 +295,7 @@ def test_a_malformed_tf_config_is_one_line(
 ) -> None:
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(InputError, match=words) as refused:
-        cluster.settled(flags.Config(strategy="multi_worker"))
+        cluster.settled(flags.training_config(strategy="multi_worker"))
     assert str(refused.value).startswith("--strategy=multi_worker: TF_CONFIG must be like")
     assert "\n" not in str(refused.value)
 
@@ -307,7 +307,7 @@ def test_a_chief_comes_before_the_workers(monkeypatch: pytest.MonkeyPatch) -> No
             "TF_CONFIG", json.dumps({"cluster": jobs, "task": {"type": kind, "index": index}})
         )
         assert Cluster.from_environment() == Cluster(("c:1", "a:1", "b:1"), place, has_chief=True)
-        asked = flags.Config(strategy="multi_worker", record="run.json")
+        asked = flags.training_config(strategy="multi_worker", record="run.json")
         assert cluster.settled(asked).record == ("run.json" if place == 0 else None)
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 import flags
 import model
 import train
-from common import flagging
+from common import commandline
 from common.errors import exit_with_one_line
 from outputs import record
 from runtime import cluster
@@ -74,7 +74,7 @@ def main() -> None:
         model, "num_correct", mock.Mock(wraps=model.num_correct, return_value=seen)
     )
     with counted, mock.patch.object(record, "of", spy):
-        train.main(cluster.settled(flagging.parse(flags.Config, sys.argv, "")))
+        train.main(cluster.settled(commandline.parse(flags.train_flags(), sys.argv, "")))
 
 
 if __name__ == "__main__":
