@@ -21,7 +21,7 @@ class Contender:
 
     code: str = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    command: tuple[str, ...] = (sys.executable, "-m", "comparison.worker")
+    command: tuple[str, ...] = (sys.executable, "-m", "comparison.old_worker")
     place: pathlib.Path | None = PROJECT  # where the command runs; None: where the user stands
     package: str | None = None
     tool: str | None = None

@@ -12,7 +12,7 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 from benchmarks import gpu as command
 from benchmarks import gpu_checks, pages
 from common import errors
-from comparison import gpus, results, survey, work, worker
+from comparison import gpus, old_worker, results, survey, work
 from runtime import devices
 from tests.conftest import PROJECT
 
@@ -71,9 +71,9 @@ def test_a_gpu_works_before_the_clock_starts(monkeypatch):
     peer = types.SimpleNamespace(
         **{name: lambda name=name: calls.append(name) for name in ("reset", "train", "barrier")}
     )
-    monkeypatch.setattr(worker.time, "perf_counter", lambda: next(readings))
+    monkeypatch.setattr(old_worker.time, "perf_counter", lambda: next(readings))
     monkeypatch.setattr(gpus, "state", lambda: calls.append("state"))
-    worker._warm(peer)
+    old_worker._warm(peer)
     assert calls == ["reset", "train", "barrier"] * 2 + ["state"]
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from comparison import worker
 from comparison.peers import Peer, scaled
 from comparison.work import Work
 
@@ -49,3 +50,30 @@ class NumpySGD(Peer):
 
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
         return self.W, self.b
+
+
+def best(work: worker.Work) -> worker.Train:
+    """Returns what does the job in NumPy: a block of batches is gathered and converted at once.
+
+    W is [classes, features] in memory, which makes its update faster. Converted, 500 images still
+    fit in a core's cache.
+    """
+    one_hot = np.eye(work.num_classes, dtype=np.float32)
+    block_steps = max(1, 500 // work.batch_size)
+
+    def train() -> tuple[np.ndarray, np.ndarray]:
+        W = np.zeros((work.num_features, work.num_classes), np.float32, order="F")
+        b = np.zeros(work.num_classes, np.float32)
+        for rows in work.blocks(block_steps):
+            images, labels = scaled(work.images[rows]), one_hot[work.labels[rows]]
+            for x, y in zip(images, labels, strict=True):
+                logits = x @ W + b
+                delta = np.exp(logits - logits.max(axis=1, keepdims=True))
+                delta /= delta.sum(axis=1, keepdims=True)
+                delta -= y
+                delta *= np.float32(work.lr)
+                W -= (delta.T @ x).T
+                b -= delta.sum(axis=0)
+        return W, b
+
+    return train
