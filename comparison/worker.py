@@ -32,8 +32,8 @@ class Work:
     """Plain SGD on the summed cross-entropy from W = b = 0.
 
     images [n, features] uint8, labels [n] int32, order [epochs, n] int32: the rows of each epoch,
-    whose last batch may be smaller. `steps` batches are taken. device: "cpu" or "gpu"; precision:
-    "float32" or "tf32"; cores: so many are there for this process.
+    whose last batch may be smaller. `steps` batches are taken. seed: that of the order. device: "cpu"
+    or "gpu", the only one in sight; precision: "float32" or "tf32"; cores: those of this process.
     """
 
     images: np.ndarray
@@ -43,8 +43,8 @@ class Work:
     batch_size: int
     steps: int
     lr: float
+    seed: int
     device: str
-    device_index: int
     cores: int
     precision: str
 

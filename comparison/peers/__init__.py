@@ -1,46 +1,77 @@
-"""The same training written in other ways, one short file each, and the interface they share.
+"""Who can take part, and what contenders in Python share. The door is described in docs/comparison.md."""
 
-In the timed region of each: the rows of the batches are gathered from uint8 images and converted to float32, every
-step is taken, and the device has finished. Outside: imports, moving the data set to the device, compilation, warm-up
-and evaluation. A program in another language takes part by its own door: docs/comparison.md.
-"""
-
-import abc
+import dataclasses
+import os
+import pathlib
+import shutil
+import sys
 
 import numpy as np
 
-from comparison.work import Work
+from common.files import PROJECT
+
+HERE = pathlib.Path(__file__).parent
+DEFAULT = ("xla", "c", "jax_best", "torch_best", "numpy_best", "graph", "keras_best")
 
 
-class Peer(abc.ABC):
-    """One way to do a `Work`. The methods are called in the order they stand here, `reset` and `train` repeatedly."""
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """A function of a module, MODULE:FUNCTION, or a command of its own; and what it is in words.
 
-    def __init__(self, work: Work, device: str):
-        """Puts the data and the parameters on the device, "cpu" or "gpu"."""
-        self.work, self.device = work, device
+    package, tool: what must be installed. many_threads: it can use more than one core. slow: it
+    takes seconds for an epoch, and gets a shorter job. place: where its command runs.
+    """
 
-    @abc.abstractmethod
-    def compile(self) -> None:
-        """Compiles and warms up all that `train` and `num_correct` call, by steps on the model if need be."""
+    words: str
+    function: str = ""
+    command: tuple[str, ...] = ()
+    package: str = "numpy"
+    tool: str = ""
+    devices: tuple[str, ...] = ("cpu", "gpu")
+    many_threads: bool = True
+    slow: bool = False
+    python: str = sys.executable
+    place: pathlib.Path | None = PROJECT
 
-    @abc.abstractmethod
-    def reset(self) -> None:
-        """Makes W = b = 0 again."""
+    def argv(self, folder: pathlib.Path) -> list[str]:
+        """Returns the command that starts the contender on what is in `folder`."""
+        own = (self.python, "-m", "comparison.worker", self.function)
+        return [*(self.command or own), str(folder)]
 
-    @abc.abstractmethod
-    def train(self) -> None:
-        """Takes the steps of the work. This is the time that counts."""
+    def lacks_tool(self) -> bool:
+        """Says whether the tool that this contender needs is not there."""
+        return bool(self.tool) and not shutil.which(self.tool)
 
-    @abc.abstractmethod
-    def num_correct(self) -> int:
-        """Returns how many of the test images are given their label."""
 
-    @abc.abstractmethod
-    def weights(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns W [features, classes] and b [classes]."""
+def _tensorflow(words: str, function: str, slow: bool = False) -> Contender:
+    return Contender(words, f"comparison.peers.{function}", package="tensorflow", slow=slow)
 
-    def barrier(self) -> None:  # noqa: B027 - right as it is where calls return when they are done
-        """Returns when the device has finished all it was given; called before each reading of the clock."""
+
+CONTENDERS = {
+    "xla": _tensorflow("this project, xla", "ours:xla"),
+    "graph": _tensorflow("this project, graph", "ours:graph"),
+    "eager": _tensorflow("this project, eager", "ours:eager", slow=True),
+    "usual": _tensorflow("tf.function a batch", "usual:contender", slow=True),
+    "article": _tensorflow("TF1 Session", "article_tf1:contender"),
+    "keras": _tensorflow("Keras fit", "keras_fit:contender", slow=True),
+    "keras_best": _tensorflow("Keras fit, 500 steps a call", "keras_fit:best"),
+    "numpy_best": Contender("NumPy", "comparison.peers.numpy_sgd:best", devices=("cpu",)),
+    "torch": Contender(
+        "PyTorch autograd", "comparison.peers.torch_autograd:contender", package="torch"
+    ),
+    "torch_best": Contender(
+        "PyTorch compiled", "comparison.peers.torch_best:contender", package="torch"
+    ),
+    "jax": Contender("JAX scan", "comparison.peers.jax_scan:contender", package="jax"),
+    "jax_best": Contender("JAX, classes first", "comparison.peers.jax_scan:best", package="jax"),
+    "c": Contender(
+        "plain C",
+        command=("sh", str(HERE / "softmax.sh")),
+        tool=os.environ.get("CC", "cc"),
+        devices=("cpu",),
+        many_threads=False,
+    ),
+}
 
 
 def scaled(images: np.ndarray) -> np.ndarray:
