@@ -35,7 +35,7 @@ def eager(work: Work) -> Train:
     return _in_mode(work, "eager")
 
 
-def _in_mode(work: Work, mode: str) -> Train:
+def _in_mode(work: Work, name: str) -> Train:
     config = flags.training_config(
         batch_size=work.batch_size,
         lr=work.lr,
@@ -43,7 +43,7 @@ def _in_mode(work: Work, mode: str) -> Train:
         epochs=len(work.order),
         max_steps=work.steps,
         eval_every=0,
-        mode=mode,
+        mode=name,
         tf32=work.precision == "tf32",
     )
     if work.device == "gpu" and not tf.config.list_physical_devices("GPU"):
@@ -51,27 +51,32 @@ def _in_mode(work: Work, mode: str) -> Train:
     tf32, one_thread = config.tf32, modes.one_thread(config)
     place = devices.choose(work.device, tf32=tf32, one_thread=one_thread).name
     with tf.device(place):
-        state, take, blocks = _compiled(config, work)
-        zeros = [tf.zeros_like(variable) for variable in state.model.variables]
+        state, mode = _compiled(config, work)
+        variables = state.model.variables
+        zeros = [tf.zeros_like(variable) for variable in variables]
 
     def run() -> tuple[np.ndarray, np.ndarray]:
         with tf.device(place):
             state.step = 0
-            for variable, zero in zip(state.model.variables, zeros, strict=True):
+            for variable, zero in zip(variables, zeros, strict=True):
                 variable.assign(zero)
-            train.train(state, take, blocks)
+            train.train(state, mode)
             return state.model.W.numpy(), state.model.b.numpy()
 
     return run
 
 
-def _compiled(config: flags.Config, work: Work) -> tuple["State", modes.Take, list[data.Block]]:
-    """Returns the run at its beginning, its compiled steps, and its blocks, whose order is that of the seed."""
+def _compiled(config: flags.Config, work: Work) -> tuple["State", modes.Mode]:
+    """Returns the run at its beginning, and its compiled mode, which evaluates nothing."""
     examples = data.Split(work.images, work.labels)
-    few = data.Split(work.images[:100], work.labels[:100])  # nothing is evaluated
+    few = data.Split(work.images[:100], work.labels[:100])
     names = [str(label) for label in range(work.num_classes)]
     dataset = data.Dataset("compared", examples, few, few, names, (work.num_features,))
     engine = strategies.OneDevice()
     state = train.start(config, dataset, Ledger(), engine)
-    take, blocks = train.compiled(state, engine)
-    return state, take, [block._replace(evaluate=False) for block in blocks]
+    mode = train.compiled(state, engine)
+    blocks = mode.blocks
+    mode.blocks = lambda *arguments: (  # type: ignore[method-assign]
+        block._replace(evaluate=False) for block in blocks(*arguments)
+    )
+    return state, mode
