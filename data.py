@@ -2,17 +2,21 @@
 
 import functools
 import math
+import re
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from common.errors import InputError, RunError
 from runtime.plan import Span
-from storage import dataset, stream
+from storage import cache, stream
 from storage.dataset import Dataset, Split
-from storage.decoded import is_aligned
 
+NAME = r"\w+(/[\w.+-]+)?(:[\d.*]+)?"  # dataset/config:version
+ALIGNMENT = 64  # bytes; TensorFlow shares the memory of arrays that begin at a multiple of it
 # rows that the pipeline gathers at a time, so that they share what tf.data takes for each call
 ROWS_PER_GATHER = 500  # rows that share what tf.data takes for each call
 BATCHES_AHEAD = 10  # on their way to a GPU
@@ -46,21 +50,36 @@ def load(
     name: str,
     data_dir: str | None = None,
     manual_dir: str | None = None,
-    most_bytes: float = math.inf,
+    max_bytes: float = math.inf,
 ) -> Dataset:
-    """Returns the dataset with its splits train, validation and test, as it was decoded before, else through tfds.
+    """Returns the dataset with its splits train, validation and test: from its cache, or by tfds.
 
     Args:
       name: a tfds name such as "mnist" or "emnist/letters".
       data_dir: where tfds keeps prepared datasets; None for its own default.
       manual_dir: the dataset's downloaded archives; None for archives/NAME of this project.
-      most_bytes: more bytes of training images than these stay on the disk.
+      max_bytes: more bytes of training images than these are streamed from the disk.
 
     Raises:
       InputError: the dataset cannot be had, or a folder or archive is not as it must be.
       RunError: it cannot be read, for want of memory or of rights, or right after it was written.
     """
-    return dataset.load(name, data_dir, manual_dir, most_bytes)
+    if not re.fullmatch(NAME, name):
+        raise InputError(
+            f"--dataset={name}: must be a name of tfds such as mnist, emnist/letters or mnist:3.0.1"
+        )
+    root = cache.root_folder(data_dir)
+    found = cache.find(name, root, max_bytes)
+    if found and manual_dir:
+        print(f"--manual_dir={manual_dir} is not read: {name} is prepared already", file=sys.stderr)
+    if not found:
+        from storage import prepare  # with tfds, which takes a second to import
+
+        prepare.make_cache(name, root, manual_dir, max_bytes)
+        found = cache.find(name, root, max_bytes)
+    if not found:
+        raise RunError(f"--data_dir: {root}: what was just written cannot be read; check the disk")
+    return found
 
 
 def epoch_order(
@@ -86,36 +105,36 @@ def pipeline(
     """
     part, step = divmod(step, steps_of_part(split, batch_size))
     order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
-    parts = functools.partial(
-        stream.parts, split.images, split.labels, order_of, batch_size, epoch, part
-    )
-    if not isinstance(split.images, np.ndarray):
+    parts = functools.partial(stream.parts, split, order_of, batch_size, epoch, part)
+    if split.streamed:
         return streamed_batches(parts, split, batch_size, part).skip(step)
     images, labels, order = next(parts())
-    return batches(shared(images), labels, order[step * batch_size :], batch_size)
+    rows = tf.constant(order[step * batch_size :])
+    return batches(shared(images), tf.constant(labels), rows, batch_size)
 
 
 def batches(
     images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batch_size: int
 ) -> tf.data.Dataset:
     """Returns the batches of the rows `order` [rows] of images and labels."""
-    rows = math.ceil(ROWS_PER_GATHER / batch_size) * batch_size
+    some = math.ceil(ROWS_PER_GATHER / batch_size) * batch_size
+    starts = tf.data.Dataset.range(0, tf.size(order, tf.int64), some)
 
     @tf.autograph.experimental.do_not_convert
-    def gather(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def gather(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        rows = order[start : start + some]
         return tf.gather(images, rows), tf.gather(labels, rows)
 
     options = tf.data.Options()
     options.autotune.enabled = False  # it costs more than so short a pipeline can win
-    gathered = tf.data.Dataset.from_tensor_slices(order).batch(rows).map(gather).prefetch(2)
-    return gathered.rebatch(batch_size).with_options(options)
+    return starts.map(gather).prefetch(2).rebatch(batch_size).with_options(options)
 
 
 def streamed_batches(
     parts: Callable[[], Iterator[stream.Part]], split: Split, batch_size: int, part: int
 ) -> tf.data.Dataset:
     """Returns the batches of an epoch's parts from number `part` on, each read from the disk."""
-    count = math.ceil(len(split) / stream.rows_of_part(split.images, batch_size))
+    count = math.ceil(len(split) / stream.rows_of_part(split, batch_size))
     rows = tf.TensorSpec([None], tf.int32)
     signature = (tf.TensorSpec([None, split.images.shape[1]], tf.uint8), rows, rows)
     read = tf.data.Dataset.from_generator(parts, output_signature=signature).take(count - part)
@@ -124,7 +143,7 @@ def streamed_batches(
 
 def steps_of_part(split: Split, batch_size: int) -> int:
     """Returns how many steps a part of an epoch has: all of it in memory, a buffer from the disk."""
-    return math.ceil(stream.rows_of_part(split.images, batch_size) / batch_size)
+    return math.ceil(stream.rows_of_part(split, batch_size) / batch_size)
 
 
 def batch_blocks(
@@ -153,16 +172,14 @@ def blocks(
     """
     order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
     part_steps, epoch_steps = steps_of_part(split, batch_size), math.ceil(len(split) / batch_size)
-    part_rows = stream.rows_of_part(split.images, batch_size)
+    part_rows = stream.rows_of_part(split, batch_size)
     place, parts, array = None, None, None
     for span in spans:
         epoch, step = divmod(span.start, epoch_steps)
         part, step_of_part = divmod(step, part_steps)
         if place != (epoch, part):
             place = epoch, part
-            parts = parts or stream.parts(
-                split.images, split.labels, order_of, batch_size, epoch, part
-            )
+            parts = parts or stream.parts(split, order_of, batch_size, epoch, part)
             new_array, new_labels, new_order = next(parts)
             if new_array is not array:
                 array, images, labels = new_array, shared(new_array), tf.constant(new_labels)
@@ -179,7 +196,11 @@ def blocks(
 
 
 def shared(array: np.ndarray) -> tf.Tensor:
-    """Returns a tensor of an array, which must not change while it is used: on a CPU they share memory if aligned."""
-    if "GPU" in tf.zeros([]).device or not is_aligned(array):
+    """Returns a tensor of an array, which must not change while it is used.
+
+    On a CPU they share memory, where TensorFlow can use it as it lies.
+    """
+    usable = array.flags.c_contiguous and array.flags.writeable
+    if "GPU" in tf.zeros([]).device or not usable or array.ctypes.data % ALIGNMENT:
         return tf.constant(array)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

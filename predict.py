@@ -7,6 +7,7 @@ drawn or photographed is inverted, evened out, cropped and centred as MNIST's ar
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import sys
 import zipfile
@@ -14,30 +15,45 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from absl import flags
 
-from common import flagging, pictures
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -P leaves out
+
+from common import commandline, pictures
 from common.errors import InputError, exit_with_one_line, reason
-from common.flagging import SWITCH, TEXT, flag
 
 SURE = 0.6  # of the probability: an answer below it is said not to be sure
 Answer = Callable[[np.ndarray], np.ndarray]  # an image, uint8 -> the probabilities of the classes
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """The flags of predict.py."""
-
-    model: str | None = flag(None, TEXT, "The SavedModel folder that train.py --export_dir wrote.")
-    invert: bool | None = flag(
-        None, SWITCH, "The ink is dark on light; --noinvert: light on dark; else as found."
+def predict_flags() -> flags.FlagValues:
+    """Returns the flags of predict.py, not yet read."""
+    values = flags.FlagValues()
+    group: dict[str, Any] = {"flag_values": values, "module_name": "Predicting"}
+    commandline.define_path(
+        "model", "The SavedModel folder that train.py --export_dir wrote.", **group
     )
-    center: bool | None = flag(
+    flags.DEFINE_boolean(
+        "invert",
         None,
-        SWITCH,
-        "Crop to the ink and centre it, --nocenter: take the whole image; else where it needs that.",
+        "The ink is dark on light; --noinvert: light on dark; else as found.",
+        **group,
     )
-    json: bool = flag(False, SWITCH, "Print one JSON object, for machines, in place of bars.")
-    images: tuple[str, ...] = flagging.arguments("PNG or JPEG files of any size.")
+    flags.DEFINE_boolean(
+        "center",
+        None,
+        "Crop to the ink and centre it, --nocenter: take the whole image; else where it needs that.",
+        **group,
+    )
+    flags.DEFINE_boolean(
+        "json", False, "Print one JSON object, for machines, in place of bars.", **group
+    )
+    return values
+
+
+def parse(argv: list[str]) -> commandline.Config:
+    """Returns the flags, and the files of images as `images`; raises InputError."""
+    return commandline.parse(predict_flags(), argv, __doc__, arguments="images")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +194,7 @@ def show(path: str, names: list[str], probabilities: np.ndarray) -> None:
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def answered(model: Model, config: Config, path: str) -> dict[str, Any]:
+def answered(model: Model, config: commandline.Config, path: str) -> dict[str, Any]:
     """Returns what --json prints of an image, and shows it; raises InputError where it cannot be read."""
     image, done, hint = pictures.prepare(
         path, model.image_shape, model.box, config.invert, config.center
@@ -202,7 +218,7 @@ def answered(model: Model, config: Config, path: str) -> dict[str, Any]:
 
 def main() -> int:
     """Answers every image that can be read, and names the others on stderr; returns 2 if one could not."""
-    config = flagging.parse(Config, sys.argv, __doc__)
+    config = parse(sys.argv)
     if not config.model:
         raise InputError(
             "--model: name the folder that `python train.py --export_dir=FOLDER` wrote; see --help"
@@ -210,7 +226,7 @@ def main() -> int:
     if not config.images:
         raise InputError("no image: name at least one PNG or JPEG file; see --help")
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # where bars and names cannot be written, `?` is
-    model, answers, refused = load(pathlib.Path(config.model).expanduser()), [], []
+    model, answers, refused = load(pathlib.Path(config.model)), [], []
     for path in config.images:
         try:
             answers.append(answered(model, config, path))

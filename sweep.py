@@ -4,8 +4,12 @@ python sweep.py --lr=0.001,0.003,0.01,0.03,0.1 --seed=0:10
 """
 
 import math
+import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -P leaves out
 
 import flags
 from common.errors import one_line
@@ -13,10 +17,11 @@ from runtime import devices, startup, stopping
 from sweeps import options
 
 if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes long
-    stopping.install()
     with one_line():
+        stopping.install()
         CONFIGS, OWN = options.parse(sys.argv, __doc__)
         devices.hide_gpus(CONFIGS[0].device)
+        tempfile.gettempdir()  # TensorFlow cannot be imported without one
 
 with startup.starting():
     import tensorflow as tf
@@ -24,7 +29,7 @@ with startup.starting():
 
     import data
     import train
-    from runtime import strategies
+    from runtime import distribute
     from runtime.clock import Ledger
     from sweeps import report, runs
     from sweeps.kept import Kept, Row, key
@@ -39,7 +44,7 @@ def run(configs: Sequence[flags.Config], own: flags.Config) -> None:
     with tf.device(device.name):
         most_bytes = devices.most_bytes(largest.input, device)
         dataset = data.load(largest.dataset, largest.data_dir, largest.manual_dir, most_bytes)
-        first = train.start(largest, dataset, Ledger(), strategies.OneDevice())
+        first = train.start(largest, dataset, Ledger(), distribute.OneDevice())
     environment = devices.environment(device, largest.mode, largest.tf32)
     kept = Kept(own.output, largest, environment, dataset.checksum)
     missing = [config for config in configs if key(config) not in kept.rows]

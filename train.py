@@ -4,9 +4,13 @@ import time
 
 START = time.perf_counter()
 
+import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -P leaves out
 
 import flags
 from common import commandline, files
@@ -15,13 +19,14 @@ from runtime import cluster, devices, plan, startup, stopping
 from runtime.clock import Ledger
 
 if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes long
-    stopping.install()
     with one_line():
-        CONFIG = cluster.settled(commandline.parse(flags.train_flags(), sys.argv, __doc__))
+        stopping.install()
+        CONFIG = cluster.checked(commandline.parse(flags.train_flags(), sys.argv, __doc__))
         files.check_writable(
             "record", CONFIG.record, CONFIG.overwrite or not files.is_free(CONFIG.checkpoint_dir)
         )
         devices.hide_gpus(CONFIG.device)
+        tempfile.gettempdir()  # TensorFlow cannot be imported without one
 
 with startup.starting():
     import tensorflow as tf
@@ -29,12 +34,12 @@ with startup.starting():
     import data
     import model
     from outputs import observers, record, screen
-    from runtime import modes, strategies
+    from runtime import distribute, modes
     from runtime.state import State
 
 
 def start(
-    config: flags.Config, dataset: data.Dataset, ledger: Ledger, engine: strategies.OneDevice
+    config: flags.Config, dataset: data.Dataset, ledger: Ledger, engine: distribute.OneDevice
 ) -> State:
     """Returns the run at its beginning; raises InputError if the batch is larger than the training split."""
     if (size := config.batch_size) > (count := len(dataset.train)):
@@ -46,7 +51,7 @@ def start(
     return State(config, dataset, net, ledger, engine.count)
 
 
-def compiled(state: State, engine: strategies.OneDevice) -> modes.Mode:
+def compiled(state: State, engine: distribute.OneDevice) -> modes.Mode:
     """Returns the mode that takes the run's steps, compiled and warm."""
     config, split = state.config, state.dataset.train
     mode = engine.mode(state.model, config, split)
@@ -101,7 +106,7 @@ def num_correct(state: State, split: data.Split) -> int:
 
 def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
     """Loads, compiles, trains, evaluates; shows it all, and returns the record."""
-    engine = strategies.start(config)  # waits for the other workers, which is no import
+    engine = distribute.start(config)  # waits for the other workers, which is no import
     with ledger("import"), startup.quiet():
         wanted = (
             config.device,

@@ -1,131 +1,63 @@
-"""How often equal contenders are called different and the guard is right, from measurements of one contender.
+"""How often equal contenders are called different and the guard is right, by measuring one of them again and again."""
 
-python -m benchmarks.noise --write
-"""
-
-import dataclasses
-import math
 import pathlib
-import sys
+import tempfile
+from typing import Any
 
 import numpy as np
-from rich.console import Console
+import pyperf
 
-from benchmarks.pages import rewrite_blocks
-from common import children, flagging
-from common.errors import RunError, exit_with_one_line
-from common.files import PROJECT
-from comparison import campaign, guard, machine, options, results, stats
-from comparison.results import Run
+from benchmarks import common
+from comparison import guard, options, stats
 
-PAGE = PROJECT / "docs" / "comparison.md"
-ROUNDS, PLANTED, RESAMPLED = 7, 1.1, 1000
+CONTENDER, MEASUREMENTS = "xla", 60  # rounds of compare.py
+ROUNDS, RESAMPLED = 7, 1000  # of a run; runs drawn by lot
+SLOWDOWN = 1.1  # what the guard must catch
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """The flags of this benchmark."""
-
-    contender: str = flagging.flag("xla", flagging.TEXT, "Who is measured again and again.")
-    measurements: int = flagging.flag(200, flagging.integer(60), "How often.")
-    data_dir: str | None = flagging.flag(
-        None, flagging.TEXT, "Prepared datasets; default: tfds's own."
-    )
-    file: str | None = flagging.flag(
-        None, flagging.TEXT, "A result file of one contender, to take instead."
-    )
-    write: bool = flagging.flag(False, flagging.SWITCH, "Write the table into docs/comparison.md.")
+def measure() -> dict[str, float]:
+    """Returns shares of runs, drawn from many measurements of one contender, in percent."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "found.json")
+        job = (f"--contenders={CONTENDER}", "--devices=cpu", f"--rounds={MEASUREMENTS}")
+        common.python("compare.py", *job, f"--output={path}")
+        suite = pyperf.BenchmarkSuite.load(str(path))
+    times = np.transpose([benchmark.get_values() for benchmark in suite])
+    return rates(times.ravel())  # in the order in which they were measured
 
 
-def measured(config: Config) -> Run:
-    """Returns a run of one contender; each of its rounds has two measurements of it."""
-    if config.file:
-        return results.load(pathlib.Path(config.file)).runs[0]
-    rounds = config.measurements // 2
-    job = [
-        f"--contenders={config.contender}",
-        "--devices=cpu",
-        f"--rounds={rounds}",
-    ]
-    job += [f"--data_dir={config.data_dir}"] if config.data_dir else []
-    asked = flagging.parse(options.Config, ["compare.py", *job], None)
-    run = campaign.run(asked, Console(), keep=lambda results: None).runs[0]
-    if run.rounds < rounds:
-        raise RunError(f"stopped after {run.rounds} of {rounds} rounds: nothing is written")
-    return run
+def rates(times: np.ndarray, resampled: int = RESAMPLED) -> dict[str, float]:
+    """Returns how often what must not happen, or must, does so in runs drawn from these measurements."""
+    rng = np.random.default_rng(0)
+    deviation = 100 * float(np.std(np.log(times)))
+
+    def percent(is_so: Any, *arguments: Any) -> float:
+        return 100 * float(np.mean([is_so(times, rng, *arguments) for _ in range(resampled)]))
+
+    return {
+        "equal contenders called different, of which at most 5 may be": percent(called_different),
+        "the guard's false alarms, at most 5": percent(called_slower, 1.0),
+        "slowdowns of 10 % that the guard caught, at least 95": percent(called_slower, SLOWDOWN),
+        f"standard deviation of the {len(times)} measurements drawn from, %": deviation,
+    }
 
 
-def called_different(times: np.ndarray, rng: np.random.Generator) -> float:
-    """Returns the share of runs in which a contender is called different from one that is the same.
+def called_different(times: np.ndarray, rng: np.random.Generator) -> bool:
+    """Says whether a contender is called different from one that is the same, in one run.
 
-    Three measurements that followed one another are a round: the baseline, the baseline again, and the contender.
+    Three measurements that followed one another are a round: baseline, baseline again, contender.
     """
-    rounds, wrong = times[: len(times) // 3 * 3].reshape(-1, 3), 0
-    for _ in range(RESAMPLED):
-        picked = rng.permuted(rng.choice(rounds, ROUNDS, replace=False), axis=1)
-        base, again, other = picked.T.tolist()
-        floor = stats.noise_floor(stats.paired_ratio(again, base))
-        wrong += not stats.within_noise(stats.paired_ratio(other, base), floor)
-    return wrong / RESAMPLED
+    rounds = times[: len(times) // 3 * 3].reshape(-1, 3)
+    picked = rng.permuted(rng.choice(rounds, ROUNDS, replace=False), axis=1)
+    base, again, other = picked.T.tolist()
+    floor = stats.noise_floor(stats.paired_ratio(again, base))
+    return not stats.within_noise(stats.paired_ratio(other, base), floor)
 
 
-def outside(times: np.ndarray, rng: np.random.Generator) -> float:
-    """Returns the share of runs in which the ratio of two equal contenders is outside another run's interval of it."""
-    pairs, out = times[: len(times) // 2 * 2].reshape(-1, 2), 0
-    for _ in range(RESAMPLED):
-        picked = rng.permuted(rng.choice(pairs, 2 * ROUNDS, replace=False), axis=1)
-        first, second = (stats.paired_ratio(*run.T.tolist()) for run in np.split(picked, 2))
-        out += not first.low <= second.median <= first.high
-    return out / RESAMPLED
-
-
-def called_slower(times: np.ndarray, factor: float, rng: np.random.Generator) -> float:
-    """Returns the share of runs, `factor` times as slow as an earlier or later one, in which the guard says so."""
-    said = 0
-    for _ in range(RESAMPLED):
-        cut = rng.integers(ROUNDS, len(times) - ROUNDS + 1)
-        starts = rng.integers(cut - ROUNDS + 1), rng.integers(cut, len(times) - ROUNDS + 1)
-        before, now = (times[start : start + ROUNDS] for start in rng.permutation(starts))
-        said += guard.judged(
-            (now * factor).tolist(), before.tolist(), options.Config.max_slowdown, count=1
-        )[2]
-    return said / RESAMPLED
-
-
-def table(run: Run) -> list[str]:
-    """Returns the table and what must be said below it."""
-    times, rng = (
-        np.array([sample.us_per_step for sample in run.samples], float),
-        np.random.default_rng(0),
-    )
-    spread, middle = np.std(np.log(times)), ROUNDS // 2 + 1
-    # the least of all samples are of one run
-    by_chance = 2 * math.comb(ROUNDS, middle) / math.comb(2 * ROUNDS, middle)
-    out = f"{100 * outside(times, rng):.1f} | {100 * by_chance:.0f}, by chance"
-    busy = " ".join(machine.warnings([sample.quiet for sample in run.samples]))
-    return [
-        "| of 100 runs of 7 rounds | found | must be |",
-        "|---|--:|--:|",
-        f"| two equal contenders called different | {100 * called_different(times, rng):.1f} | at most 5 |",
-        f"| the guard's false alarms | {100 * called_slower(times, 1.0, rng):.1f} | at most 5 |",
-        f"| a slowdown of 10 % caught by the guard | {100 * called_slower(times, PLANTED, rng):.1f} | at least 95 |",
-        f"| a ratio outside the interval of an earlier run | {out} |",
-        "",
-        f"From {len(times)} measurements of {run.baseline[0]}, one after the other, whose standard deviation is "
-        f"{spread:.1%}; {run.date} on {'; '.join(run.devices.values())}, {run.environment['cores']} cores. {busy}  ",
-        "To repeat it: `python -m benchmarks.noise --write`",
-    ]
-
-
-def main() -> None:
-    """Measures, prints, and writes if asked."""
-    config = flagging.parse(Config, sys.argv, __doc__)
-    children.end_on_signals()
-    text = "\n".join(table(measured(config)))
-    print(text)
-    if config.write:
-        rewrite_blocks(PAGE, {"noise": text})
-
-
-if __name__ == "__main__":
-    exit_with_one_line(main)
+def called_slower(times: np.ndarray, rng: np.random.Generator, factor: float) -> bool:
+    """Says whether the guard calls a run slower that takes `factor` times as long as another run."""
+    cut = rng.integers(ROUNDS, len(times) - ROUNDS + 1)
+    starts = rng.integers(cut - ROUNDS + 1), rng.integers(cut, len(times) - ROUNDS + 1)
+    before, now = (times[start : start + ROUNDS] for start in rng.permutation(starts))
+    slower = guard.judged((now * factor).tolist(), before.tolist(), options.Config.max_slowdown, 1)
+    return slower[2]

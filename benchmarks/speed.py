@@ -1,202 +1,112 @@
-"""How fast the program is at its own job, against what it must beat: python -m benchmarks.speed --write"""
+"""How fast the program is at its own job: each function measures one round of a record."""
 
-import dataclasses
-import itertools
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
-import time
 
 import numpy as np
 
-from benchmarks import runs
-from common import children
-from common.errors import RunError
-from common.flagging import List, choice, flag
-from storage import dataset, decoded
+from benchmarks import common
+from benchmarks.common import in_rounds
+from storage import cache
 
 IMPORT = "import tensorflow, os; os._exit(0)"
-STREAMED = (10, 100, 1_000, 10_000)
-TEN, LARGE = 10, 70  # times MNIST; the larger has 3.3 GB
-ALONE = ("--eval_every=0", "--loss_reduction=mean")  # of a run whose training alone is looked at
-Rows = dict[str, float]
+WARM = "a warm run, the whole process, s"
+# Of a run of which the training alone is looked at.
+ALONE = ("--eval_every=0", "--eval_first=0", "--loss_reduction=mean")
+MODES = {"xla": "--epochs=10", "graph": "--epochs=2", "eager": "--max_steps=2000"}
+BATCHES = (10, 30, 100, 300, 500, 1_000, 3_000, 10_000, 55_000)
+LARGE = 70  # times MNIST: 3.3 GB
+REPLICAS = {
+    "one device": ("--strategy=none",),
+    "mirrored, 2 replicas": ("--strategy=mirrored", "--replicas=2"),
+    "multi_worker, 2 workers": ("--strategy=multi_worker",),
+}
 
 
-@dataclasses.dataclass(frozen=True)
-class Bench:
-    """This project, measured: the flags, and where the datasets made for it are."""
-
-    config: "Config"
-    folder: pathlib.Path
-
-    def python(self, *arguments: str) -> runs.Run:
-        return runs.run(self.config, *arguments)
-
-    def train(self, *arguments: str) -> runs.Run:
-        return runs.train(self.config, *arguments)
-
-    def rate(self, batch_size: int, *arguments: str) -> float:
-        """Returns thousand images/s of training alone."""
-        return (
-            self.train(f"--batch_size={batch_size}", *ALONE, *arguments).record[
-                "examples_per_second"
-            ]
-            / 1000
-        )
-
-    def until(self, words: bytes, *arguments: str, terminal: bool = False) -> runs.Run:
-        """Runs train.py until it has printed `words`, anything if they are empty, and ends it there."""
-        reading, writing = os.openpty() if terminal else os.pipe()
-        command = [sys.executable, "train.py", *self.config.where, *arguments]
-        options = {
-            "cwd": runs.PROJECT,
-            "stdin": subprocess.DEVNULL,
-            "stdout": writing,
-            "stderr": writing,
-        }
-        began, seen = time.perf_counter(), b""
-        with (
-            children.started(command, self.config.timeout, **options) as process,
-            open(reading, "rb", 0) as output,
-        ):
-            os.close(writing)
-            while not seen or words not in seen:
-                if not (some := output.read(4096)):
-                    raise RunError(f"{' '.join(command)} ended before it said {words!r}")
-                seen += some
-            seconds = time.perf_counter() - began
-            process.kill()
-            return runs.Run(seconds, runs.wait(process))
-
-
-def start(bench: Bench) -> Rows:
-    """A run around its steps."""
-    bench.train("--max_steps=1")  # what a first run keeps is there then
-    imported, run = bench.python("-c", IMPORT), bench.train()
-    ledger = run.record["seconds"]
+@in_rounds
+def start() -> dict[str, float]:
+    """What is around the steps of a run, against an import of TensorFlow alone."""
+    imported, run = common.python("-c", IMPORT), common.train()
     return {
-        "a warm run, the whole process, s": run.seconds,
+        WARM: run.seconds,
         f'a warm run over `python -c "{IMPORT}"`': run.seconds / imported.seconds,
-        "compile, of its ledger, s": ledger["compile"],
-        "compile over import, of its ledger": ledger["compile"] / ledger["import"],
-        "peak memory of a warm run beyond that import, MiB": run.peak_mib - imported.peak_mib,
-        "from the command to the first output on a terminal, s": bench.until(
-            b"", terminal=True
-        ).seconds,
-        "`--help`, s": bench.python("train.py", "--help").seconds,
+        "peak memory beyond that import, MiB": run.peak_mib - imported.peak_mib,
     }
 
 
-def stream(bench: Bench) -> Rows:
-    """Images/s from the disk over those from memory, and the memory that both take."""
-    rows: Rows = {}
-    for name, job in (
-        ("MNIST", ("--epochs=20",)),
-        ("ten times MNIST", (f"--dataset=made{TEN}", f"--data_dir={bench.folder}", "--epochs=2")),
-    ):
-        for size in STREAMED:
-            memory, streamed = (
-                bench.rate(size, *job, f"--input={source}") for source in ("memory", "stream")
-            )
-            rows[f"stream over memory, images/s, {name}, batch {size:,}"] = streamed / memory
-        for source in ("memory", "stream"):
-            peak = bench.train("--eval_every=0", *job, "--epochs=1", f"--input={source}").peak_mib
-            rows[f"peak memory, {name}, --input={source}, MiB"] = peak
-    return rows
+@in_rounds
+def modes() -> dict[str, float]:
+    """Microseconds of a step of batch 10 in each mode of train.py."""
+    found = {}
+    for mode, length in MODES.items():
+        run = common.train(f"--mode={mode}", length, *ALONE)
+        found[f"mode {mode}, µs/step"] = run.record["us_per_step"]
+    return found
 
 
-def large(bench: Bench) -> Rows:
-    """3.3 GB of training images in memory."""
-    path = bench.folder / f"made{LARGE}" / "1.0.0" / decoded.FOLDER / "train_images.npy"
-    size = path.stat().st_size
-    read = runs.elsewhere(seconds_of_fromfile, path)
-    job = (
-        f"--dataset=made{LARGE}",
-        f"--data_dir={bench.folder}",
-        "--input=memory",
-        "--max_steps=1000",
-    )
-    run, small = bench.train(*job, *ALONE), bench.train("--max_steps=1000", *ALONE)
-    ledger = run.record["seconds"]  # reading begins while TensorFlow is imported
-    loading = ledger["import"] + ledger["data"] - small.record["seconds"]["import"]
-    return {
-        "3.3 GB in memory: what loading adds to a run over `np.fromfile` of the file": loading
-        / read,
-        "3.3 GB in memory: peak memory over the images": run.peak_mib * runs.MIB / size,
-    }
+@in_rounds
+def batches() -> dict[str, float]:
+    """Thousands of images a second of training alone over the batch size."""
+    found = {}
+    for size in BATCHES:
+        run = common.train(f"--batch_size={size}", "--epochs=20", *ALONE)
+        found[f"batch {size:,}, thousand images/s"] = run.record["examples_per_second"] / 1000
+    return found
 
 
-GROUPS = {"start": start, "stream": stream, "large": large}
-Found = dict[str, list[float]]  # the samples of each row
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(runs.Config):
-    """The flags of this benchmark."""
-
-    only: tuple[str, ...] = flag(
-        tuple(GROUPS), List(choice(*GROUPS), f"some of {', '.join(GROUPS)}"), "What to measure."
-    )
-
-
-def seconds_of_fromfile(path: pathlib.Path) -> float:
-    """Returns how long NumPy takes to read a file."""
-    began = time.perf_counter()
-    np.fromfile(path, np.uint8)
-    return time.perf_counter() - began
-
-
-def make(root: pathlib.Path, times: int, data_dir: str | None) -> None:
-    """Puts MNIST, so many times, below `root` as the dataset made<times>."""
-    mnist = dataset.load("mnist", data_dir, None, float("inf"))
-    folder = root / f"made{times}" / "1.0.0" / decoded.FOLDER
-    folder.mkdir(parents=True)
-    shape = (len(mnist.validation) + len(mnist.train), mnist.num_features)
-    images = np.lib.format.open_memmap(
-        folder / "train_images.npy", "w+", np.uint8, (shape[0] * times, shape[1])
-    )
-    labels = np.concatenate([mnist.validation.labels, mnist.train.labels])
-    for first in range(0, len(images), shape[0]):
-        images[first:][: len(mnist.validation)] = mnist.validation.images
-        images[first + len(mnist.validation) :][: len(mnist.train)] = mnist.train.images
-    images.flush()
-    np.save(folder / "train_labels.npy", np.tile(labels, times))
-    np.save(folder / "test_images.npy", mnist.test.images)
-    np.save(folder / "test_labels.npy", mnist.test.labels)
-    decoded.describe(folder, mnist.class_names, mnist.image_shape)
-
-
-def table(found: Found) -> list[str]:
-    """Returns the Markdown of the samples of each row."""
-    lines = ["| what | now |", "|---|--:|"]
-    return lines + [f"| {name} | {runs.middle(values)} |" for name, values in found.items()]
-
-
-def measure(config: Config) -> None:
-    """Measures every row in turn; prints and writes the tables."""
-    found: dict[str, Found] = {group: {} for group in config.only}
+@in_rounds
+def large() -> dict[str, float]:
+    """A dataset of 3.3 GB: from the disk over from memory, and the memory that both take."""
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(config, pathlib.Path(folder))
-        for group, times in {"stream": TEN, "large": LARGE}.items():
-            if group in config.only:
-                runs.elsewhere(make, bench.folder, times, config.data_dir)
-        for number, group in itertools.product(range(config.rounds), config.only):
-            print(f"round {number + 1} of {config.rounds}: {group}", file=sys.stderr, flush=True)
-            for name, value in GROUPS[group](bench).items():
-                found[group].setdefault(name, []).append(value)
-    publish(config, found)
+        size_mib = make(pathlib.Path(folder), LARGE) / 2**20
+        job = (f"--dataset=made{LARGE}", f"--data_dir={folder}", *ALONE)
+        for size in (10, 100, 1_000, 10_000):
+            stream, memory = (
+                common.train(*job, f"--batch_size={size}", f"--input={source}")
+                for source in ("stream", "memory")
+            )
+            rates = [run.record["examples_per_second"] for run in (stream, memory)]
+            found[f"images/s, stream over memory, batch {size:,}"] = rates[0] / rates[1]
+    found["peak memory over the images, stream"] = stream.peak_mib / size_mib
+    found["peak memory over the images, memory"] = memory.peak_mib / size_mib
+    return found
 
 
-def publish(config: Config, found: dict[str, Found]) -> None:
-    """Prints and writes a table of the streams, which is a result, and one of all else."""
-    if rows := found.pop("stream", None):
-        page, command = "docs/results.md", "speed --only=stream"
-        runs.publish("stream", config, table(rows), page, rows, command)
-    if rest := {name: values for rows in found.values() for name, values in rows.items()}:
-        runs.publish("speed", config, table(rest), "docs/performance.md")
+def make(root: pathlib.Path, times: int) -> int:
+    """Puts MNIST, its training examples so many times, below `root` as the cached dataset made<times>.
+
+    Returns the bytes of its training images.
+    """
+    folder = cache.folder_in(root, f"made{times}")
+    folder.mkdir(parents=True)
+    for path in cache.folder_in(cache.root_folder(None), "mnist").glob("*.npy"):
+        copies = times if path.name.startswith("train") else 1
+        np.save(folder / path.name, np.concatenate([np.load(path)] * copies))
+    cache.describe(folder, list("0123456789"), (28, 28, 1))
+    return (folder / "train_images.npy").stat().st_size
 
 
-if __name__ == "__main__":
-    runs.main(Config, measure, __doc__)
+@in_rounds
+def replicas() -> dict[str, float]:
+    """Microseconds of a step over the batch of all replicas; the workers are processes here."""
+    return {
+        f"{kind}, batch {batch:,}, µs/step": us_per_step(flags, batch)
+        for kind, flags in REPLICAS.items()
+        for batch in (10, 100, 1_000, 10_000)
+    }
+
+
+def us_per_step(flags: tuple[str, ...], batch: int) -> float:
+    """Returns the microseconds of a step, as the chief records them if there are two workers."""
+    job = ["--lr=1e-5", "--epochs=1000", "--max_steps=500", "--eval_every=0", *flags]
+    job.append(f"--batch_size={batch}")
+    if "--strategy=multi_worker" not in flags:
+        return common.train(*job).record["us_per_step"]
+    chief, other = (os.environ | variables for variables in common.loopback(2))
+    command, quiet = [sys.executable, "train.py", *job], subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=common.PROJECT, env=other, stdout=quiet):
+        return common.train(*job, env=chief).record["us_per_step"]

@@ -1,102 +1,115 @@
-"""What the program's comments rest on: a step written otherwise, in one run.
+"""Six ways to write the compiled step of mode xla, of which model.py has the first."""
 
-python -m benchmarks.variants --rounds=20 --write
-"""
-
-import itertools
+import dataclasses
+import functools
+import os
 import time
 from collections.abc import Callable
-from typing import Any
-from unittest import mock
 
-from benchmarks import runs
-from runtime import devices, startup
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-with startup.quiet():
-    import numpy as np
-    import tensorflow as tf
+import tensorflow as tf
 
-    import data
-    import flags
-    import model
-    from runtime import modes
+from benchmarks.common import Samples, in_rounds
 
-Config = runs.Config
-STEPS, EXAMPLES = 2_000, 55_000
-Call = Callable[[], object]
+EXAMPLES, FEATURES, CLASSES, BATCH = 55_000, 784, 10, 10
+STEPS, LR = 2_000, 1e-4
+Rows = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # images, labels, order
+Weights = tuple[tf.Tensor, tf.Tensor]  # W or its transpose, b
 
 
-def classes_last(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """The summed cross-entropy as model.cross_entropy computes it, but along rows of classes."""
-    y = tf.one_hot(labels, logits.shape[1])
-    return tf.reduce_sum(tf.reduce_logsumexp(logits, axis=1)) - tf.reduce_sum(y * logits)
+def classes_last(logits: tf.Tensor, labels: tf.Tensor, axis: int = 1) -> tf.Tensor:
+    """Returns the summed cross-entropy of logits whose classes are along `axis`."""
+    y = tf.one_hot(labels, CLASSES, axis=axis)
+    return tf.reduce_sum(tf.reduce_logsumexp(logits, axis=axis)) - tf.reduce_sum(y * logits)
+
+
+def classes_first(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the same, taken along rows of the batch."""
+    return classes_last(tf.transpose(logits), labels, axis=0)
 
 
 def fused(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """The summed cross-entropy as TensorFlow's own operation computes it."""
+    """Returns the same, by TensorFlow's own operation."""
     return tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
-def as_it_is(target: tf.Module, source: tf.Module) -> None:
-    """What model.assign_transposed does, without a transpose."""
-    for variable, value in zip(target.variables, source.variables, strict=True):
-        variable.assign(value)
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """One way: what W the loop carries, how the loss is taken, how many batches are gathered at a time."""
+
+    transposed: bool = True
+    loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = classes_first
+    gathered: int = 10
 
 
-def call(batch_size: int = 10, **changes: Any) -> Call:
-    """Returns a call that takes steps on random images, compiled with `changes` to the module `model`."""
-    rng = np.random.default_rng(0)
-    images = tf.constant(rng.integers(256, size=(EXAMPLES, 784), dtype=np.uint8))
-    labels = tf.constant(rng.integers(10, size=EXAMPLES, dtype=np.int32))
-    order = tf.constant(data.epoch_order(EXAMPLES, 0, 0))
-    mode = modes.InXla(model.SoftmaxRegression(784, 10), STEPS, on_gpu=False)
-    block = data.Block(images, labels, order, 0, STEPS, batch_size, False)
-    config = flags.training_config(batch_size=batch_size, loss_reduction="mean")
-    with mock.patch.multiple(model, **changes or {"Transposed": model.Transposed}):
-        mode(block, config)
-    return lambda: mode(block, config)
+WAYS = {
+    "as it is": Way(),
+    "W itself in the loop, not its transpose": Way(transposed=False),
+    "the loss along rows of classes": Way(loss=classes_last),
+    "TensorFlow's fused sparse cross-entropy": Way(loss=fused),
+    "the rows of two batches gathered at a time": Way(gathered=2),
+    "the rows of the whole block gathered at once": Way(gathered=STEPS),
+}
 
 
-def measured(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
-    """Returns us/step of each call, all taken in turn in each round."""
-    samples: dict[str, list[float]] = {name: [] for name in calls}
-    for _, (name, take) in itertools.product(range(rounds), calls.items()):
-        start = time.perf_counter()
-        take()
-        samples[name].append((time.perf_counter() - start) / STEPS * 1e6)
-    return samples
+def update(way: Way, weights: Weights, images: tf.Tensor, labels: tf.Tensor) -> Weights:
+    """Returns the weights after a step of SGD on a batch [batch, features] uint8."""
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        W = tf.transpose(weights[0]) if way.transposed else weights[0]
+        loss = way.loss(tf.cast(images, tf.float32) / 255 @ W + weights[1], labels)
+    dW, db = tape.gradient(loss, weights)
+    return weights[0] - LR * dW, weights[1] - LR * db
 
 
-def step_table(rounds: int) -> list[str]:
-    """Returns the table of the ways to write a step."""
-    calls = {
-        "as it is": call(),
-        "W stored [features, classes]": call(
-            Transposed=model.SoftmaxRegression, assign_transposed=as_it_is
-        ),
-        "the loss along rows of classes": call(cross_entropy=classes_last),
-        "TensorFlow's fused sparse cross-entropy": call(cross_entropy=fused),
-        "the rows of two steps gathered at a time": call(BATCHES_PER_GATHER=2),
-        "the rows of 50 steps gathered at a time": call(BATCHES_PER_GATHER=50),
-    }
-    samples = measured(calls, rounds)
-    lines = ["| the step | us | over the step as it is |", "|---|--:|--:|"]
-    for name, values in samples.items():
-        ratios = np.divide(values, samples["as it is"]).tolist()
-        lines.append(f"| {name} | {runs.middle(values)} | {runs.middle(ratios)} |")
-    return lines
+def block(way: Way) -> Callable[[Rows], Weights]:
+    """Returns what takes STEPS steps in one compiled call."""
+    numbers = tf.reshape(tf.range(way.gathered * BATCH), [way.gathered, BATCH])
+
+    @tf.function(jit_compile=True, autograph=False)
+    def steps(rows: Rows) -> Weights:
+        """Returns the weights after STEPS steps from zeros."""
+        shape = [CLASSES, FEATURES] if way.transposed else [FEATURES, CLASSES]
+        weights = tf.zeros(shape), tf.zeros([CLASSES])
+        images, labels, order = rows
+
+        def part(first: tf.Tensor, weights: Weights) -> tuple[tf.Tensor, Weights]:
+            indices = tf.gather(order, first * way.gathered * BATCH + numbers)
+            some_images, some_labels = tf.gather(images, indices), tf.gather(labels, indices)
+
+            def step(i: tf.Tensor, weights: Weights) -> tuple[tf.Tensor, Weights]:
+                return i + 1, update(way, weights, some_images[i], some_labels[i])
+
+            return first + 1, tf.while_loop(lambda i, _: i < way.gathered, step, (0, weights))[1]
+
+        parts = STEPS // way.gathered
+        return tf.while_loop(lambda first, _: first < parts, part, (0, weights))[1]
+
+    return steps
 
 
-def measure(config: Config) -> None:
-    """Measures every variant on random images: a step's time does not depend on what they show."""
-    devices.choose("cpu", tf32=False, one_thread=True)
-    runs.publish(
-        "variants",
-        config,
-        step_table(config.rounds),
-        "docs/performance.md",
-    )
+def random_rows() -> Rows:
+    """Returns images, labels and an order by lot: a step's time does not depend on what they show."""
+    images = tf.random.uniform([EXAMPLES, FEATURES], 0, 256, tf.int32)
+    labels = tf.random.uniform([EXAMPLES], 0, CLASSES, tf.int32)
+    return tf.cast(images, tf.uint8), labels, tf.random.shuffle(tf.range(EXAMPLES))
 
 
-if __name__ == "__main__":
-    runs.main(Config, measure, __doc__)
+def measure() -> Samples:
+    """Returns the microseconds of a step, each way taken in turn in each round, one thread."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    rows = random_rows()
+    calls = {name: functools.partial(block(way), rows) for name, way in WAYS.items()}
+    for call in calls.values():
+        call()  # compiles
+
+    def measure_each() -> dict[str, float]:
+        found = {}
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()[0].numpy()
+            found[f"{name}, µs/step"] = (time.perf_counter() - started) / STEPS * 1e6
+        return found
+
+    return in_rounds(measure_each, rounds=20)()

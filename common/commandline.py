@@ -117,7 +117,7 @@ def _explained(values: flags.FlagValues, message: str) -> str:
     if name in values and not why.startswith("must be "):
         allowed = "true or false" if values[name].boolean else values[name].parser.syntactic_help
         why = f"must be {allowed}" if allowed else why
-    return " ".join(f"{given}: {why}".split()).removesuffix(":")
+    return " ".join(f"{given}: {why}".split()).removesuffix(":").removeprefix("ERROR:: ")
 
 
 def _nearest(values: flags.FlagValues, name: str) -> list[str]:

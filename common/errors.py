@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # What a damaged file cannot raise: a full disk, and rights.
 OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
@@ -64,9 +64,7 @@ def one_line(leave: bool = False) -> Iterator[None]:
 
     It ends at once: taking TensorFlow down in an orderly way takes longer than a short training, for nothing.
     """
-    # what it cannot encode, such as the name of a class, is escaped
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    open_streams()
     try:
         yield
         code = 0
@@ -77,10 +75,12 @@ def one_line(leave: bool = False) -> Iterator[None]:
         code = _complain(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
         code = _complain("stopped by SIGINT", 130)
-    except BrokenPipeError:  # whoever read what this prints has gone, as `head` does
-        code = 141
     except OSError as error:
-        code = _complain(f"error: {error.filename or 'standard output'}: {reason(error)}", 1)
+        if not (line := _of_a_file(error)):
+            raise
+        # whoever read what this prints has gone, as `head` does
+        gone = isinstance(error, BrokenPipeError)
+        code = 141 if gone else _complain(f"error: {line}", 1)
     except Exception as error:
         if not (line := _failed(error)):
             raise
@@ -102,6 +102,63 @@ def exit_with_one_line(main: Callable[[], int | None]) -> None:
     with one_line():
         code = main() or 0
     end(code)
+
+
+class _Stdout(io.FileIO):
+    """stdout, named in its errors."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = "standard output"
+            raise
+
+
+class _Stderr(io.FileIO):
+    """stderr, where a full disk fails nothing."""
+
+    def write(self, data: Any) -> int:
+        with contextlib.suppress(OSError):
+            super().write(data)
+        return len(data)
+
+
+def open_streams() -> None:
+    """Opens the streams that are closed, so that no other file gets their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # the lowest number that is free is taken
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdout is sys.__stdout__:
+        buffer = io.BufferedWriter(_Stdout(1, "w", closefd=False))
+        sys.stdout = _text(buffer, sys.stdout, line_buffering=os.isatty(1))
+    if sys.stderr is sys.__stderr__:
+        raw: Any = _Stderr(2, "w", closefd=False)
+        sys.stderr = _text(raw, sys.stderr, line_buffering=True)
+
+
+def _text(binary: Any, before: Any, line_buffering: bool) -> io.TextIOWrapper:
+    """Returns a text stream; what it cannot encode, such as the name of a class, is escaped."""
+    encoding = getattr(before, "encoding", "utf-8")
+    write_through = not isinstance(binary, io.BufferedWriter)
+    return io.TextIOWrapper(
+        binary,
+        encoding,
+        errors="backslashreplace",
+        line_buffering=line_buffering,
+        write_through=write_through,
+    )
+
+
+def _of_a_file(error: OSError) -> str | None:
+    """Returns what to say of a file, standard output or TMPDIR; None for a fault of this program."""
+    if error.filename:
+        return f"{error.filename}: {reason(error)}"
+    if "temporary directory" in str(error):
+        return "TMPDIR: no folder for temporary files can be written; name one there"
+    return None
 
 
 def _failed(error: Exception) -> str | None:

@@ -6,7 +6,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import filelock
@@ -52,12 +52,8 @@ def synced(*paths: str | pathlib.Path) -> None:
 
 
 def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
-    """Returns the folder that `flag` names; raises InputError unless it can be made and a file be written to it.
-
-    One that was not there is not there afterwards: a run that is refused later leaves nothing behind.
-    """
-    folder = pathlib.Path(path).expanduser()
-    new = absent(folder)
+    """Returns the folder that `flag` names, and makes it; raises InputError unless it can be written."""
+    folder = pathlib.Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try_writing(folder)
@@ -65,31 +61,21 @@ def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
         raise InputError(
             f"--{flag}: {path} must be a folder that can be written ({reason(error)})"
         ) from None
-    finally:
-        remove_empty(new)
     return folder
 
 
-def absent(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns those of a folder and the folders above it that are not there, the innermost first."""
-    return [each for each in (folder, *folder.parents) if not each.exists()]
-
-
-def remove_empty(folders: Sequence[pathlib.Path]) -> None:
-    """Removes folders that `absent` has named; one that was not made, or has something in it, stays as it is."""
-    for each in folders:
-        with contextlib.suppress(OSError):
-            each.rmdir()
-
-
 def check_writable(flag: str, path: str | None, replace: bool) -> None:
-    """Raises InputError unless the file that `flag` names, if any, can be written; one that is there, by `replace`."""
+    """Makes the folder of the file that `flag` names, if any; raises InputError unless it can be written.
+
+    A file that is there is refused without `replace`.
+    """
     if path is None:
         return
-    file = pathlib.Path(path).expanduser()
+    file = pathlib.Path(path)
     try:
         if file.exists() and not file.is_file():
             raise OSError("it is there, and no regular file")
+        file.resolve().parent.mkdir(parents=True, exist_ok=True)
         try_writing(file.resolve().parent)
         if file.exists() and not replace:
             raise InputError(
@@ -155,7 +141,7 @@ def tidy(target: pathlib.Path) -> None:
 
 def is_free(path: str | pathlib.Path | None) -> bool:
     """Says whether nothing is at `path`, if there is one, or a folder with nothing in it."""
-    path = pathlib.Path(path).expanduser() if path else None
+    path = pathlib.Path(path) if path else None
     return not path or not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 

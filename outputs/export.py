@@ -15,10 +15,8 @@ import model
 from common.errors import InputError, RunError, before_leaving, reason
 from common.files import (
     OURS,
-    absent,
     is_free,
     locked,
-    remove_empty,
     tidy,
     whole_folder,
     writable_folder,
@@ -34,7 +32,7 @@ class Export(Observer):
 
     def __init__(self, state: State):
         super().__init__(state)
-        self.target = pathlib.Path(state.config.export_dir or "").expanduser().absolute()
+        self.target = pathlib.Path(state.config.export_dir or "").absolute()
         writable_folder("export_dir", self.target.parent)
         if self.target.parent.exists():
             self._take()
@@ -47,7 +45,6 @@ class Export(Observer):
     def _take(self) -> None:
         """Locks the place, which two runs must not write to, and clears away what a killed one has left."""
         self.place = self.target.with_name(f"{OURS}.{self.target.name}.lock")
-        self.made = absent(self.target.parent)
         try:
             self.lock = locked(self.place, wait=False)
         except filelock.Timeout:
@@ -97,7 +94,6 @@ class Export(Observer):
         with contextlib.suppress(OSError):  # Windows removes no open file
             self.place.unlink()  # still locked: who has just opened it sees that it is gone
         self.lock.release()
-        remove_empty(self.made)
 
 
 def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathlib.Path) -> None:

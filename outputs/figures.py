@@ -10,7 +10,6 @@ from common.errors import RunError, reason
 from common.files import writable_folder
 from outputs.observers import Observer
 from runtime.state import State
-from storage.decoded import Images
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +74,7 @@ class Figures(Observer):
                 ) from None
         print(f"figures: {', '.join(f'{name}.png' for name in figures)} in {self.folder}")
 
-    def _probabilities(self, images: Images) -> np.ndarray:
+    def _probabilities(self, images: np.ndarray) -> np.ndarray:
         """Returns the probabilities [n, classes] of all images, which are read CHUNK at a time."""
         chunks = (
             np.asarray(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)

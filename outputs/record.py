@@ -49,4 +49,4 @@ def write(path: str | None, record: dict[str, Any]) -> None:
     """Writes the record to `path` as one JSON object, whole or not at all; does nothing without a path."""
     if path:
         text = json.dumps(record, indent=2) + "\n"
-        write_atomically(pathlib.Path(path).expanduser(), lambda file: file.write(text.encode()))
+        write_atomically(pathlib.Path(path), lambda file: file.write(text.encode()))

@@ -34,7 +34,7 @@ class Mode(Protocol):
 def choose(net: model.SoftmaxRegression, config: flags.Config, split: data.Split) -> Mode:
     """Returns the mode of a run on one device, by --mode and by the size of a batch."""
     if config.mode in ("eager", "graph"):
-        return FromPipeline(functools.partial(model.sgd_step, net), config)
+        return FromPipeline(net, config, model.sgd_step)
     longest = plan.longest(config, len(split), data.steps_of_part(split, config.batch_size))
     return InXla(net, longest, on_gpu="GPU" in net.b.device)
 
@@ -60,16 +60,20 @@ def warm_up(
 
 
 class FromPipeline:
-    """Modes eager and graph: `step` is taken on each batch that data.pipeline hands out."""
+    """Modes eager and graph: a step is taken on each batch that data.pipeline hands out."""
 
-    def __init__(self, step: Callable[..., tf.Tensor], config: flags.Config):
-        self.step = step
-        self.train_batches = model.compiled_pipeline(step, config)
+    def __init__(
+        self, net: model.SoftmaxRegression, config: flags.Config, step: Callable[..., tf.Tensor]
+    ):
+        self.net = net
+        self.train_batches = model.compiled_pipeline(net, config, step)
 
     def __call__(self, block: data.BatchBlock, config: flags.Config) -> np.ndarray:
         if config.mode == "eager":
             batches = itertools.islice(block.batches, block.steps)
-            return np.array([self.step(*batch, config) for batch in batches])
+            return np.array(
+                [model.sgd_step(self.net, images, labels, config) for images, labels in batches]
+            )
         return self.train_batches(block.batches, tf.constant(block.steps), floats(config)).numpy()
 
     def blocks(
@@ -118,6 +122,7 @@ class InXla:
         ]
 
 
+@functools.lru_cache
 def floats(config: flags.Config) -> tf.Tensor:
     """Returns the flags that a compiled function is given at each call [n] float32."""
     return tf.constant(list(model.floats(config).values()), tf.float32)

@@ -57,22 +57,29 @@ def without_keras() -> Iterator[None]:
             os.environ[LEGACY_KERAS] = before
 
 
+def _write(descriptor: int, content: bytes) -> None:
+    """Writes to stderr, where a full disk fails nothing."""
+    with contextlib.suppress(OSError):
+        os.write(descriptor, content)
+
+
 @contextlib.contextmanager
 def quiet(waiting: str = "") -> Iterator[None]:
     """Holds what the `with` block writes to file descriptor 2, and shows it if the block raises.
 
     TensorFlow writes some notices before it reads TF_CPP_MIN_LOG_LEVEL. At level 0 everything is
-    shown at once; at any other level only errors are shown afterwards. A terminal shows `waiting`
+    shown at once; at any other level only errors are shown afterwards, at level 3 none. A terminal shows `waiting`
     meanwhile.
     """
     if os.environ.get(LOG_LEVEL) == "0":
         yield
         return
-    os.environ[LOG_LEVEL] = "2"
+    if os.environ.get(LOG_LEVEL) != "3":
+        os.environ[LOG_LEVEL] = "2"
     sys.stderr.flush()
     stderr = os.dup(2)
     terminal = waiting if os.isatty(2) else ""
-    os.write(stderr, terminal.encode())
+    _write(stderr, terminal.encode())
     with tempfile.TemporaryFile() as notices:
         os.dup2(notices.fileno(), 2)
         try:
@@ -81,10 +88,10 @@ def quiet(waiting: str = "") -> Iterator[None]:
             raise
         except BaseException:
             notices.seek(0)
-            os.write(stderr, notices.read())
+            _write(stderr, notices.read())
             raise
         finally:
             blank = f"\r{' ' * len(terminal)}\r" if terminal else ""
-            os.write(stderr, blank.encode())
+            _write(stderr, blank.encode())
             os.dup2(stderr, 2)
             os.close(stderr)

@@ -61,7 +61,8 @@ def at_block_ends() -> Iterator[None]:
 
 def say(line: str) -> None:
     """Writes a line to stderr, at once even where `startup.quiet` holds what is written there."""
-    os.write(_State.stderr, f"{line}\n".encode())
+    with contextlib.suppress(OSError):  # a full disk fails nothing
+        os.write(_State.stderr, f"{line}\n".encode())
 
 
 def waiting() -> int:

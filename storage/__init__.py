@@ -1,1 +1,1 @@
-"""How datasets are stored: prepared by tfds, kept decoded, streamed from the disk."""
+"""How datasets are stored: prepared by tfds, cached as arrays, streamed from the disk."""

@@ -1,102 +1,97 @@
 """Which datasets of tfds can be trained on, and which of their examples train and which test."""
 
-import contextlib
 import difflib
 import json
 import pathlib
+import re
+from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
-from google.protobuf import json_format, message
-from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from common.errors import InputError
 
+MIN_EXAMPLES = 12  # to train on: one in twelve validates, the article's 5,000 of 60,000
 # where a dataset has no test split, the last seventh of train tests: MNIST's 10,000 of 70,000
 TEST_SHARE = 7
-DAMAGE = (  # what a file that is cut, altered or gone raises
-    tf.errors.DataLossError,
-    tf.errors.FailedPreconditionError,  # other examples than dataset_info.json counts
-    tf.errors.NotFoundError,
-    json.JSONDecodeError,
-    UnicodeDecodeError,
-    json_format.ParseError,
-    message.DecodeError,
-)
+GOOD = ("mnist", "fashion_mnist", "cifar10")  # suggested where nothing else is near
+
+
+class Source(NamedTuple):
+    """Some examples of a split of tfds."""
+
+    split: str
+    first: int  # of its examples
+    length: int
 
 
 def builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
-    """Returns the builder of `name`, such as "mnist", "emnist/letters" or "mnist:3.*.*", with its data below `root`.
+    """Returns the builder of `name`, such as "mnist", "emnist/letters" or "mnist:3.*.*".
 
-    Raises InputError if there is none, or if its examples are not images of one size and type with one label each, and
-    whatever tfds raises if what is prepared cannot be read.
+    Its data is below `root`.
+
+    Raises:
+      InputError: there is none, or its examples are not images of one size with one label each.
+      Exception: whatever tfds raises if what is prepared cannot be read.
     """
     try:
         found = tfds.builder(name, data_dir=root)
     except (json.JSONDecodeError, UnicodeDecodeError):  # ValueErrors too
         raise
-    except (ValueError, AssertionError) as error:  # not found; no such config or version
-        reason = str(error).split("\n")[0].rpartition('": ')[2].split(": Here are")[0].rstrip(".")
-        raise InputError(f"--dataset={name}: {reason}. {_nearest(name)}") from None
+    except (ValueError, AssertionError):
+        raise InputError(
+            f"--dataset={name}: tfds has no such dataset, config or version. "
+            f"Nearest: {_nearest(name)}"
+        ) from None
     if fault := _fault(found.info):
-        raise InputError(f"--dataset={name}: {fault}. {_nearest(name)}")
+        raise InputError(f"--dataset={name}: {fault}. Try {', '.join(GOOD)}")
     return found
 
 
 def _fault(info: tfds.core.DatasetInfo) -> str | None:
     """Returns why a dataset cannot be trained on, if so."""
-    keys, features = info.supervised_keys, info.features
-    if not keys or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
-        return "not an image-classification dataset (it has no pair of image and label)"
-    image, label = (features[key] for key in keys)
-    if not isinstance(image, tfds.features.Image) or not isinstance(
-        label, tfds.features.ClassLabel
-    ):
-        return f"not an image-classification dataset (it maps {type(image).__name__} to {type(label).__name__})"
-    if None in image.shape:
-        return f"its images vary in size ({image.shape}), and softmax regression needs one size"
-    if np.dtype(image.np_dtype) != np.uint8:
-        return f"its images are {np.dtype(image.np_dtype)}; uint8 is what can be trained on"
-    if "train" not in info.splits and info.splits:
+    keys = info.supervised_keys or ()
+    kinds = tfds.features.Image, tfds.features.ClassLabel
+    found = [info.features[key] if isinstance(key, str) else key for key in keys]
+    if len(found) != len(kinds) or not all(map(isinstance, found, kinds)):
+        return (
+            f"not an image-classification dataset (it has {found or 'no pair of image and label'})"
+        )
+    image = found[0]
+    if None in image.shape or image.np_dtype != np.uint8:
+        return f"its images must be uint8 and of one size, and are {image}"
+    if info.splits and "train" not in info.splits:
         return f"it has no train split, only {', '.join(info.splits)}"
     return None
 
 
-def shows_damage(error: Exception) -> bool:
-    """Says whether an error of tfds, which it may have wrapped, shows damage; anything else may have another cause."""
-    return isinstance(error, DAMAGE) or isinstance(error.__cause__, DAMAGE)
-
-
-def is_default_config(builder: tfds.core.DatasetBuilder) -> bool:
-    """Says whether the name of the dataset alone means this config."""
-    config = builder.builder_config
-    with contextlib.suppress(DatasetNotFoundError):
-        return (
-            not config or config.name == tfds.builder_cls(builder.name).default_builder_config.name
-        )
-    return not config
-
-
 def _nearest(name: str) -> str:
-    """Returns a sentence with the names of tfds, or of a dataset's configs, that are most like `name`."""
-    dataset, _, config = name.partition(":")[0].partition("/")
+    """Returns the names that are most like `name`: of datasets, or of the configs of one."""
     known = tfds.list_builders(with_community_datasets=False)
-    if config and dataset in known:
-        configs = sorted(tfds.builder_cls(dataset).builder_configs)
-        known, name = [f"{dataset}/{each}" for each in configs], f"{dataset}/{config}"
-    near = difflib.get_close_matches(name, known, n=4, cutoff=0.5) or [
-        "mnist",
-        "fashion_mnist",
-        "cifar10",
-    ]
-    return f"Nearest: {', '.join(each for each in near if each != name) or 'none'}"
+    if (dataset := re.split("[/:]", name)[0]) in known:
+        found = tfds.builder_cls(dataset)
+        configs = [f"/{config}" for config in found.builder_configs] or [""]
+        known = [f"{dataset}{config}:{found.VERSION}" for config in configs]
+    return ", ".join(difflib.get_close_matches(name, known, n=4, cutoff=0.5) or GOOD)
 
 
-def splits(info: tfds.core.DatasetInfo) -> dict[str, str]:
-    """Returns what to read from tfds as train and as test: without a test split, validation or a share of train."""
-    for name in ("test", "validation"):
-        if name in info.splits and info.splits[name].num_examples:
-            return {"train": "train", "test": name}
-    cut = info.splits["train"].num_examples * (TEST_SHARE - 1) // TEST_SHARE
-    return {"train": f"train[:{cut}]", "test": f"train[{cut}:]"}
+def sources(info: tfds.core.DatasetInfo) -> dict[str, Source]:
+    """Returns where the examples of validation, train and test are.
+
+    Without a test split, the validation split tests, or else a share of train. A share at the
+    beginning of what is left of train validates.
+    """
+    counts = {name: info.splits[name].num_examples for name in info.splits}
+    train = counts["train"]
+    other = next((name for name in ("test", "validation") if counts.get(name)), None)
+    if other:
+        test = Source(other, 0, counts[other])
+    else:
+        train = train * (TEST_SHARE - 1) // TEST_SHARE
+        test = Source("train", train, counts["train"] - train)
+    validation = train // MIN_EXAMPLES
+    return {
+        "validation": Source("train", 0, validation),
+        "train": Source("train", validation, train - validation),
+        "test": test,
+    }

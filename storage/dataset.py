@@ -1,41 +1,65 @@
-"""A dataset in three splits: found decoded below the folder of prepared datasets, or prepared there."""
+"""A dataset in three splits, whose images are mapped from their files or read from them."""
 
 import dataclasses
-import os
-import pathlib
-import re
-import sys
 from collections.abc import Iterator
 
 import numpy as np
 
-from common.errors import InputError, RunError
-from common.files import PROJECT
-from storage import decoded
-
-ARCHIVES = PROJECT / "archives"
-NAME = r"\w+(/[\w.+-]+)?(:[\d.*]+)?"  # dataset/config:version
+from common.errors import RunError, reason
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Examples in the dataset's own order: images [n, features] uint8, in memory or on the disk, labels [n] int32."""
+    """Examples in the dataset's own order: images [n, features] uint8 and labels [n] int32.
 
-    images: decoded.Images
+    Images that are streamed are a map of their file, which may be larger than the memory: read
+    them with `read`.
+    """
+
+    images: np.ndarray
     labels: np.ndarray
+    streamed: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def chunks(self, rows: int = 5_000) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields (images, labels), some rows at a time."""
+        """Yields (images, labels), so many rows at a time."""
         for first in range(0, len(self), rows):
-            yield self.images[first : first + rows], self.labels[first : first + rows]
+            labels = self.labels[first : first + rows]
+            if self.streamed:
+                images = np.empty((len(labels), self.images.shape[1]), np.uint8)
+                self.read(np.arange(first, first + len(labels)), images)
+            else:
+                images = self.images[first : first + rows]
+            yield images, labels
+
+    def read(self, rows: np.ndarray, buffer: np.ndarray) -> None:
+        """Reads `rows` [n] of streamed images into the first n of `buffer` [.., features] uint8.
+
+        Rows that lie in a row are read in one piece. Their map could not report an error.
+
+        Raises:
+          RunError: the file cannot be read any more.
+        """
+        assert isinstance(self.images, np.memmap)
+        path, length = str(self.images.filename), self.images.shape[1]
+        pieces = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+        try:
+            with open(path, "rb") as file:
+                for start, piece in zip(
+                    pieces, np.split(buffer[: len(rows)], pieces[1:]), strict=True
+                ):
+                    file.seek(self.images.offset + int(rows[start]) * length)
+                    if file.readinto(piece.data) < piece.nbytes:
+                        raise EOFError("it ends too soon")
+        except (OSError, EOFError) as error:
+            raise RunError(f"{path}: cannot be read any more: {reason(error)}") from None
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """The three splits of an image-classification dataset, flattened, with what its classes are called."""
+    """The three splits of an image-classification dataset, with what its classes are called."""
 
     name: str
     train: Split
@@ -51,63 +75,5 @@ class Dataset:
 
     @property
     def on_disk(self) -> bool:
-        """Says whether the images were left on the disk."""
-        return not isinstance(self.train.images, np.ndarray)
-
-
-def load(name: str, data_dir: str | None, manual_dir: str | None, most_bytes: float) -> Dataset:
-    """Returns the dataset `name`; arguments and errors are those of `data.load`."""
-    if not re.fullmatch(NAME, name):
-        raise InputError(
-            f"--dataset={name}: must be a name of tfds such as mnist, emnist/letters or mnist:3.0.1"
-        )
-    root = _root(data_dir)
-    found, archives_read = _decoded(name, root, most_bytes), False
-    if not found:
-        from storage import prepare  # tfds takes a second to import
-
-        archives = pathlib.Path(manual_dir or ARCHIVES / re.split("[/:]", name)[0]).expanduser()
-        folder, archives_read = prepare.decoded_folder(name, root, archives, most_bytes)
-        try:
-            found = _dataset(name, decoded.read(folder, most_bytes))
-        except ValueError as error:
-            raise RunError(
-                f"--data_dir: cannot read what was just written: {error}; check the disk"
-            ) from None
-    if not found.validation:
-        least = decoded.VALIDATION_SHARE
-        raise InputError(
-            f"--dataset={name}: has {len(found.train)} training examples; at least {least} are needed, "
-            f"of which one in {least} validates"
-        )
-    if manual_dir and not archives_read:
-        print(
-            f"--manual_dir={manual_dir} is not read: {name} is prepared already in {root}",
-            file=sys.stderr,
-        )
-    return found
-
-
-def _decoded(name: str, root: pathlib.Path, most_bytes: float) -> Dataset | None:
-    """Returns the dataset if it stands decoded below `root`; says so if it is damaged or of another format."""
-    for folder in decoded.folders(name, root)[:1]:  # an older version is another dataset
-        try:
-            return _dataset(name, decoded.read(folder, most_bytes))
-        except ValueError as error:
-            print(f"{error}: decoding {name} again", file=sys.stderr)
-    return None
-
-
-def _root(data_dir: str | None) -> pathlib.Path:
-    return pathlib.Path(
-        data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    ).expanduser()
-
-
-def _dataset(name: str, found: decoded.Decoded) -> Dataset:
-    train, validation, test = (
-        Split(*examples) for examples in (found.train, found.validation, found.test)
-    )
-    return Dataset(
-        name, train, validation, test, found.class_names, found.image_shape, found.checksum
-    )
+        """Says whether the images are streamed from the disk."""
+        return self.train.streamed

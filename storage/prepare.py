@@ -1,74 +1,98 @@
-"""The first run: tfds prepares a dataset from its archives, and the decoded examples are kept beside it."""
+"""The first run: tfds prepares a dataset from its archives, and the decoded examples are cached."""
 
 import contextlib
 import io
+import json
 import pathlib
-import shlex
+import re
+import shutil
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import filelock
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download import checksums, resource
+from google.protobuf import json_format, message
 
-from common.errors import InputError, RunError, reason
+from common.errors import InputError, RunError, of_the_system, reason
 from common.files import locked, tidy, whole_folder, writable_folder
-from storage import catalog, decoded, decoding
+from storage import archives, cache, catalog, decode
 
-FORMER = "decoded.npz"  # the decoded form before format 2, beside which the new one is written
+# the version this project is written for; any other dataset: its newest
+VERSIONS = {"mnist": "mnist:3.*.*"}
+DAMAGE = (  # what a file that is cut, altered or gone raises
+    tf.errors.DataLossError,
+    tf.errors.FailedPreconditionError,  # other examples than dataset_info.json counts
+    tf.errors.NotFoundError,
+    json.JSONDecodeError,
+    UnicodeDecodeError,
+    json_format.ParseError,
+    message.DecodeError,
+)
 
 
-def decoded_folder(
-    name: str, root: pathlib.Path, archives: pathlib.Path, most_bytes: float
-) -> tuple[pathlib.Path, bool]:
-    """Returns the decoded folder of a dataset below `root`, made now unless another process has just made it.
+def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes: float) -> None:
+    """Makes the cache of a dataset, unless another process has just made it.
 
-    And whether the archives were read, which nobody needs for what tfds has prepared already.
+    What was there before is replaced only by what is whole.
 
-    Raises InputError when there is no such dataset of images and labels, its archives cannot be had or are damaged,
-    or the folder cannot be written; RunError when the disk or memory is full, or what tfds has prepared cannot be read
-    and shows no damage. What was there is replaced only by what is whole.
+    Raises:
+      InputError: there is no such dataset, its archives cannot be had or are damaged, or the folder
+        cannot be written.
+      RunError: the disk or memory is full, or what tfds has prepared cannot be read and shows no
+        damage.
     """
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
-    full_name = f"{name}:{decoded.VERSIONS[name]}" if name in decoded.VERSIONS else name
-    folder = _place(full_name, root)
-    with _alone(folder):
+    tfds.disable_progress_bar()
+    versioned = VERSIONS.get(name, name)
+    target = _target(versioned, root)
+    place = _place(name, root, target)
+    folder = cache.folder_in(place, name)
+    with _alone(place / re.split("[/:]", name)[0], (target, folder)):
         with contextlib.suppress(ValueError):
-            decoded.read(folder / decoded.FOLDER, most_bytes)  # which checks what will be read
-            return folder / decoded.FOLDER, False
-        if _decode_prepared(full_name, folder, root):
-            return folder / decoded.FOLDER, False
-        return _prepare(full_name, folder.parent, root, archives) / decoded.FOLDER, True
+            cache.read(folder, name, max_bytes)
+            return
+        if _cache_prepared(versioned, root, folder):
+            return
+        writable_folder("data_dir", target.parent)  # what is read-only may be damaged
+        _prepare(versioned, target, root, archives.folder_of(name, manual_dir))
+        _cache(catalog.builder(versioned, root), folder)
 
 
-def _place(full_name: str, root: pathlib.Path) -> pathlib.Path:
+def _target(name: str, root: pathlib.Path) -> pathlib.Path:
     """Returns where tfds keeps a dataset below `root`, damaged or not."""
+    nowhere = root / "empty"
     try:
-        return pathlib.Path(catalog.builder(full_name, root).data_dir)
-    except InputError:
-        raise
-    except Exception as error:  # tfds may raise anything
-        if not catalog.shows_damage(error):
-            raise _unreadable(root, error) from None
-        nowhere = root / "empty"
+        return root / catalog.builder(name, nowhere).data_path.relative_to(nowhere)
+    except InputError:  # it may be known by its files alone
         try:
-            return root / catalog.builder(full_name, nowhere).data_path.relative_to(nowhere)
-        except InputError as unknown:
-            raise InputError(
-                f"{unknown}; what is prepared of it in {root} is damaged ({reason(error)})"
-            ) from None
+            return pathlib.Path(catalog.builder(name, root).data_dir)
+        except DAMAGE as error:
+            raise _unreadable(root, error) from None
 
 
-def _unreadable(folder: pathlib.Path, error: Exception) -> RunError:
-    found = f"{type(error).__name__}: {reason(error)}"
+def _unreadable(root: pathlib.Path, error: Exception) -> RunError:
     return RunError(
-        f"--data_dir: tfds cannot read what is prepared in {folder} ({found}). Nothing in it was changed: "
-        "mend it, or move it away to have it prepared anew"
+        f"--data_dir: tfds cannot read what is prepared in {root} ({type(error).__name__}: "
+        f"{reason(error)}). Nothing in it was changed: mend it, or move it away to have it "
+        "prepared anew"
     )
+
+
+def _place(name: str, root: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
+    """Returns where the cache goes: `root`, or a folder of the user's where that is read-only."""
+    place, of_user = cache.places(root)
+    try:
+        writable_folder("data_dir", cache.folder_in(place, name).parent)
+    except InputError:
+        if not _is_prepared(target) or not of_user.is_absolute():
+            raise
+        place = writable_folder("data_dir", of_user)
+        _say(f"{root} cannot be written: the decoded examples go to {place}")
+    return place
+
+
+def _is_prepared(folder: pathlib.Path) -> bool:
+    return (folder / "dataset_info.json").exists()
 
 
 def _say(line: str) -> None:
@@ -76,126 +100,83 @@ def _say(line: str) -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: pathlib.Path) -> Iterator[None]:
-    """Lets one process at a time prepare `folder`, and removes what a killed one has left."""
-    place = writable_folder("data_dir", folder.parent)
+def _alone(place: pathlib.Path, targets: Sequence[pathlib.Path]) -> Iterator[None]:
+    """Lets one process at a time write to `place`, and removes what a killed one left of `targets`."""
     try:
         lock = locked(place / ".lock", wait=False)
     except filelock.Timeout:
         _say(f"waiting for another run, which prepares {place.name}")
         lock = locked(place / ".lock", wait=True)
     try:
-        tidy(folder)
-        tidy(folder / decoded.FOLDER)
+        for target in targets:
+            tidy(target)
         yield
     except (OSError, MemoryError, tf.errors.OpError) as error:
-        raise RunError(f"--data_dir: cannot prepare {folder}: {reason(error)}") from None
+        raise RunError(f"--data_dir: cannot prepare {place}: {reason(error)}") from None
     finally:
         lock.release()
 
 
-def _decode_prepared(full_name: str, folder: pathlib.Path, root: pathlib.Path) -> bool:
-    """Decodes what tfds has prepared in `folder`; returns False if there is nothing or, said, it is damaged.
-
-    Raises RunError, and leaves `folder` as it is, where tfds fails on it otherwise.
-    """
-    if not (folder / "dataset_info.json").exists():
-        return False
+def _cache_prepared(name: str, root: pathlib.Path, folder: pathlib.Path) -> bool:
+    """Caches what tfds has prepared; returns False if that is not there or, said, damaged."""
     try:
-        _decode(catalog.builder(full_name, root), full_name)
-    except Exception as error:
-        if catalog.shows_damage(error):
-            _say(
-                f"{folder} is damaged ({type(error).__name__}): preparing {full_name.partition(':')[0]} again"
-            )
+        builder = catalog.builder(name, root)
+        if not _is_prepared(builder.data_path):
             return False
-        if isinstance(error, (InputError, OSError, MemoryError, tf.errors.OpError)):
+        _cache(builder, folder)
+    except Exception as error:  # tfds may raise anything, and wrap it
+        if isinstance(error, DAMAGE) or isinstance(error.__cause__, DAMAGE):
+            dataset = name.partition(":")[0]
+            why = f"is damaged ({type(error).__name__})"
+            _say(f"{root}: what is prepared of {dataset} {why}: preparing {dataset} again")
+            return False
+        if isinstance(error, (InputError, OSError)) or of_the_system(error):
             raise
-        raise _unreadable(folder, error) from None
+        raise _unreadable(root, error) from None
     return True
 
 
-def _decode(builder: tfds.core.DatasetBuilder, name: str) -> None:
-    """Keeps the examples of `builder`, which was asked for by `name`, decoded beside what tfds has prepared."""
+def _cache(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
     _say(f"decoding {builder.info.full_name}, once ...")
-    folder = pathlib.Path(builder.data_dir)
-    with whole_folder(folder / decoded.FOLDER) as new:
-        decoding.write(
-            builder, new, default_config="/" not in name or catalog.is_default_config(builder)
-        )
-    if (former := folder / FORMER).exists():
-        former.unlink()
-        _say(f"removed {former}, which {folder / decoded.FOLDER} replaces")
+    with whole_folder(folder) as new:
+        decode.write(builder, new)
+    if (former := pathlib.Path(builder.data_dir, cache.FOLDER)) != folder:
+        shutil.rmtree(former, ignore_errors=True)  # where the cache was until its format 3
 
 
 def _prepare(
-    name: str, parent: pathlib.Path, root: pathlib.Path, archives: pathlib.Path
-) -> pathlib.Path:
-    """Has tfds prepare a dataset, decodes it, and returns its new folder in `parent`, in the place of a damaged one."""
-    target = parent / pathlib.Path(catalog.builder(name, parent / "empty").data_dir).name
+    name: str, target: pathlib.Path, root: pathlib.Path, archive_folder: pathlib.Path
+) -> None:
+    """Has tfds prepare a dataset from its archives, and puts it in the place of a damaged one."""
     with whole_folder(target) as new:
         builder = catalog.builder(name, new.parent)
-        _generate(builder, name.partition(":")[0], archives, root)
-        _decode(builder, name)
+        gathered = new.parent / "archives"
+        archives.gather(builder, archive_folder, root, gathered)
+        _say(f"preparing {builder.info.full_name} in {root}, once ...")
+        config = tfds.download.DownloadConfig(
+            manual_dir=gathered,
+            extract_dir=new.parent / "extracted",  # tfds does not check what is extracted already
+        )
+        with decode.progress_bar() as bar:
+            bar.add_task(f"Preparing {builder.name}", total=None)
+            _generate(builder, config, root / "downloads")
         new.rmdir()
         pathlib.Path(builder.data_dir).rename(new)
-    return target
 
 
 def _generate(
-    builder: tfds.core.DatasetBuilder, name: str, archives: pathlib.Path, root: pathlib.Path
+    builder: tfds.core.DatasetBuilder,
+    config: tfds.download.DownloadConfig,
+    downloads: pathlib.Path,
 ) -> None:
-    """Runs tfds's preparation; raises InputError naming what is missing or damaged."""
-    _check(builder, name, archives, root)
-    _say(f"preparing {builder.info.full_name} in {root}, once ...")
-    # Extracted anew: what is kept extracted is not checked.
-    config = tfds.download.DownloadConfig(
-        manual_dir=archives, extract_dir=builder.data_dir + ".extracted"
-    )
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(download_config=config, download_dir=root / "downloads")
-    except (OSError, tf.errors.OpError):
-        raise
+            builder.download_and_prepare(download_config=config, download_dir=downloads)
     except Exception as error:
         # tfds wraps a full disk while it extracts
-        if isinstance(error.__context__, (OSError, tf.errors.OpError)):
-            raise error.__context__ from None
-        raise InputError(f"--dataset={name}: tfds cannot prepare it: {reason(error)}") from None
-
-
-def _check(
-    builder: tfds.core.DatasetBuilder, name: str, archives: pathlib.Path, root: pathlib.Path
-) -> None:
-    """Raises InputError when an archive is damaged, or is neither there nor to be downloaded."""
-    missing = []
-    for url, info in builder.url_infos.items():
-        archive = archives / (info.filename or "")
-        if not archive.is_file():
-            cached = root / "downloads" / resource.get_dl_fname(url, info.checksum)
-            missing += [] if cached.exists() else [url]
-        elif (found := checksums.compute_url_info(archive)) != info:
-            raise InputError(
-                f"--manual_dir: {archive} is damaged: expected {int(info.size)} bytes with SHA-256 {info.checksum}, "
-                f"found {int(found.size)} with {found.checksum}; put a good copy there"
-            )
-    if missing and (why := _unreachable(missing[0])):
-        needed = ", ".join(sorted(info.filename or url for url, info in builder.url_infos.items()))
-        command = shlex.join(
-            ["python", "train.py", f"--dataset={name}", f"--data_dir={root}", "--manual_dir=FOLDER"]
-        )
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error
+        if isinstance(cause, (OSError, tf.errors.OpError)):
+            raise cause from None
         raise InputError(
-            f"--manual_dir: {archives} lacks an archive, and {missing[0]} cannot be downloaded ({why}). "
-            f"Put {needed} into a folder and run: {command}"
-        )
-
-
-def _unreachable(url: str) -> str | None:
-    """Returns why the server of `url` gives no answer, asked once: tfds would try for minutes; None if it answers."""
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
-    except urllib.error.HTTPError:
-        return None
-    except (OSError, ValueError) as error:
-        return reason(getattr(error, "reason", None) or error)
-    return None
+            f"--dataset={builder.name}: tfds cannot prepare it: {reason(error)}"
+        ) from None

@@ -1,101 +1,84 @@
-"""Training examples in parts with an order each: in memory an epoch is one part; from the disk they are read ahead."""
+"""Training examples in parts: in memory an epoch is one part; a stream reads them from the disk.
+
+A stream shuffles the shards of an epoch, fills the parts with them one after the other, and
+shuffles the rows of each part: a pure function of `order_of`, so that it goes on from any step.
+"""
 
 import concurrent.futures
 import itertools
 import math
-import operator
-from collections.abc import Callable, Iterable, Iterator
+import mmap
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from storage.decoded import Images, OnDisk, aligned
+from storage.dataset import Split
 
 SHARD_BYTES = 2**20  # read in one piece: long enough for any disk
-PART_BYTES = 64 * 2**20  # shuffled together; two of these exist at most: trained on, and being read
+PART_BYTES = 64 * 2**20  # shuffled together; two of these exist: trained on, and being read
 
-# images [rows, features] uint8, labels [rows], order [rows] int32
-Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 OrderOf = Callable[..., np.ndarray]  # count, epoch, part -> order [count] int32
-Planned = tuple[list[range], np.ndarray]  # the rows of a part in its file, and their order
 
 
-def rows_of_part(images: Images, batch_size: int) -> int:
-    """Returns the rows of a part: from the disk whole batches, so that none straddles two; all rows if they fit."""
-    if isinstance(images, np.ndarray):
-        return len(images)
-    return min(len(images), max(1, PART_BYTES // images.row_bytes // batch_size) * batch_size)
+class Part(NamedTuple):
+    """Examples, and the order in which they are to be trained on."""
+
+    images: np.ndarray  # [rows, features] uint8
+    labels: np.ndarray  # [rows] int32
+    order: np.ndarray  # [at most rows] int32
+
+
+def rows_of_part(split: Split, batch_size: int) -> int:
+    """Returns the rows of a part: all in memory; of a stream whole batches, as many as fit."""
+    if not split.streamed:
+        return len(split)
+    batches = PART_BYTES // split.images.shape[1] // batch_size
+    return min(len(split), max(1, batches) * batch_size)
 
 
 def parts(
-    images: Images,
-    labels: np.ndarray,
-    order_of: OrderOf,
-    batch_size: int,
-    epoch: int,
-    part: int = 0,
+    split: Split, order_of: OrderOf, batch_size: int, epoch: int, part: int = 0
 ) -> Iterator[Part]:
-    """Yields the parts from a part of an epoch on, without end; one from the disk holds until the next is asked for.
+    """Yields the parts from a part of an epoch on, without end.
 
-    From the disk an epoch shuffles the shards, fills the parts with them one after the other, and shuffles the rows of
-    each: a pure function of `order_of`. All parts are of one shape: the last of an epoch has rows that no order names,
-    with whatever was there before.
+    A part of a stream holds until the next is asked for; a thread reads that one meanwhile. All are
+    of one shape: the last of an epoch has rows that no order names.
     """
-    if isinstance(images, np.ndarray):
-        return (
-            (images, labels, order_of(len(images), epoch=each)) for each in itertools.count(epoch)
-        )
-    rows = rows_of_part(images, batch_size)
-    return _ahead(_read(images, labels, _planned(images, order_of, rows, epoch, part), rows))
-
-
-def _planned(
-    images: OnDisk, order_of: OrderOf, rows: int, epoch: int, part: int
-) -> Iterator[Planned]:
-    shard, count = max(1, SHARD_BYTES // images.row_bytes), math.ceil(len(images) / rows)
-    shards = [
-        range(first, min(first + shard, len(images))) for first in range(0, len(images), shard)
-    ]
-    for each in itertools.count(epoch):
-        # Shards are shuffled with a key that no part has. One part has them all, whatever their order.
-        shuffled = (
-            order_of(len(shards), epoch=each, part=count) if count > 1 else range(len(shards))
-        )
-        for number, own in enumerate(_cut((shards[at] for at in shuffled), rows)):
-            if each > epoch or number >= part:
-                yield own, order_of(sum(map(len, own)), epoch=each, part=number)
-
-
-def _cut(runs: Iterable[range], rows: int) -> Iterator[list[range]]:
-    """Yields `runs` of rows in lists of so many rows; the last may have fewer."""
-    own, room = list[range](), rows
-    for run in runs:
-        while run:
-            own.append(run[:room])
-            run, room = run[room:], room - len(own[-1])
-            if not room:
-                yield own
-                own, room = [], rows
-    if own:
-        yield own
-
-
-def _read(
-    images: OnDisk, labels: np.ndarray, planned: Iterator[Planned], rows: int
-) -> Iterator[Part]:
-    """Yields the parts as they are planned; one that has the same rows as the one before is not read again."""
-    # New memory takes as long to get as to fill.
-    buffers = itertools.cycle(aligned(rows * images.row_bytes) for _ in range(2))
-    for runs, group in itertools.groupby(planned, operator.itemgetter(0)):
-        found = images.read(runs, next(buffers))
-        labels_of = np.resize(np.concatenate([labels[run.start : run.stop] for run in runs]), rows)
-        for _, order in group:
-            yield found, labels_of, order
-
-
-def _ahead(endless: Iterator[Part]) -> Iterator[Part]:
-    """Yields what `endless` does; a thread prepares the next part meanwhile."""
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        following = pool.submit(next, endless)
+    if not split.streamed:
+        for number in itertools.count(epoch):
+            yield Part(split.images, split.labels, order_of(len(split), epoch=number))
+    endless = _read(split, order_of, rows_of_part(split, batch_size), epoch, part)
+    with concurrent.futures.ThreadPoolExecutor(1) as reader:
+        following = reader.submit(next, endless)
         while True:
-            part, following = following.result(), pool.submit(next, endless)
-            yield part
+            now, following = following.result(), reader.submit(next, endless)
+            yield now
+
+
+def _read(split: Split, order_of: OrderOf, size: int, epoch: int, first: int) -> Iterator[Part]:
+    # New memory takes as long to get as to fill. A map is aligned, as TensorFlow wants it.
+    shape = size, split.images.shape[1]
+    maps = [mmap.mmap(-1, math.prod(shape)) for _ in range(2)]
+    buffers = itertools.cycle([np.frombuffer(each, np.uint8).reshape(shape) for each in maps])
+    count, read = math.ceil(len(split) / size), False
+    for number in itertools.count(epoch):
+        rows = _shuffled_by_shards(split, order_of, number, count)
+        for part in range(first, count):
+            own = rows[part * size : (part + 1) * size]
+            if not read or count > 1:  # a stream of one part is read once
+                images, labels, read = next(buffers), np.resize(split.labels[own], size), True
+                split.read(own, images)
+            yield Part(images, labels, order_of(len(own), epoch=number, part=part))
+        first = 0
+
+
+def _shuffled_by_shards(split: Split, order_of: OrderOf, epoch: int, parts: int) -> np.ndarray:
+    """Returns the rows of an epoch [n] int32; those of one part are not moved, whose order is enough."""
+    rows = np.arange(len(split), dtype=np.int32)
+    if parts == 1:
+        return rows
+    length = max(1, SHARD_BYTES // split.images.shape[1])
+    shards = np.split(rows, range(length, len(rows), length))
+    # with a number that no part has
+    return np.concatenate([shards[at] for at in order_of(len(shards), epoch=epoch, part=parts)])

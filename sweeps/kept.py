@@ -37,7 +37,7 @@ class Kept:
     def __init__(self, path: str | None, config: flags.Config, environment: Row, checksum: str):
         """Takes over the rows of a file; raises InputError if it is not of this sweep, this version and this device."""
         self.rows: dict[tuple, Row] = {}
-        self.flag, self.file = f"--output={path}", pathlib.Path(path).expanduser() if path else None
+        self.flag, self.file = f"--output={path}", pathlib.Path(path) if path else None
         if not self.file:
             return
         no_matter = NO_MATTER if config.target_accuracy else NO_MATTER | CADENCE

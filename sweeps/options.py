@@ -130,4 +130,4 @@ def parse(
     shared = {name: value for name, value in sweep.as_dict().items() if name not in (*OWN, *SWEPT)}
     run = flags.training_config(**shared)
     combinations = (dict(zip(SWEPT, values, strict=True)) for values in itertools.product(*lists))
-    return [cluster.settled(run.replace(**combination)) for combination in combinations], sweep
+    return [cluster.checked(run.replace(**combination)) for combination in combinations], sweep

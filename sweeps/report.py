@@ -176,7 +176,7 @@ def show(rows: Iterable[Row], environment: Row, figures: str | None) -> None:
             }
             try:
                 for name, figure in drawn.items():
-                    plots.save(figure, pathlib.Path(figures).expanduser() / name)
+                    plots.save(figure, pathlib.Path(figures) / name)
             except OSError as error:
                 raise RunError(
                     f"--figures={figures}: cannot write {name}: {reason(error)}"

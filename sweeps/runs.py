@@ -13,7 +13,7 @@ import model
 import train
 from common.errors import InputError, Stopped
 from outputs import record
-from runtime import devices, modes, stopping, strategies
+from runtime import devices, distribute, modes, stopping
 from runtime.clock import Ledger
 from runtime.state import DivergedError, State
 from sweeps.kept import Row
@@ -37,7 +37,7 @@ def alone(batch_size: int, on_gpu: bool) -> bool:
     return on_gpu or batch_size >= modes.SHARED_BATCH
 
 
-class Runner(strategies.OneDevice):
+class Runner(distribute.OneDevice):
     """Trains one run after the other on the same weights, with programs that are compiled once; for one thread."""
 
     def __init__(self, first: State):

@@ -18,10 +18,10 @@ import flags
 import train
 from common import commandline
 from common.files import PROJECT
-from runtime import cluster, strategies
+from runtime import cluster, distribute
 from runtime.clock import Ledger
 from runtime.state import State
-from storage import decoded
+from storage import cache
 from tests import forked
 
 # A shell starts a command in the background with SIGINT ignored, and what the tests start would inherit that.
@@ -40,7 +40,7 @@ def learnable_split(num_examples: int, seed: int, num_classes: int = 10) -> data
 
 def trained(dataset: data.Dataset, **changes: object) -> State:
     """Returns the run that these flags make of a dataset, in this process."""
-    engine = strategies.OneDevice()
+    engine = distribute.OneDevice()
     state = train.start(flags.training_config(**changes), dataset, Ledger(), engine)
     train.train(state, train.compiled(state, engine))
     return state
@@ -76,16 +76,17 @@ def tiny_dataset() -> data.Dataset:
 @pytest.fixture
 def tiny_data_dir(tiny_dataset: data.Dataset, tmp_path: pathlib.Path) -> pathlib.Path:
     """A data_dir in which `tiny_dataset` stands decoded as mnist, so that no run needs tfds."""
-    folder = tmp_path / "data" / "mnist" / "3.0.1" / decoded.FOLDER
+    folder = cache.folder_in(tmp_path / "data", "mnist")
     folder.mkdir(parents=True)
-    splits = {"train": (tiny_dataset.validation, tiny_dataset.train), "test": (tiny_dataset.test,)}
-    for name, parts in splits.items():
-        np.save(folder / f"{name}_images.npy", np.concatenate([part.images for part in parts]))
-        np.save(folder / f"{name}_labels.npy", np.concatenate([part.labels for part in parts]))
-    decoded.describe(folder, tiny_dataset.class_names, tiny_dataset.image_shape)
+    for name in cache.SPLITS:
+        split = getattr(tiny_dataset, name)
+        np.save(folder / f"{name}_images.npy", split.images)
+        np.save(folder / f"{name}_labels.npy", split.labels)
+    cache.describe(folder, tiny_dataset.class_names, tiny_dataset.image_shape)
     return tmp_path / "data"
 
 
+pytest_plugins = ["tests.campaign"]
 Command = Callable[..., subprocess.CompletedProcess]
 
 
@@ -104,7 +105,7 @@ def run_here(tiny_data_dir: pathlib.Path) -> Callable[..., dict]:
     def run(*arguments: str) -> dict:
         argv = ["train.py", f"--data_dir={tiny_data_dir}", *arguments]
         return train.run(
-            cluster.settled(commandline.parse(flags.train_flags(), argv, "")), Ledger()
+            cluster.checked(commandline.parse(flags.train_flags(), argv, "")), Ledger()
         )
 
     return run

@@ -12,9 +12,16 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.image_classification import mnist
 
+import data
 from tests.conftest import learnable_split
 
 tfds.disable_progress_bar()
+
+
+def streamed(images: np.ndarray, labels: np.ndarray, folder: pathlib.Path) -> data.Split:
+    """Returns a split of images [n, features] that stay in a file in `folder`."""
+    np.save(folder / "images.npy", images)
+    return data.Split(np.load(folder / "images.npy", mmap_mode="r"), labels, streamed=True)
 
 
 def prepare(
@@ -23,12 +30,17 @@ def prepare(
     image: tfds.features.FeatureConnector,
     label: tfds.features.FeatureConnector,
     keys: tuple[str, str] | None = ("image", "label"),
-) -> None:
-    """Has tfds prepare `made` below `root`: images [n, height, width, channels] uint8 and labels [n] of each split."""
+    dataset: str = "made",
+) -> tfds.core.DatasetBuilder:
+    """Has tfds prepare a dataset below `root`, and returns its builder.
+
+    The splits have images [n, height, width, channels] uint8 and labels [n].
+    """
     with tfds.core.registered.skip_registration():
 
         class Made(tfds.core.GeneratorBasedBuilder):
             VERSION = tfds.core.Version("1.0.0")
+            name = dataset
 
             def _info(self) -> tfds.core.DatasetInfo:
                 return self.dataset_info_from_configs(
@@ -45,7 +57,9 @@ def prepare(
                 for i, pair in enumerate(zip(images, labels, strict=True)):
                     yield i, dict(zip(("image", "label"), pair, strict=True))
 
-    Made(data_dir=root).download_and_prepare()
+    builder = Made(data_dir=root)
+    builder.download_and_prepare()
+    return builder
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import tensorflow as tf
 import data
 import flags
 import train
-from runtime import modes, plan, strategies
+from runtime import distribute, modes, plan
 from runtime.clock import Ledger
 
 FEATURES, CLASSES, EXAMPLES, STEPS = 20, 3, 10_013, 9
@@ -27,7 +27,7 @@ def made():
     return images, rng.integers(CLASSES, size=EXAMPLES).astype(np.int32)
 
 
-class Known(strategies.OneDevice):
+class Known(distribute.OneDevice):
     """Mode xla as on a GPU."""
 
     def mode(self, net, config, split):
@@ -43,7 +43,7 @@ def main(folder):
     tf.config.set_logical_device_configuration(cpu[0], parts)
     split = data.Split(*made())
     dataset = data.Dataset("made", split, split, split, ["a", "b", "c"], (FEATURES,))
-    mirrored = strategies.Replicas(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+    mirrored = distribute.Replicas(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
     engines = {"mirrored": mirrored, "known": Known()}
     for name in MODES:
         for batch_size in BATCH_SIZES:
@@ -53,7 +53,7 @@ def main(folder):
             config = flags.training_config(
                 **CHANGES, mode=mode, batch_size=batch_size, lr=0.02 / batch_size
             )
-            engine = engines.get(name, strategies.OneDevice())
+            engine = engines.get(name, distribute.OneDevice())
             state = train.start(config, dataset, Ledger(), engine)
             compiled = train.compiled(state, engine)
             assert not any(variable.numpy().any() for variable in state.model.variables)

@@ -1,21 +1,22 @@
-"""What the benchmarks share: children that end with their parent, real runs, blocks of pages."""
+"""Children that end with their parent; what measures, what keeps records, what renders them."""
 
 import contextlib
-import os
-import pathlib
+import json
+import re
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import psutil
 import pytest
+import tensorflow as tf
 
 import data
-from benchmarks import pages, runs, speed
+from benchmarks import __main__ as benchmarks
+from benchmarks import common, render, speed, variants
 from common import children
-from common.errors import RunError
+from common.errors import InputError, RunError
 from tests.conftest import PROJECT, gone
 
 FOREVER = [sys.executable, "-c", "import signal; print(flush=True); signal.pause()"]
@@ -65,53 +66,105 @@ def test_sigterm_ends_a_parent_with_all_that_it_has_started() -> None:
         assert gone(grandchild)
 
 
-def test_a_run_that_fails_is_one_error_with_its_last_words() -> None:
-    with pytest.raises(RunError, match=r"train.py --lr=0 .*left with 2: error: --lr=0: must be"):
-        runs.train(runs.Config(), "--lr=0")
+def test_a_run_that_fails_is_one_error_with_its_last_words():
+    with pytest.raises(RunError, match=r"train\.py --lr=0 .*exit code 2: error: --lr=0"):
+        common.train("--lr=0")
 
 
-def test_a_run_is_measured_from_outside() -> None:
-    run = runs.run(runs.Config(), "-c", "kept = bytearray(200 * 2**20)")
-    assert run.peak_mib > 200 and run.seconds > 0
+def test_a_run_is_measured_from_outside():
+    run = common.python("-c", "used = bytearray(200 * 2**20); print('done')")
+    assert run.peak_mib > 200 and run.seconds > 0 and run.output == "done\n"
 
 
-@pytest.mark.skipif(
-    not hasattr(psutil.Process, "cpu_affinity"), reason="the system cannot hold a process to a core"
-)
-def test_what_is_started_on_one_core_sees_one() -> None:
-    count = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
-    before = os.sched_getaffinity(0)
-    with runs.one_core():
-        assert subprocess.run(count, capture_output=True, text=True).stdout == "1\n"
-    assert os.sched_getaffinity(0) == before
+def test_each_round_is_a_value_of_each_sample():
+    values = iter(range(6))
+    samples = common.in_rounds(lambda: {"a": next(values), "b": next(values)}, rounds=3)()
+    assert samples == {"a": [0, 2, 4], "b": [1, 3, 5]}
+    assert common.median_range([3.0, 1.0, 2.0]) == "2.00 (1.00-3.00)"
+    assert common.median_range([3000.0, 1000.0]) == "2,000 (1,000-3,000)"
 
 
-def test_the_datasets_of_the_benchmark_are_mnist_so_many_times(
-    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_the_large_dataset_is_mnist_so_many_times(tiny_data_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tiny_data_dir))
     one = data.load("mnist", str(tiny_data_dir))
-    speed.make(tmp_path, 3, str(tiny_data_dir))
+    size = speed.make(tmp_path, 3)
     three = data.load("made3", str(tmp_path))
-    whole = [np.concatenate([each.validation.images, each.train.images]) for each in (one, three)]
-    np.testing.assert_array_equal(whole[1], np.concatenate([whole[0]] * 3))
+    np.testing.assert_array_equal(three.train.images, np.concatenate([one.train.images] * 3))
     np.testing.assert_array_equal(three.test.labels, one.test.labels)
+    assert size >= three.train.images.nbytes
 
 
-@pytest.mark.slow
-def test_a_run_is_watched_until_it_has_said_something(
-    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    bench = speed.Bench(speed.Config(data_dir=str(tiny_data_dir), timeout=120), tmp_path)
-    began = time.perf_counter()
-    first, step = bench.until(b"", terminal=True), bench.until(b"step 1/", "--epochs=1000000")
-    assert 0 < first.seconds < step.seconds < time.perf_counter() - began
-    with pytest.raises(RunError, match="ended before it said b'never said'"):
-        bench.until(b"never said", "--lr=0")
+def test_every_way_to_write_the_step_ends_with_the_same_weights(monkeypatch):
+    monkeypatch.setattr(variants, "EXAMPLES", 600)
+    monkeypatch.setattr(variants, "STEPS", 40)
+    monkeypatch.setattr(variants, "LR", 1e-3)
+    rows = variants.random_rows()
+    found = {}
+    for name, way in variants.WAYS.items():
+        if way.gathered <= 40:
+            W, b = variants.block(way)(rows)
+            found[name] = np.vstack([tf.transpose(W) if way.transposed else W, b[None]])
+    first, *others = found.values()
+    assert len(others) == 4 and np.abs(first).max() > 1e-3
+    for weights in others:
+        np.testing.assert_allclose(weights, first, atol=1e-6)
 
 
-def test_a_block_is_replaced_and_nothing_else(tmp_path: pathlib.Path) -> None:
-    page = "before\n<!-- results -->\nold\nlines\n<!-- /results -->\nafter\n"
-    assert pages.with_block(page, "results", r"new \1") == page.replace("old\nlines", r"new \1")
-    for wrong in ("no block", page + page):
-        with pytest.raises(RunError, match="one block <!-- results -->"):
-            pages.with_block(wrong, "results", "")
+@pytest.fixture
+def records(tmp_path, monkeypatch):
+    """An empty folder of records."""
+    monkeypatch.setattr(common, "RECORDS", tmp_path)
+    environment = {
+        **{"date": "2026-01-02", "device_name": "A CPU", "cores": 4, "python": "3.12.1"},
+        **{"tensorflow": "2.21.0", "git_commit": "0123456789abcdef"},
+    }
+    monkeypatch.setattr(common, "environment", lambda: environment)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("busy", "said"), [(0.1, False), (1.5, True)])
+def test_a_record_says_where_it_was_made_and_whether_it_was_quiet(records, busy, said):
+    common.save("modes", {"mode xla": [3.0, 1.0, 2.0]}, busy, "python -m benchmarks modes")
+    text = render.BLOCKS["modes"]()
+    assert "| mode xla | 2.00 (1.00-3.00) |" in text
+    for fact in ("2026-01-02", "A CPU, 4 cores", "3.12.1", "2.21.0", "0123456789ab."):
+        assert fact in text
+    assert ("not quiet" in text) == said and "`python -m benchmarks modes`" in text
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", '{"about": {}}', "[1]"])
+def test_what_is_no_record_is_refused_with_the_command_that_makes_it(records, content):
+    if content is not None:
+        (records / "modes.json").write_text(content)
+    with pytest.raises(InputError, match=r"modes\.json: is no record .*-m benchmarks modes"):
+        render.BLOCKS["modes"]()
+
+
+def test_only_the_blocks_that_are_known_are_rendered(records):
+    common.save("modes", {"mode xla": [1.0]}, 0, "a command")
+    page = "a\n<!-- modes -->\nold\n<!-- /modes -->\nb\n<!-- mine -->\nkept\n<!-- /mine -->\n"
+    rendered = render.rendered(page)
+    assert rendered == page.replace("old", render.BLOCKS["modes"]())
+    assert render.rendered(rendered) == rendered
+
+
+def test_a_release_has_one_line_in_the_history(records, monkeypatch):
+    common.save("modes", {f"mode {mode}": [1.0, 2.0, 3.0] for mode in speed.MODES}, 0, "")
+    common.save("start", {speed.WARM: [1.5]}, 0, "")
+    common.save("history", [{"release": "0.0.1", "nodes": 1}], 0, "")
+    for _ in range(2):
+        common.save("history", benchmarks.history(), 0, "")
+    old, new = json.loads((records / "history.json").read_text())["found"]
+    assert old["release"] == "0.0.1" and new["release"] != "0.0.1"
+    assert new["mode xla"] == "2.00" and new[speed.WARM] == "1.50" and "µs" in new["best opponent"]
+
+
+def test_an_unknown_name_is_refused_before_anything_is_measured(monkeypatch):
+    monkeypatch.setattr(benchmarks, "MEASUREMENTS", {"modes": lambda: pytest.fail("measured")})
+    with pytest.raises(InputError, match="nothing: must be --render or some of modes"):
+        benchmarks.main(["modes", "nothing"])
+
+
+def test_no_record_holds_a_path_of_a_machine():
+    for path in common.RECORDS.glob("*.json"):
+        assert not re.search(r"/(tmp|home|work)/", path.read_text()), path

@@ -1,6 +1,8 @@
 """The data: what is in the splits, the order of an epoch, its batches, the decoded folder."""
 
+import os
 import pathlib
+import pwd
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +14,7 @@ import flags
 import model
 from common.errors import InputError
 from runtime import plan
-from storage import decoded
+from storage import cache
 from tests import oracle
 from tests.conftest import trained
 
@@ -108,15 +110,21 @@ def shares_memory(tensor: tf.Tensor, array: np.ndarray) -> bool:
     return np.shares_memory(np.asarray(memoryview(tensor)), array)
 
 
+def placed(array: np.ndarray, at: int) -> np.ndarray:
+    """Returns a copy of an array that begins so many bytes behind a multiple of 64."""
+    buffer = np.empty(array.nbytes + 64 + at, np.uint8)
+    copy = buffer[-buffer.ctypes.data % 64 + at :][: array.nbytes].reshape(array.shape)
+    copy[:] = array
+    return copy
+
+
 def test_an_array_is_shared_with_tensorflow_if_it_is_aligned_and_copied_if_not() -> None:
-    buffer = decoded.aligned(7 * 20 + 1)
-    buffer[:] = np.arange(len(buffer))
-    aligned, unaligned = (buffer[at : at + 140].reshape(7, 20) for at in (0, 1))
-    read_only = aligned[:]
+    images = np.arange(140, dtype=np.uint8).reshape(7, 20)
+    aligned, read_only = placed(images, 0), placed(images, 0)
     read_only.flags.writeable = False
     for array, shared in (
         (aligned, True),
-        (unaligned, False),
+        (placed(images, 1), False),
         (aligned[:, :10], False),
         (read_only, False),
     ):
@@ -125,30 +133,80 @@ def test_an_array_is_shared_with_tensorflow_if_it_is_aligned_and_copied_if_not()
         assert tensor.dtype == tf.uint8 and shares_memory(tensor, array) is shared
 
 
-@pytest.mark.parametrize("most_bytes", [float("inf"), 0])
-def test_the_decoded_folder_gives_the_splits_back(
-    tiny_dataset: data.Dataset, tiny_data_dir: pathlib.Path, most_bytes: float
+def test_chunks_are_the_split_in_order_as_often_as_asked(tiny_dataset: data.Dataset) -> None:
+    for _ in range(2):
+        images, labels = zip(*tiny_dataset.test.chunks(rows=7), strict=True)
+        assert len(images) == 15
+        np.testing.assert_array_equal(np.concatenate(images), tiny_dataset.test.images)
+        np.testing.assert_array_equal(np.concatenate(labels), tiny_dataset.test.labels)
+
+
+@pytest.mark.parametrize("max_bytes", [float("inf"), 0])
+def test_the_cache_gives_the_splits_back(
+    tiny_dataset: data.Dataset, tiny_data_dir: pathlib.Path, max_bytes: float
 ) -> None:
-    loaded = data.load("mnist", str(tiny_data_dir), most_bytes=most_bytes)
-    assert loaded.on_disk is (most_bytes == 0)
+    loaded = data.load("mnist", str(tiny_data_dir), max_bytes=max_bytes)
+    assert loaded.on_disk is (max_bytes == 0)
     for split in ("train", "validation", "test"):
-        np.testing.assert_array_equal(
-            getattr(loaded, split).images, getattr(tiny_dataset, split).images
-        )
-        np.testing.assert_array_equal(
-            getattr(loaded, split).labels, getattr(tiny_dataset, split).labels
-        )
+        found, expected = getattr(loaded, split), getattr(tiny_dataset, split)
+        np.testing.assert_array_equal(found.images, expected.images)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        assert loaded.on_disk or shares_memory(data.shared(found.images), found.images)
     assert loaded.class_names == tiny_dataset.class_names and loaded.image_shape == (28, 28, 1)
-    assert (
-        data.is_aligned(loaded.train.images)
-        if not loaded.on_disk
-        else loaded.train.images.shape == (660, 784)
-    )
 
 
-def test_a_data_dir_that_cannot_be_written_is_named(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "file").write_text("not a folder")
+def test_what_is_written_to_loaded_images_stays_in_memory(tiny_data_dir: pathlib.Path) -> None:
+    path = cache.folder_in(tiny_data_dir, "mnist") / "train_images.npy"
+    before = path.read_bytes()
+    data.load("mnist", str(tiny_data_dir)).train.images[:] = 0
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("data_dir", "variable", "expected"),
+    [
+        (None, None, "~/tensorflow_datasets"),
+        (None, "", "~/tensorflow_datasets"),
+        (None, "relative", "relative"),
+        (None, "~/of the environment", "~/of the environment"),
+        ("flag", "of the environment", "flag"),
+    ],
+)
+def test_the_folder_is_the_flags_or_the_environments_relative_to_where_one_is(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+    data_dir: str | None,
+    variable: str | None,
+    expected: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("TFDS_DATA_DIR", variable)
+    assert str(cache.root_folder(data_dir)) == os.path.join(tmp_path, os.path.expanduser(expected))
+
+
+@pytest.mark.parametrize(
+    ("data_dir", "manual_dir", "flag"),
+    [
+        (None, None, "data_dir"),
+        ("~nobody_/x", None, "data_dir"),
+        ("new", "~nobody_/x", "manual_dir"),
+    ],
+)
+def test_without_a_home_folder_the_flag_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+    data_dir: str | None,
+    manual_dir: str | None,
+    flag: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable in ("HOME", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # raises KeyError, as for an unknown user
     with pytest.raises(
-        InputError, match=r"--data_dir.*file/below/mnist.* must be a folder that can be written"
+        InputError, match=f"^--{flag}: .* no such home folder; give --{flag}=FOLDER"
     ):
-        data.load("mnist", str(tmp_path / "file" / "below"))
+        data.load("mnist", data_dir, manual_dir)
+    assert not pathlib.Path("~").exists()

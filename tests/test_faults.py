@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import data
 from common import errors
-from storage import decoded, prepare
+from storage import cache, prepare
 from tests import forked
 from tests.conftest import PROJECT
 
@@ -22,13 +22,13 @@ from tests.conftest import PROJECT
 def make_decoded(folder: pathlib.Path) -> pathlib.Path:
     """Returns `folder` with a decoded dataset of 24 training and 24 test images of 2x2 pixels in it."""
     folder.mkdir(parents=True)
-    for name in ("train", "test"):
+    for name in cache.SPLITS:
         np.save(
             folder / f"{name}_images.npy",
             np.random.default_rng(0).integers(256, size=(24, 4), dtype=np.uint8),
         )
         np.save(folder / f"{name}_labels.npy", np.arange(24, dtype=np.int32))
-    decoded.describe(folder, ["a", "b"], (2, 2))
+    cache.describe(folder, ["a", "b"], (2, 2))
     return folder
 
 
@@ -48,41 +48,41 @@ def spoilt(path: pathlib.Path, bits: Iterable[int], lengths: Iterable[int]) -> I
     path.write_bytes(whole)
 
 
-ARRAYS = [f"{split}_{kind}.npy" for split in ("train", "test") for kind in ("images", "labels")]
+ARRAYS = [f"{split}_{kind}.npy" for split in cache.SPLITS for kind in ("images", "labels")]
 
 
-@pytest.mark.parametrize("name", [*ARRAYS, decoded.ABOUT])
+@pytest.mark.parametrize("name", [*ARRAYS, cache.ABOUT])
 def test_any_flipped_bit_or_lost_end_of_a_decoded_folder_is_found(
     tmp_path: pathlib.Path, name: str
 ) -> None:
-    folder = make_decoded(tmp_path / decoded.FOLDER)
+    folder = make_decoded(tmp_path / cache.FOLDER)
     size = (folder / name).stat().st_size
     for damage in spoilt(folder / name, range(0, size * 8, 7), range(0, size, 13)):
         with pytest.raises(ValueError) as found:
-            assert not decoded.read(folder), damage
+            assert not cache.read(folder, "made"), damage
         assert str(found.value).startswith(f"{folder}: ") and "\n" not in str(found.value)
-    assert len(decoded.read(folder).train[1]) == 22
+    assert len(cache.read(folder, "made").train) == 24
 
 
 def test_a_flipped_bit_of_a_header_or_of_labels_is_found_where_images_stay_on_the_disk(
     tmp_path: pathlib.Path,
 ) -> None:
-    folder = make_decoded(tmp_path / decoded.FOLDER)
+    folder = make_decoded(tmp_path / cache.FOLDER)
     for name in ARRAYS:
         for damage in spoilt(folder / name, range(0, 128 * 8, 3), [0, 100, 200]):
             with pytest.raises(ValueError):
-                assert not decoded.read(folder, most_bytes=0), damage
-    assert len(decoded.read(folder, most_bytes=0).train[1]) == 22
+                assert not cache.read(folder, "made", max_bytes=0), damage
+    assert len(cache.read(folder, "made", max_bytes=0).train) == 24
 
 
 def test_another_format_is_said_and_not_read(tmp_path: pathlib.Path) -> None:
-    folder = make_decoded(tmp_path / decoded.FOLDER)
-    about = json.loads((folder / decoded.ABOUT).read_text())
-    (folder / decoded.ABOUT).write_text(json.dumps(about | {"format": decoded.FORMAT - 1}))
+    folder = make_decoded(tmp_path / cache.FOLDER)
+    about = json.loads((folder / cache.ABOUT).read_text())
+    (folder / cache.ABOUT).write_text(json.dumps(about | {"format": cache.FORMAT - 1}))
     with pytest.raises(
-        ValueError, match=f"{folder}: has format {decoded.FORMAT - 1}, not {decoded.FORMAT}"
+        ValueError, match=f"{folder}: has format {cache.FORMAT - 1}, not {cache.FORMAT}"
     ):
-        decoded.read(folder)
+        cache.read(folder, "made")
 
 
 @pytest.mark.parametrize(
@@ -96,22 +96,20 @@ def test_no_memory_and_no_rights_are_not_called_damage(
     error: Exception,
     words: str,
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(decoded, "_whole", fail)
+    monkeypatch.setattr(np, "load", fail)
     with pytest.raises(errors.RunError, match=words):
         data.load("mnist", str(tiny_data_dir))
     assert capsys.readouterr().err == ""
 
 
-def test_a_new_folder_that_cannot_be_read_back_is_one_line(
+def test_a_new_cache_that_cannot_be_read_back_is_one_line(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "decoded_folder", lambda *_: (tmp_path / decoded.FOLDER, True))
-    with pytest.raises(
-        errors.RunError, match=r"cannot read what was just written: .*decoded: No such file"
-    ):
+    monkeypatch.setattr(prepare, "make_cache", lambda *_: None)
+    with pytest.raises(errors.RunError, match="was just written cannot be read; check the disk"):
         data.load("mnist", str(tmp_path))
 
 
@@ -173,7 +171,7 @@ with errors.one_line(leave=True):
 def test_what_fails_while_training_is_one_line_and_checkpoints_are_kept(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path, mode: str, kind: str, words: str
 ) -> None:
-    images = tiny_data_dir / "mnist" / "3.0.1" / decoded.FOLDER / "train_images.npy"
+    images = cache.folder_in(tiny_data_dir, "mnist") / "train_images.npy"
     whole = images.read_bytes()
     (tmp_path / "failing.py").write_text(FAILING)
 

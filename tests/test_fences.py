@@ -1,7 +1,6 @@
 """The commands and the Python of every page: a command's flags parse, and Python prints what stands below it."""
 
 import contextlib
-import importlib
 import io
 import json
 import pathlib
@@ -14,6 +13,7 @@ import data
 import flags
 import model
 import predict
+from benchmarks import __main__ as benchmarks
 from common import commandline, flagging
 from comparison import options
 from outputs import export
@@ -26,7 +26,7 @@ PAGES = sorted(
 )
 # The value of TF_CONFIG, which multi_worker needs, and the command.
 COMMAND = re.compile(
-    r"(?:TF_CONFIG='([^']+)' +)?(python (?:\w+\.py|-m (?:benchmarks\.\w+|pip|pytest)\b)[^`\n|&]*)"
+    r"(?:TF_CONFIG='([^']+)' +)?(python (?:\w+\.py|-m (?:benchmarks|pip|pytest)\b)[^`\n|&]*)"
 )
 # A block of Python, and the text right below it.
 PYTHON = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", re.M | re.S)
@@ -37,21 +37,23 @@ def read_command(command: str) -> None:
     program, *arguments = shlex.split(command.removeprefix("python ").removeprefix("-m "))
     argv = [program, *arguments]
     if program == "pytest":
-        assert not arguments
+        assert {each.partition("=")[0] for each in arguments} <= {"-m", "faults", "gpu", "--kills"}
+    elif program == "benchmarks":
+        assert set(arguments) <= {"--render", *benchmarks.MEASUREMENTS}
     elif program == "pip":
         assert arguments[0] == "install"
         assert all((PROJECT / file).is_file() for file in arguments[2::2])
     elif program == "train.py":
-        cluster.settled(commandline.parse(flags.train_flags(), argv, None))
+        cluster.checked(commandline.parse(flags.train_flags(), argv, None))
     elif program == "sweep.py":
         sweep_options.parse(argv, None)
     elif program == "compare.py":
         flagging.parse(options.Config, options.joined_merge(argv), None)
     elif program == "predict.py":
-        images = flagging.parse(predict.Config, argv, None).images
+        images = predict.parse(argv).images
         assert all((PROJECT / image).is_file() for image in images if "/" in image)
     else:
-        flagging.parse(importlib.import_module(program).Config, argv, None)
+        pytest.fail(f"no program of this project: {program}")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)

@@ -1,80 +1,54 @@
-"""GPUs, as far as a CPU can test them: what is said of them, and the acceptance command on a CPU."""
+"""GPUs: what is said of them, as far as a CPU can test it; and the acceptance on one, `pytest -m gpu`.
 
+With SOFTMAX_DEVICE=cpu the acceptance runs what a CPU can.
+"""
+
+import contextlib
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 import types
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from benchmarks import gpu as command
-from benchmarks import gpu_checks, pages
+import data
+from benchmarks import speed
 from common import errors
-from comparison import gpus, old_worker, results, survey, work
+from comparison import system
 from runtime import devices
+from tests import oracle
 from tests.conftest import PROJECT
-
-
-def test_a_gpu_in_use_is_told():
-    used = {"name": "A GPU", "driver_version": "570.1", "utilization.gpu": "37"}
-    assert gpus.warnings([], []) == gpus.warnings([used | {"utilization.gpu": "0"}], []) == []
-    assert gpus.warnings([used], []) == [
-        "Busy GPU: A GPU was in use, 37 %, before the first measurement."
-    ]
-
-
-def test_a_gpu_that_slows_down_or_is_shared_is_told():
-    good = {"sm_mhz": 1900, "celsius": 50, "watts": 200.0, "slowed_by": [], "others": 0}
-    assert gpus.warnings([], [good, good | {"sm_mhz": 1800}]) == []
-    bad = good | {"sm_mhz": 900, "slowed_by": ["heat"], "others": 2}
-    told = gpus.warnings([], [good, bad])
-    assert [sentence.split(":")[0] for sentence in told] == [
-        "Slowing GPU",
-        "Throttled GPU",
-        "Shared GPU",
-    ]
-    assert (
-        "in 1 of 2 looks its clock was down to 900 of 1900 MHz" in told[0] and "by heat" in told[1]
-    )
 
 
 # NVIDIA's library, with one GPU that heat slows down, and two processes on it.
 NVML = {
-    "NVML_CLOCK_SM": 0,
-    "NVML_TEMPERATURE_GPU": 0,
+    "NVMLError": RuntimeError,
     "nvmlInit": lambda: None,
     "nvmlDeviceGetHandleByIndex": lambda index: f"GPU {index}",
     "nvmlDeviceGetHandleByUUID": lambda name: name,
-    "nvmlDeviceGetClockInfo": lambda device, kind: 1980 if device == "GPU 2" else 1,
-    "nvmlDeviceGetTemperature": lambda device, sensor: 88,
-    "nvmlDeviceGetPowerUsage": lambda device: 350_000,
+    "nvmlDeviceGetTotalEnergyConsumption": lambda device: 7_500 if device == "GPU 2" else 0,
+    "nvmlDeviceGetMemoryInfo": lambda device: types.SimpleNamespace(used=3 * 2**30),
     "nvmlDeviceGetCurrentClocksThrottleReasons": lambda device: 0x1 | 0x20 | 0x40,
     "nvmlDeviceGetComputeRunningProcesses": lambda device: ["this one", "another"],
 }
 
 
-def test_the_state_of_a_gpu_is_what_nvml_says_of_the_one_in_sight(monkeypatch):
+def test_what_nvml_says_is_of_the_gpu_in_sight(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
     monkeypatch.setitem(sys.modules, "pynvml", types.SimpleNamespace(**NVML))
-    expected = {"sm_mhz": 1980, "celsius": 88, "watts": 350.0, "slowed_by": ["heat"], "others": 1}
-    assert gpus.state() == expected
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa")
-    assert gpus.state()["sm_mhz"] == 1
+    gpu = system.Gpu.find(0)
+    assert (gpu.joules(), gpu.memory_mib()) == (7.5, 3072)
+    assert gpu.disturbed() == "heat, 1 other processes"
+    assert system.Gpu.find(1).joules() == 0
+    assert system.environment("gpu", 1, PROJECT, ())["CUDA_VISIBLE_DEVICES"] == "0"
     monkeypatch.setitem(sys.modules, "pynvml", None)  # not installed
-    assert gpus.state() is None
-
-
-def test_a_gpu_works_before_the_clock_starts(monkeypatch):
-    calls, readings = [], iter([0.0, 0.4, 0.9, 1.2])
-    peer = types.SimpleNamespace(
-        **{name: lambda name=name: calls.append(name) for name in ("reset", "train", "barrier")}
-    )
-    monkeypatch.setattr(old_worker.time, "perf_counter", lambda: next(readings))
-    monkeypatch.setattr(gpus, "state", lambda: calls.append("state"))
-    old_worker._warm(peer)
-    assert calls == ["reset", "train", "barrier"] * 2 + ["state"]
+    assert system.Gpu.find(0) is None
 
 
 def test_nvidia_smi_is_not_asked_for_the_memory_where_nothing_depends_on_it(monkeypatch):
@@ -92,13 +66,178 @@ def test_a_gpu_without_memory_left_is_one_line_whatever_tensorflow_calls_it(said
     )
 
 
-def test_a_survey_asks_once_which_devices_there_are(monkeypatch):
-    """A TensorFlow that has begun refuses to see others."""
-    asked, a_gpu = [], types.SimpleNamespace(device_type="GPU", name="/device:GPU:0")
-    monkeypatch.setattr(survey.devices, "choose", lambda name, tf32: asked.append(name) or a_gpu)
-    monkeypatch.setattr(survey.devices, "describe", lambda device: device.name)
-    assert survey.environment(["cpu", "gpu"])[0] == {"cpu": "/device:CPU:0", "gpu": "/device:GPU:0"}
-    assert asked == ["auto"]
+AMPERE = 8  # the compute capability from which on there is TF32
+LEFT_MIB = 1_500  # of the memory of a GPU that is filled
+JOB = ("--epochs=1000", "--max_steps=2000", "--eval_every=0")
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": PROJECT}
+# Takes all memory of the GPU but some, says so, and waits for the end of its stdin.
+HOG = f"""
+import subprocess, sys
+import tensorflow as tf
+tf.config.experimental.set_memory_growth(tf.config.list_physical_devices("GPU")[0], True)
+tf.zeros([1]).numpy()
+ask = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+free_mib = int(subprocess.check_output(ask, text=True).split()[0])
+filling = tf.zeros([(free_mib - {LEFT_MIB}) * 2**20 // 4])
+print(filling.device, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def device():
+    """The device of the acceptance; skips where it is a GPU and there is none."""
+    name = os.environ.get("SOFTMAX_DEVICE", "gpu")
+    if name == "gpu" and not tf.config.list_physical_devices("GPU"):
+        pytest.skip("TensorFlow sees no GPU; SOFTMAX_DEVICE=cpu runs what a CPU can")
+    return name
+
+
+@pytest.fixture
+def gpu(device):
+    """What TensorFlow says of the GPU; skips on a CPU."""
+    if device == "cpu":
+        pytest.skip("only a GPU has it")
+    return tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+
+
+@pytest.fixture
+def start(device, tiny_data_dir):
+    """Starts train.py on the device, as a process; further flags are the arguments."""
+
+    processes = []
+
+    def start(*more, **environment):
+        job = [f"--device={device}", f"--data_dir={tiny_data_dir}", *JOB, *more]
+        env = os.environ | environment
+        processes.append(subprocess.Popen([sys.executable, "train.py", *job], env=env, **PIPES))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def train(start, tmp_path):
+    """Runs train.py on the device to its end, and returns its record."""
+
+    def train(*more, **environment):
+        path = tmp_path / "record.json"
+        end(start(*more, f"--record={path}", "--overwrite", **environment))
+        return json.loads(path.read_text())
+
+    return train
+
+
+def end(process, code=0):
+    """Returns what a process printed, once it has ended with an exit code."""
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == code, errors
+    return output, errors
+
+
+def read_until(process, words):
+    assert any(words in line for line in process.stdout), process.communicate()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["xla", "graph", "eager"])
+def test_weights_are_those_of_float64(device, train, tiny_dataset, tmp_path, mode):
+    record = train(f"--mode={mode}", f"--export_dir={tmp_path / 'model'}")
+    assert record["environment"]["device_kind"] == device.upper()
+    split = tiny_dataset.train
+    orders = [data.epoch_order(len(split), 0, epoch) for epoch in range(31)]
+    orders[-1] = orders[-1][: (2_000 - 30 * 66) * 10]
+    W, b, _ = oracle.train(split.images, split.labels, orders, batch=10, lr=0.01)
+    found = np.load(tmp_path / "model" / "weights.npz")
+    for name, expected in (("W", W), ("b", b)):
+        np.testing.assert_allclose(found[name], expected, atol=1e-5 * abs(W).max(), rtol=0)
+
+
+@pytest.mark.gpu
+def test_tf32_gives_other_weights_and_is_named(gpu, train, start):
+    if gpu["compute_capability"][0] < AMPERE:
+        pytest.skip("this GPU has no TF32")
+    exact, rounded = train(), train("--tf32")
+    assert exact["weights_sha256"] != rounded["weights_sha256"]
+    assert (exact["environment"]["tf32"], rounded["environment"]["tf32"]) == (False, True)
+    output, _ = end(start("--tf32"))
+    assert "TF32" in output.splitlines()[0]
+
+
+@pytest.fixture
+def filled_gpu(gpu):
+    """A GPU of which another process has all memory but LEFT_MIB."""
+    with subprocess.Popen([sys.executable, "-c", HOG], stdin=subprocess.PIPE, **PIPES) as hog:
+        assert "GPU" in hog.stdout.readline()
+        yield
+        hog.kill()
+
+
+@pytest.fixture
+def large(tiny_data_dir, tmp_path, monkeypatch):
+    """Flags for a dataset larger than LEFT_MIB."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tiny_data_dir))
+    times = 4_000
+    assert speed.make(tmp_path / "large", times) > LEFT_MIB * 2**20
+    return f"--dataset=made{times}", f"--data_dir={tmp_path / 'large'}"
+
+
+@pytest.mark.gpu
+def test_data_larger_than_the_memory_is_streamed_and_else_out_of_memory_is_a_line(
+    large, train, start, filled_gpu
+):
+    assert train(*large, "--input=stream")["streamed"]
+    _, errors = end(start(*large, "--input=memory"), code=1)
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "--input=stream" in lines[0] and "Traceback" not in errors
+
+
+@pytest.mark.gpu
+def test_a_stream_gives_the_weights_of_memory(train):
+    streamed = train("--input=stream")
+    assert streamed["streamed"]
+    assert streamed["weights_sha256"] == train("--input=memory")["weights_sha256"]
+
+
+@pytest.mark.gpu
+def test_deterministic_gives_the_same_weights_in_every_process_and_over_a_kill(
+    train, start, tmp_path
+):
+    flags = ("--deterministic", "--max_steps=20000")
+    weights = {train(*flags)["weights_sha256"] for _ in range(3)}
+    kept = f"--checkpoint_dir={tmp_path / 'checkpoints'}"
+    killed = start(*flags, kept, "--checkpoint_every=50", "--eval_every=1000")
+    read_until(killed, "step 1/")
+    killed.kill()
+    end(killed, code=-signal.SIGKILL)
+    resumed = train(*flags, kept)
+    assert weights == {resumed["weights_sha256"]}
+
+
+@pytest.mark.gpu
+def test_a_step_is_few_kernels_and_no_copy_to_the_host(gpu, train, tmp_path):
+    steps = 1_000
+    train(f"--profile={tmp_path / 'profile'}", "--eval_first=0", f"--eval_every={steps}")
+    (trace,) = tmp_path.glob("profile/plugins/profile/*/*.xplane.pb")
+    counts = stream_events(trace.read_bytes())
+    assert 0 < counts["kernels"] <= 10 * steps
+    assert counts["copies"] < steps / 10
+
+
+def stream_events(trace):
+    """Returns how many kernels, and copies between host and device, the streams of GPUs have."""
+    counts = {"kernels": 0, "copies": 0}
+    for plane in xplane_pb2.XSpace.FromString(trace).planes:
+        for line in plane.lines:
+            # Lines with names of operations tell the same kernels once more.
+            if re.match(r"/device:GPU:\d", plane.name) and line.name.startswith("Stream"):
+                names = [plane.event_metadata[event.metadata_id].name for event in line.events]
+                counts["copies"] += sum(bool(re.search("(?i)memcpy.?(h2d|d2h)", n)) for n in names)
+                counts["kernels"] += sum(not re.search("(?i)mem(cpy|set)", n) for n in names)
+    return counts
 
 
 def test_kernels_and_copies_are_counted_on_the_streams_of_the_gpu_alone():
@@ -115,103 +254,34 @@ def test_kernels_and_copies_are_counted_on_the_streams_of_the_gpu_alone():
             plane.lines.add(name=line).events.extend(
                 xplane_pb2.XEvent(metadata_id=n) for n in (0, 0, 0, 1, 2, 3, 4)
             )
-    assert gpu_checks.events(space.SerializeToString()) == {"kernels": 3, "copies": 2, "others": 16}
+    assert stream_events(space.SerializeToString()) == {"kernels": 3, "copies": 2}
 
 
-def fake_bench(**methods: object) -> types.SimpleNamespace:
-    """A bench on a GPU that is not there; batch 100 is where it overtakes the CPU."""
-
-    def sample(contender: str, device: str, batch_size: int) -> results.Sample:
-        us = 20.0 if device == "gpu" else batch_size / 2
-        known = {
-            "again": False,
-            "round": 1,
-            "quiet": {},
-            "cores": None,
-            "us_per_step": us,
-            "difference": 1e-7,
-        }
-        return results.Sample(contender=contender, device=device, batch_size=batch_size, **known)
-
-    jobs = {size: work.Job("mnist", "", 784, 10, 55_000, size, 10, 0.01, 0) for size in (10, 100)}
-    known = {"device": "gpu", "size": gpu_checks.Size(10, (10, 100), 3, ()), "sample": sample}
-    surveyed = {"survey": {"devices": {"cpu": "a CPU", "gpu": "a GPU"}, "environment": {}}}
-    return types.SimpleNamespace(
-        **known | surveyed | {"rounds": types.SimpleNamespace(jobs=jobs)} | methods
-    )
+@pytest.mark.gpu
+def test_nothing_is_compiled_inside_the_clock_of_training(start, tmp_path):
+    """Each program that XLA compiles leaves files."""
+    dump = tmp_path / "dump"
+    process = start("--eval_every=500", XLA_FLAGS=f"--xla_dump_to={dump}")
+    read_until(process, "step 1/")
+    compiled = set(dump.iterdir())
+    end(process)
+    assert compiled and set(dump.iterdir()) == compiled
 
 
-def test_speeds_are_of_each_device_and_batch_size():
-    rows = gpu_checks.speeds(fake_bench())
-    assert [
-        r.shown for r in rows if r.what in ("xla on cpu, batch 100", "xla on gpu, batch 100")
-    ] == ["50.0 µs/step", "20.0 µs/step"]
-    assert all(row.held in (True, None) for row in rows)
+@pytest.mark.gpu
+def test_two_processes_at_once_end_with_the_same_weights(start, tmp_path):
+    paths = [tmp_path / f"{number}.json" for number in range(2)]
+    for process in [start("--max_steps=20000", f"--record={path}") for path in paths]:
+        end(process)
+    first, second = (json.loads(path.read_text())["weights_sha256"] for path in paths)
+    assert first == second
 
 
-@pytest.mark.parametrize(
-    ("capability", "other", "held"),
-    [((9, 0), "b", True), ((9, 0), "a", False), ((7, 5), "a", None)],
-)
-def test_tf32_must_differ_where_the_gpu_has_it(capability, other, held):
-    alone = {"details": {"compute_capability": capability}, "record": {"weights_sha256": "a"}}
-    train = lambda *flags: types.SimpleNamespace(record={"weights_sha256": other})  # noqa: E731
-    rows = gpu_checks.reference(fake_bench(alone=alone, train=train))
-    assert [row.held for row in rows] == [True, True, True, held]
-
-
-def test_a_part_that_raises_is_a_failed_row_and_the_command_goes_on(monkeypatch, tmp_path, capsys):
-    def breaks(bench: object) -> list:
-        """(a) Breaks."""
-        raise errors.RunError("a | b")
-
-    def works(bench: object) -> list:
-        """(b) Works."""
-        return [gpu_checks.Row("what", "seen", True), gpu_checks.Row("a figure", "3", None)]
-
-    monkeypatch.setattr(gpu_checks, "PARTS", {"a": breaks, "b": works})
-    page = tmp_path / "page.md"
-    page.write_text("<!-- gpu -->\n<!-- /gpu -->\n")
-    monkeypatch.setattr(command, "PAGE", page)
-    assert command.measure(command.Config(output=str(tmp_path / "new"), device="gpu")) == 1
-    found = json.loads((tmp_path / "new" / "gpu.json").read_text())
-    assert [[row["held"] for row in part["rows"]] for part in found["parts"].values()] == [
-        [False],
-        [True, None],
-    ]
-    for text in (page.read_text(), (tmp_path / "new" / "gpu.md").read_text()):
-        assert (
-            r"| | breaks | RunError: a \| b | **failed** |" in text
-            and "| | what | seen | held |" in text
-        )
-    assert command.measure(command.Config(output=str(tmp_path / "new"), device="cpu")) == 1
-    with pytest.raises(errors.InputError, match="--output: must be a folder"):
-        command.measure(command.Config())
-
-
-def test_the_page_has_a_place_for_the_table():
-    assert "<!-- gpu -->" in pages.with_block(command.PAGE.read_text(), "gpu", "a table")
-
-
-@pytest.mark.slow
-def test_the_command_passes_on_a_cpu(tiny_data_dir, tmp_path):
-    before = command.PAGE.read_text()
-    arguments = [
-        "-m",
-        "benchmarks.gpu",
-        f"--output={tmp_path / 'out'}",
-        "--device=cpu",
-        f"--data_dir={tiny_data_dir}",
-    ]
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=900
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads((tmp_path / "out" / "gpu.json").read_text())
-    assert list(found["parts"]) == list("abcdefghi")
-    assert all(
-        any(row["held"] for row in part["rows"])
-        for name, part in found["parts"].items()
-        if name != "i"
-    )
-    assert command.PAGE.read_text() == before
+@pytest.mark.gpu
+def test_ctrl_c_ends_the_run_with_one_line(start):
+    process = start("--max_steps=0", "--epochs=1000000", "--eval_every=1000")
+    read_until(process, "step 1/")
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGINT)
+    _, errors = end(process, code=130)
+    assert "Traceback" not in errors

@@ -11,7 +11,7 @@ from tests.conftest import PROJECT
 FLOORS = (
     ("common",),
     ("flags",),
-    ("model", "runtime.plan", "storage", "benchmarks.pages"),
+    ("model", "runtime.plan", "storage"),
     ("data",),
     ("runtime",),
     ("outputs",),

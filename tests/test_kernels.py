@@ -1,6 +1,5 @@
 """What each mode runs on a GPU has a kernel there, by TensorFlow's registry: nothing falls back to the host unsaid."""
 
-import functools
 from collections.abc import Iterator
 
 import pytest
@@ -77,8 +76,7 @@ def test_the_loop_of_graph_gathers_nothing_itself(net: model.SoftmaxRegression) 
             (tf.zeros([10, 784], tf.uint8), tf.zeros([10], tf.int32))
         ).repeat()
     )
-    step = functools.partial(model.sgd_step, net)
-    loop = model.compiled_pipeline(step, flags.training_config())
+    loop = model.compiled_pipeline(net, flags.training_config(), model.sgd_step)
     found = loop.get_concrete_function(batches, tf.constant(1), tf.constant([0.01]))
     assert without_kernel(found) == set()
     assert not any("Gather" in operation.type for operation in operations(found.graph))

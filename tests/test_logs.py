@@ -15,7 +15,7 @@ import flags
 import model
 import train
 from outputs import checkpoints, logs, observers
-from runtime import strategies
+from runtime import distribute
 from runtime.clock import Ledger
 
 Run = Callable[..., dict]
@@ -116,7 +116,7 @@ def test_the_first_checkpoint_knows_the_folder_of_the_logs(
 ) -> None:
     folders = {"logdir": str(tmp_path / "logs"), "checkpoint_dir": str(tmp_path / "kept")}
     state = train.start(
-        flags.training_config(mode="xla", **folders), tiny_dataset, Ledger(), strategies.OneDevice()
+        flags.training_config(mode="xla", **folders), tiny_dataset, Ledger(), distribute.OneDevice()
     )
     observers.asked_for(state)
     kept = checkpoints.read(tmp_path / "kept" / "step-0")

@@ -194,7 +194,7 @@ def test_what_was_done_and_that_it_is_not_sure_is_one_line(tmp_path: pathlib.Pat
         softmax_by_hand, [f"n{number}" for number in range(10)], (28, 28, 1), (20, 20)
     )
     with contextlib.redirect_stderr(io.StringIO()) as said:
-        found = predict.answered(answering, predict.Config(json=True), path)
+        found = predict.answered(answering, predict.parse(["predict.py", "--json"]), path)
     assert said.getvalue() == f"{path}: inverted; not sure: n4 or n3\n"
     assert (found["name"], found["prepared"], found["hint"]) == (
         "n4",

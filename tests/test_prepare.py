@@ -1,11 +1,11 @@
-"""The first run: what it removes, replaces and leaves alone, and what it says of archives and disks that fail it."""
+"""The first run: what it removes, replaces and leaves alone, and what it says when something fails."""
 
 import errno
+import gzip
 import pathlib
 import shlex
 import shutil
-from collections.abc import Iterator
-from unittest import mock
+from collections.abc import Callable, Iterator
 
 import filelock
 import pytest
@@ -14,69 +14,79 @@ import tensorflow as tf
 import data
 import flags
 from common import commandline, errors, files
-from storage import dataset, decoded, prepare
+from storage import archives, cache, catalog, prepare
 from tests import made
+
+MNIST = archives.ARCHIVES / "mnist"
 
 
 @pytest.fixture
-def archives(tmp_path: pathlib.Path) -> pathlib.Path:
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
     """Copies of the project's archives of MNIST."""
-    folder = tmp_path / "archives"
-    folder.mkdir()
-    for archive in (dataset.ARCHIVES / "mnist").glob("*.gz"):
-        (folder / archive.name).write_bytes(archive.read_bytes())
-    return folder
+    return pathlib.Path(shutil.copytree(MNIST, tmp_path / "archives"))
 
 
-@pytest.mark.parametrize("damage", ["flipped", "truncated"])
-def test_a_damaged_archive_is_named_with_both_checksums(
-    tmp_path: pathlib.Path, archives: pathlib.Path, damage: str
+def no_network(request: object, timeout: float) -> None:
+    raise OSError("no network")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("of another name", lambda raw: raw),
+        ("{name}-ubyte.gz", lambda raw: gzip.compress(gzip.decompress(raw), 1)),
+        ("{name}-ubyte", gzip.decompress),
+        ("{name}.ubyte.gz", gzip.decompress),
+    ],
+)
+def test_archives_are_known_by_their_content(
+    tmp_path: pathlib.Path, folder: pathlib.Path, name: str, change: Callable[[bytes], bytes]
 ) -> None:
-    archive = archives / "train-labels-idx1-ubyte.gz"
-    whole = archive.read_bytes()
-    archive.write_bytes(
-        whole[:9000] + (b"" if damage == "truncated" else bytes([whole[9000] ^ 4]) + whole[9001:])
-    )
+    archive = folder / "t10k-images-idx3-ubyte.gz"
+    changed = change(archive.read_bytes())
+    archive.unlink()
+    (folder / name.format(name="t10k-images-idx3")).write_bytes(changed)
+    builder = catalog.builder("mnist:3.*.*", tmp_path / "new")
+    archives.gather(builder, folder, tmp_path / "new", tmp_path / "gathered")
+    expected = {path.name: path.read_bytes() for path in MNIST.glob("*.gz")}
+    assert content(tmp_path / "gathered") == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda raw: raw[:9000], "is damaged"),
+        (lambda raw: raw[:9000] + bytes([raw[9000] ^ 4]) + raw[9001:], "is damaged"),
+        (lambda raw: gzip.compress(gzip.decompress(raw)[:-1]), "was packed anew"),
+        (lambda raw: b"", "is damaged"),
+    ],
+)
+def test_an_archive_with_other_content_is_named_with_both_checksums(
+    tmp_path: pathlib.Path, folder: pathlib.Path, change: Callable[[bytes], bytes], fault: str
+) -> None:
+    archive = folder / "train-labels-idx1-ubyte.gz"
+    archive.write_bytes(change(archive.read_bytes()))
+    right = "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"
     with pytest.raises(errors.InputError) as caught:
-        data.load("mnist", str(tmp_path / "new"), str(archives))
-    line, right = (
-        str(caught.value),
-        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-    )
-    assert line.startswith(
-        f"--manual_dir: {archive} is damaged: expected 28881 bytes with SHA-256 {right}, found "
-    )
+        data.load("mnist", str(tmp_path / "new"), str(folder))
+    expected = f"--manual_dir: {archive} {fault}: expected 28881 bytes with SHA-256 {right}, found "
+    assert str(caught.value).startswith(expected)
     assert {path.name for path in (tmp_path / "new").rglob("*")} == {"mnist", ".lock"}
 
 
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(request: object, timeout: float) -> None:
-        raise OSError("no network")
-
-    monkeypatch.setattr(prepare.urllib.request, "urlopen", unreachable)
-
-
-def test_a_missing_archive_without_a_network_is_one_line_with_all_four_names(
-    tmp_path: pathlib.Path, archives: pathlib.Path, no_network: None
-) -> None:
-    (archives / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(errors.InputError) as caught:
-        data.load("mnist", str(tmp_path / "new"), str(archives))
-    line = str(caught.value)
-    assert line.startswith(f"--manual_dir: {archives} lacks an archive") and "\n" not in line
-    for part in ("train", "t10k"):
-        assert f"{part}-images-idx3-ubyte.gz" in line and f"{part}-labels-idx1-ubyte.gz" in line
-
-
 @pytest.mark.parametrize("name", ["fashion_mnist", "emnist/letters"])
-def test_the_command_that_is_suggested_is_complete(
-    tmp_path: pathlib.Path, no_network: None, name: str
+def test_without_archives_and_network_the_files_and_the_command_are_named(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    monkeypatch.setattr(archives.urllib.request, "urlopen", no_network)
     root = tmp_path / "pre pared"
     with pytest.raises(errors.InputError) as caught:
         data.load(name, str(root))
-    suggested = shlex.split(str(caught.value).rpartition("run: ")[2])
+    line = str(caught.value)
+    assert f"{archives.folder_of(name, None)} lacks an archive" in line and "no network" in line
+    builder = catalog.builder(name, root)
+    assert all(info.filename in line for info in builder.url_infos.values() if info.filename)
+    suggested = shlex.split(line.rpartition("run: ")[2])
     assert suggested[:2] == ["python", "train.py"]
     config = commandline.parse(flags.train_flags(), suggested[1:], "")
     assert (config.dataset, config.data_dir, config.manual_dir) == (name, str(root), "FOLDER")
@@ -86,8 +96,8 @@ def test_a_manual_dir_that_is_not_read_is_said(
     tiny_data_dir: pathlib.Path, capsys: pytest.CaptureFixture
 ) -> None:
     data.load("mnist", str(tiny_data_dir), "some/folder")
-    line = f"--manual_dir=some/folder is not read: mnist is prepared already in {tiny_data_dir}\n"
-    assert capsys.readouterr().err == line
+    line = capsys.readouterr().err
+    assert line == "--manual_dir=some/folder is not read: mnist is prepared already\n"
     data.load("mnist", str(tiny_data_dir))
     assert capsys.readouterr().err == ""
 
@@ -96,85 +106,83 @@ def names_below(folder: pathlib.Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def test_what_a_killed_preparation_left_is_removed_by_the_next_and_nothing_of_others(
-    tmp_path: pathlib.Path,
-) -> None:
-    version = tmp_path / "mnist" / "3.0.1"
-    # the second is tfds's own
-    others = ("incomplete/mnist/3.0.1", "incomplete.ABC_3.0.1", "3.0.1", "3.0.0.incomplete")
-    ours = (f"{files.OURS}.3.0.1.new.abc/new", f"3.0.1/{files.OURS}.decoded.new.abc/new")
-    for folder in others + ours:
-        (version.parent / folder).mkdir(parents=True)
-        (version.parent / folder / "file").write_text("half")
-    kept = [*names_below(version.parent), ".lock"]
-    with prepare._alone(version), pytest.raises(filelock.Timeout):
-        files.locked(version.parent / ".lock", wait=False)
-    files.locked(version.parent / ".lock", wait=False).release()
-    assert names_below(version.parent) == sorted(name for name in kept if files.OURS not in name)
+def content(folder: pathlib.Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_what_was_put_aside_comes_back_if_a_kill_left_nothing_in_its_place(
+def test_leftovers_of_a_killed_preparation_go_and_what_was_put_aside_comes_back(
     tmp_path: pathlib.Path,
 ) -> None:
-    version = tmp_path / "mnist" / "3.0.1"
-    (aside := version.with_name(f"{files.OURS}.3.0.1.replaced")).mkdir(parents=True)
-    (aside / "prepared").write_text("by tfds")
-    with prepare._alone(version):
-        assert names_below(version.parent) == [".lock", "3.0.1", "3.0.1/prepared"]
+    place = tmp_path / "mnist"
+    targets = place / "3.0.1", place / cache.FOLDER
+    others = "incomplete/mnist/3.0.1", "incomplete.ABC_3.0.1", "3.0.0.incomplete"  # tfds's own
+    ours = f"{files.OURS}.3.0.1.new.abc/new", f"{files.OURS}.{cache.FOLDER}.new.abc/new"
+    for folder in (*others, *ours, f"{files.OURS}.3.0.1.replaced"):
+        (place / folder).mkdir(parents=True)
+        (place / folder / "file").write_text("half")
+    with prepare._alone(place, targets), pytest.raises(filelock.Timeout):
+        files.locked(place / ".lock", wait=False)
+    files.locked(place / ".lock", wait=False).release()
+    expected = {f"{folder}/file" for folder in (*others, "3.0.1")} | {".lock"}
+    assert set(content(place)) == expected
+    assert not [name for name in names_below(place) if files.OURS in name]
 
 
 @pytest.fixture
 def prepared(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pathlib.Path]:
-    """What tfds has prepared of a small fashion_mnist, not decoded yet; its archives are where the program looks."""
-    monkeypatch.setattr(dataset, "ARCHIVES", tmp_path / "archives")
+    """What tfds has prepared of a small fashion_mnist; its archives are where the program looks."""
+    monkeypatch.setattr(archives, "ARCHIVES", tmp_path / "archives")
     (tmp_path / "archives").mkdir()
-    with made.fashion_mnist(
-        tmp_path / "archives" / "fashion_mnist", num_train=48, num_test=20
-    ) as prepare_below:
+    archive_folder = tmp_path / "archives" / "fashion_mnist"
+    with made.fashion_mnist(archive_folder, num_train=48, num_test=20) as prepare_below:
         prepare_below(tmp_path / "data")
         yield tmp_path / "data" / "fashion_mnist" / "3.0.1"
 
 
-def content(folder: pathlib.Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+def load(prepared: pathlib.Path) -> data.Dataset:
+    return data.load("fashion_mnist", str(prepared.parents[1]))
 
 
 @pytest.mark.parametrize(
-    "file", ["fashion_mnist-test.tfrecord*", "dataset_info.json", "features.json"]
+    ("file", "damage"),
+    [
+        ("fashion_mnist-test.tfrecord*", lambda raw: raw[: len(raw) // 2]),
+        ("fashion_mnist-train.tfrecord*", lambda raw: raw[:500] + b"x" + raw[501:]),
+        ("fashion_mnist-test.tfrecord*", lambda raw: None),
+        ("dataset_info.json", lambda raw: b""),
+        ("dataset_info.json", lambda raw: raw.replace(b'"', b"#", 1)),
+        ("dataset_info.json", lambda raw: raw.replace(b'"', b"\xa2", 1)),
+        ("dataset_info.json", lambda raw: raw.replace(b'"48"', b'"40"')),
+        ("dataset_info.json", lambda raw: raw.replace(b'"48"', b'"49"')),
+        ("features.json", lambda raw: raw[: len(raw) // 2]),
+    ],
 )
-@pytest.mark.parametrize("damage", ["cut", "emptied", "quote flipped", "no longer text", "gone"])
 def test_what_shows_damage_is_prepared_again(
-    prepared: pathlib.Path, capsys: pytest.CaptureFixture, file: str, damage: str
+    prepared: pathlib.Path,
+    capsys: pytest.CaptureFixture,
+    file: str,
+    damage: Callable[[bytes], bytes | None],
 ) -> None:
-    whole = data.load("fashion_mnist", str(prepared.parents[1])).checksum
-    shutil.rmtree(prepared / decoded.FOLDER)
+    whole = load(prepared).checksum
+    shutil.rmtree(prepared.parent / cache.FOLDER)
     path = next(prepared.glob(file))
-    raw = path.read_bytes()
-    at = raw.index(b'"') if path.suffix == ".json" else len(raw) // 2
-    flip = {"quote flipped": 1, "no longer text": 128}.get(damage, 0)
-    flipped = raw[:at] + bytes([raw[at] ^ flip]) + raw[at + 1 :]
-    path.write_bytes({"cut": raw[: len(raw) // 2], "emptied": b""}.get(damage, flipped))
-    if damage == "gone":
+    if (changed := damage(path.read_bytes())) is None:
         path.unlink()
-    foreign = prepared.with_name("incomplete.ABC_3.0.1")
-    foreign.mkdir()
-    (foreign / "half").write_text("another program's")
-    assert data.load("fashion_mnist", str(prepared.parents[1])).checksum == whole
+    else:
+        path.write_bytes(changed)
+    assert load(prepared).checksum == whole
     said = capsys.readouterr().err
     # tfds does not need that one
-    assert "preparing fashion_mnist/3.0.1" in said or "features" in file
-    assert names_below(prepared.parent)[:1] == [".lock"] and content(foreign) == {
-        "half": b"another program's"
-    }
-    assert sorted(path.name for path in prepared.parent.iterdir()) == [
-        ".lock",
-        "3.0.1",
-        "incomplete.ABC_3.0.1",
-    ]
+    assert "preparing fashion_mnist/3.0.1" in said or file == "features.json"
+    assert {path.name for path in prepared.parent.iterdir()} == {".lock", "3.0.1", cache.FOLDER}
+
+
+def failing(error: Exception) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
 
 
 def test_a_damaged_dataset_stays_until_its_new_one_is_whole(
@@ -190,85 +198,119 @@ def test_a_damaged_dataset_stays_until_its_new_one_is_whole(
 
     monkeypatch.setattr(prepare, "_generate", full)
     with pytest.raises(errors.RunError, match="No space left"):
-        data.load("fashion_mnist", str(prepared.parents[1]))
-    assert content(prepared) == before
-    assert sorted(path.name for path in prepared.parent.iterdir()) == [".lock", "3.0.1"]
+        load(prepared)
+    assert content(prepared.parent) == {f"3.0.1/{name}": raw for name, raw in before.items()} | {
+        ".lock": b""
+    }
+
+
+DISK_FULL = tf.errors.ResourceExhaustedError(None, None, "of TensorFlow")
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "words"),
     [
-        KeyError("of tfds"),
-        NotImplementedError("of tfds"),
-        tf.errors.InvalidArgumentError(None, None, "of TensorFlow"),
+        (KeyError("of tfds"), "Nothing in it was changed"),
+        (NotImplementedError("of tfds"), "Nothing in it was changed"),
+        (tf.errors.InvalidArgumentError(None, None, "of TensorFlow"), "Nothing in it was changed"),
+        (OSError(errno.ENOSPC, "of the system"), "--data_dir: cannot prepare"),
+        (MemoryError("of Python"), "--data_dir: cannot prepare"),
+        (DISK_FULL, "--data_dir: cannot prepare"),
     ],
-    ids=["key", "not implemented", "argument"],
 )
 def test_an_error_that_shows_no_damage_is_one_line_and_nothing_is_touched(
-    prepared: pathlib.Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise error
-
-    before = content(prepared)
-    monkeypatch.setattr(prepare.decoding, "write", fail)
-    with pytest.raises(errors.RunError, match=r"--data_dir: .*3\.0\.1.*of ") as caught:
-        data.load("fashion_mnist", str(prepared.parents[1]))
-    assert "\n" not in str(caught.value) and content(prepared) == before
-
-
-def test_what_tfds_cannot_even_open_is_one_line_and_nothing_is_touched(
-    prepared: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    info, before = prepared / "dataset_info.json", content(prepared)
-    info.write_text(info.read_text().replace("{SPLIT}", "{SPILT}"))
-    changed = content(prepared)
-    with pytest.raises(errors.RunError, match="Nothing in it was changed"):
-        data.load("fashion_mnist", str(prepared.parents[1]))
-    assert content(prepared) == changed != before
-
-
-def test_the_former_decoded_file_goes_when_the_new_folder_is_whole_and_that_is_said(
-    prepared: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    (former := prepared / prepare.FORMER).write_text("before")
-    with monkeypatch.context() as patched, pytest.raises(errors.RunError):
-        patched.setattr(
-            prepare.decoding.decoded,
-            "describe",
-            mock.Mock(side_effect=OSError(errno.ENOSPC, "full")),
-        )
-        data.load("fashion_mnist", str(prepared.parents[1]))
-    assert former.read_text() == "before"
-    capsys.readouterr()
-    data.load("fashion_mnist", str(prepared.parents[1]))
-    assert not former.exists() and f"removed {former}, which" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, "No space"),
-        MemoryError(),
-        tf.errors.ResourceExhaustedError(None, None, "No space"),
-    ],
-    ids=["disk", "memory", "tensorflow"],
-)
-def test_a_full_disk_while_decoding_is_not_called_damage(
-    tmp_path: pathlib.Path,
+    prepared: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
     error: Exception,
+    words: str,
 ) -> None:
-    def full(*_: object) -> None:
-        raise error
+    before = content(prepared)
+    monkeypatch.setattr(prepare.decode, "write", failing(error))
+    with pytest.raises(errors.RunError, match=words) as caught:
+        load(prepared)
+    assert "\n" not in str(caught.value) and errors.reason(error) in str(caught.value)
+    assert content(prepared) == before and "damaged" not in capsys.readouterr().err
 
-    kept = tmp_path / "mnist" / "3.0.1"
-    kept.mkdir(parents=True)
-    (kept / "dataset_info.json").write_text("by tfds")
-    monkeypatch.setattr(prepare, "_place", lambda *_: kept)
-    monkeypatch.setattr(prepare.catalog, "builder", full)
-    with pytest.raises(errors.RunError, match="--data_dir: cannot prepare"):
-        prepare.decoded_folder("mnist", tmp_path, dataset.ARCHIVES / "mnist", 0)
-    assert "damaged" not in capsys.readouterr().err
-    assert (kept / "dataset_info.json").read_text() == "by tfds"
+
+def test_what_tfds_cannot_even_open_is_one_line_and_nothing_is_touched(
+    prepared: pathlib.Path,
+) -> None:
+    info = prepared / "dataset_info.json"
+    info.write_text(info.read_text().replace("{SPLIT}", "{SPILT}"))
+    changed = content(prepared)
+    with pytest.raises(errors.RunError, match="Nothing in it was changed"):
+        load(prepared)
+    assert content(prepared) == changed
+
+
+def test_a_cache_that_is_damaged_or_of_before_is_made_anew_and_no_other(
+    prepared: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (prepared / cache.FOLDER).mkdir()  # where it was until format 3
+    first = load(prepared).checksum
+    assert not (prepared / cache.FOLDER).exists()
+    (prepared.parent / cache.FOLDER / "train_images.npy").write_bytes(b"")
+    assert load(prepared).checksum == first
+    assert "decoding fashion_mnist again" in capsys.readouterr().err
+    monkeypatch.setattr(prepare.decode, "write", failing(AssertionError("another run has made it")))
+    prepare.make_cache("fashion_mnist", prepared.parents[1], None, max_bytes=0)
+
+
+@pytest.mark.parametrize("name", ["da[t]a*?", "back\\slash", "[!x]{y}"])
+def test_a_folder_may_have_any_name(prepared: pathlib.Path, name: str) -> None:
+    expected = load(prepared)
+    root = prepared.parents[2] / name
+    for _ in range(2):  # by tfds, from its cache
+        found = data.load("fashion_mnist", str(root))
+        assert found.checksum == expected.checksum
+    shutil.rmtree(root / "fashion_mnist" / cache.FOLDER)
+    assert data.load("fashion_mnist", str(root)).checksum == expected.checksum
+
+
+@pytest.fixture
+def read_only(prepared: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A folder of prepared data in which nothing can be written."""
+    root, try_writing = prepared.parents[1], files.try_writing
+
+    def refusing(folder: pathlib.Path, size: int = 4096) -> None:
+        if folder.is_relative_to(root):
+            raise OSError(errno.EROFS, "Read-only file system")
+        try_writing(folder, size)
+
+    monkeypatch.setattr(files, "try_writing", refusing)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / "cache"))
+    return root
+
+
+def test_the_cache_of_read_only_data_goes_to_a_folder_of_the_users(
+    read_only: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    before = content(read_only)
+    own = read_only.parent / "cache" / "softmax-regression"
+    first = data.load("fashion_mnist", str(read_only))
+    said = [line for line in capsys.readouterr().err.splitlines() if "cannot be written" in line]
+    assert len(said) == 1 and str(own) in said[0]
+    assert data.load("fashion_mnist", str(read_only)).checksum == first.checksum
+    assert capsys.readouterr().err == ""
+    next(own.rglob("test_labels.npy")).write_bytes(b"")
+    assert data.load("fashion_mnist", str(read_only)).checksum == first.checksum
+    assert content(read_only) == before
+
+
+@pytest.mark.parametrize("damage", ["not prepared", "damaged", "without a cache folder"])
+def test_a_read_only_folder_that_cannot_be_used_is_refused_in_one_line(
+    read_only: pathlib.Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    records = next(read_only.rglob("*train.tfrecord*"))
+    if damage == "not prepared":
+        (records.parent / "dataset_info.json").unlink()
+    elif damage == "damaged":
+        records.write_bytes(b"")
+    else:
+        monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    with pytest.raises(
+        errors.InputError, match=r"--data_dir: .*fashion_mnist must be a folder that can be written"
+    ):
+        data.load("fashion_mnist", str(read_only))
+    assert not pathlib.Path("relative").exists()

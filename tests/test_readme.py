@@ -1,33 +1,38 @@
-"""The READMEs and the docs: what a script writes is what its records say, and links lead somewhere."""
+"""The READMEs and the docs: what is rendered is what the records say, and links lead somewhere."""
 
+import pathlib
 import re
 
 import pytest
 
-from benchmarks import pages, results
+from benchmarks import render
 from tests.conftest import PROJECT
 
-PAGES = [
-    *(path.name for path in pages.READMES.values()),
-    *sorted(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.md")),
-]
+PAGES = [PROJECT / "README.md", PROJECT / "README.es.md", *sorted((PROJECT / "docs").glob("*.md"))]
 
 
-def test_what_a_script_writes_from_the_records_is_in_its_page() -> None:
-    for page, of_page in results.blocks(pages.RECORDS).items():
-        text = (PROJECT / page).read_text()
-        for name, content in of_page.items():
-            assert pages.with_block(text, name, content) == text, (
-                f"{page}, {name}: run python -m benchmarks.results"
-            )
+@pytest.mark.parametrize("page", render.PAGES, ids=lambda page: page.name)
+def test_each_block_is_what_its_record_renders_to(page: pathlib.Path) -> None:
+    text = page.read_text()
+    assert text == render.rendered(text), "run python -m benchmarks --render"
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
-    path = PROJECT / page
-    prose = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
+def test_each_record_is_on_a_page() -> None:
+    names = re.findall(r"^<!-- (\w+) -->$", "".join(page.read_text() for page in PAGES), re.M)
+    assert set(names) - {"core"} == render.BLOCKS.keys()
+
+
+def test_the_core_is_quoted_from_the_source() -> None:
+    (core,) = re.findall(r"<!-- core -->\n```py\n(.*?)```", PAGES[0].read_text(), re.S)
+    source = iter((PROJECT / "model.py").read_text().splitlines())
+    assert all(line in source for line in core.splitlines()), "not there, or in another order"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: pathlib.Path) -> None:
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
     for target, anchor in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", prose):
-        there = path.parent / target if target else path
+        there = page.parent / target if target else page
         assert there.exists(), f"{page} links to {target}"
         headings = re.findall(r"^#+ (.+)$", there.read_text().lower(), re.M) if anchor else ()
         anchors = [re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings]

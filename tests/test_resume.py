@@ -16,7 +16,7 @@ import data
 import model
 from common import errors, files
 from outputs import checkpoints
-from storage import decoded, stream
+from storage import cache, stream
 from tests.conftest import PROJECT
 
 Run = Callable[..., dict]
@@ -280,7 +280,7 @@ def test_other_examples_under_the_same_name_are_refused(
     array = np.load(path)
     array.flat[100 * array[0].size - 1] ^= 1
     np.save(path, array)
-    decoded.describe(path.parent, tiny_dataset.class_names, tiny_dataset.image_shape)
+    cache.describe(path.parent, tiny_dataset.class_names, tiny_dataset.image_shape)
     with pytest.raises(errors.InputError, match=r"data: the run kept in .* has other examples"):
         run_here(*SHORT, f"--checkpoint_dir={tmp_path / 'kept'}")
 
@@ -352,33 +352,6 @@ def test_a_record_that_is_there_is_refused_before_tensorflow_is_imported(
 
 def path_of(folder: pathlib.Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(folder)}
-
-
-@pytest.mark.parametrize(
-    "refused",
-    [
-        ["--export_dir={}/model"],
-        ["--lr=1e38"],
-        ["--batch_size=99999"],
-        ["--dataset=no_such_dataset"],
-    ],
-)
-def test_a_run_that_fails_leaves_no_empty_folder(
-    run_here: Run, tmp_path: pathlib.Path, refused: list[str]
-) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "letter.txt").write_text("not a model")
-    before = set(tmp_path.rglob("*"))
-    folders = [
-        f"--{flag}={tmp_path / 'new' / flag}"
-        for flag in ("checkpoint_dir", "logdir", "figures", "export_dir")
-    ]
-    with pytest.raises((errors.InputError, errors.RunError)):
-        run_here(*folders, *(flag.format(tmp_path) for flag in refused))
-    new = set(tmp_path.rglob("*")) - before
-    assert [path for path in new if path.is_dir() and not any(path.iterdir())] == []
-    if refused != ["--lr=1e38"]:  # a run that had begun keeps its checkpoint of step 0
-        assert not new
 
 
 def test_two_runs_do_not_share_a_folder(run_here: Run, tmp_path: pathlib.Path) -> None:

@@ -14,7 +14,7 @@ with startup.without_keras(), startup.without_collecting():  # as the command do
 
     import data
     import train
-    from runtime import modes, strategies
+    from runtime import distribute, modes
 
 if TYPE_CHECKING:
     from runtime.state import State
@@ -72,7 +72,7 @@ def _compiled(config: flags.Config, work: Work) -> tuple["State", modes.Mode]:
     few = data.Split(work.images[:100], work.labels[:100])
     names = [str(label) for label in range(work.num_classes)]
     dataset = data.Dataset("compared", examples, few, few, names, (work.num_features,))
-    engine = strategies.OneDevice()
+    engine = distribute.OneDevice()
     state = train.start(config, dataset, Ledger(), engine)
     mode = train.compiled(state, engine)
     blocks = mode.blocks

@@ -1,0 +1,252 @@
+"""What trains, by --strategy: one device, or replicas on several devices or machines."""
+
+import contextlib
+import functools
+import os
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import data
+import flags
+import model
+from common.errors import InputError, RunError, before_leaving
+from runtime import gpu, modes, startup, stopping
+from runtime.cluster import Cluster
+from runtime.state import State
+
+
+class OneDevice:
+    """Training on one device, by which the others are measured.
+
+    device_names: the devices of this process; none where --device decides.
+    """
+
+    is_chief = True
+    count = 1  # replicas
+    device_names: tuple[str, ...] = ()
+
+    def scope(self, dataset: data.Dataset) -> contextlib.AbstractContextManager:
+        """Returns the context in which the model for a dataset is made."""
+        return contextlib.nullcontext()
+
+    def barrier(self) -> None:
+        """Waits until the devices have done their work."""
+        tf.test.experimental.sync_devices()
+
+    def mode(
+        self, net: model.SoftmaxRegression, config: flags.Config, split: data.Split
+    ) -> modes.Mode:
+        """Returns what takes the steps of a block."""
+        return modes.choose(net, config, split)
+
+    def follow_chief(self, state: State) -> None:
+        """Lets the runs of all workers start where the chief's callbacks have put its own."""
+
+
+class Replicas(OneDevice):
+    """Training on the replicas of a strategy: r takes rows [r n / R, (r + 1) n / R) of a batch."""
+
+    def __init__(self, strategy: tf.distribute.Strategy):
+        self.strategy, self.count = strategy, strategy.num_replicas_in_sync
+        self.device_names = strategy.extended.worker_devices
+
+    def scope(self, dataset: data.Dataset) -> contextlib.AbstractContextManager:
+        """Makes variables that are kept equal on all replicas."""
+        return self.strategy.scope()
+
+    def mode(
+        self, net: model.SoftmaxRegression, config: flags.Config, split: data.Split
+    ) -> modes.FromPipeline:
+        """Returns mode graph, in which every replica takes its share of each batch."""
+        with self.strategy.scope():
+            return modes.FromPipeline(net, config, self._sgd_step)
+
+    def _sgd_step(
+        self,
+        net: model.SoftmaxRegression,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        config: flags.Config,
+    ) -> tf.Tensor:
+        """Takes one step of all replicas together on a batch, and returns its loss."""
+
+        def share() -> list[tf.Tensor]:
+            context = tf.distribute.get_replica_context()
+            rank, size = context.replica_id_in_sync_group, tf.size(labels)
+            rows = slice(size * rank // self.count, size * (rank + 1) // self.count)
+            with tf.device("CPU"):  # where the batch is
+                batch = images[rows], labels[rows]
+            loss, gradients = model.loss_and_gradients(net, *batch, config, batch_size=size)
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *gradients])
+
+        results = self.strategy.run(share)
+        loss, *gradients = (self.strategy.experimental_local_results(sums)[0] for sums in results)
+        model.update(net, gradients, config)
+        return loss
+
+
+class Workers(Replicas):
+    """Training on the replicas of several workers, of which this process is one."""
+
+    def __init__(self, strategy: tf.distribute.Strategy, cluster: Cluster, timeout: int):
+        super().__init__(strategy)
+        self.cluster, self.is_chief = cluster, cluster.index == 0
+        self.meeting = functools.partial(meeting, cluster, timeout)
+
+    def barrier(self) -> None:
+        """Waits for nothing: TensorFlow would ask other machines, and a block reads its losses."""
+
+    @contextlib.contextmanager
+    def scope(self, dataset: data.Dataset) -> Iterator[None]:
+        """Makes the variables of all workers; raises InputError on all if one has other data."""
+        self.compare({"--input=stream": dataset.on_disk, "checksum of the data": dataset.checksum})
+        with self.meeting(), super().scope(dataset):
+            yield
+
+    def mode(
+        self, net: model.SoftmaxRegression, config: flags.Config, split: data.Split
+    ) -> modes.FromPipeline:
+        """Returns mode graph; a signal to one worker is one to all, after the same block."""
+        mode = super().mode(net, config, split)
+        mode.train_batches = functools.partial(self._train_together, mode.train_batches)
+        return mode
+
+    def _train_together(
+        self, train_batches: Callable[..., tf.Tensor], *arguments: Any
+    ) -> tf.Tensor:
+        """Returns the losses of a block, once all workers know of the signals to each."""
+        with self.meeting():
+            losses = train_batches(*arguments)
+            losses.numpy()  # waits for all devices
+        stopping.decide(int(self.exchange(stopping.waiting()).max()))
+        return losses
+
+    def follow_chief(self, state: State) -> None:
+        """Lets the runs of all workers start where the chief's callbacks have put its own.
+
+        From then on the chief's count of right answers is that of all.
+        """
+        newest = (state.evaluations or [[0.0] * 4])[-1]
+        step, examples, *newest = self._from_chief([state.step, state.examples, *newest]).tolist()
+        state.step, state.examples = int(step), int(examples)
+        if newest[0] and not self.is_chief:
+            state.evaluations.append(newest)
+        for variable in state.model.variables:
+            variable.assign(self._from_chief(variable.numpy()))
+        state.agreed = lambda count: int(self._from_chief(count))
+
+    def compare(self, values: Mapping[str, object]) -> None:
+        """Raises InputError, with the first that differs, on all unless all have the same."""
+        rows = self.exchange([zlib.crc32(str(value).encode()) for value in values.values()])
+        for name, column in zip(values, rows.T, strict=True):
+            others = np.array(self.cluster.addresses)[column != column[self.cluster.index]]
+            if others.size:
+                raise InputError(
+                    f"{name}={values[name]}: another at {', '.join(others)}; "
+                    "all workers must have the same: start all again"
+                )
+
+    def exchange(self, value: np.typing.ArrayLike) -> np.ndarray:
+        """Returns, on every worker, the `value` of each [workers, ...] as float64."""
+        own = tf.constant(value, tf.float64)[tf.newaxis]
+        with self.meeting():
+            of_replicas = self.strategy.experimental_distribute_values_from_function(lambda _: own)
+            return self.strategy.gather(of_replicas, axis=0).numpy()[:: len(self.device_names)]
+
+    def _from_chief(self, value: np.typing.ArrayLike) -> np.ndarray:
+        return self.exchange(value)[0]
+
+
+@contextlib.contextmanager
+def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
+    """Ends the process with one line if a worker is lost while the `with` block waits for it.
+
+    One that answers at its port may take its time; one that does not has `timeout` seconds.
+    """
+    over = threading.Event()
+
+    def lost() -> str:
+        names = ", ".join(cluster.silent(0)) or "none by now"
+        return f"--timeout={timeout}: lost a worker; silent: {names}. Start all again"
+
+    def watch() -> None:  # nothing else ends a thread that waits inside TensorFlow
+        while not over.wait(timeout / 2):
+            if cluster.silent(timeout / 2) and not over.is_set():
+                stopping.say(f"error: {lost()}")
+                os._exit(RunError.exit_code)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    except tf.errors.OpError as error:
+        over.set()
+        raise RunError(f"{lost()} ({type(error).__name__})") from None
+    finally:
+        over.set()
+
+
+def start(config: flags.Config) -> OneDevice:
+    """Returns what trains, by --strategy; call it before TensorFlow touches a device.
+
+    Raises InputError if a batch is smaller than the number of replicas, there are fewer devices
+    than --replicas, or the flags of the workers differ.
+    """
+    if config.strategy == "none":
+        return OneDevice()
+    replicas = _mirrored(config) if config.strategy == "mirrored" else _workers(config)
+    if config.batch_size < replicas.count:
+        raise InputError(
+            f"--batch_size={config.batch_size}: {replicas.count} replicas cannot share it; "
+            "at least one each"
+        )
+    return replicas
+
+
+def _mirrored(config: flags.Config) -> Replicas:
+    with startup.quiet():
+        gpus = gpu.usable(config.device)
+    if config.replicas and not gpus:
+        parts = [tf.config.LogicalDeviceConfiguration()] * config.replicas
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
+    elif len(gpus) < max(config.replicas, 1):
+        raise InputError(
+            f"--strategy=mirrored: there are {len(gpus)} GPUs for --replicas={config.replicas}; "
+            "--device=cpu --replicas=2 splits the CPU in two"
+        )
+    kind = "GPU" if gpus else "CPU"
+    names = [device.name for device in tf.config.list_logical_devices(kind)]
+    return Replicas(tf.distribute.MirroredStrategy(names[: config.replicas or None]))
+
+
+def _workers(config: flags.Config) -> Workers:
+    """Returns this worker once all are there; raises InputError on all if their flags differ."""
+    with startup.quiet():
+        gpu.usable(config.device)
+    cluster = Cluster.from_environment()
+    cluster.prepare()
+    _without_coordination()
+    with meeting(cluster, config.timeout):
+        workers = Workers(tf.distribute.MultiWorkerMirroredStrategy(), cluster, config.timeout)
+    # What the others wait for may still be on its way.
+    before_leaving.append(lambda *_: time.sleep(0.5))
+    config = config.replace(**dict.fromkeys(flags.PLACES))
+    workers.compare({f"--{name}": value for name, value in config.as_dict().items()})
+    return workers
+
+
+def _without_coordination() -> None:
+    """Lets TensorFlow start without its coordination service, which takes no notice of anything.
+
+    While that waits for a worker, for an hour by default, it stops Python's threads and signals.
+    Without it TensorFlow looks itself every 30 s whether another worker was started again.
+    """
+    from tensorflow.python.eager import context
+
+    context.context().configure_coordination_service(service_type="", service_leader="")
+    tf.get_logger().setLevel("CRITICAL")  # what it finds is an exception, and that one line

@@ -1,0 +1,104 @@
+"""The archives that tfds prepares a dataset from: known by their content, whatever they are called."""
+
+import gzip
+import hashlib
+import pathlib
+import re
+import shlex
+import shutil
+import urllib.error
+import urllib.request
+import zlib
+
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download.checksums import UrlInfo, compute_url_info
+from tensorflow_datasets.core.download.resource import get_dl_fname
+
+from common.errors import InputError, reason
+from common.files import PROJECT
+from storage.cache import expanded
+
+ARCHIVES = PROJECT / "archives"
+GZIP = b"\x1f\x8b"
+IDX = b"\0\0\x08"  # MNIST's own format, of bytes
+
+
+def folder_of(name: str, manual_dir: str | None) -> pathlib.Path:
+    """Returns the folder of a dataset's archives: the flag's, or this project's."""
+    return expanded("manual_dir", manual_dir or ARCHIVES / re.split("[/:]", name)[0])
+
+
+def gather(
+    builder: tfds.core.DatasetBuilder, folder: pathlib.Path, root: pathlib.Path, new: pathlib.Path
+) -> None:
+    """Copies the archives of `folder` to `new`, under the names that tfds wants.
+
+    Those that `folder` lacks tfds has in `root`, or can download.
+
+    Raises:
+      InputError: an archive is damaged, or is neither there nor to be downloaded.
+    """
+    new.mkdir()
+    for url, info in builder.url_infos.items():
+        cached = get_dl_fname(url, info.checksum)
+        name = info.filename or cached
+        if path := _found(info, folder, ARCHIVES / builder.name / name):
+            shutil.copyfile(path, new / name)
+        elif (folder / name).is_file():
+            raise InputError(f"--manual_dir: {_fault(folder / name, info)}")
+        elif not any((root / "downloads").rglob(cached)) and (why := _unreachable(url)):
+            raise InputError(
+                f"--manual_dir: {folder} lacks an archive, and {url} cannot be downloaded ({why}). "
+                f"{_advice(builder, root)}"
+            )
+
+
+def _found(info: UrlInfo, folder: pathlib.Path, ours: pathlib.Path) -> pathlib.Path | None:
+    """Returns the file of `folder` that is an archive of tfds's, or `ours` if one holds the same."""
+    files = [path for path in sorted(folder.glob("*")) if path.is_file()]
+    for path in files:
+        if path.stat().st_size == info.size and compute_url_info(path) == info:
+            return path
+    content = _digest_of_idx(ours)
+    return ours if content and content in map(_digest_of_idx, files) else None
+
+
+def _fault(path: pathlib.Path, info: UrlInfo) -> str:
+    found = compute_url_info(path)
+    fault = "was packed anew" if _digest_of_idx(path) else "is damaged"
+    return (
+        f"{path} {fault}: expected {int(info.size)} bytes with SHA-256 {info.checksum}, found "
+        f"{int(found.size)} with {found.checksum}; put a good copy there, as it was published"
+    )
+
+
+def _digest_of_idx(path: pathlib.Path) -> str | None:
+    """Returns the SHA-256 of the content of an IDX file, compressed or not; None for another file."""
+    try:
+        with open(path, "rb") as file:
+            compressed = file.read(len(GZIP)) == GZIP
+        with gzip.open(path) if compressed else open(path, "rb") as file:
+            if (start := file.read(len(IDX))) == IDX:
+                return hashlib.sha256(start + file.read()).hexdigest()
+    except (OSError, EOFError, zlib.error):
+        pass
+    return None
+
+
+def _advice(builder: tfds.core.DatasetBuilder, root: pathlib.Path) -> str:
+    needed = sorted(info.filename or url for url, info in builder.url_infos.items())
+    dataset = builder.info.full_name.rpartition("/")[0]
+    flags = f"--dataset={dataset}", f"--data_dir={root}", "--manual_dir=FOLDER"
+    command = shlex.join(["python", "train.py", *flags])
+    return f"Put {', '.join(needed)} into a folder and run: {command}"
+
+
+def _unreachable(url: str) -> str | None:
+    """Returns why the server of `url` gives no answer, asked once: tfds would try for minutes."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
+    except urllib.error.HTTPError:
+        return None
+    except (OSError, ValueError) as error:
+        return reason(getattr(error, "reason", None) or error)
+    return None

@@ -1,0 +1,141 @@
+"""The cache of a dataset: a folder of .npy files, one for the images and one for the labels of
+each split, and about.json with their checksums.
+"""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import pathlib
+import sys
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from common.errors import InputError, RunError, of_the_system, reason
+from storage.dataset import Dataset, Split
+
+FOLDER, ABOUT = "decoded", "about.json"
+FORMAT = 3
+HEADER_BYTES = 128  # of a .npy file
+SPLITS = ("train", "validation", "test")
+
+
+def root_folder(data_dir: str | None) -> pathlib.Path:
+    """Returns the folder of prepared datasets, absolute: the flag's, the environment's or tfds's."""
+    given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return expanded("data_dir", given).absolute()
+
+
+def expanded(flag: str, path: str | pathlib.Path) -> pathlib.Path:
+    """Returns a path without its `~`; raises InputError, naming the flag, if there is no such home."""
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(
+            f"--{flag}: {path}: there is no such home folder; give --{flag}=FOLDER"
+        ) from None
+
+
+def places(root: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+    """Returns where caches may be: `root`, and a folder of the user's that stands in for it."""
+    of_user = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    return root, of_user.joinpath("softmax-regression", "data", *root.parts[1:])
+
+
+def folder_in(place: pathlib.Path, name: str) -> pathlib.Path:
+    """Returns the cache of a dataset in one of the `places`."""
+    return place / name.replace(":", "/") / FOLDER
+
+
+def find(name: str, root: pathlib.Path, max_bytes: float) -> Dataset | None:
+    """Returns the dataset `name` from its cache; says so if that is damaged or of another format.
+
+    Arguments and errors are those of `read`.
+    """
+    for place in places(root):
+        folder = folder_in(place, name)
+        if (folder / ABOUT).exists():
+            try:
+                return read(folder, name, max_bytes)
+            except ValueError as error:
+                print(f"{error}: decoding {name} again", file=sys.stderr)
+    return None
+
+
+def read(folder: pathlib.Path, name: str, max_bytes: float = math.inf) -> Dataset:
+    """Returns the dataset `name` from its cache in `folder`.
+
+    Images are mapped and their checksums compared, unless those of train have more than `max_bytes`
+    and are to be streamed.
+
+    Raises:
+      ValueError: the cache is damaged, or of another format.
+      RunError: it may be whole, and cannot be read for want of memory or of rights.
+    """
+    try:
+        return _read(folder, name, max_bytes)
+    except Exception as error:  # a flipped bit can make JSON and NumPy raise anything
+        why = f"{folder}: {reason(error)}"
+        if isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM:
+            raise RunError(f"{why}; --input=stream needs less memory") from None
+        if of_the_system(error):
+            raise RunError(why) from None
+        raise ValueError(why) from error
+
+
+def _read(folder: pathlib.Path, name: str, max_bytes: float) -> Dataset:
+    about = json.loads((folder / ABOUT).read_text())
+    if about["format"] != FORMAT:
+        raise ValueError(f"has format {about['format']}, not {FORMAT}")
+    if about.pop("sha256") != _digest(about):
+        raise ValueError(f"{ABOUT} is not whole")
+    files = about["files"]
+    streamed = files["train_images.npy"]["size"] > max_bytes
+    splits = {}
+    for split in SPLITS:
+        images, labels = (folder / f"{split}_{kind}.npy" for kind in ("images", "labels"))
+        splits[split] = Split(
+            _array(images, files[images.name], streamed),
+            _array(labels, files[labels.name]),
+            streamed,
+        )
+    names, shape = about["class_names"], tuple(about["image_shape"])
+    return Dataset(name, **splits, class_names=names, image_shape=shape, checksum=_digest(files))
+
+
+def _array(path: pathlib.Path, expected: dict[str, int], streamed: bool = False) -> np.ndarray:
+    """Returns a map of an array; raises ValueError if its file is damaged, but for streamed content.
+
+    TensorFlow shares the memory of a map that can be written to; what is written stays in memory.
+    """
+    if expected != expected | _sums(path, streamed):
+        raise ValueError(f"{path.name} has another size or CRC-32 than it was written with")
+    return np.load(path, mmap_mode="r" if streamed else "c")
+
+
+def _sums(path: pathlib.Path, header_alone: bool = False) -> dict[str, int]:
+    """Returns the size of a file, and the CRC-32 of its header and of all of it."""
+    content = np.memmap(path, mode="r").data
+    found = {"size": len(content), "header": zlib.crc32(content[:HEADER_BYTES])}
+    return found if header_alone else found | {"all": zlib.crc32(content)}
+
+
+def _digest(content: Any) -> str:
+    """Returns the SHA-256 of what can be written as JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def describe(folder: pathlib.Path, class_names: list[str], image_shape: Sequence[int]) -> None:
+    """Writes about.json, of the .npy files in `folder`: {train,validation,test}_{images,labels}."""
+    paths = sorted(folder.glob("*.npy"))
+    about = {
+        "format": FORMAT,
+        "class_names": class_names,
+        "image_shape": list(image_shape),
+        "files": {path.name: _sums(path) for path in paths},
+    }
+    (folder / ABOUT).write_text(json.dumps(about | {"sha256": _digest(about)}))
