@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,16 +14,29 @@ from storage.dataset import Dataset, Split
 from storage.decoded import is_aligned
 
 # rows that the pipeline gathers at a time, so that they share what tf.data takes for each call
-GATHERED = 500
+ROWS_PER_GATHER = 500  # rows that share what tf.data takes for each call
+BATCHES_AHEAD = 10  # on their way to a GPU
 
 
 class Block(NamedTuple):
-    """Steps taken in one call: step i on the rows order[first + i * batch_size:][:batch_size] of images and labels."""
+    """Steps that are taken in one call, for mode xla.
+
+    Step i takes the rows order[first + i * batch_size:][:batch_size] of images and labels.
+    """
 
     images: tf.Tensor  # [n, features] uint8
     labels: tf.Tensor  # [n] int32
     order: tf.Tensor  # [rows] int32
     first: int
+    steps: int
+    batch_size: int
+    evaluate: bool  # after it
+
+
+class BatchBlock(NamedTuple):
+    """Steps that are taken in one call, for modes eager and graph: a step on each next batch."""
+
+    batches: tf.data.Iterator
     steps: int
     batch_size: int
     evaluate: bool  # after it
@@ -60,39 +73,53 @@ def epoch_order(
 
 
 def pipeline(
-    split: Split, batch_size: int, seed: int = 0, epoch: int = 0, shuffle: bool = True
+    split: Split,
+    batch_size: int,
+    seed: int = 0,
+    epoch: int = 0,
+    shuffle: bool = True,
+    step: int = 0,
 ) -> tf.data.Dataset:
-    """Returns the batches of an epoch: (images [batch, features] uint8, labels [batch] int32), the last one smaller."""
+    """Returns the batches of an epoch from `step` on; the last one may be smaller.
+
+    A batch is (images [batch, features] uint8, labels [batch] int32).
+    """
+    part, step = divmod(step, steps_of_part(split, batch_size))
     order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
-    parts = functools.partial(stream.parts, split.images, split.labels, order_of, batch_size, epoch)
-    count = math.ceil(len(split) / stream.rows_of_part(split.images, batch_size))
-    if count == 1:
-        images, labels, order = next(parts())
-        return batches(shared(images), tf.constant(labels), tf.constant(order), batch_size)
-    rows = tf.TensorSpec([None], tf.int32)
-    signature = (tf.TensorSpec([None, split.images.shape[1]], tf.uint8), rows, rows)
-    # not ahead: see parts
-    several = tf.data.Dataset.from_generator(parts, output_signature=signature).take(count)
-    return several.flat_map(
-        lambda images, labels, order: batches(images, labels, order, batch_size)
+    parts = functools.partial(
+        stream.parts, split.images, split.labels, order_of, batch_size, epoch, part
     )
+    if not isinstance(split.images, np.ndarray):
+        return streamed_batches(parts, split, batch_size, part).skip(step)
+    images, labels, order = next(parts())
+    return batches(shared(images), labels, order[step * batch_size :], batch_size)
 
 
 def batches(
     images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batch_size: int
 ) -> tf.data.Dataset:
-    """Returns the batches (images, labels) of the rows `order` [rows], gathered on the host; the last is smaller."""
-    some = math.ceil(GATHERED / batch_size) * batch_size
+    """Returns the batches of the rows `order` [rows] of images and labels."""
+    rows = math.ceil(ROWS_PER_GATHER / batch_size) * batch_size
 
     @tf.autograph.experimental.do_not_convert
-    def gather(first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        rows = order[first : first + some]
+    def gather(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.gather(images, rows), tf.gather(labels, rows)
 
     options = tf.data.Options()
     options.autotune.enabled = False  # it costs more than so short a pipeline can win
-    gathered = tf.data.Dataset.range(0, tf.size(order, tf.int64), some).map(gather).prefetch(2)
+    gathered = tf.data.Dataset.from_tensor_slices(order).batch(rows).map(gather).prefetch(2)
     return gathered.rebatch(batch_size).with_options(options)
+
+
+def streamed_batches(
+    parts: Callable[[], Iterator[stream.Part]], split: Split, batch_size: int, part: int
+) -> tf.data.Dataset:
+    """Returns the batches of an epoch's parts from number `part` on, each read from the disk."""
+    count = math.ceil(len(split) / stream.rows_of_part(split.images, batch_size))
+    rows = tf.TensorSpec([None], tf.int32)
+    signature = (tf.TensorSpec([None, split.images.shape[1]], tf.uint8), rows, rows)
+    read = tf.data.Dataset.from_generator(parts, output_signature=signature).take(count - part)
+    return read.flat_map(lambda images, labels, order: batches(images, labels, order, batch_size))
 
 
 def steps_of_part(split: Split, batch_size: int) -> int:
@@ -100,37 +127,54 @@ def steps_of_part(split: Split, batch_size: int) -> int:
     return math.ceil(stream.rows_of_part(split.images, batch_size) / batch_size)
 
 
+def batch_blocks(
+    split: Split, batch_size: int, seed: int, shuffle: bool, spans: Iterable[Span]
+) -> Generator[BatchBlock]:
+    """Yields the block of each of `spans`, which follow each other: batches of `pipeline`."""
+    iterator: tf.data.Iterator = None
+    for span in spans:
+        epoch, step = divmod(span.start, math.ceil(len(split) / batch_size))
+        if step == 0 or iterator is None:
+            dataset = pipeline(split, batch_size, seed, epoch, shuffle, step)
+            if "GPU" in tf.zeros([]).device:
+                ahead = tf.data.experimental.prefetch_to_device(tf.zeros([]).device, BATCHES_AHEAD)
+                dataset = dataset.apply(ahead)
+            iterator = iter(dataset)
+        batch = min(batch_size, len(split) - step * batch_size)
+        yield BatchBlock(iterator, span.stop - span.start, batch, span.evaluate)
+
+
 def blocks(
     split: Split, batch_size: int, seed: int, shuffle: bool, spans: Iterable[Span]
-) -> Iterator[Block]:
-    """Yields the block of each of `spans`, in a row, cut where a part ends; one holds until the next is asked for."""
+) -> Generator[Block]:
+    """Yields the block of each of `spans`, which follow each other: the rows of `pipeline`.
+
+    None of `spans` goes over the end of a part. A block's tensors hold until the next is asked for.
+    """
     order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
-    of_part, of_epoch = steps_of_part(split, batch_size), math.ceil(len(split) / batch_size)
-    rows, at, parts, images, held = (
-        stream.rows_of_part(split.images, batch_size),
-        None,
-        None,
-        None,
-        list[tf.Tensor](),
-    )
+    part_steps, epoch_steps = steps_of_part(split, batch_size), math.ceil(len(split) / batch_size)
+    part_rows = stream.rows_of_part(split.images, batch_size)
+    place, parts, array = None, None, None
     for span in spans:
-        epoch, step = divmod(span.start, of_epoch)
-        if at != (epoch, step // of_part):
-            at = epoch, step // of_part
-            parts = parts or stream.parts(split.images, split.labels, order_of, batch_size, *at)
-            new, labels, order = next(parts)
-            if new is not images:
-                images, held = new, [shared(new), tf.constant(labels)]
-            order = tf.constant(np.resize(order, rows))  # of one shape for all parts
-        batch = min(batch_size, len(split) - step * batch_size)
+        epoch, step = divmod(span.start, epoch_steps)
+        part, step_of_part = divmod(step, part_steps)
+        if place != (epoch, part):
+            place = epoch, part
+            parts = parts or stream.parts(
+                split.images, split.labels, order_of, batch_size, epoch, part
+            )
+            new_array, new_labels, new_order = next(parts)
+            if new_array is not array:
+                array, images, labels = new_array, shared(new_array), tf.constant(new_labels)
+            order = tf.constant(np.resize(new_order, part_rows))  # of one shape for all parts
         yield Block(
-            held[0],
-            held[1],
-            order,
-            step % of_part * batch_size,
-            span.stop - span.start,
-            batch,
-            span.evaluate,
+            images=images,
+            labels=labels,
+            order=order,
+            first=step_of_part * batch_size,
+            steps=span.stop - span.start,
+            batch_size=min(batch_size, len(split) - step * batch_size),
+            evaluate=span.evaluate,
         )
 
 

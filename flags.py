@@ -94,7 +94,7 @@ def define_device_flags(values: flags.FlagValues) -> None:
         "auto",
         ["auto", "eager", "graph", "xla"],
         "How to take a step: in Python, in a TensorFlow graph, or by XLA; auto: xla, or graph with "
-        "--strategy on CPUs.",
+        "--strategy.",
         **group,
     )
     flags.DEFINE_enum(

@@ -1,41 +1,68 @@
-"""Softmax regression, its cross-entropy, one step of SGD, and many of them in one call: tensors in, tensors out."""
+"""Softmax regression: the model, its loss, one step of SGD, and many steps in one compiled call.
 
-import math
+Everything that changes a weight is here. A term of the loss is added in `penalty`, another rule of
+the optimizer in `update`: every mode, batch size and number of devices goes through these two.
+"""
+
+import itertools
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import tensorflow as tf
+from tensorflow.types.experimental import PolymorphicFunction
 
-StateT = TypeVar("StateT")
+from common.commandline import Config
 
-# batches and rows at most that are gathered at a time, but two batches: a core's cache holds them
-GATHERED = 10, 500
-GATHERED_BYTES = 256 * 2**20  # at most, where the number of steps is known before: on a GPU
-ROUND = 10  # steps in a round of the loop there: fewer kernels and launches a step
-COUNTED = 2_500  # rows that are classified on a core of their own
+BATCHES_PER_GATHER = 10  # of which a core's cache holds the rows
+MAX_ROWS_PER_GATHER = 500
+ROWS_PER_PIECE = 125  # of a large batch: their floats stay in a core's cache
+GPU_BYTES_PER_GATHER = 256 * 2**20
 
 
 class SoftmaxRegression(tf.Module):
-    """y = softmax(x @ W + b), with W [features, classes] and b [classes] float32, zeros at the start."""
+    """y = softmax(x @ W + b), with W [features, classes] and b [classes] float32, zeros at first."""
 
     def __init__(self, num_features: int, num_classes: int):
         super().__init__()
-        # W is stored as its transpose: along rows of 784, not of 10, XLA's step takes less than half the time.
-        self.W_transposed = tf.Variable(tf.zeros([num_classes, num_features]), name="W_transposed")
+        self.W = tf.Variable(tf.zeros([num_features, num_classes]), name="W")
         self.b = tf.Variable(tf.zeros([num_classes]), name="b")
 
     @property
-    def W(self) -> tf.Tensor:  # noqa: N802 - the article's name
+    def parameters(self) -> tuple[tf.Variable, ...]:
+        """The variables that have gradients."""
+        return self.W, self.b
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the probabilities [batch, classes] of images [batch, features]."""
+        x = scale(images)
+        return tf.nn.softmax(x @ self.W + self.b)
+
+    def logits(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns what `__call__` takes the softmax of; the loss is computed from it."""
+        return scale(images) @ self.W + self.b
+
+
+class Transposed(SoftmaxRegression):
+    """A SoftmaxRegression for XLA on large arrays of images: it stores W as [classes, features].
+
+    Along rows of features, not of classes, XLA fills its vectors. docs/performance.md has figures.
+    """
+
+    @property
+    def W(self) -> tf.Tensor:  # noqa: N802 - the field's name
         """The weights [features, classes] float32."""
         return tf.transpose(self.W_transposed)
 
-    def logits(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns the logits [batch, classes] of x [batch, features] float32."""
-        return x @ self.W + self.b
+    @W.setter
+    def W(self, variable: tf.Variable) -> None:  # noqa: N802
+        self.W_transposed = tf.Variable(tf.transpose(variable), name="W_transposed")
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns the probabilities [batch, classes]; each row sums to 1."""
-        return tf.nn.softmax(self.logits(x))
+    @property
+    def parameters(self) -> tuple[tf.Variable, ...]:
+        return self.W_transposed, self.b
+
+    def logits(self, images: tf.Tensor) -> tf.Tensor:
+        by_class = self.W_transposed @ tf.transpose(scale(images)) + self.b[:, tf.newaxis]
+        return tf.transpose(by_class)
 
 
 def scale(images: tf.Tensor) -> tf.Tensor:
@@ -48,151 +75,231 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
     Computed as log(softmax(z)) = z - log(sum(exp(z))), which is finite where the softmax is 0.
     """
-    # classes first: along rows of `batch`, not of 10, XLA fills its vectors
-    z = tf.transpose(logits)
+    z = tf.transpose(logits)  # classes first: XLA fills its vectors along the batch
     y = tf.one_hot(labels, z.shape[0], axis=0)
     return tf.reduce_sum(tf.reduce_logsumexp(z, axis=0)) - tf.reduce_sum(y * z)
 
 
+def penalty(model: SoftmaxRegression, config: Config) -> float | tf.Tensor:
+    """Returns what the weights themselves add to the loss of a batch: here nothing."""
+    return 0.0
+
+
 def loss_and_gradients(
-    model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor, divisor: float | tf.Tensor = 1
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the cross-entropy of a batch over `divisor`, and its gradients for W_transposed and b."""
-    with tf.GradientTape() as tape:
-        loss = cross_entropy(model.logits(scale(images)), labels) / divisor
-    return loss, *tape.gradient(loss, (model.W_transposed, model.b))
-
-
-def descend(
-    model: SoftmaxRegression, gradients: Sequence[tf.Tensor], learning_rate: float | tf.Tensor
-) -> None:
-    """Moves W_transposed and b against their gradients."""
-    for variable, gradient in zip((model.W_transposed, model.b), gradients, strict=True):
-        variable.assign_sub(learning_rate * gradient)
-
-
-def sgd_step(
     model: SoftmaxRegression,
     images: tf.Tensor,
     labels: tf.Tensor,
-    learning_rate: float | tf.Tensor,
-    divisor: float | tf.Tensor = 1,
-) -> tf.Tensor:
-    """Takes one step of SGD on a batch and returns its loss before the step, a scalar.
+    config: Config,
+    batch_size: int | tf.Tensor | None = None,
+) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
+    """Returns the loss of a batch, a scalar, and its gradients for `model.parameters`.
 
     Args:
-      images: [batch, features] uint8, and labels [batch] int32.
-      learning_rate: scalar float32; 0 leaves the weights as they are.
-      divisor: what the summed cross-entropy is divided by: 1 for the sum, the batch size for the mean.
+      images: [rows, features] uint8, and labels [rows] int32.
+      config: the flags; a float may be a scalar tensor.
+      batch_size: of the whole batch, where the rows are a part of it. A part has its share of the
+        penalty, so that the losses and gradients of all parts add up to those of the batch.
     """
-    loss, *gradients = loss_and_gradients(model, images, labels, divisor)
-    descend(model, gradients, learning_rate)
+    rows = labels.shape[0] or tf.size(labels)
+    batch_size = rows if batch_size is None else batch_size
+    with tf.GradientTape() as tape:
+        loss = cross_entropy(model.logits(images), labels)
+        if config.loss_reduction == "mean":
+            loss /= tf.cast(batch_size, tf.float32)
+        loss += penalty(model, config) * tf.cast(rows / batch_size, tf.float32)
+    return loss, tape.gradient(loss, model.parameters)
+
+
+def update(model: SoftmaxRegression, gradients: Sequence[tf.Tensor], config: Config) -> None:
+    """Moves the parameters against their gradients: plain SGD."""
+    for parameter, gradient in zip(model.parameters, gradients, strict=True):
+        parameter.assign_sub(config.lr * gradient)
+
+
+def sgd_step(
+    model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor, config: Config
+) -> tf.Tensor:
+    """Takes one step on a batch and returns its loss before the step; for arguments see above."""
+    loss, gradients = loss_and_gradients(model, images, labels, config)
+    update(model, gradients, config)
     return loss
-
-
-def logits_by_class(model: SoftmaxRegression, x: tf.Tensor) -> tf.Tensor:
-    """Returns the logits [classes, batch], along which W is stored: outside XLA in half the time of model.logits."""
-    return tf.matmul(model.W_transposed, x, transpose_b=True) + model.b[:, tf.newaxis]
 
 
 @tf.function(autograph=False)
 def num_correct(model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns how many of `images` [n, features] are given their label, an int32 scalar."""
-    pieces = [images[first : first + COUNTED] for first in range(0, images.shape[0], COUNTED)]
-    logits = [logits_by_class(model, scale(piece)) for piece in pieces]
-    predictions = tf.concat([tf.argmax(z, axis=0, output_type=tf.int32) for z in logits], axis=0)
+    """Returns how many of images [n, features] are given their label, an int32 scalar."""
+    predictions = tf.argmax(model(images), axis=1, output_type=tf.int32)
     return tf.reduce_sum(tf.cast(predictions == labels, tf.int32))
 
 
-def train_steps(
-    model: SoftmaxRegression,
-    batches: tf.data.Iterator,
-    steps: tf.Tensor,
-    learning_rate: tf.Tensor,
-    mean: bool = False,
-) -> tf.Tensor:
-    """Takes a step on each of the next `steps` batches (images, labels), returns their losses [steps]: mode graph."""
-
-    def take(i: tf.Tensor, losses: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        images, labels = next(batches)
-        divisor = tf.cast(tf.size(labels), tf.float32) if mean else 1
-        return i + 1, losses.write(i, sgd_step(model, images, labels, learning_rate, divisor))
-
-    _, losses = tf.while_loop(lambda i, _: i < steps, take, (0, tf.TensorArray(tf.float32, steps)))
-    return losses.stack()
+def floats(config: Config) -> dict[str, float]:
+    """Returns the flags that are floats by their names: a compiled function serves any values."""
+    return {name: value for name, value in config.as_dict().items() if isinstance(value, float)}
 
 
-def take_steps(
+def with_floats(config: Config, values: tf.Tensor) -> Config:
+    """Returns the flags with `values` [n] float32 in the place of their `floats`."""
+    names = list(floats(config))
+    return config.replace(**dict(zip(names, tf.unstack(values, len(names)), strict=True)))
+
+
+def loop(steps: int | tf.Tensor, step: Callable[[tf.Tensor], tf.Tensor], size: int) -> tf.Tensor:
+    """Returns what step(i) returns for each i below `steps`, with zeros up to `size`.
+
+    It is a `for i in tf.range(steps)` that AutoGraph, which takes longer than XLA, need not read.
+    """
+
+    def body(i: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        return i + 1, results.write(i, step(i))
+
+    results = tf.TensorArray(tf.float32, size)
+    return tf.while_loop(lambda i, _: i < steps, body, (0, results))[1].stack()
+
+
+def compiled_pipeline(step: Callable[..., tf.Tensor], config: Config) -> PolymorphicFunction:
+    """Returns a function that takes `step` on each of the next batches of a pipeline: mode graph.
+
+    `step` is given images, labels and the flags, as `sgd_step` is, and returns the loss.
+    """
+
+    @tf.function(autograph=False)
+    def train_batches(batches: tf.data.Iterator, steps: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        now = with_floats(config, values)
+        return loop(steps, lambda i: step(*next(batches), now), steps)
+
+    return train_batches
+
+
+def compiled_block(
+    model: SoftmaxRegression, config: Config, batch_size: int, max_steps: int, known: bool
+) -> PolymorphicFunction:
+    """Returns a function that takes the steps of a block in one XLA program: mode xla.
+
+    It is given images [n, features] uint8, labels [n] int32, order [rows] int32, first, steps and
+    the values of `floats`. Step i takes the rows order[first + i * batch_size:][:batch_size]. It
+    returns the losses; those from `steps` on mean nothing.
+
+    On a GPU the number of steps must be `known` when XLA compiles. The program then always has
+    `max_steps` of them, of which those from `steps` on change nothing.
+    """
+    inner = Transposed(*model.W.shape)
+    batches = max(2, min(BATCHES_PER_GATHER, MAX_ROWS_PER_GATHER // batch_size))
+    if known:
+        bytes_per_batch = batch_size * model.W.shape[0]
+        batches = max(1, min(max_steps, GPU_BYTES_PER_GATHER // bytes_per_batch))
+    max_gathers = -(-max_steps // batches)
+
+    @tf.function(autograph=False, jit_compile=True)
+    def train_block(
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        order: tf.Tensor,
+        first: tf.Tensor,
+        steps: tf.Tensor,
+        values: tf.Tensor,
+    ) -> tf.Tensor:
+        step_config = with_floats(config, values)
+        assign_transposed(inner, model)
+
+        def gather_and_train(gather: tf.Tensor) -> tf.Tensor:
+            start = first + gather * batches * batch_size
+            places = tf.reshape(start + tf.range(batches * batch_size), [batches, batch_size])
+            rows = tf.gather(order, places)  # behind the end XLA gathers the last, unused
+            gathered = tf.gather(images, rows), tf.gather(labels, rows)
+            left = steps - gather * batches
+
+            def step(i: tf.Tensor) -> tf.Tensor:
+                batch_images, batch_labels = (array[i] for array in gathered)
+                if known:
+                    return sgd_step_if(i < left, inner, batch_images, batch_labels, step_config)
+                return sgd_step(inner, batch_images, batch_labels, step_config)
+
+            return loop(batches if known else tf.minimum(batches, left), step, batches)
+
+        gathers = max_gathers if known else -(-steps // batches)
+        losses = loop(gathers, gather_and_train, max_gathers)
+        assign_transposed(model, inner)
+        return tf.reshape(losses, [-1])
+
+    return train_block
+
+
+def compiled_on_cores(
+    model: SoftmaxRegression, config: Config, batch_size: int, cores: int
+) -> PolymorphicFunction:
+    """Returns a function as `compiled_block` does, for large batches on a CPU.
+
+    Each core sums the gradients of its share of a batch, some rows at a time, in an XLA program.
+    """
+    inner = Transposed(*model.W.shape)
+    cuts = sorted({batch_size * core // cores for core in range(cores + 1)})
+
+    @tf.function(autograph=False, jit_compile=True)
+    def train_share(
+        images: tf.Tensor, labels: tf.Tensor, rows: tf.Tensor, values: tf.Tensor
+    ) -> list[tf.Tensor]:
+        step_config = with_floats(config, values)
+
+        def add(sums: list[tf.Tensor], some: tf.Tensor) -> list[tf.Tensor]:
+            batch = tf.gather(images, some), tf.gather(labels, some)
+            loss, gradients = loss_and_gradients(inner, *batch, step_config, batch_size)
+            return [total + part for total, part in zip(sums, [loss, *gradients], strict=True)]
+
+        pieces, rest = divmod(rows.shape[0], ROWS_PER_PIECE)
+        in_pieces = tf.reshape(rows[rest:], [pieces, ROWS_PER_PIECE])
+        sums = [tf.zeros([]), *(tf.zeros_like(parameter) for parameter in inner.parameters)]
+        if rest:
+            sums = add(sums, rows[:rest])
+        if pieces:
+            _, sums = tf.while_loop(
+                lambda i, _: i < pieces, lambda i, sums: (i + 1, add(sums, in_pieces[i])), (0, sums)
+            )
+        return sums
+
+    @tf.function(autograph=False)
+    def train_block(
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        order: tf.Tensor,
+        first: tf.Tensor,
+        steps: tf.Tensor,
+        values: tf.Tensor,
+    ) -> tf.Tensor:
+        assign_transposed(inner, model)
+
+        def step(i: tf.Tensor) -> tf.Tensor:
+            start = first + i * batch_size
+            shares = [
+                train_share(images, labels, tf.slice(order, [start + low], [high - low]), values)
+                for low, high in itertools.pairwise(cuts)
+            ]
+            loss, *gradients = map(tf.add_n, zip(*shares, strict=True))
+            update(inner, gradients, with_floats(config, values))
+            return loss
+
+        losses = loop(steps, step, steps)
+        assign_transposed(model, inner)
+        return losses
+
+    return train_block
+
+
+def sgd_step_if(
+    active: tf.Tensor,
     model: SoftmaxRegression,
     images: tf.Tensor,
     labels: tf.Tensor,
-    order: tf.Tensor,
-    first: tf.Tensor,
-    steps: int | tf.Tensor,
-    learning_rate: tf.Tensor,
-    batch_size: int,
-    mean: bool,
-    most_steps: int,
+    config: Config,
 ) -> tf.Tensor:
-    """Takes a step on each batch of a block: mode xla, to be compiled whole.
-
-    Args:
-      images: [n, features] uint8, and labels [n] int32.
-      order: [rows] int32; step i takes the rows order[first + i * batch_size:][:batch_size] of images and labels.
-      steps: as a tensor, one program serves any number up to `most_steps`; an int lets XLA know the trip count.
-
-    Returns the losses [most_steps] float32, those from `steps` on without a meaning; [steps] for an int.
-    """
-    divisor = batch_size if mean else 1
-
-    def take(
-        i: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, losses: tf.TensorArray
-    ) -> tf.TensorArray:
-        return losses.write(i, sgd_step(model, images, labels, learning_rate, divisor))
-
-    losses = tf.TensorArray(tf.float32, steps if isinstance(steps, int) else most_steps)
-    return over_batches(take, losses, (images, labels, order, first), steps, batch_size).stack()
+    """Takes a step that changes nothing unless `active`, without a branch, which a GPU waits for."""
+    before = [tf.identity(variable) for variable in model.variables]
+    loss = sgd_step(model, images, labels, config)
+    for variable, value in zip(model.variables, before, strict=True):
+        variable.assign(tf.where(active, variable, value))
+    return loss
 
 
-def over_batches(
-    visit: Callable[..., StateT],
-    state: StateT,
-    rows: Sequence[tf.Tensor],
-    count: int | tf.Tensor,
-    batch_size: int,
-) -> StateT:
-    """Returns `state` after state = visit(i, images, labels, state) on each of `count` batches; for XLA alone.
-
-    `rows` are the images, labels, order and first of a block. Those of some batches are gathered at a time; behind the
-    end of `order` XLA takes the last one, unused.
-    """
-    images, labels, order, first = rows
-    some, a_round = _at_once(count, batch_size, images.shape[1])
-    numbers = tf.reshape(tf.range(some * batch_size), [some, batch_size])
-
-    def visit_some(part: tf.Tensor, state: StateT) -> tuple[tf.Tensor, StateT]:
-        indices = tf.gather(order, first + part * some * batch_size + numbers)
-        some_images, some_labels = tf.gather(images, indices), tf.gather(labels, indices)
-
-        def visit_round(j: tf.Tensor, state: StateT) -> tuple[tf.Tensor, StateT]:
-            for k in range(a_round):
-                state = visit(part * some + j + k, some_images[j + k], some_labels[j + k], state)
-            return j + a_round, state
-
-        stop = some if isinstance(count, int) else tf.minimum(some, count - part * some)
-        return part + 1, tf.while_loop(lambda j, _: j < stop, visit_round, (0, state))[1]
-
-    # counted by ones: XLA does not enter a loop that counts by more up to a constant 1
-    parts = -(-count // some)
-    return tf.while_loop(lambda part, _: part < parts, visit_some, (0, state))[1]
-
-
-def _at_once(count: int | tf.Tensor, batch_size: int, num_features: int) -> tuple[int, int]:
-    """Returns how many batches are gathered at a time, and how many a round of the loop takes of them."""
-    if not isinstance(count, int):
-        most = tf.get_static_value(count) or GATHERED[0]  # a constant is known
-        # one at a time, XLA takes longer
-        return max(2, min(most, GATHERED[0], GATHERED[1] // batch_size)), 1
-    most = max(1, GATHERED_BYTES // (batch_size * num_features))
-    some = max(each for each in range(1, min(count, most) + 1) if count % each == 0)
-    return some, math.gcd(some, ROUND)
+def assign_transposed(target: tf.Module, source: tf.Module) -> None:
+    """Gives the variables of a model to those of its `Transposed`, or the other way round."""
+    for variable, value in zip(target.variables, source.variables, strict=True):
+        variable.assign(tf.transpose(value))

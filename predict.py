@@ -111,7 +111,11 @@ def served(folder: pathlib.Path) -> tuple[Answer, Sequence[int], int]:
             "its serving_default must take uint8 images and return probabilities and classes"
         )
     any_shape = spec.shape.rank is None  # images and features in a row; how many, the weights say
-    taken = loaded.softmax.W_transposed.shape[1:] if any_shape else spec.shape[1:]
+    taken = spec.shape[1:]
+    if any_shape:
+        softmax = loaded.softmax
+        of_before = hasattr(softmax, "W_transposed")  # an export of before W was a variable
+        taken = softmax.W_transposed.shape[1:] if of_before else softmax.W.shape[:1]
 
     def answer(image: np.ndarray) -> np.ndarray:
         images = tf.constant(image.reshape([1, *taken]))

@@ -4,9 +4,8 @@ import time
 
 START = time.perf_counter()
 
-import itertools
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flags
@@ -47,28 +46,19 @@ def start(
     return State(config, dataset, net, ledger, engine.count)
 
 
-def compiled(state: State, engine: strategies.OneDevice) -> tuple[modes.Take, Iterable[data.Block]]:
-    """Returns what takes steps, compiled and warm, and the blocks to take; at a learning rate of 0 no weight moves."""
+def compiled(state: State, engine: strategies.OneDevice) -> modes.Mode:
+    """Returns the mode that takes the run's steps, compiled and warm."""
     config, split = state.config, state.dataset.train
-    take = engine.taker(state.model, config)
-    done = state.total_steps if state.reached_target() else state.step
-    planned = config, len(split), data.steps_of_part(split, config.batch_size), done
-    blocks = data.blocks(
-        split, config.batch_size, config.seed, config.shuffle, plan.spans(*planned)
-    )
-    first = list(itertools.islice(blocks, 1))
-    for block, size in itertools.product(first, plan.batch_sizes(config, len(split))):
-        # a smaller batch has a block of its own
-        lengths = plan.lengths(*planned) if size == config.batch_size else {1}
-        modes.warm(take, block._replace(batch_size=size), lengths)
+    mode = engine.mode(state.model, config, split)
+    if not state.reached_target():
+        modes.warm_up(mode, state.model, split, config, state.step)
     num_correct(state, state.validation)
-    return take, itertools.chain(first, blocks)
+    return mode
 
 
 def train(
     state: State,
-    take: modes.Take,
-    blocks: Iterable[data.Block],
+    mode: modes.Mode,
     watching: Sequence[observers.Observer] = (),
     line: screen.LiveLine | None = None,
 ) -> None:
@@ -76,12 +66,15 @@ def train(
 
     Raises RunError when a loss is not finite or the weights overflow, Stopped after a block in which a signal came.
     """
-    blocks = iter(blocks)
+    config, split = state.config, state.dataset.train
+    part_steps = data.steps_of_part(split, config.batch_size)
+    blocks = mode.blocks(split, config, plan.spans(config, len(split), part_steps, state.step))
     while not state.reached_target():
         with state.ledger("train"):
-            if (block := next(blocks, None)) is None:
+            block = next(blocks, None)
+            if block is None:
                 return
-            losses = take(block, state.config.lr)
+            losses = mode(block, config)
         state.count(block, losses, look=block.evaluate or bool(watching))
         if block.evaluate:
             state.evaluated(accuracy(state, state.validation))
@@ -108,7 +101,7 @@ def num_correct(state: State, split: data.Split) -> int:
 
 def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
     """Loads, compiles, trains, evaluates; shows it all, and returns the record."""
-    engine, config = strategies.start(config)  # waits for the other workers, which is no import
+    engine = strategies.start(config)  # waits for the other workers, which is no import
     with ledger("import"), startup.quiet():
         wanted = (
             config.device,
@@ -129,9 +122,9 @@ def run(config: flags.Config, ledger: Ledger) -> dict[str, Any]:
             state.resumed = state.step, state.examples
         print(screen.header(state, devices.describe(device)), flush=True)
         with ledger("compile"):
-            take, blocks = compiled(state, engine)
+            mode = compiled(state, engine)
         with screen.LiveLine() as line, stopping.at_block_ends():
-            train(state, take, blocks, watching, line)
+            train(state, mode, watching, line)
         found = record.of(state, accuracy(state, dataset.test), device)
     print(screen.summary(found, state.reached_target()))
     for observer in watching:

@@ -34,7 +34,15 @@ LESSON = ("epochs", "lr", "validation", "test", "beside the best")  # and docs/t
 COMPARED = ("batch10", "sweep")  # runs of compare.py in docs/comparison
 SHORT = ("time", "images", "ratio", "verdict", "cores", "off")  # columns of the README's
 # functions of model.py
-CORE = ("logits", "__call__", "cross_entropy", "loss_and_gradients", "descend")
+CORE = (
+    "__init__",
+    "__call__",
+    "cross_entropy",
+    "penalty",
+    "loss_and_gradients",
+    "update",
+    "sgd_step",
+)
 SEVERAL = integer(2)  # one has no deviation
 AGAIN = "To repeat it: `python -m benchmarks.results --run --seeds={seeds}`"
 PAGES = {

@@ -17,24 +17,13 @@ with startup.quiet():
     import tensorflow as tf
 
     import data
+    import flags
     import model
     from runtime import modes
 
 Config = runs.Config
 STEPS, EXAMPLES = 2_000, 55_000
 Call = Callable[[], object]
-
-
-class Untransposed(model.SoftmaxRegression):
-    """W stored [features, classes]."""
-
-    def __init__(self, num_features: int, num_classes: int):
-        super().__init__(num_features, num_classes)
-        self.W_transposed = tf.Variable(tf.zeros([num_features, num_classes]))
-
-    @property
-    def W(self) -> tf.Tensor:  # noqa: N802
-        return tf.convert_to_tensor(self.W_transposed)
 
 
 def classes_last(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -48,22 +37,24 @@ def fused(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
-def by_rows(net: model.SoftmaxRegression, x: tf.Tensor) -> tf.Tensor:
-    """The logits of model.logits_by_class, from the product that the reader sees."""
-    return tf.transpose(x @ net.W + net.b)
+def as_it_is(target: tf.Module, source: tf.Module) -> None:
+    """What model.assign_transposed does, without a transpose."""
+    for variable, value in zip(target.variables, source.variables, strict=True):
+        variable.assign(value)
 
 
-def call(net: type = model.SoftmaxRegression, batch_size: int = 10, **changes: Any) -> Call:
+def call(batch_size: int = 10, **changes: Any) -> Call:
     """Returns a call that takes steps on random images, compiled with `changes` to the module `model`."""
     rng = np.random.default_rng(0)
     images = tf.constant(rng.integers(256, size=(EXAMPLES, 784), dtype=np.uint8))
     labels = tf.constant(rng.integers(10, size=EXAMPLES, dtype=np.int32))
     order = tf.constant(data.epoch_order(EXAMPLES, 0, 0))
-    take = modes.InXla(net(784, 10), True)
+    mode = modes.InXla(model.SoftmaxRegression(784, 10), STEPS, on_gpu=False)
     block = data.Block(images, labels, order, 0, STEPS, batch_size, False)
-    with mock.patch.multiple(model, **changes or {"GATHERED": model.GATHERED}):
-        take(block, 0.01)
-    return lambda: take(block, 0.01)
+    config = flags.training_config(batch_size=batch_size, loss_reduction="mean")
+    with mock.patch.multiple(model, **changes or {"Transposed": model.Transposed}):
+        mode(block, config)
+    return lambda: mode(block, config)
 
 
 def measured(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
@@ -80,26 +71,18 @@ def step_table(rounds: int) -> list[str]:
     """Returns the table of the ways to write a step."""
     calls = {
         "as it is": call(),
-        "W stored [features, classes]": call(net=Untransposed),
+        "W stored [features, classes]": call(
+            Transposed=model.SoftmaxRegression, assign_transposed=as_it_is
+        ),
         "the loss along rows of classes": call(cross_entropy=classes_last),
         "TensorFlow's fused sparse cross-entropy": call(cross_entropy=fused),
-        "the rows of each step gathered by themselves": call(_at_once=lambda *_: (1, 1)),
-        "the rows of two steps gathered at a time": call(GATHERED=(2, 500)),
-        "the rows of 50 steps gathered at a time": call(GATHERED=(50, 500)),
-        "the rows of the whole block gathered at once": call(GATHERED=(STEPS, 10 * STEPS)),
-        "as it is, for a batch of one image": call(batch_size=1),
-        "a batch of one image, multiplied as any other": call(
-            batch_size=1, logits_by_class=by_rows
-        ),
+        "the rows of two steps gathered at a time": call(BATCHES_PER_GATHER=2),
+        "the rows of 50 steps gathered at a time": call(BATCHES_PER_GATHER=50),
     }
     samples = measured(calls, rounds)
-    lines, same = (
-        ["| the step | us | over the step as it is |", "|---|--:|--:|"],
-        samples["as it is"],
-    )
+    lines = ["| the step | us | over the step as it is |", "|---|--:|--:|"]
     for name, values in samples.items():
-        same = values if name.startswith("as it is") else same
-        ratios = np.divide(values, same).tolist()
+        ratios = np.divide(values, samples["as it is"]).tolist()
         lines.append(f"| {name} | {runs.middle(values)} | {runs.middle(ratios)} |")
     return lines
 

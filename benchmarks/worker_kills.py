@@ -103,13 +103,12 @@ class TwoWorkers:
 
 
 def weights(kept: pathlib.Path) -> list[np.ndarray]:
-    """Returns W transposed and b of the newest checkpoint in a folder."""
+    """Returns W and b of the newest checkpoint in a folder."""
     with startup.quiet():
         import tensorflow as tf
 
-        from outputs import checkpoints
-
-    return list(checkpoints.read(tf.train.latest_checkpoint(kept))[1:])
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(kept))
+    return [reader.get_tensor(f"model/{name}/.ATTRIBUTES/VARIABLE_VALUE") for name in ("W", "b")]
 
 
 def differs(found: list[np.ndarray], expected: list[np.ndarray]) -> str:

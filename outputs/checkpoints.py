@@ -20,7 +20,7 @@ from outputs.observers import Observer
 from runtime import devices, stopping
 from runtime.state import State
 
-KEEP, FORMAT = 3, 2
+KEEP, FORMAT = 3, 3
 # of the state, kept beside its weights
 FIGURES = ("step", "examples", "loss", "evaluations", "log")
 NAME, WHOLE = "step", (".index", ".data-00000-of-00001")
@@ -47,7 +47,7 @@ class Checkpoints(Observer):
                 f"--checkpoint_dir={self.folder}: another run is using it; take another folder"
             ) from None
         self._remove_parts()
-        config, net = self.state.config, self.state.model
+        config = self.state.config
         try:
             self.saved_step = self._resume()
             check_writable("record", config.record, config.overwrite or self.saved_step is not None)
@@ -58,7 +58,7 @@ class Checkpoints(Observer):
             tf.train.get_checkpoint_state(self.folder)
         except ValueError:  # the file that names the newest is damaged: the next save makes it anew
             (self.folder / "checkpoint").unlink()
-        checkpoint = tf.train.Checkpoint(W_transposed=net.W_transposed, b=net.b, state=self.kept)
+        checkpoint = self._checkpoint()
         # One more than are to be kept, so that the oldest goes only when the newest is on the disk.
         self.manager = tf.train.CheckpointManager(
             checkpoint, self.folder, KEEP + 1, checkpoint_name=NAME
@@ -129,7 +129,7 @@ class Checkpoints(Observer):
         """Puts the newest whole checkpoint into the state and returns its step; None without one."""
         for step in sorted(self._steps(), reverse=True):
             try:
-                state, W_transposed, b = read(self._path(step))
+                state = read(self._path(step))
             except (tf.errors.OpError, ValueError, LookupError) as error:
                 print(
                     f"{self._path(step)} is damaged and passed over: {reason(error)}",
@@ -142,13 +142,23 @@ class Checkpoints(Observer):
                     f"program reads format {FORMAT}; go on with the version that wrote them, or give another folder"
                 )
             self._check(state["run"], state["figures"]["step"])
-            self.state.model.W_transposed.assign(W_transposed)
-            self.state.model.b.assign(b)
+            try:
+                restored = self._checkpoint().read(str(self._path(step)))
+                restored.assert_existing_objects_matched()
+            except AssertionError:  # a variable that the checkpoint does not have
+                raise InputError(
+                    f"--checkpoint_dir={self.folder}: its checkpoints are of a model with other "
+                    "variables; go on with the version that wrote them, or give another folder"
+                ) from None
             for name in (*FIGURES, "seconds"):
                 setattr(self.state, name, state["figures"][name])
             print(f"goes on from {self._path(step)}")
             return step
         return None
+
+    def _checkpoint(self) -> tf.train.Checkpoint:
+        """Returns what is saved: all variables of the model, and the run as JSON."""
+        return tf.train.Checkpoint(model=self.state.model, state=self.kept)
 
     def _check(self, kept: Mapping[str, Any], step: int) -> None:
         """Raises InputError unless the checkpoint is of this run, and says what may change its last bits."""
@@ -208,13 +218,12 @@ class Checkpoints(Observer):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def read(path: pathlib.Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """Returns the state, W transposed [classes, features] and b [classes] of a checkpoint.
+def read(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the run that a checkpoint describes, once all of it has been read.
 
-    Raises OpError, ValueError or LookupError where a CRC-32 of TensorFlow's, a length or the JSON shows damage.
+    Raises OpError, ValueError or LookupError where a CRC-32 of TensorFlow's, a length or the JSON
+    shows damage.
     """
     reader = tf.train.load_checkpoint(path)
-    state, W_transposed, b = (
-        reader.get_tensor(name + VALUE) for name in ("state", "W_transposed", "b")
-    )
-    return json.loads(state), W_transposed, b
+    tensors = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    return json.loads(tensors["state" + VALUE])

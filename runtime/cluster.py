@@ -115,10 +115,9 @@ def mourn(timeout: float) -> None:
 
 
 def settled(config: flags.Config) -> flags.Config:
-    """Returns the flags as this process must take them; raises InputError if they do not go together.
+    """Returns the flags as this process must use them: with a mode, and only the chief with a record.
 
-    Only GPUs hold the exchange between replicas in an XLA program; whether there are any is not known yet. Only the
-    chief writes.
+    Raises InputError if they do not go together.
     """
     if config.strategy != "mirrored" and config.replicas:
         cure = "needs --strategy=mirrored"
@@ -127,11 +126,11 @@ def settled(config: flags.Config) -> flags.Config:
         raise InputError(f"--replicas={config.replicas}: {cure}")
     if config.strategy == "none":
         return config.replace(mode="xla") if config.mode == "auto" else config
-    if config.mode == "eager" or (config.mode, config.strategy) == ("xla", "multi_worker"):
+    if config.mode in ("eager", "xla"):
         raise InputError(
             f"--mode={config.mode}: --strategy={config.strategy} has none; leave it out, or take graph"
         )
     if config.strategy == "multi_worker":
         record = None if Cluster.from_environment().index else config.record
-        config = config.replace(mode="graph", record=record)
-    return config
+        config = config.replace(record=record)
+    return config.replace(mode="graph")

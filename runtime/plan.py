@@ -1,7 +1,6 @@
 """The plan of a run: its steps as spans, each taken in one call, cut where the run must look up."""
 
 import dataclasses
-import itertools
 import math
 import sys
 from collections.abc import Iterator
@@ -9,8 +8,8 @@ from collections.abc import Iterator
 import flags
 
 # of a span: hides what a call costs, and at small batches does not keep Ctrl-C waiting
-MOST_STEPS = 2_000
-MOST_STEPS_EAGER = 50  # an eager step takes far longer
+MAX_STEPS = 2_000
+MAX_STEPS_EAGER = 50  # an eager step takes far longer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +46,7 @@ def spans(
         math.ceil(num_examples / config.batch_size),
         last_step(config, num_examples),
     )
-    most = MOST_STEPS_EAGER if config.mode == "eager" else MOST_STEPS
+    most = MAX_STEPS_EAGER if config.mode == "eager" else MAX_STEPS
     while start < total:
         epoch, step = start // steps_per_epoch * steps_per_epoch, start % steps_per_epoch
         cuts = [total, start + most, epoch + steps_per_epoch]
@@ -66,9 +65,7 @@ def spans(
         start = stop
 
 
-def lengths(
-    config: flags.Config, num_examples: int, steps_of_part: int, start: int = 0
-) -> set[int]:
-    """Returns the numbers of steps that the spans of a run have; of a long run, those that come soon."""
-    some = itertools.islice(spans(config, num_examples, steps_of_part, start), 1000)
-    return {1, *(span.stop - span.start for span in some)}
+def longest(config: flags.Config, num_examples: int, steps_of_part: int) -> int:
+    """Returns a number of steps that no span of a run has more of."""
+    cadences = [config.checkpoint_every, steps_of_part, last_step(config, num_examples)]
+    return min(MAX_STEPS, *cadences, config.eval_every or MAX_STEPS)

@@ -81,7 +81,7 @@ class State:
         """Keeps the validation accuracy of this step."""
         self.evaluations.append([self.step, self.training_seconds(), accuracy, self.loss])
 
-    def count(self, block: data.Block, losses: np.ndarray, look: bool) -> None:
+    def count(self, block: data.Block | data.BatchBlock, losses: np.ndarray, look: bool) -> None:
         """Counts the steps of `block`; raises RunError if a loss is not finite, or with `look` the weights overflow."""
         mean = float(losses.mean())
         if not math.isfinite(mean):
@@ -106,5 +106,5 @@ class State:
 def is_finite(net: model.SoftmaxRegression) -> bool:
     """Says whether no image can make a logit overflow."""
     with np.errstate(over="ignore"):  # pixels are at most 1, so that this bounds a class's logit
-        bounds = np.abs(net.W_transposed.numpy()).sum(axis=1) + np.abs(net.b.numpy())
+        bounds = np.abs(net.W.numpy()).sum(axis=0) + np.abs(net.b.numpy())
     return bool(np.isfinite(bounds).all())

@@ -8,23 +8,20 @@ from runtime import gpu, workers
 from runtime.replicas import OneDevice, Replicas
 
 
-def start(config: flags.Config) -> tuple[OneDevice, flags.Config]:
-    """Returns what trains, by --strategy, and the flags with its --mode; call it before TensorFlow touches a device.
+def start(config: flags.Config) -> OneDevice:
+    """Returns what trains, by --strategy; call it before TensorFlow touches a device.
 
     Raises InputError if a batch is smaller than the number of replicas, there are fewer devices than --replicas, or
     the flags of the workers differ.
     """
     if config.strategy == "none":
-        return OneDevice(), config
+        return OneDevice()
     replicas = _mirrored(config) if config.strategy == "mirrored" else workers.start(config)
     if config.batch_size < replicas.count:
         raise InputError(
             f"--batch_size={config.batch_size}: {replicas.count} replicas cannot share it; at least one each"
         )
-    if config.mode == "auto":
-        on_gpus = all("GPU" in name for name in replicas.device_names)
-        config = config.replace(mode="xla" if on_gpus else "graph")
-    return replicas, config
+    return replicas
 
 
 def _mirrored(config: flags.Config) -> Replicas:
@@ -37,10 +34,6 @@ def _mirrored(config: flags.Config) -> Replicas:
         if not config.replicas:
             raise InputError(
                 "--strategy=mirrored: there is no GPU; --replicas=2 splits the CPU in two"
-            )
-        if config.mode == "xla":
-            raise InputError(
-                "--mode=xla: --strategy=mirrored needs GPUs for it; leave --mode out, or take graph"
             )
         parts = [tf.config.LogicalDeviceConfiguration()] * config.replicas
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)

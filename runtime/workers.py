@@ -2,11 +2,12 @@
 
 import contextlib
 import faulthandler
+import functools
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -53,24 +54,24 @@ class Workers(Replicas):
         with meeting(self.timeout, self.cluster), super().scope(dataset):
             yield
 
-    def taker(self, net: model.SoftmaxRegression, config: flags.Config) -> modes.Take:
-        """Returns what takes the steps of a block; a signal to one worker is one to all, after the same block."""
-        take_here = super().taker(net, config)
+    def mode(
+        self, net: model.SoftmaxRegression, config: flags.Config, split: data.Split
+    ) -> modes.Mode:
+        """Returns mode graph; a signal to one worker is one to all, after the same block."""
+        return FromPipelineTogether(functools.partial(self._sgd_step, net), config, self)
 
-        def take(block: data.Block, learning_rate: float) -> np.ndarray:
-            # reading the losses notices a worker that is lost
-            with meeting(self.timeout, self.cluster):
-                losses = take_here(block, learning_rate)
-            stopping.decide(int(self._together(np.array(stopping.waiting())).max()))
-            return losses
-
-        return take
+    def train_together(self, train: Callable[[], np.ndarray]) -> np.ndarray:
+        """Returns the losses that `train` does, once all workers know of the signals to each."""
+        with meeting(self.timeout, self.cluster):  # reading the losses notices a lost worker
+            losses = train()
+        stopping.decide(int(self._together(np.array(stopping.waiting())).max()))
+        return losses
 
     def follow_chief(self, state: State) -> None:
         """Lets the runs of all workers start where the chief's observers have put its own, and takes its counts."""
         newest = state.evaluations[-1] if state.evaluations else [0, 0.0, 0.0, 0.0]
         step, examples, *newest = self._from_chief([state.step, state.examples, *newest]).tolist()
-        for variable in (state.model.W_transposed, state.model.b):
+        for variable in state.model.variables:
             variable.assign(self._from_chief(variable.numpy()))
         if not self.is_chief:
             state.step, state.examples = int(step), int(examples)
@@ -109,9 +110,31 @@ class Workers(Replicas):
             self._sum(tf.zeros([1]))
         return found
 
+    def _summed(self, mine: tf.Tensor) -> tf.Tensor:
+        """Returns the sum of what each worker has, in a graph."""
+
+        def contribute() -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            is_first = context.replica_id_in_sync_group == self.first
+            value = tf.where(is_first, mine, tf.zeros_like(mine))
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+        return self._here(self.strategy.run(contribute))
+
     def _sum(self, mine: tf.Tensor) -> np.ndarray:
         """Returns the sum of what each worker has; each shape has a program of its own, and no warning about that."""
         return self._summed_now.get_concrete_function(mine)(mine).numpy()
+
+
+class FromPipelineTogether(modes.FromPipeline):
+    """Mode graph on several workers."""
+
+    def __init__(self, step: Callable[..., tf.Tensor], config: flags.Config, workers: Workers):
+        super().__init__(step, config)
+        self.workers = workers
+
+    def __call__(self, block: data.BatchBlock, config: flags.Config) -> np.ndarray:
+        return self.workers.train_together(lambda: super(type(self), self).__call__(block, config))
 
 
 def start(config: flags.Config) -> Workers:

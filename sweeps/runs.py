@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+import data
 import flags
 import model
 import train
@@ -18,8 +19,8 @@ from runtime.state import DivergedError, State
 from sweeps.kept import Row
 from sweeps.options import SWEPT
 
-# Flags that a program is not compiled for: it gets their values as tensors, or never sees them.
-NOT_COMPILED = ("lr", "seed", "epochs", "max_steps")
+# Flags that no step sees. A compiled function is given the floats at each call.
+NOT_COMPILED = ("seed", "epochs")
 
 
 def one_thread(configs: Sequence[flags.Config]) -> bool:
@@ -40,26 +41,30 @@ class Runner(strategies.OneDevice):
     """Trains one run after the other on the same weights, with programs that are compiled once; for one thread."""
 
     def __init__(self, first: State):
-        self.first, self.takers = first, dict[flags.Config, modes.Take]()
+        self.first, self.modes = first, dict[flags.Config, modes.Mode]()
         self.net = model.SoftmaxRegression(
             first.dataset.num_features, len(first.dataset.class_names)
         )
 
-    def taker(self, net: model.SoftmaxRegression, config: flags.Config) -> modes.Take:
-        """Returns what takes steps, made once for all runs that differ in NOT_COMPILED alone."""
-        key = config.replace(**dict.fromkeys(NOT_COMPILED))
-        return self.takers.get(key) or self.takers.setdefault(key, super().taker(net, config))
+    def mode(
+        self, net: model.SoftmaxRegression, config: flags.Config, split: data.Split
+    ) -> modes.Mode:
+        """Returns what takes steps, made once for all runs that compile to the same."""
+        key = config.replace(**dict.fromkeys([*model.floats(config), *NOT_COMPILED]))
+        if key not in self.modes:
+            self.modes[key] = super().mode(net, config, split)
+        return self.modes[key]
 
     def run(self, config: flags.Config) -> Row:
         """Returns the row of a run, or the one that says that it diverged; raises Stopped after a signal."""
         state = copy.copy(self.first)  # a new State would scale its images for the evaluation anew
         state.config, state.model, state.ledger, state.evaluations = config, self.net, Ledger(), []
         state.ledger.barrier = self.barrier
-        for variable in (self.net.W_transposed, self.net.b):
+        for variable in self.net.variables:
             variable.assign(tf.zeros_like(variable))
         row = {name: getattr(config, name) for name in SWEPT}
         try:
-            train.train(state, *train.compiled(state, self))
+            train.train(state, train.compiled(state, self))
         except DivergedError as error:
             return row | {
                 "diverged": str(error),

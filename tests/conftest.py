@@ -42,7 +42,7 @@ def trained(dataset: data.Dataset, **changes: object) -> State:
     """Returns the run that these flags make of a dataset, in this process."""
     engine = strategies.OneDevice()
     state = train.start(flags.training_config(**changes), dataset, Ledger(), engine)
-    train.train(state, *train.compiled(state, engine))
+    train.train(state, train.compiled(state, engine))
     return state
 
 

@@ -51,3 +51,22 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
     raw = gzip.decompress(path.read_bytes())
     shape = np.frombuffer(raw, ">i4", count=raw[3], offset=4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
+
+
+def train_with_terms(images, labels, batch, config):
+    """Returns W, b of SGD with an L2 penalty and a momentum, in the order of data.epoch_order."""
+    classes = int(labels.max()) + 1
+    W, b = np.zeros((images.shape[1], classes)), np.zeros(classes)
+    velocity_W, velocity_b = np.zeros_like(W), np.zeros_like(b)
+    batches = [
+        order[first : first + batch]
+        for epoch in range(config["epochs"])
+        for order in [np.random.default_rng((config["seed"], epoch, 0)).permutation(len(labels))]
+        for first in range(0, len(labels), batch)
+    ]
+    for rows in batches[: config["max_steps"]]:
+        gradient_W, gradient_b = gradients(W, b, images[rows] / 255, labels[rows])
+        velocity_W = config["momentum"] * velocity_W + gradient_W + 2 * config["l2"] * W
+        velocity_b = config["momentum"] * velocity_b + gradient_b
+        W, b = W - 0.02 / batch * velocity_W, b - 0.02 / batch * velocity_b
+    return W, b

@@ -1,7 +1,7 @@
 """Devices and notices: what hides them, what shows them, and that nothing of one system alone is imported."""
 
+import ast
 import gc
-import os
 import pathlib
 import subprocess
 import sys
@@ -12,25 +12,11 @@ import tensorflow as tf
 
 from common.errors import InputError
 from runtime import devices, gpu, startup
-from tests import forked
 from tests.conftest import PROJECT
+from tests.test_house import modules
 
 NOTICE = 'os.write(2, b"this CPU lacks AVX\\n")'
-HIDDEN = """
-import builtins, importlib, sys
-original = builtins.__import__
-def hide(name, *arguments, **options):  # from the project; a library may import what it likes
-    frame = sys._getframe(1)
-    if name in ("fcntl", "resource", "termios", "pty", "pwd") and frame.f_code.co_filename.startswith(sys.argv[1]):
-        raise ImportError(f"{name} is hidden from {frame.f_code.co_filename}")
-    return original(name, *arguments, **options)
-builtins.__import__ = hide
-for module in sys.argv[2:]:
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        assert error.name in ("torch", "jax", "sklearn", "scipy", "cv2", "skimage"), error
-"""
+OF_ONE_SYSTEM = {"fcntl", "resource", "termios", "pty", "pwd", "winreg", "msvcrt"}
 
 
 def test_garbage_is_collected_again_when_the_outermost_import_is_done_or_failed() -> None:
@@ -193,53 +179,30 @@ def test_tf32_is_used_only_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch, 
     assert allowed == [tf32]
 
 
-def modules() -> list[str]:
-    """Returns the names of all modules of the project but the tests."""
-    rooms = [
-        path.name
-        for path in PROJECT.iterdir()
-        if path.is_dir()
-        and path.name.isidentifier()
-        and path.name != "tests"
-        and any(path.glob("*.py"))
-    ]
-    top = [path.stem for path in PROJECT.glob("*.py")]
-    found = [
-        f"{room}.{'.'.join(path.relative_to(PROJECT / room).with_suffix('').parts)}"
-        for room in rooms
-        for path in (PROJECT / room).rglob("*.py")
-        if path.stem != "__init__"
-    ]
-    return sorted([*top, *found])
+def test_no_module_imports_what_one_system_alone_has() -> None:
+    for path in modules(PROJECT).values():
+        body = ast.parse(path.read_text()).body
+        names = [
+            alias.name for node in body if isinstance(node, ast.Import) for alias in node.names
+        ]
+        names += [node.module for node in body if isinstance(node, ast.ImportFrom)]
+        assert not OF_ONE_SYSTEM & set(names), path
 
 
-def test_no_module_imports_what_one_system_alone_has(tmp_path: pathlib.Path) -> None:
-    assert {"train", "benchmarks.speed", "comparison.machine"} <= set(modules())
-    (tmp_path / "hidden.py").write_text(HIDDEN)
-    done = forked.run(
-        [tmp_path / "hidden.py", PROJECT, *modules()], env=os.environ | {"PYTHONPATH": str(PROJECT)}
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_only_the_commit_of_a_checkout_of_its_own_is_recorded(tmp_path: pathlib.Path) -> None:
+def test_only_the_commit_of_a_checkout_of_its_own_is_recorded(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A copy of the project inside another repository has no commit."""
     git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org"]
     inner = tmp_path / "inner"
-    for folder in ("runtime", "common"):
-        for path in (PROJECT / folder).glob("*.py"):
-            (inner / folder).mkdir(parents=True, exist_ok=True)
-            (inner / folder / path.name).write_text(path.read_text())
-    (inner / "flags.py").write_text((PROJECT / "flags.py").read_text())
-    ask = [sys.executable, "-c", "from runtime import devices; print(devices._git_commit())"]
-
-    def commit_of(repository: pathlib.Path) -> str:
-        for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+    inner.mkdir()
+    monkeypatch.setattr(devices, "PROJECT", inner)
+    found = []
+    for repository in (tmp_path, inner):
+        (repository / "file").write_text("here")
+        for arguments in (["init", "-q"], ["add", "file"], ["commit", "-qm", "all"]):
             subprocess.run([*git, *arguments], cwd=repository, check=True)
-        return subprocess.run(
-            ask, cwd=inner, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    assert commit_of(tmp_path) == "None"
-    head = commit_of(inner)
-    assert len(head.removesuffix("-dirty")) == 40 and head != "None"
+        found.append(devices._git_commit())
+    (inner / "file").write_text("changed")
+    assert found[0] is None and len(found[1]) == 40
+    assert devices._git_commit() == f"{found[1]}-dirty"

@@ -6,7 +6,6 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.distribute import mirrored_strategy
 
 import data
 import flags
@@ -50,51 +49,18 @@ def test_mirrored_devices_reach_the_weights_of_one(
     assert_same_weights([tmp_path / "w.npz"], expected(single, tiny_data_dir, tmp_path, reduction))
 
 
-def test_the_steps_of_a_strategy_are_traced_once_for_each_batch_and_not_while_it_trains(
+def test_the_steps_of_a_strategy_are_traced_once_whatever_the_batches(
     tiny_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step, traced = model.sgd_step, []
-    monkeypatch.setattr(
-        model, "sgd_step", lambda *given: traced.append(given[1].shape[0]) or step(*given)
-    )
+    update, traced = model.update, []
+    monkeypatch.setattr(model, "update", lambda *given: traced.append(given) or update(*given))
     config = cluster.settled(
         flags.training_config(strategy="mirrored", batch_size=64, epochs=4, eval_every=0)
     )
     engine = strategies.Replicas(tf.distribute.MirroredStrategy(["CPU:0"]))
     state = train.start(config, tiny_dataset, Ledger(), engine)
-    take, blocks = train.compiled(state, engine)
-    assert sorted(traced) == [20, 64]
-    train.train(state, take, blocks)
-    assert sorted(traced) == [20, 64]
-
-
-def test_the_compiled_steps_of_a_replica_are_those_of_one_device(
-    tiny_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = flags.training_config(mode="xla", batch_size=64, eval_every=0, loss_reduction="mean")
-    single = train.start(config, tiny_dataset, Ledger(), strategies.OneDevice())
-    train.train(single, *train.compiled(single, strategies.OneDevice()))
-    # XLA holds the exchange between GPUs alone: here the same loop stays a graph, and its exchange is one of CPUs.
-    plain, reduced = tf.function, []
-    monkeypatch.setattr(
-        tf, "function", lambda *given, jit_compile=None, **options: plain(*given, **options)
-    )
-    monkeypatch.setattr(mirrored_strategy.MirroredExtended, "_use_merge_call", lambda _: False)
-    all_reduce = tf.distribute.ReplicaContext.all_reduce
-    monkeypatch.setattr(
-        tf.distribute.ReplicaContext,
-        "all_reduce",
-        lambda *given: reduced.append(given[2].shape) or all_reduce(*given),
-    )
-    engine = strategies.Replicas(tf.distribute.MirroredStrategy(["CPU:0"]))
-    state = train.start(config, tiny_dataset, Ledger(), engine)
-    train.train(state, *train.compiled(state, engine))
-    for name in ("W", "b"):
-        found, expected = (getattr(each, name).numpy() for each in (state.model, single.model))
-        np.testing.assert_allclose(found, expected, atol=1e-6)
-        assert np.abs(found).max() > 1e-4
-    # loss and both gradients, in one exchange a step
-    assert set(map(tuple, reduced)) == {(1 + 784 * 10 + 10,)}
+    train.train(state, train.compiled(state, engine))
+    assert len(traced) == 1
 
 
 def test_waiting_for_workers_is_charged_to_no_part(
@@ -104,7 +70,7 @@ def test_waiting_for_workers_is_charged_to_no_part(
     monkeypatch.setattr(
         strategies,
         "start",
-        lambda config: (waited.append(1000.0) or strategies.OneDevice(), config),
+        lambda config: waited.append(1000.0) or strategies.OneDevice(),
     )
     ledger = Ledger(clock=lambda: time.perf_counter() + sum(waited))
     config = flags.training_config(data_dir=str(tiny_data_dir), epochs=1, eval_every=0)
@@ -122,7 +88,7 @@ def test_waiting_for_workers_is_charged_to_no_part(
         (("--replicas=3",), "--replicas=3: needs --strategy=mirrored"),
         (
             ("--strategy=mirrored", "--replicas=2", "--mode=xla"),
-            "--mode=xla: --strategy=mirrored needs GPUs",
+            "--mode=xla: --strategy=mirrored has none",
         ),
         (
             ("--strategy=mirrored", "--replicas=2", "--mode=eager"),

@@ -60,10 +60,8 @@ def images(tiny_dataset: data.Dataset, tmp_path: pathlib.Path) -> pathlib.Path:
 def oracle(kept: pathlib.Path, images: pathlib.Path) -> np.ndarray:
     """Returns the probabilities [n, 10] as NumPy computes them from the weights of the checkpoint, in float64."""
     reader = tf.train.load_checkpoint(str(kept))
-    W_transposed, b = (
-        reader.get_tensor(f"{name}/.ATTRIBUTES/VARIABLE_VALUE") for name in ("W_transposed", "b")
-    )
-    logits = np.load(images).reshape(9, 784) / 255.0 @ W_transposed.T.astype(np.float64) + b
+    W, b = (reader.get_tensor(f"model/{name}/.ATTRIBUTES/VARIABLE_VALUE") for name in ("W", "b"))
+    logits = np.load(images).reshape(9, 784) / 255.0 @ W.astype(np.float64) + b
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
@@ -81,23 +79,6 @@ def test_it_loads_without_this_project_and_gives_numpys_probabilities(
         assert answer["classes"] == expected.argmax(axis=1).tolist()
     assert none == {"probabilities": [], "classes": []}
     assert names == str([str(digit) for digit in range(10)])
-
-
-def test_saved_model_cli_runs_it(
-    exported: pathlib.Path, images: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    command = ["run", f"--dir={exported}", "--tag_set=serve", "--signature_def=serving_default"]
-    command += [f"--inputs=images={images}", f"--outdir={tmp_path}"]
-    assert (
-        forked.run([pathlib.Path(sys.executable).with_name("saved_model_cli"), *command]).returncode
-        == 0
-    )
-    np.testing.assert_allclose(
-        np.load(tmp_path / "probabilities.npy"),
-        oracle(tmp_path / "kept", images),
-        rtol=0,
-        atol=1e-6,
-    )
 
 
 def test_it_takes_images_of_other_shapes(tmp_path: pathlib.Path) -> None:
@@ -196,46 +177,35 @@ def test_what_a_killed_one_left_goes_by_its_name_alone(
     assert [*tmp_path.iterdir()] == [foreign]
 
 
-def test_the_new_model_is_on_the_disk_before_it_takes_the_place_of_the_old(
-    exported: pathlib.Path, tiny_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
+def test_a_new_folder_is_on_the_disk_before_it_takes_the_place_of_the_old(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A power cut may come after any of the calls."""
-    calls: list[tuple[str, str]] = []
-    names: dict[int, str] = {}
-    opened, synced, renamed, removed = os.open, os.fsync, os.rename, shutil.rmtree
+    target, calls = tmp_path / "model", list[tuple[str, str]]()
+    (target / "old").mkdir(parents=True)
 
-    def open_(path: str | pathlib.Path, *more: int, **options: int) -> int:
-        descriptor = opened(path, *more, **options)
-        names[descriptor] = str(path)
-        return descriptor
+    def spy(module: object, name: str, path_of: Callable) -> None:
+        called = getattr(module, name)
 
-    def sync(descriptor: int) -> None:
-        calls.append(("sync", names[descriptor]))
-        synced(descriptor)
+        def spied(*given: object, **options: object) -> None:
+            calls.append((name, str(path_of(*given))))
+            called(*given, **options)
 
-    def rename(source: pathlib.Path, target: pathlib.Path, **options: int) -> None:
-        calls.append(("rename", str(target)))
-        renamed(source, target, **options)
+        monkeypatch.setattr(module, name, spied)
 
-    def remove(path: str | pathlib.Path, *more: bool, **options: bool) -> None:
-        calls.append(("remove", str(path)))
-        removed(path, *more, **options)
-
-    monkeypatch.setattr(os, "open", open_)
-    monkeypatch.setattr(shutil, "rmtree", remove)
-    monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr(os, "rename", rename)
-    with files.whole_folder(exported) as folder:
-        export.write(model.SoftmaxRegression(784, 10), tiny_dataset, folder)
-        written = {str(path) for path in folder.rglob("*")} | {str(folder)}
-        calls.clear()  # TensorFlow renames files of its own
-    renames = [at for at, (call, _) in enumerate(calls) if call == "rename"]
-    aside = str(exported.parent / f"{files.OURS}.{exported.name}.replaced")
-    assert [calls[at][1] for at in renames] == [aside, str(exported)]
-    assert {path for call, path in calls[: renames[0]] if call == "sync"} == written
-    assert len(written) >= 8
-    assert renames[1] < calls.index(("sync", str(exported.parent))) < calls.index(("remove", aside))
-    assert list(exported.parent.iterdir()) == [exported]
+    spy(os, "fsync", lambda descriptor: os.readlink(f"/proc/self/fd/{descriptor}"))
+    spy(os, "rename", lambda _, renamed: renamed)
+    spy(shutil, "rmtree", lambda path, *_: path)
+    with files.whole_folder(target) as new:
+        (new / "variables").mkdir()
+        (new / "variables" / "weights").write_text("new")
+        written = {str(path) for path in (new, *new.rglob("*"))}
+    aside = str(tmp_path / f"{files.OURS}.model.replaced")
+    first = calls.index(("rename", aside))
+    assert {path for _, path in calls[:first]} == written
+    assert calls[first + 1 : first + 3] == [("rename", str(target)), ("fsync", str(tmp_path))]
+    assert ("rmtree", aside) in calls[first + 3 :]
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "variables", "weights"]
 
 
 def test_a_failed_export_leaves_the_old_model(

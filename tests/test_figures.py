@@ -1,7 +1,6 @@
 """--figures: what is drawn is what happened, in files another reader can open."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable
 
@@ -26,40 +25,16 @@ def probabilities_of(rng: np.random.Generator, num_examples: int) -> np.ndarray:
     return shares / shares.sum(axis=1, keepdims=True)
 
 
-@pytest.mark.slow
-def test_command_writes_four_pictures_of_readme_width(
-    run_train: Command, tmp_path: pathlib.Path
-) -> None:
-    record, folder = tmp_path / "record.json", tmp_path / "made" / "figures"
-    done = run_train(f"--figures={folder}", f"--record={record}")
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in folder.iterdir()) == [f"{name}.png" for name in NAMES]
-    for name in NAMES:
-        with Image.open(folder / f"{name}.png") as image:
-            image.load()
-            assert image.format == "PNG"
-            assert image.width == int(plots.WIDTH * plots.DPI)
-            assert len(image.convert("RGB").getcolors(2**24)) > 50  # something is drawn
-    assert json.loads(record.read_text())["test_examples"] == 100
-
-
 def test_run_of_few_steps_without_cadence_is_drawn(
     run_here: Callable, tmp_path: pathlib.Path
 ) -> None:
     run_here(
         f"--figures={tmp_path}", "--eval_every=0", "--eval_first=0", "--max_steps=7", "--mode=graph"
     )
-    assert (tmp_path / "accuracy.png").stat().st_size > 10_000
-
-
-def test_folder_that_cannot_be_is_refused_before_training(
-    run_train: Command, tmp_path: pathlib.Path
-) -> None:
-    (tmp_path / "file").touch()
-    done = run_train(f"--figures={tmp_path / 'file' / 'below'}")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: --figures") and done.stderr.count("\n") == 1
-    assert "test accuracy" not in done.stdout
+    for name in NAMES:
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert image.width == int(plots.WIDTH * plots.DPI)
+            assert len(image.convert("RGB").getcolors(2**24)) > 50  # something is drawn
 
 
 def test_without_matplotlib_one_line_names_the_requirements_file(

@@ -80,7 +80,7 @@ def test_the_flags_are_there_as_text_and_as_hparams(written: tuple[dict, EventAc
 def test_pictures_are_grey_where_a_weight_is_nothing() -> None:
     softmax = model.SoftmaxRegression(12, 3)
     np.testing.assert_array_equal(logs.pictures(softmax, (2, 2, 3)), np.full([3, 2, 2, 3], 0.5))
-    softmax.W_transposed.assign(np.diag([2, -1, 0]).repeat([1, 1, 10], axis=0).T.astype(np.float32))
+    softmax.W.assign(np.diag([2, -1, 0]).repeat([1, 1, 10], axis=0).astype(np.float32))
     shown = logs.pictures(softmax, (2, 2, 3))
     assert (shown[0, 0, 0, 0], shown[1, 0, 0, 1], shown[2, 0, 0, 2]) == (1, 0.25, 0.5)
 
@@ -119,7 +119,7 @@ def test_the_first_checkpoint_knows_the_folder_of_the_logs(
         flags.training_config(mode="xla", **folders), tiny_dataset, Ledger(), strategies.OneDevice()
     )
     observers.asked_for(state)
-    kept, _, _ = checkpoints.read(tmp_path / "kept" / "step-0")
+    kept = checkpoints.read(tmp_path / "kept" / "step-0")
     assert [kept["figures"]["log"]] == [path.name for path in (tmp_path / "logs").iterdir()]
 
 

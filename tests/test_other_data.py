@@ -1,6 +1,5 @@
 """Other datasets than mnist: prepared by tfds, trained on from --data_dir alone, or refused in one line."""
 
-import json
 import pathlib
 import sys
 
@@ -13,7 +12,6 @@ from common import files
 from common.errors import InputError
 from storage import catalog, dataset, decoded, prepare
 from tests import made
-from tests.conftest import Command
 
 IMAGE = tfds.features.Image(shape=(4, 5, 3))
 LABEL = tfds.features.ClassLabel(num_classes=37)
@@ -32,28 +30,6 @@ def sorted_rows(*splits: data.Split) -> list[bytes]:
         for s in splits
         for image, label in zip(s.images, s.labels, strict=True)
     )
-
-
-@pytest.mark.slow
-def test_fashion_mnist_prepared_by_tfds_trains_from_data_dir_alone(
-    run_train: Command, tmp_path: pathlib.Path
-) -> None:
-    with made.fashion_mnist(tmp_path / "archives", num_train=720, num_test=100) as prepare_below:
-        prepare_below(tmp_path / "tfds")
-    arguments = ["--dataset=fashion_mnist", f"--data_dir={tmp_path / 'tfds'}", "--epochs=3"]
-    records = []
-    for source in ("memory", "stream"):
-        done = run_train(*arguments, f"--input={source}", f"--record={tmp_path / source}")
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("fashion_mnist: 660 training, 60 validation, 100 test images")
-        records.append(json.loads((tmp_path / source).read_text()))
-    memory, stream = records
-    assert (memory["streamed"], stream["streamed"]) == (False, True)
-    assert memory["class_names"][:2] == ["T-shirt/top", "Trouser"]
-    assert memory["test_accuracy"] > 0.9
-    assert memory["weights_sha256"] == stream["weights_sha256"]
-    assert memory["validation_accuracy"] == stream["validation_accuracy"]
-    assert memory["test_accuracy"] == stream["test_accuracy"]
 
 
 def test_labels_that_do_not_start_at_0_keep_their_names(tmp_path: pathlib.Path) -> None:
@@ -158,18 +134,6 @@ def test_a_name_that_will_not_do_is_one_line_with_the_nearest(
         data.load(name, str(tmp_path))
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "words"), [("fashon_mnist", "fashion_mnist"), ("/mnist", "must be a name of tfds")]
-)
-def test_the_command_refuses_an_unknown_dataset_in_one_line(
-    run_train: Command, name: str, words: str
-) -> None:
-    done = run_train(f"--dataset={name}")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
-    assert words in done.stderr
 
 
 def place_decoded(folder: pathlib.Path, first_label: str, default_config: bool) -> None:

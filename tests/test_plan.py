@@ -40,7 +40,10 @@ def test_the_plan_takes_every_step_once_and_looks_up_where_it_must(
         step for step in range(1, total + 1) if config.eval_every and step % config.eval_every == 0
     }
     assert {span.stop for span in spans if span.evaluate} == marks | {total}
-    most = plan.MOST_STEPS_EAGER if config.mode == "eager" else plan.MOST_STEPS
+    most = plan.MAX_STEPS_EAGER if config.mode == "eager" else plan.MAX_STEPS
+    assert max(span.stop - span.start for span in spans) <= plan.longest(
+        config, num_examples, steps_of_part
+    )
     for span in spans:
         epoch, step = divmod(span.start, steps_per_epoch)
         last_epoch, last = divmod(span.stop - 1, steps_per_epoch)

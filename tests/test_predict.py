@@ -210,7 +210,7 @@ def exported(tiny_dataset: data.Dataset, tmp_path_factory: pytest.TempPathFactor
     images = rng.integers(256, size=(7, 320), dtype=np.uint8)
     split = data.Split(images, rng.integers(4, size=7).astype(np.int32))
     net = model.SoftmaxRegression(320, 4)
-    for variable in (net.W_transposed, net.b):
+    for variable in (net.W, net.b):
         variable.assign(rng.normal(0, 0.3, variable.shape))
     folder = tmp_path_factory.mktemp("twenty") / "model"
     folder.mkdir()

@@ -16,7 +16,6 @@ import flags
 from common import commandline, errors, files
 from storage import dataset, decoded, prepare
 from tests import made
-from tests.conftest import Command
 
 
 @pytest.fixture
@@ -273,15 +272,3 @@ def test_a_full_disk_while_decoding_is_not_called_damage(
         prepare.decoded_folder("mnist", tmp_path, dataset.ARCHIVES / "mnist", 0)
     assert "damaged" not in capsys.readouterr().err
     assert (kept / "dataset_info.json").read_text() == "by tfds"
-
-
-def test_a_data_dir_that_cannot_be_written_is_one_line(
-    run_train: Command, tmp_path: pathlib.Path
-) -> None:
-    (tmp_path / "file").write_text("")
-    done = run_train(f"--data_dir={tmp_path / 'file'}")
-    assert done.returncode == 2
-    assert (
-        done.stderr.startswith(f"error: --data_dir: {tmp_path / 'file'}")
-        and len(done.stderr.splitlines()) == 1
-    )

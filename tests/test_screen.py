@@ -5,7 +5,6 @@ import io
 import os
 import pathlib
 import re
-import subprocess
 
 import numpy as np
 import pytest
@@ -324,12 +323,3 @@ def test_an_ascii_terminal_can_read_all_that_a_run_says(
     )
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.isascii() and f"exported to {tmp_path}/Pr\\xfcfung" in done.stdout
-
-
-def test_progress_is_shown_without_evaluations(run_train: Command) -> None:
-    done: subprocess.CompletedProcess = run_train("--eval_every=0", "--eval_first=0", "--epochs=90")
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("step ")]
-    assert len(lines) >= 3 and re.match(
-        r"step [\d,]+/5,940 \d+%  loss \d\.\d{4}  [\d,]+ images/s$", lines[0]
-    )

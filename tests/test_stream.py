@@ -129,16 +129,6 @@ def test_blocks_go_on_exactly_from_any_step(split: data.Split, start: int) -> No
     )
 
 
-@pytest.mark.usefixtures("several_parts")
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_the_pipeline_has_the_order_of_the_blocks(split: data.Split, shuffle: bool) -> None:
-    assert data.steps_of_part(split, BATCH) == 8
-    of_blocks = labels_of(split, spans(split, epochs=2), seed=5, shuffle=shuffle)
-    for number in range(2):
-        of_pipeline = epoch(split, number, seed=5, shuffle=shuffle)
-        np.testing.assert_array_equal(of_pipeline, of_blocks[number * NUM :][:NUM])
-
-
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_what_fits_into_a_part_comes_in_the_order_of_memory(
     split: data.Split, shuffle: bool, monkeypatch: pytest.MonkeyPatch

@@ -42,23 +42,15 @@ def test_what_is_not_finite_names_the_step_and_the_lr(
         trained(tiny_dataset, lr=1e38, **changes)
 
 
-def test_a_batch_larger_than_the_training_split_is_refused(tiny_dataset: data.Dataset) -> None:
-    with pytest.raises(
-        InputError, match="--batch_size=661: must be at most the 660 training images of mnist"
-    ):
-        trained(tiny_dataset, batch_size=661)
-
-
 def test_compiling_moves_no_weight_and_no_step(tiny_dataset: data.Dataset) -> None:
     for mode in ("eager", "graph", "xla"):
         engine = strategies.OneDevice()
         state = train.start(
             flags.training_config(mode=mode, batch_size=64), tiny_dataset, Ledger(), engine
         )
-        _, blocks = train.compiled(state, engine)
+        train.compiled(state, engine)
         assert (state.step, state.examples, state.evaluations) == (0, 0, [])
         assert not state.model.W.numpy().any() and not state.model.b.numpy().any()
-        assert sum(block.steps for block in blocks) == 11
 
 
 def test_the_barrier_comes_before_each_reading_of_the_clock() -> None:
@@ -85,13 +77,14 @@ def test_seconds_add_up_to_the_wall_clock() -> None:
 def test_the_time_of_training_has_no_evaluation_in_it(
     run_here: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluated = []
-    clock = lambda: 1000.0 * len(evaluated)  # noqa: E731 # only an evaluation takes time
+    evaluated: list[tuple] = []
     count = train.num_correct
     monkeypatch.setattr(train, "num_correct", lambda *of: evaluated.append(of) or count(*of))
-    monkeypatch.setattr(conftest, "Ledger", lambda: Ledger(clock=clock))
+    # only an evaluation takes time
+    ledger = Ledger(clock=lambda: 1000.0 * len(evaluated))
+    monkeypatch.setattr(conftest, "Ledger", lambda: ledger)
     seconds = run_here("--max_steps=5", "--eval_first=2", "--mode=graph")["seconds"]
-    # one compiles, and the last is that of the test split
+    # the first belongs to compiling
     assert seconds["train"] == 0 and seconds["evaluate"] == 1000 * (len(evaluated) - 1) >= 3000
 
 
@@ -136,15 +129,7 @@ def test_the_command_shows_and_records_what_it_did(
     )
     assert record["us_per_step"] == seconds["train"] / 264 * 1e6
     assert record["examples_per_second"] == 2640 / seconds["train"]
-    assert len(record["weights_sha256"]) == 64 and record["config"]["eval_first"] == 5
-    assert set(record["environment"]) >= {
-        "python",
-        "tensorflow",
-        "tensorflow_datasets",
-        "device_kind",
-        "device_name",
-    }
-    assert set(record["environment"]) >= {"cpu_model", "cores", "os", "git_commit", "xla", "tf32"}
+    assert record["config"]["eval_first"] == 5
 
 
 @pytest.mark.slow
@@ -289,11 +274,6 @@ def test_a_record_follows_links_and_the_umask_and_spares_what_is_no_file(
             ["--record=/no/such/folder/run.json"],
             2,
             "--record=/no/such/folder/run.json: must be a file in a folder",
-        ),
-        (
-            ["--lr=1e38", "--max_steps=1"],
-            1,
-            "the weights overflow after step 1 with --lr=1e+38: try a smaller",
         ),
     ],
 )

@@ -60,22 +60,6 @@ def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes(
 
 
 @pytest.mark.slow
-def test_workers_go_on_together_from_the_checkpoint_of_the_chief(
-    single: dict, tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    kept = [*JOB, f"--checkpoint_dir={tmp_path / 'kept'}"]
-    # the last finds nothing left to do
-    for part in ("--max_steps=17", "--max_steps=42", "--target_accuracy=0.01"):
-        for worker in start_workers(tiny_data_dir, tmp_path, 2, *kept, part):
-            finish(worker)
-        resumed = json.loads((tmp_path / "0.json").read_text())["resumed_at_step"]
-        assert resumed == {"--max_steps=17": 0, "--max_steps=42": 17}.get(part, 42)
-    assert_same_weights(
-        [tmp_path / f"{i}.npz" for i in range(2)], expected(single, tiny_data_dir, tmp_path, "sum")
-    )
-
-
-@pytest.mark.slow
 def test_a_killed_worker_ends_the_others_with_one_line_and_all_go_on_from_the_checkpoint(
     tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

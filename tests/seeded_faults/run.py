@@ -42,7 +42,7 @@ def found(patch: pathlib.Path) -> str:
         command = [sys.executable, "-m", "pytest", "-x", "-n", "1", "-rfE", *shlex.split(tests)]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     # A line of a test, failed or in a fixture of it; a file that cannot be collected has no "::".
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+::\S+)", done.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+::.*?)(?: - .*)?$", done.stdout, re.MULTILINE)
     if done.returncode and failed:
         return f"caught by {failed[1]}"
     return f"NOT CAUGHT: pytest exits with {done.returncode}"
