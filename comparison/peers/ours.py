@@ -1,6 +1,6 @@
 """Our own modes as contenders: what train.py runs, with what it does between its blocks."""
 
-from typing import TYPE_CHECKING
+import functools
 
 import numpy as np
 
@@ -14,28 +14,14 @@ with startup.without_keras(), startup.without_collecting():  # as the command do
 
     import data
     import train
-    from runtime import modes, strategies
-
-if TYPE_CHECKING:
-    from runtime.state import State
-
-
-def xla(work: Work) -> Train:
-    """Returns what trains in mode xla."""
-    return _in_mode(work, "xla")
-
-
-def graph(work: Work) -> Train:
-    """Returns what trains in mode graph."""
-    return _in_mode(work, "graph")
-
-
-def eager(work: Work) -> Train:
-    """Returns what trains in mode eager."""
-    return _in_mode(work, "eager")
+    from runtime import modes, plan, strategies
+    from storage import decoded
 
 
 def _in_mode(work: Work, mode: str) -> Train:
+    """Returns what trains in a mode; the order of the work is that of its seed."""
+    if work.device == "gpu" and not tf.config.list_physical_devices("GPU"):
+        raise CannotUse("TensorFlow sees no GPU")
     config = flags.training_config(
         batch_size=work.batch_size,
         lr=work.lr,
@@ -46,12 +32,12 @@ def _in_mode(work: Work, mode: str) -> Train:
         mode=mode,
         tf32=work.precision == "tf32",
     )
-    if work.device == "gpu" and not tf.config.list_physical_devices("GPU"):
-        raise CannotUse("TensorFlow sees no GPU")
-    tf32, one_thread = config.tf32, modes.one_thread(config)
-    place = devices.choose(work.device, tf32=tf32, one_thread=one_thread).name
+    one_thread = modes.one_thread(config)
+    place = devices.choose(work.device, config.tf32, one_thread=one_thread).name
     with tf.device(place):
-        state, take, blocks = _compiled(config, work)
+        engine = strategies.OneDevice()
+        state = train.start(config, _dataset(work), Ledger(), engine)
+        compiled = _WithoutEvaluation(train.compiled(state, engine), state.dataset.train, config)
         zeros = [tf.zeros_like(variable) for variable in state.model.variables]
 
     def run() -> tuple[np.ndarray, np.ndarray]:
@@ -59,19 +45,37 @@ def _in_mode(work: Work, mode: str) -> Train:
             state.step = 0
             for variable, zero in zip(state.model.variables, zeros, strict=True):
                 variable.assign(zero)
-            train.train(state, take, blocks)
+            train.train(state, compiled)
             return state.model.W.numpy(), state.model.b.numpy()
 
     return run
 
 
-def _compiled(config: flags.Config, work: Work) -> tuple["State", modes.Take, list[data.Block]]:
-    """Returns the run at its beginning, its compiled steps, and its blocks, whose order is that of the seed."""
-    examples = data.Split(work.images, work.labels)
+class _WithoutEvaluation:
+    """A mode whose blocks ask for no evaluation; in mode xla their order is on the device before."""
+
+    def __init__(self, mode: modes.Mode, split: data.Split, config: flags.Config):
+        self.mode = mode
+        spans = plan.spans(config, len(split), data.steps_of_part(split, config.batch_size))
+        self.ready = list(mode.blocks(split, config, spans)) if config.mode == "xla" else None
+
+    def __call__(self, block: data.Block, config: flags.Config) -> np.ndarray:
+        return self.mode(block, config)
+
+    def blocks(self, *arguments: object) -> object:
+        """Yields the blocks."""
+        for block in self.ready or self.mode.blocks(*arguments):
+            yield block._replace(evaluate=False)
+
+
+def _dataset(work: Work) -> data.Dataset:
+    """Returns the work's examples, aligned as those that train.py loads: TensorFlow copies others."""
+    images = decoded.aligned(work.images.size).reshape(work.images.shape)
+    images[:] = work.images
     few = data.Split(work.images[:100], work.labels[:100])  # nothing is evaluated
     names = [str(label) for label in range(work.num_classes)]
-    dataset = data.Dataset("compared", examples, few, few, names, (work.num_features,))
-    engine = strategies.OneDevice()
-    state = train.start(config, dataset, Ledger(), engine)
-    take, blocks = train.compiled(state, engine)
-    return state, take, [block._replace(evaluate=False) for block in blocks]
+    shape = (work.num_features,)
+    return data.Dataset("compared", data.Split(images, work.labels), few, few, names, shape)
+
+
+xla, graph, eager = (functools.partial(_in_mode, mode=mode) for mode in ("xla", "graph", "eager"))
