@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import jax
     import torch
 
+SHARED_BATCH = 500  # from here on it pays to share a batch among the cores
 HERE = pathlib.Path(__file__).parent
 DEFAULT = ("xla", "c", "jax_best", "torch_best", "numpy_best", "graph", "keras_best")
 
@@ -76,7 +77,6 @@ CONTENDERS = {
         command=("sh", str(HERE / "softmax.sh")),
         tool=os.environ.get("CC", "cc"),
         devices=("cpu",),
-        many_threads=False,
     ),
 }
 
@@ -84,9 +84,6 @@ CONTENDERS = {
 def scaled(images: np.ndarray) -> np.ndarray:
     """Returns uint8 images as float32 in [0, 1]."""
     return np.multiply(images, np.float32(1 / 255), dtype=np.float32)
-
-
-SHARED_BATCH = 500  # from here on it pays to share a batch among the cores
 
 
 def threads(work: Work) -> int:

@@ -104,4 +104,6 @@ def in_pieces(rows: np.ndarray, cores: int) -> np.ndarray:
     """Returns `rows` [steps, batch] as [steps, cores, pieces, PIECE], filled up with -1, the row without a label."""
     pieces = -(-rows.shape[1] // (cores * PIECE))
     missing = cores * pieces * PIECE - rows.shape[1]
-    return np.pad(rows, ((0, 0), (0, missing)), constant_values=-1).reshape(-1, cores, pieces, PIECE)
+    return np.pad(rows, ((0, 0), (0, missing)), constant_values=-1).reshape(
+        -1, cores, pieces, PIECE
+    )

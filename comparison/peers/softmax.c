@@ -70,45 +70,60 @@ struct net {
   float *W, *b; /* W [classes, features] */
 };
 
-/* Adds the gradients of at most BLOCK images, those of `rows`, times `factor` to W and b. */
-static void add_gradients(const struct net *net, const struct scratch *own, const uint8_t *images,
-                          const int32_t *labels, const int32_t *rows, int count, float factor,
-                          float *W, float *b) {
-  int n = net->features, classes = net->classes, padded = (count + TILE - 1) / TILE * TILE;
-  float *restrict x = own->x, *restrict delta = own->delta;
-  memset(x + (size_t)count * n, 0, sizeof(float) * (padded - count) * n);
-  for (int i = 0; i < count; i++) {
-    const uint8_t *image = images + (size_t)rows[i] * n;
-    float *restrict xi = x + (size_t)i * n;
-    for (int f = 0; f < n; f++) xi[f] = image[f] * (1 / 255.0f);
-  }
-  for (int i = 0; i < padded; i += TILE)
+/* Writes the logits of the images x [n, features], whole tiles of them, to z [n, classes]. */
+static void forward(const struct net *net, const float *restrict W, const float *restrict b,
+                    const float *restrict x, float *restrict z, int count) {
+  int n = net->features, classes = net->classes;
+  for (int i = 0; i < count; i += TILE)
     for (int k = 0; k < classes; k++) {
-      const float *w = net->W + (size_t)k * n, *xi = x + (size_t)i * n;
-      float z[TILE] = {0};
+      const float *w = W + (size_t)k * n, *xi = x + (size_t)i * n;
+      float sum[TILE] = {0};
       for (int f = 0; f < n; f++)
-        for (int j = 0; j < TILE; j++) z[j] += w[f] * xi[f + j * n];
-      for (int j = 0; j < TILE; j++) delta[(i + j) * classes + k] = z[j] + net->b[k];
+        for (int j = 0; j < TILE; j++) sum[j] += w[f] * xi[f + j * n];
+      for (int j = 0; j < TILE; j++) z[(i + j) * classes + k] = sum[j] + b[k];
     }
-  for (int i = 0; i < padded; i++) {
-    float *d = delta + i * classes, max = d[0], sum = 0;
-    for (int k = 1; k < classes; k++) max = d[k] > max ? d[k] : max;
-    for (int k = 0; k < classes; k++) sum += d[k] = expf(d[k] - max);
-    for (int k = 0; k < classes; k++) d[k] = i < count ? d[k] / sum - (k == labels[rows[i]]) : 0;
-  }
-  for (int k = 0; k < classes; k++) { /* summed first: W would round off what each tile adds to it */
-    float *restrict sums = own->sums, bias = 0;
+}
+
+/* Adds `factor` times the gradients of these images to W and b; delta is [n, classes]. They are
+   summed first, a class at a time: W would round off what each tile adds to it. */
+static void backward(const struct net *net, float *restrict W, float *restrict b,
+                     const float *restrict x, const float *restrict delta, float *restrict sums,
+                     int count, float factor) {
+  int n = net->features, classes = net->classes;
+  for (int k = 0; k < classes; k++) {
+    float bias = 0, *w = W + (size_t)k * n;
     memset(sums, 0, sizeof(float) * n);
-    for (int i = 0; i < padded; i += TILE) {
+    for (int i = 0; i < count; i += TILE) {
       const float *xi = x + (size_t)i * n;
       float d[TILE];
       for (int j = 0; j < TILE; j++) bias += d[j] = delta[(i + j) * classes + k];
       for (int f = 0; f < n; f++)
         for (int j = 0; j < TILE; j++) sums[f] += d[j] * xi[f + j * n];
     }
-    for (int f = 0; f < n; f++) W[(size_t)k * n + f] += factor * sums[f];
+    for (int f = 0; f < n; f++) w[f] += factor * sums[f];
     b[k] += factor * bias;
   }
+}
+
+static void convert(const uint8_t *restrict image, float *restrict x, int n) {
+  for (int f = 0; f < n; f++) x[f] = image[f] * (1 / 255.0f);
+}
+
+/* Adds `factor` times the gradients of at most BLOCK images, those of `rows`, to W and b. */
+static void add_gradients(const struct net *net, const struct scratch *own, const uint8_t *images,
+                          const int32_t *labels, const int32_t *rows, int count, float factor,
+                          float *W, float *b) {
+  int n = net->features, classes = net->classes, padded = (count + TILE - 1) / TILE * TILE;
+  for (int i = 0; i < count; i++) convert(images + (size_t)rows[i] * n, own->x + (size_t)i * n, n);
+  memset(own->x + (size_t)count * n, 0, sizeof(float) * (padded - count) * n);
+  forward(net, net->W, net->b, own->x, own->delta, padded);
+  for (int i = 0; i < padded; i++) {
+    float *d = own->delta + i * classes, max = d[0], sum = 0;
+    for (int k = 1; k < classes; k++) max = d[k] > max ? d[k] : max;
+    for (int k = 0; k < classes; k++) sum += d[k] = expf(d[k] - max);
+    for (int k = 0; k < classes; k++) d[k] = i < count ? d[k] / sum - (k == labels[rows[i]]) : 0;
+  }
+  backward(net, W, b, own->x, own->delta, own->sums, padded, factor);
 }
 
 /* Takes a step. Each core sums the gradients of its share; a small batch goes straight into W and b. */
