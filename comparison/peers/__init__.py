@@ -5,7 +5,6 @@ import os
 import pathlib
 import shutil
 import sys
-
 from typing import TYPE_CHECKING
 
 import numpy as np

@@ -1,6 +1,8 @@
 """Our own modes as contenders: what train.py runs, with what it does between its blocks."""
 
 import functools
+from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +39,8 @@ def _in_mode(work: Work, mode: str) -> Train:
     with tf.device(place):
         engine = strategies.OneDevice()
         state = train.start(config, _dataset(work), Ledger(), engine)
-        compiled = _WithoutEvaluation(train.compiled(state, engine), state.dataset.train, config)
+        compiled = train.compiled(state, engine)
+        _give_blocks(compiled, state.dataset.train, config)
         zeros = [tf.zeros_like(variable) for variable in state.model.variables]
 
     def run() -> tuple[np.ndarray, np.ndarray]:
@@ -51,21 +54,17 @@ def _in_mode(work: Work, mode: str) -> Train:
     return run
 
 
-class _WithoutEvaluation:
-    """A mode whose blocks ask for no evaluation; in mode xla their order is on the device before."""
+def _give_blocks(mode: modes.Mode, split: data.Split, config: flags.Config) -> None:
+    """Lets a mode's blocks ask for no evaluation; in mode xla their order is on the device now."""
+    blocks = mode.blocks
+    spans = plan.spans(config, len(split), data.steps_of_part(split, config.batch_size))
+    ready = list(blocks(split, config, spans)) if config.mode == "xla" else None
 
-    def __init__(self, mode: modes.Mode, split: data.Split, config: flags.Config):
-        self.mode = mode
-        spans = plan.spans(config, len(split), data.steps_of_part(split, config.batch_size))
-        self.ready = list(mode.blocks(split, config, spans)) if config.mode == "xla" else None
-
-    def __call__(self, block: data.Block, config: flags.Config) -> np.ndarray:
-        return self.mode(block, config)
-
-    def blocks(self, *arguments: object) -> object:
-        """Yields the blocks."""
-        for block in self.ready or self.mode.blocks(*arguments):
+    def given(*arguments: Any) -> Generator[Any]:
+        for block in ready or blocks(*arguments):
             yield block._replace(evaluate=False)
+
+    mode.blocks = given  # type: ignore[assignment, method-assign]
 
 
 def _dataset(work: Work) -> data.Dataset:
