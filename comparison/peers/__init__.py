@@ -1,4 +1,4 @@
-"""Who can take part, and what contenders in Python share. The door is described in docs/comparison.md."""
+"""Who can take part, and what contenders in Python share; docs/comparison.md has the door."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""The article's own program: TensorFlow 1's Session and feed_dict, and its literal cross-entropy."""
+"""The article's own program: TensorFlow 1's Session and feed_dict, its literal cross-entropy."""
 
 import numpy as np
 import tensorflow as tf

@@ -67,7 +67,7 @@ def updated(parameters: Parameters, gradients: Parameters, lr: float) -> Paramet
 def epoch_of_batches(
     parameters: Parameters, examples: Examples, rows: jax.Array, lr: float, gather: int, unroll: int
 ) -> Parameters:
-    """Returns W and b after a step on each of `rows` [steps, batch], of which `gather` are gathered at once."""
+    """Returns W and b after a step on each of `rows` [steps, batch], gathered `gather` at a time."""
 
     def step(parameters: Parameters, batch: Examples) -> tuple:
         return updated(parameters, gradients_of(parameters, *batch), lr), None
@@ -101,7 +101,10 @@ def epoch_in_shares(
 
 
 def in_pieces(rows: np.ndarray, cores: int) -> np.ndarray:
-    """Returns `rows` [steps, batch] as [steps, cores, pieces, PIECE], filled up with -1, the row without a label."""
+    """Returns `rows` [steps, batch] as [steps, cores, pieces, PIECE].
+
+    They are filled up with -1, the row without a label.
+    """
     pieces = -(-rows.shape[1] // (cores * PIECE))
     missing = cores * pieces * PIECE - rows.shape[1]
     return np.pad(rows, ((0, 0), (0, missing)), constant_values=-1).reshape(

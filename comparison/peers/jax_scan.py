@@ -11,7 +11,7 @@ Parameters = tuple[jax.Array, jax.Array]  # W [features, classes], b [classes]
 
 
 def contender(work: Work) -> Train:
-    """Returns what does the job; an epoch's rows are gathered at once, and the order is on the device."""
+    """Returns what does the job, an epoch a call, whose rows are gathered at once."""
     device = jax_device(work)
     images, labels = jax.device_put((work.images, work.labels), device)
     epochs = jax.device_put(list(work.blocks()), device)

@@ -68,7 +68,7 @@ def _give_blocks(mode: modes.Mode, split: data.Split, config: flags.Config) -> N
 
 
 def _dataset(work: Work) -> data.Dataset:
-    """Returns the work's examples, aligned as those that train.py loads: TensorFlow copies others."""
+    """Returns the examples, aligned as those that train.py loads: TensorFlow copies others."""
     images = decoded.aligned(work.images.size).reshape(work.images.shape)
     images[:] = work.images
     few = data.Split(work.images[:100], work.labels[:100])  # nothing is evaluated

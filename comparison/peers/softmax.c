@@ -7,6 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { TILE = 5 };          /* images whose sums run side by side */
+enum { BLOCK = 100 };       /* images whose floats stay in a core's cache */
+enum { LINE = 64 };         /* bytes that a CPU fetches from memory at once */
+enum { ROWS_OF_CORE = 50 }; /* from so many on, another core pays */
+
 static void fail(const char *what) {
   fprintf(stderr, "softmax: %s\n", what);
   exit(1);
@@ -20,7 +25,8 @@ static FILE *file(const char *folder, const char *name, const char *mode) {
   return found;
 }
 
-/* Returns the content of a .npy file behind its header, and the bytes of it in *size. */
+/* Returns the content of a .npy file behind its header, and the bytes of it in *size. Zeros follow
+   it: the rows of the batch after the last one, which are fetched but not used. */
 static void *array(const char *folder, const char *name, size_t *size) {
   FILE *from = file(folder, name, "rb");
   unsigned char head[10];
@@ -28,7 +34,8 @@ static void *array(const char *folder, const char *name, size_t *size) {
   fseek(from, 0, SEEK_END);
   long start = 10 + head[8] + 256 * head[9], end = ftell(from);
   fseek(from, start, SEEK_SET);
-  void *content = malloc(*size = end - start);
+  *size = end - start;
+  void *content = calloc(1, *size + BLOCK * sizeof(int32_t));
   if (!content || fread(content, 1, *size, from) != *size) fail(name);
   fclose(from);
   return content;
@@ -56,11 +63,7 @@ static double number(const char *json, const char *key) {
   return atof(at + strlen(quoted));
 }
 
-enum { TILE = 5 };         /* images whose sums run side by side: one waits for its own additions */
-enum { BLOCK = 100 };      /* images whose floats stay in a core's cache */
-enum { ROWS_OF_CORE = 50 }; /* from so many on, another core pays */
-
-/* What a core needs for its share of a batch: images as floats, logits, a class's sums, gradients. */
+/* What a core needs for its share of a batch: images as floats, logits, sums, gradients. */
 struct scratch {
   float *x, *delta, *sums, *W, *b;
 };
@@ -114,7 +117,11 @@ static void add_gradients(const struct net *net, const struct scratch *own, cons
                           const int32_t *labels, const int32_t *rows, int count, float factor,
                           float *W, float *b) {
   int n = net->features, classes = net->classes, padded = (count + TILE - 1) / TILE * TILE;
-  for (int i = 0; i < count; i++) convert(images + (size_t)rows[i] * n, own->x + (size_t)i * n, n);
+  for (int i = 0; i < count; i++) {
+    const uint8_t *later = images + (size_t)rows[i + count] * n; /* of the next images, in time */
+    for (int f = 0; f < n; f += LINE) __builtin_prefetch(later + f);
+    convert(images + (size_t)rows[i] * n, own->x + (size_t)i * n, n);
+  }
   memset(own->x + (size_t)count * n, 0, sizeof(float) * (padded - count) * n);
   forward(net, net->W, net->b, own->x, own->delta, padded);
   for (int i = 0; i < padded; i++) {
@@ -126,7 +133,7 @@ static void add_gradients(const struct net *net, const struct scratch *own, cons
   backward(net, W, b, own->x, own->delta, own->sums, padded, factor);
 }
 
-/* Takes a step. Each core sums the gradients of its share; a small batch goes straight into W and b. */
+/* Takes a step. Each core sums the gradients of its share; a small batch needs no such sums. */
 static void step(struct net *net, const struct scratch *scratch, int cores, const uint8_t *images,
                  const int32_t *labels, const int32_t *rows, int batch, float lr) {
   if (batch <= BLOCK && (cores == 1 || batch < 2 * ROWS_OF_CORE)) {

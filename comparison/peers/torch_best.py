@@ -1,4 +1,4 @@
-"""PyTorch at its best: the gradient by hand, in place, compiled; on a GPU an epoch is a CUDA graph."""
+"""PyTorch at its best: the gradient by hand, in place, compiled; on a GPU in a CUDA graph."""
 
 import shutil
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def contender(work: Work) -> Train:
 def captured(
     epoch: Callable[[torch.Tensor], None], epochs: list[torch.Tensor]
 ) -> Callable[[torch.Tensor], None]:
-    """Returns `epoch` as CUDA graphs, one for each shape of rows, which each copies its rows into."""
+    """Returns `epoch` as CUDA graphs, one for each shape of rows."""
     graphs = {}
     for rows in epochs:
         if rows.shape not in graphs:

@@ -1,4 +1,4 @@
-"""The loop of TensorFlow's guide to training: tf.data, GradientTape, a `tf.function` call a batch."""
+"""The loop of TensorFlow's guide: tf.data, GradientTape, a `tf.function` call a batch."""
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +8,7 @@ from comparison.worker import Train, Work
 
 
 def contender(work: Work) -> Train:
-    """Returns what does the job; the pipeline batches the rows, then gathers and converts a batch."""
+    """Returns what does the job. The pipeline batches the rows, then gathers and converts."""
     device = tensorflow_device(work)
     with tf.device("CPU"):  # where pipelines run
         images, labels = tf.constant(work.images), tf.constant(work.labels)
