@@ -1,6 +1,6 @@
 #!/bin/sh
-# Compiles the program on the spot, with OpenMP where the compiler has it, then runs it on the folder
-# that is its argument.
+# Compiles the program on the spot, with OpenMP where the compiler has it, then runs it on the
+# folder that is its argument.
 set -e
 source="$(dirname "$0")/softmax.c"
 compile() {
