@@ -67,7 +67,7 @@ def updated(parameters: Parameters, gradients: Parameters, lr: float) -> Paramet
 def epoch_of_batches(
     parameters: Parameters, examples: Examples, rows: jax.Array, lr: float, gather: int, unroll: int
 ) -> Parameters:
-    """Returns W and b after a step on each of `rows` [steps, batch]; `gather` are gathered at once."""
+    """Returns W and b after a step on each of `rows` [steps, batch], some gathered at once."""
 
     def step(parameters: Parameters, batch: Examples) -> tuple:
         return updated(parameters, gradients_of(parameters, *batch), lr), None
