@@ -34,7 +34,7 @@ from runtime import devices
 try:
     import pyperf
 except ModuleNotFoundError:
-    sys.exit("error: pyperf is not installed: python -m pip install -r requirements/peers.txt")
+    sys.exit("error: pyperf is not installed: python -m pip install -r requirements/compare.txt")
 
 from comparison import charts, guard, report
 from comparison.measure import Bench, Failed, LeftOut, Task
@@ -157,7 +157,7 @@ def present(contenders: dict[str, Contender], absent: dict[str, str]) -> dict[st
 
     Raises InputError if the baseline is not there.
     """
-    install = "python -m pip install -r requirements/peers.txt"
+    install = "python -m pip install -r requirements/compare.txt"
     for name, one in contenders.items():
         if one.lacks_tool():
             absent[f"left out: {name}"] = f"{one.tool} is not found: install it, or set CC"

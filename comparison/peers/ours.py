@@ -1,6 +1,8 @@
 """Our own modes as contenders: what train.py runs, with what it does between its blocks."""
 
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Generator
+from typing import Any
 
 import numpy as np
 
@@ -14,28 +16,14 @@ with startup.without_keras(), startup.without_collecting():  # as the command do
 
     import data
     import train
-    from runtime import distribute, modes
-
-if TYPE_CHECKING:
-    from runtime.state import State
+    from runtime import modes, plan, strategies
+    from storage import decoded
 
 
-def xla(work: Work) -> Train:
-    """Returns what trains in mode xla."""
-    return _in_mode(work, "xla")
-
-
-def graph(work: Work) -> Train:
-    """Returns what trains in mode graph."""
-    return _in_mode(work, "graph")
-
-
-def eager(work: Work) -> Train:
-    """Returns what trains in mode eager."""
-    return _in_mode(work, "eager")
-
-
-def _in_mode(work: Work, name: str) -> Train:
+def _in_mode(work: Work, mode: str) -> Train:
+    """Returns what trains in a mode; the order of the work is that of its seed."""
+    if work.device == "gpu" and not tf.config.list_physical_devices("GPU"):
+        raise CannotUse("TensorFlow sees no GPU")
     config = flags.training_config(
         batch_size=work.batch_size,
         lr=work.lr,
@@ -43,40 +31,50 @@ def _in_mode(work: Work, name: str) -> Train:
         epochs=len(work.order),
         max_steps=work.steps,
         eval_every=0,
-        mode=name,
+        mode=mode,
         tf32=work.precision == "tf32",
     )
-    if work.device == "gpu" and not tf.config.list_physical_devices("GPU"):
-        raise CannotUse("TensorFlow sees no GPU")
-    tf32, one_thread = config.tf32, modes.one_thread(config)
-    place = devices.choose(work.device, tf32=tf32, one_thread=one_thread).name
+    one_thread = modes.one_thread(config)
+    place = devices.choose(work.device, config.tf32, one_thread=one_thread).name
     with tf.device(place):
-        state, mode = _compiled(config, work)
-        variables = state.model.variables
-        zeros = [tf.zeros_like(variable) for variable in variables]
+        engine = distribute.OneDevice()
+        state = train.start(config, _dataset(work), Ledger(), engine)
+        compiled = train.compiled(state, engine)
+        _give_blocks(compiled, state.dataset.train, config)
+        zeros = [tf.zeros_like(variable) for variable in state.model.variables]
 
     def run() -> tuple[np.ndarray, np.ndarray]:
         with tf.device(place):
             state.step = 0
-            for variable, zero in zip(variables, zeros, strict=True):
+            for variable, zero in zip(state.model.variables, zeros, strict=True):
                 variable.assign(zero)
-            train.train(state, mode)
+            train.train(state, compiled)
             return state.model.W.numpy(), state.model.b.numpy()
 
     return run
 
 
-def _compiled(config: flags.Config, work: Work) -> tuple["State", modes.Mode]:
-    """Returns the run at its beginning, and its compiled mode, which evaluates nothing."""
-    examples = data.Split(work.images, work.labels)
-    few = data.Split(work.images[:100], work.labels[:100])
-    names = [str(label) for label in range(work.num_classes)]
-    dataset = data.Dataset("compared", examples, few, few, names, (work.num_features,))
-    engine = distribute.OneDevice()
-    state = train.start(config, dataset, Ledger(), engine)
-    mode = train.compiled(state, engine)
+def _give_blocks(mode: modes.Mode, split: data.Split, config: flags.Config) -> None:
+    """Lets a mode's blocks ask for no evaluation; in mode xla their order is on the device now."""
     blocks = mode.blocks
-    mode.blocks = lambda *arguments: (  # type: ignore[method-assign]
-        block._replace(evaluate=False) for block in blocks(*arguments)
-    )
-    return state, mode
+    spans = plan.spans(config, len(split), data.steps_of_part(split, config.batch_size))
+    ready = list(blocks(split, config, spans)) if config.mode == "xla" else None
+
+    def given(*arguments: Any) -> Generator[Any]:
+        for block in ready or blocks(*arguments):
+            yield block._replace(evaluate=False)
+
+    mode.blocks = given  # type: ignore[assignment, method-assign]
+
+
+def _dataset(work: Work) -> data.Dataset:
+    """Returns the examples, aligned as those that train.py loads: TensorFlow copies others."""
+    images = decoded.aligned(work.images.size).reshape(work.images.shape)
+    images[:] = work.images
+    few = data.Split(work.images[:100], work.labels[:100])  # nothing is evaluated
+    names = [str(label) for label in range(work.num_classes)]
+    shape = (work.num_features,)
+    return data.Dataset("compared", data.Split(images, work.labels), few, few, names, shape)
+
+
+xla, graph, eager = (functools.partial(_in_mode, mode=mode) for mode in ("xla", "graph", "eager"))
