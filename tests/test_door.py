@@ -17,7 +17,7 @@ JOB = {
     "steps": 12,
     "lr": 0.01,
     "device": "cpu",
-    "device_index": 0,
+    "seed": 0,
     "cores": 1,
     "precision": "float32",
 }

@@ -25,7 +25,6 @@ from runtime import devices
 from tests import oracle
 from tests.conftest import PROJECT
 
-
 # NVIDIA's library, with one GPU that heat slows down, and two processes on it.
 NVML = {
     "NVMLError": RuntimeError,
