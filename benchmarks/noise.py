@@ -8,18 +8,24 @@ import numpy as np
 import pyperf
 
 from benchmarks import common
-from comparison import guard, options, stats
+from comparison import guard, stats
 
 CONTENDER, MEASUREMENTS = "xla", 60  # rounds of compare.py
 ROUNDS, RESAMPLED = 7, 1000  # of a run; runs drawn by lot
 SLOWDOWN = 1.1  # what the guard must catch
+MAX_SLOWDOWN = 1.05  # that it lets pass
 
 
 def measure() -> dict[str, float]:
     """Returns shares of runs, drawn from many measurements of one contender, in percent."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "found.json")
-        job = (f"--contenders={CONTENDER}", "--devices=cpu", f"--rounds={MEASUREMENTS}")
+        job = (
+            f"--contenders={CONTENDER}",
+            "--devices=cpu",
+            "--cores=1",
+            f"--rounds={MEASUREMENTS}",
+        )
         common.python("compare.py", *job, f"--output={path}")
         suite = pyperf.BenchmarkSuite.load(str(path))
     times = np.transpose([benchmark.get_values() for benchmark in suite])
@@ -45,13 +51,12 @@ def rates(times: np.ndarray, resampled: int = RESAMPLED) -> dict[str, float]:
 def called_different(times: np.ndarray, rng: np.random.Generator) -> bool:
     """Says whether a contender is called different from one that is the same, in one run.
 
-    Three measurements that followed one another are a round: baseline, baseline again, contender.
+    Three measurements that followed one another are a round; the middle one is left out.
     """
     rounds = times[: len(times) // 3 * 3].reshape(-1, 3)
     picked = rng.permuted(rng.choice(rounds, ROUNDS, replace=False), axis=1)
-    base, again, other = picked.T.tolist()
-    floor = stats.noise_floor(stats.paired_ratio(again, base))
-    return not stats.within_noise(stats.paired_ratio(other, base), floor)
+    base, _, other = picked.T.tolist()
+    return stats.differs(stats.paired_ratio(other, base))
 
 
 def called_slower(times: np.ndarray, rng: np.random.Generator, factor: float) -> bool:
@@ -59,5 +64,5 @@ def called_slower(times: np.ndarray, rng: np.random.Generator, factor: float) ->
     cut = rng.integers(ROUNDS, len(times) - ROUNDS + 1)
     starts = rng.integers(cut - ROUNDS + 1), rng.integers(cut, len(times) - ROUNDS + 1)
     before, now = (times[start : start + ROUNDS] for start in rng.permutation(starts))
-    slower = guard.judged((now * factor).tolist(), before.tolist(), options.Config.max_slowdown, 1)
+    slower = guard.judged((now * factor).tolist(), before.tolist(), MAX_SLOWDOWN, 1)
     return slower[2]

@@ -76,7 +76,7 @@ def rates() -> str:
 def compared(name: str) -> str:
     """What compare.py has written of a comparison: its tables, charts and notes."""
     text = (PROJECT / "docs" / "comparison" / f"{name}.md").read_text()
-    return re.sub(r"\]\((?=\w)", "](comparison/", text).rstrip()
+    return re.sub(r"(\]\(|src(?:set)?=\")(?=\w)", r"\1comparison/", text).rstrip()
 
 
 def peers() -> str:

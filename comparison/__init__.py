@@ -1,1 +1,1 @@
-"""What compare.py is made of: the work, the measurements of it, their statistics, and how they are shown."""
+"""What compare.py is made of: work, measurements, statistics, tables, charts, and the guard."""

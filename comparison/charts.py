@@ -1,14 +1,15 @@
-"""The charts: bars of one batch size, curves of a sweep, in the look of plots.py."""
+"""The charts, each for a light and a dark page: dots with intervals, and curves over the batch size."""
 
+import contextlib
 import pathlib
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import pyperf
 
 from common import plots
-from comparison import stats, summary, sweep
-from comparison.results import Results
-from comparison.tables import number
+from comparison import report
+from comparison.peers import CONTENDERS
 from comparison.work import REFERENCE_BATCH
 
 if TYPE_CHECKING:
@@ -24,94 +25,103 @@ COLOURS = (
     plots.GREY,
 )
 MARKERS = "osD^vPX*hp"  # ten of them: with seven colours, no two of 70 curves look alike
+INKS = {"light": (plots.INK, "white", "#DDDDDD"), "dark": ("#E6EDF3", "#0D1117", "#30363D")}
+NAMED = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
 
 
-def draw(results: Results, stem: pathlib.Path) -> list[pathlib.Path]:
-    """Writes STEM-bars, and for more than one batch size STEM-sweep, as PNG and SVG; returns their paths.
+def draw(suite: pyperf.BenchmarkSuite, stem: pathlib.Path) -> list[pathlib.Path]:
+    """Writes STEM-times, and for several batch sizes STEM-sizes, each for a light and a dark page.
 
-    Raises InputError without matplotlib.
+    Returns their paths. Raises InputError without matplotlib.
     """
-    with plots.look("a chart"):
-        figures = {"bars": _bars(results)} | (
-            {"sweep": _sweep(results)} if len(results.jobs) > 1 else {}
-        )
-        for name, figure in figures.items():
-            for path in _files(stem, name):
-                plots.save(figure, path)
-    return [path for name in figures for path in _files(stem, name)]
+    kinds = {"times": times} | ({"sizes": sizes} if len(report.batch_sizes(suite)) > 1 else {})
+    drawn = []
+    for kind, figure_of in kinds.items():
+        for page in INKS:
+            with plots.look("a chart"), inked(page):
+                path = _file(stem, kind, page)
+                plots.save(figure_of(suite), path)
+                drawn.append(path)
+    return drawn
+
+
+@contextlib.contextmanager
+def inked(page: str) -> Iterator[None]:
+    """Gives the figures made inside the colours of a light or a dark page."""
+    import matplotlib
+
+    ink, paper, grid = INKS[page]
+    look: dict[Any, Any] = dict.fromkeys(NAMED, ink) | {"grid.color": grid, "axes.facecolor": paper}
+    look |= {"figure.facecolor": paper, "savefig.facecolor": paper}
+    with matplotlib.rc_context(look):
+        yield
 
 
 def files(stem: pathlib.Path) -> list[pathlib.Path]:
     """Returns the paths that `draw` may write."""
-    return [*_files(stem, "bars"), *_files(stem, "sweep")]
+    return [_file(stem, kind, page) for kind in ("times", "sizes") for page in INKS]
 
 
-def _files(stem: pathlib.Path, name: str) -> list[pathlib.Path]:
-    return [pathlib.Path(f"{stem}-{name}.{suffix}") for suffix in ("png", "svg")]
+def _file(stem: pathlib.Path, kind: str, page: str) -> pathlib.Path:
+    return pathlib.Path(f"{stem}-{kind}-{page}.png")
 
 
-def _bars(results: Results) -> "Figure":
-    """Returns us a step of each contender at batch 10, or the first size there is, fastest on top, with intervals."""
+def in_words(row: report.Row, suite: pyperf.BenchmarkSuite) -> str:
+    """Returns what a row is, in words rather than by its name on the command line."""
+    name = report.label(row.task, row.machine, suite)
+    contender = CONTENDERS.get(row.task.contender)
+    return name.replace(row.task.contender, contender.words, 1) if contender else name
+
+
+def times(suite: pyperf.BenchmarkSuite) -> "Figure":
+    """Returns microseconds a step at batch 10, or the first size there is, fastest on top."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
-    job = next((job for job in results.jobs if job.batch_size == REFERENCE_BATCH), results.jobs[0])
-    timed = [(row, row.time) for row in summary.rows(results, job) if row.time][::-1]
-    rows = [row for row, _ in timed]
-    figure = Figure(figsize=(plots.WIDTH, 1 + 0.42 * len(rows)))
+    found = report.batch_sizes(suite)
+    size = REFERENCE_BATCH if REFERENCE_BATCH in found else found[0]
+    base = report.baseline(suite, size)
+    rows = [row for row in report.shown_rows(suite, size) if not row.task.again][::-1]
+    figure = Figure(figsize=(plots.WIDTH, 1 + 0.36 * len(rows)))
     axes = figure.subplots()
-    medians = [time.median for _, time in timed]
-    errors = np.transpose(
-        [(max(0, time.median - time.low), max(0, time.high - time.median)) for _, time in timed]
-    )
-    colours = [plots.VERMILION if row.words.startswith("baseline") else plots.BLUE for row in rows]
-    bars = axes.barh(
-        [row.label for row in rows],
-        medians,
-        xerr=errors,
-        color=colours,
-        ecolor=plots.INK,
-        capsize=3,
-        height=0.65,
-    )
-    for bar, row in zip(bars, rows, strict=True):
-        bar.set(hatch="///" if row.is_noisy else "", edgecolor="white")
-    for floor in [time.median for row, time in timed if row.contender == "c"][:1]:
-        axes.axvline(floor, color=plots.INK, linestyle="--", linewidth=1)
-    for place, (row, time) in enumerate(timed):
-        end = time.high if time.n > 1 else time.median
-        axes.annotate(
-            _says(row, time), (end, place), (7, 0), textcoords="offset points", va="center"
-        )
-    plain = "; dashed: plain C" if any(row.contender == "c" for row in rows) else ""
-    axes.set(
-        xscale="log",
-        xlabel=f"µs a step, batch {job.batch_size:,} (log scale; shorter is faster{plain})",
-    )
-    axes.set_xlim(min(medians, default=1) / 3, max(medians, default=1) * 8)
+    for place, row in enumerate(rows):
+        time, colour = row.time, plots.VERMILION if row == base else plots.BLUE
+        low, high = (time.low, time.high) if time.n > 1 else (time.median, time.median)
+        axes.plot([1e6 * low, 1e6 * high], [place, place], color=colour, linewidth=3, alpha=0.5)
+        axes.plot(1e6 * time.median, place, "o", color=colour, markersize=6)
+        text = f"{report.number(1e6 * time.median)} µs"
+        if base and row != base:
+            text += f"  ({report.number(row.ratio_to(base).median)}×)"
+        axes.annotate(text, (1e6 * high, place), (8, 0), textcoords="offset points", va="center")
+    medians = [1e6 * row.time.median for row in rows]
+    axes.set_yticks(range(len(rows)), [in_words(row, suite) for row in rows])
+    axes.set(xscale="log", xlabel=f"µs a step, batch {size:,} (logarithmic; left is faster)")
+    axes.set_xlim(min(medians) / 1.4, max(medians) * 3)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
     return figure
 
 
-def _says(row: summary.Row, time: stats.Estimate) -> str:
-    """Returns what stands behind a bar."""
-    ratio = (
-        f"{number(row.ratio.median)}×" if row.ratio and not row.words.startswith("baseline") else ""
-    )
-    said = ", ".join(filter(None, [ratio, "noisy" if row.is_noisy else ""]))
-    return f"{number(time.median)} µs" + (f"  ({said})" if said else "")
-
-
-def _sweep(results: Results) -> "Figure":
-    """Returns images/s over batch size for each contender and device."""
+def sizes(suite: pyperf.BenchmarkSuite) -> "Figure":
+    """Returns images a second over the batch size, with intervals."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(plots.WIDTH, 5))
+    figure = Figure(figsize=(plots.WIDTH, 4.5))
     axes = figure.subplots()
-    for place, ((index, contender, device), curve) in enumerate(sweep.curves(results).items()):
-        label = results.label(index, contender, device)
-        speeds = [size / us * 1e6 for size, us in curve.items()]
+    for place, by_size in enumerate(report.curves(suite).values()):
         colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-        axes.plot(list(curve), speeds, color=colour, marker=marker, label=label)
+        first = next(iter(by_size.values()))
+        rates = [size / row.time.median for size, row in by_size.items()]
+        axes.plot(list(by_size), rates, color=colour, marker=marker, label=in_words(first, suite))
+        for size, row in by_size.items():
+            if row.time.n > 1:
+                ends = [size / row.time.high, size / row.time.low]
+                axes.plot([size, size], ends, color=colour, linewidth=3, alpha=0.5)
     axes.set(xscale="log", yscale="log", xlabel="batch size", ylabel="images/s")
     axes.grid()
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

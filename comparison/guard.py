@@ -1,136 +1,111 @@
-"""The guard of a speed: measures once more what a result file measured, and says who has become slower."""
+"""The guard of a speed: measures once more what a results file measured, and says who is slower."""
 
 import dataclasses
 import math
-import pathlib
+import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from common import flagging
+import pyperf
+
 from common.errors import InputError
-from comparison import results, stats, summary
-from comparison.measure import Task
-from comparison.options import Config, ProgramParser
-from comparison.results import Results, Run
+from comparison import report, stats
+from comparison.work import Job
 
 FALSE_ALARMS = 0.05  # of runs in which nothing has become slower, over all contenders together
-TAKEN = (
-    "contenders",
-    "program",
-    "devices",
-    "cores",
-    "rounds",
-    "batch_sizes",
-    "max_steps",
-    "lr",
-    "seed",
-    "dataset",
-)
-# of an environment; the rest must be the same
-PASSING = ("date", "git_commit", "load_average", "clocks", "gpus")
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
     """A contender now against itself before; p: how often chance alone would make it look as slow."""
 
-    task: Task
+    name: str
     factor: float
     p: float
     slower: bool
 
     def __str__(self) -> str:
-        return f"{self.task}: × {self.factor:.3f}, p = {self.p:.4f}: {'SLOWER' if self.slower else 'not slower'}"
+        verdict = "SLOWER" if self.slower else "not slower"
+        return f"{self.name}: × {self.factor:.3f}, p = {self.p:.4f}: {verdict}"
 
 
-def load(config: Config) -> Results:
-    """Returns the result file of --against; raises InputError if nothing can be guarded by it."""
-    base, flag = results.load(pathlib.Path(config.against or "")), f"--against={config.against}"
-    if len(base.runs) > 1:
+def arguments_of(base: pyperf.BenchmarkSuite, flag: str, ratios: bool) -> list[str]:
+    """Returns the flags that measured a file, without where things are.
+
+    Raises InputError if the file is of several machines or has too few rounds to tell anything.
+    """
+    rows = report.rows_of(base)
+    if machines := {row.machine for row in rows} - {""}:
         raise InputError(
-            f"{flag}: must be of one machine, has {len(base.runs)}: give one of the files in it"
+            f"{flag}: must be of one machine, has {len(machines)}: give one of the files in it"
         )
-    default = flagging.parse(Config, [""], None)
-    for name in TAKEN:
-        if getattr(config, name) != getattr(default, name):
-            raise InputError(
-                f"--{name}: --against measures what {config.against} measured: leave the flag out"
-            )
-    rounds, count = base.runs[0].rounds, len(times_of(base.runs[0], config.ratios))
+    rounds, count = len(rows[0].by_round), len(samples(base, ratios))
     if 1 / math.comb(2 * rounds, rounds) > FALSE_ALARMS / max(1, count):
         raise InputError(
-            f"{flag}: its {rounds} rounds are too few to tell {count} contenders from chance: take more"
+            f"{flag}: its {rounds} rounds are too few to tell {count} contenders from chance: "
+            "take more"
         )
-    return base
+    # as many as the file has, which may be fewer than were asked for
+    return [*shlex.split(str(rows[0].metadata["arguments"])), f"--rounds={rounds}"]
 
 
-def config_of(config: Config, base: Results) -> Config:
-    """Returns the flags that measure what `base` measured; who had no time there does not take part."""
-    run = base.runs[0]
-    taken = {name: run.flags[name] for name in TAKEN} | {"rounds": run.rounds}
-    programs = tuple(ProgramParser().parse(each) for each in taken["program"])
-    named = dict.fromkeys(task.contender for task in times_of(run, ratios=False))
-    contenders = [run.baseline[0], *(name for name in named if name != run.baseline[0])]
-    taken["contenders"] = tuple(
-        name for name in contenders if name not in {each.name for each in programs}
-    )
-    taken |= {
-        "devices": tuple(run.devices),
-        "batch_sizes": tuple(taken["batch_sizes"]),
-        "program": programs or None,
-    }
-    return dataclasses.replace(config, **taken)
-
-
-def times_of(run: Run, ratios: bool) -> dict[Task, list[float]]:
-    """Returns us a step of each contender that has one, or their ratios to the baseline, round by round, without it."""
+def samples(suite: pyperf.BenchmarkSuite, ratios: bool) -> dict[str, list[float]]:
+    """Returns each benchmark's seconds a step, or its ratios to the baseline round by round."""
     found = {}
-    for task in dict.fromkeys(
-        Task(each.contender, each.device, each.batch_size) for each in run.samples
-    ):
-        own = summary.times(summary.samples_of(run, task.contender, task.device, task.batch_size))
-        if ratios:
-            base = summary.baseline_times(run, task.batch_size)
-            is_baseline = [task.contender, task.device] == run.baseline
-            own = [] if is_baseline else [time / per for time, per in zip(own, base, strict=False)]
-        if own:
-            found[task] = own
+    for row in report.rows_of(suite):
+        base = report.baseline(suite, row.batch_size)
+        if not row.task.again and not ratios:
+            found[row.metadata["name"]] = list(row.by_round.values())
+        elif not row.task.again and base and row != base:
+            rounds = sorted(row.by_round.keys() & base.by_round.keys())
+            found[row.metadata["name"]] = [row.by_round[n] / base.by_round[n] for n in rounds]
     return found
 
 
-def check(base: Results, new: Results, config: Config) -> list[str]:
-    """Returns in words how the machine and the versions differ; raises InputError if times cannot be compared then."""
-    flag = f"--against={config.against}"
-    if differing := results.differences(base.jobs, new.jobs):
-        raise InputError(f"{flag}: another job: {'; '.join(differing)}")
-    before, now = (
-        {**run.environment, "devices": run.devices} for run in (base.runs[0], new.runs[0])
-    )
-    keys = [
-        key for key in {**before, **now} if key not in PASSING and before.get(key) != now.get(key)
-    ]
+def check(
+    base: pyperf.BenchmarkSuite,
+    jobs: Sequence[Job],
+    facts: Mapping[str, str | int],
+    flag: str,
+    ratios: bool,
+) -> list[str]:
+    """Returns in words how machine and versions differ from those of `base`.
+
+    Raises InputError if the jobs do, or machine and versions do and times are to be compared.
+    """
+    if differing := report.job_differences(report.jobs_of(base), jobs):
+        raise InputError(f"{flag}: another job: {differing}")
+    before, after = report.rows_of(base)[0].metadata, facts
+    keys = [key for key in report.MACHINE if before.get(key) != after.get(key)]
     if not keys:
         return []
-    said = "; ".join(f"{key} {before.get(key)} there, {now.get(key)} here" for key in keys)
-    if not config.ratios:
+    said = "; ".join(
+        f"{key} {before.get(key, 'none')} there, {after.get(key, 'none')} here" for key in keys
+    )
+    if not ratios:
         raise InputError(
             f"{flag}: another machine or other versions ({said}): compare ratios, with --ratios"
         )
     return [f"Another machine or other versions: {said}."]
 
 
-def verdicts(base: Run, now: Run, max_slowdown: float, ratios: bool) -> list[Verdict]:
-    """Returns the verdict on each contender of `base`: slower by more than the factor, and by more than chance."""
-    before, after = times_of(base, ratios), times_of(now, ratios)
-    both = [task for task in before if task in after]
+def verdicts(
+    base: pyperf.BenchmarkSuite, now: pyperf.BenchmarkSuite, max_slowdown: float, ratios: bool
+) -> list[Verdict]:
+    """Returns the verdict on each contender of `base`, on the same device and cores."""
+    before, after = samples(base, ratios), samples(now, ratios)
+    both = [name for name in before if name in after]
     return [
-        Verdict(task, *judged(after[task], before[task], max_slowdown, len(both))) for task in both
+        Verdict(name, *judged(after[name], before[name], max_slowdown, len(both))) for name in both
     ]
 
 
 def judged(
     now: Sequence[float], before: Sequence[float], max_slowdown: float, count: int
 ) -> tuple[float, float, bool]:
-    """Returns the factor, p, and whether it is slower, of one of `count` contenders: so many may give a false alarm."""
+    """Returns the factor, p, and whether one of `count` contenders is slower.
+
+    It is if it is slower by more than the factor, and by more than chance, which is shared.
+    """
     factor, p = statistics.median(now) / statistics.median(before), stats.p_slower(now, before)
     return factor, p, factor > max_slowdown and p < FALSE_ALARMS / count

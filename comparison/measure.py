@@ -1,215 +1,270 @@
-"""The measurements: each in a fresh process, in random order within its round."""
+"""One measurement: a contender in a fresh process does the job while this process keeps the clock."""
 
+import contextlib
 import dataclasses
 import json
-import os
 import pathlib
-import random
+import re
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection
 
 import numpy as np
+import pyperf
 
 from common import children
-from common.errors import InputError, RunError
-from common.files import PROJECT
-from comparison import machine, work
-from comparison.contenders import Contender
-from comparison.results import Sample
-from runtime import devices
+from common.errors import RunError
+from comparison import system, work
+from comparison.peers import Contender
+from comparison.worker import LEFT_OUT
 
-WORK = "work"  # the folder of a survey that a contender is handed
-LONG_ENOUGH = 0.3  # seconds: who is faster does the job again and again, and its median counts
+LONG_ENOUGH = 0.3  # seconds of jobs: who is faster does the job again and again
+WARM_SECONDS = 1.0  # of jobs before the clock counts on a GPU, whose clock is low at rest
+CLOSE = 5  # times NumPy's own error in the same precision
+TOO_CLOSE = 1e-7  # float64 cast once is at most 6e-8 off; float32 shows more from TEN_STEPS on
+TEN_STEPS = 10
+SHORT_GAP = 0.02  # seconds: to write the weights and to begin anew takes a few milliseconds
+TELLING = re.compile(r"(?i)\berror\b|\w+(error|exception)\b|\bcannot\b|\bfailed\b|no such")
+
+
+class Failed(Exception):  # noqa: N818 - a contender's, not this program's
+    """A measurement without a time: the message says why, in one line."""
+
+
+class LeftOut(Failed):
+    """A contender that cannot use the device or the precision."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One measurement of a round. `again` marks the baseline's second one, for the noise floor."""
+    """One measurement of a round. `again` marks the baseline's second one."""
 
     contender: str
     device: str
     batch_size: int
+    cores: int
+    precision: str
     again: bool = False
 
     def __str__(self) -> str:
-        return f"{self.contender} on {self.device}, batch {self.batch_size:,}"
-
-
-def tasks_of(
-    contenders: Mapping[str, Contender], device_names: Sequence[str], batch_sizes: Iterable[int]
-) -> list[Task]:
-    """Returns the measurements of a round; the first of them is the baseline, which is there twice a batch size.
-
-    Raises InputError if no contender runs on a device.
-    """
-    tasks = []
-    pairs = [
-        (name, device)
-        for device in device_names
-        for name, one in contenders.items()
-        if device in one.devices
-    ]
-    if not pairs:
-        raise InputError(
-            f"--contenders={','.join(contenders)}: none runs on --devices={','.join(device_names)}"
+        cores = (
+            f", {self.cores} core{'s' if self.cores > 1 else ''}" if self.device == "cpu" else ""
         )
-    for batch_size in batch_sizes:
-        tasks += [Task(name, device, batch_size) for name, device in pairs]
-        tasks.append(Task(*pairs[0], batch_size, again=True))
-    return tasks
+        again = " again" if self.again else ""
+        return f"{self.contender}{again} on {self.device}{cores}, {self.precision}"
 
 
-def child(
-    command: Sequence[str],
-    device: str,
-    timeout: float,
-    cores: int | None = None,
-    place: pathlib.Path | None = PROJECT,
-) -> subprocess.CompletedProcess:
-    """Runs a command to its end in a folder on so many cores, with no GPU in sight when the device is cpu.
+@dataclasses.dataclass
+class Reading:
+    """What this process's clock and the checks say of a contender; seconds throughout."""
 
-    What it has started ends with it. Raises RunError if it took longer than `timeout` seconds.
-    """
-    hidden = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"} if device == "cpu" else {}
-    with machine.held(cores):
-        return children.run(command, timeout, cwd=place, env=os.environ | hidden, errors="replace")
+    start: float = 0.0
+    compile: float | None = None
+    jobs: list[float] = dataclasses.field(default_factory=list)
+    gaps: list[float] = dataclasses.field(default_factory=list)  # from done to ready
+    errors: list[float] = dataclasses.field(default_factory=list)
+    peak_mib: float = 0.0
+    joules: float | None = None  # from the first go to the last done
+    gpu_mib: float | None = None
 
 
-class Rounds:
-    """Measures round after round and knows how long the rest will take."""
+class Conversation:
+    """Speaks the door's protocol with a contender's process."""
+
+    def __init__(self, process: subprocess.Popen):
+        self.process = process
+
+    def wait_for(self, *words: str) -> str:
+        """Returns the first of `words` that comes; raises EOFError if the process ends before."""
+        assert self.process.stdout
+        while line := self.process.stdout.readline():
+            if line.strip() in words:
+                return line.strip()
+        raise EOFError
+
+    def job(self) -> tuple[float, float]:
+        """Has the job done once; returns its seconds, and those until the contender is ready again."""
+        stdin = self.process.stdin
+        assert stdin
+        with contextlib.suppress(BrokenPipeError):  # the end of its answers tells that it is gone
+            began = time.perf_counter()
+            stdin.write("go\n")
+            stdin.flush()
+        self.wait_for("done")
+        ended = time.perf_counter()
+        self.wait_for("ready")
+        return ended - began, time.perf_counter() - ended
+
+
+def weights_in(folder: pathlib.Path, shapes: Collection[tuple[int, ...]]) -> work.Weights:
+    """Returns what a contender left; raises Failed unless W and b are float32 and of these shapes."""
+    found = []
+    for name, shape in zip(("W.npy", "b.npy"), shapes, strict=True):
+        try:
+            array = np.load(folder / name)
+        except (OSError, ValueError, EOFError) as error:
+            raise Failed(f"{name} cannot be read: {' '.join(str(error).split())}") from None
+        if array.dtype != np.float32 or array.shape != shape:
+            raise Failed(f"{name} must be float32 {shape}, is {array.dtype} {array.shape}")
+        found.append(array)
+    return found[0], found[1]
+
+
+def verify(folder: pathlib.Path, reference: work.Reference, precision: str, steps: int) -> float:
+    """Returns the relative error of what a contender left in `folder`; raises Failed at other work."""
+    shapes = [array.shape for array in reference.weights]
+    error = work.relative_error(weights_in(folder, shapes), reference.weights)
+    limit = CLOSE * reference.errors[precision]
+    if error > limit:
+        raise Failed(f"not the same work: W, b off by {error:.1e}, at most {limit:.1e} is rounding")
+    if steps >= TEN_STEPS and error < TOO_CLOSE:
+        raise Failed(f"not the same work: W, b off by {error:.1e}, which no float32 can be")
+    return error
+
+
+def check_gaps(reading: Reading) -> None:
+    """Raises Failed if a contender works where no clock runs: between done and ready."""
+    gap, job = statistics.median(reading.gaps), statistics.median(reading.jobs)
+    if gap > job + SHORT_GAP:
+        raise Failed(f"worked {gap:.3f} s between done and ready, {job:.3f} s on the job")
+
+
+class Bench:
+    """Measures tasks: the folder that `work.prepare` has filled, the contenders, and the limits."""
 
     def __init__(
         self,
         folder: pathlib.Path,
-        jobs: list[work.Job],
-        contenders: Mapping[str, Contender],
-        tasks: list[Task],
-        rounds: int,
+        contenders: dict[str, Contender],
+        jobs: Collection[work.Job],
         timeout: float,
+        *,
+        device_index: int = 0,
+        keep: Collection[str] = (),
     ):
-        self.timeout = timeout  # seconds of a measurement
-        self.folder, self.contenders, self.tasks, self.rounds = (
-            folder,
-            contenders,
-            list(tasks),
-            rounds,
-        )
+        self.folder, self.examples = folder, folder / work.EXAMPLES
+        self.contenders, self.timeout = contenders, timeout
         self.jobs = {job.batch_size: job for job in jobs}
-        self.cores: dict[Task, int] = {}  # those that a task is held to; the others are not held
-        self.seconds: dict[Task, float] = {}
+        self.index, self.keep = device_index, keep
+        self.log = folder / "log"
 
-    def choose_cores(self, asked: int | None) -> None:
-        """Holds each task on a CPU to the cores asked for, or to all that this process may use.
+    def job(self, task: Task) -> work.Job:
+        """Returns the job of a task, which is shorter for a slow contender."""
+        job = self.jobs[task.batch_size]
+        return job.cut() if self.contenders[task.contender].slow else job
 
-        Raises InputError if more are asked for than there are, or the system cannot hold a process to them.
-        """
-        there = devices.cores()
-        if asked and asked > there:
-            raise InputError(
-                f"--cores={asked}: must be at most the {there} cores that this process may use"
-            )
-        if asked and not machine.can_hold():
-            raise InputError(
-                f"--cores={asked}: this system cannot hold a process to cores: leave the flag out"
-            )
-        if machine.can_hold():
-            self.cores = {task: asked or there for task in self.tasks if task.device == "cpu"}
+    def name(self, task: Task) -> str:
+        """Returns the name of a task's benchmark: it names the job, since pyperf compares by name."""
+        return f"{task}, {self.job(task)}"
 
-    def seconds_left(self, pending: list[Task], rounds_after: int) -> float:
-        """Returns the time that the pending tasks and the rounds after them will take, by what has been seen."""
-        average = sum(self.seconds.values()) / max(1, len(self.seconds))
-        left = [*pending, *self.tasks * rounds_after]
-        return sum(self.seconds.get(task, average) for task in left)
-
-    def measured(
-        self, round_number: int, show: Callable[[str, str, str], None]
-    ) -> Iterator[Sample]:
-        """Yields the samples of a round; a contender that fails is left out of those that follow.
-
-        Raises RunError if the baseline fails: there is nothing to compare with.
-        """
-        order = random.sample(self.tasks, len(self.tasks))
-        for done, task in enumerate(order):
-            left = self.seconds_left(order[done:], self.rounds - round_number)
-            left_text = f"{duration(left)} left" if self.seconds else ""
-            show(f"round {round_number} of {self.rounds}", str(task), left_text)
-            began = time.perf_counter()
-            sample = self.measure(task, round_number, self.cores.get(task))
-            self.seconds[task] = time.perf_counter() - began
-            if sample.failed and (task.contender, task.device) == (
-                self.tasks[0].contender,
-                self.tasks[0].device,
-            ):
-                raise RunError(f"the baseline, {task}, failed: {sample.failed}")
-            if sample.failed:
-                self.tasks.remove(task)
-            yield sample
-
-    def measure(self, task: Task, round_number: int, cores: int | None) -> Sample:
-        """Returns one sample; it has a time only if the weights are those of the reference."""
-        place, job = self.folder / WORK, self.jobs[task.batch_size]
-        for name in ("W.npy", "b.npy", "result.json"):
-            (place / name).unlink(missing_ok=True)
-        asked = {
-            "contender": task.contender,
-            "device": task.device,
-            "cores": cores,
-            "min_seconds": LONG_ENOUGH,
+    def measure(self, task: Task) -> pyperf.Run:
+        """Returns one run; raises Failed if the contender ends, does other work, or takes too long."""
+        gpu = system.Gpu.find(self.index) if task.device == "gpu" else None
+        job, watch = self.job(task), system.Watch()
+        reading = self.read(task, job, gpu)
+        check_gaps(reading)
+        metadata = dataclasses.asdict(task) | dataclasses.asdict(job) | watch.seen()
+        metadata |= {
+            "name": self.name(task),
+            "unit": "second",
+            "again": int(task.again),
+            "loops": len(reading.jobs),
+            "inner_loops": job.steps,
+            "relative_error": max(reading.errors),
+            "start": reading.start,
+            "compile": reading.compile,
+            "peak_mib": reading.peak_mib,
+            "gpu_peak_mib": reading.gpu_mib,
+            "joules_per_step": self.joules_per_step(reading, job),
+            "disturbed": gpu.disturbed() if gpu else "",
         }
-        (place / "job.json").write_text(json.dumps(dataclasses.asdict(job) | asked))
-        watch, began = machine.Watch(), time.perf_counter()
+        known = {key: value for key, value in metadata.items() if value not in (None, "")}
+        seconds = statistics.median(reading.jobs) / job.steps
+        return pyperf.Run([seconds], metadata=known, collect_metadata=False)
+
+    def joules_per_step(self, reading: Reading, job: work.Job) -> float | None:
+        """Returns the energy of a step on a GPU, the pauses between jobs included."""
+        return reading.joules and reading.joules / (len(reading.jobs) * job.steps)
+
+    def read(self, task: Task, job: work.Job, gpu: system.Gpu | None) -> Reading:
+        """Runs the contender, and returns what was read of it."""
         contender = self.contenders[task.contender]
-        command = [*contender.command, str(place)]
+        given = {name: getattr(task, name) for name in ("device", "cores", "precision")}
+        text = json.dumps(dataclasses.asdict(job) | given)
+        (self.examples / "job.json").write_text(text)
+        environment = system.environment(task.device, self.index, self.folder, self.keep)
+        why: Failed | None = None
         try:
-            done = child(command, task.device, self.timeout, cores, contender.place)
-        except RunError:
-            done = subprocess.CompletedProcess(
-                command, 1, stderr=f"given up after {self.timeout:g} s"
-            )
-        wall = time.perf_counter() - began
-        quiet = dataclasses.asdict(watch.seen())
-        common = dataclasses.asdict(task) | {"round": round_number, "quiet": quiet, "cores": cores}
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            return Sample(**common, failed=lines[-1].removeprefix("error: "))
-        expected = self.folder / f"expected-{job.batch_size}.npz"
-        return judged(common, place, expected, job.steps, wall)
+            with self.log.open("w") as log, system.pinned(task.cores):
+                began = time.perf_counter()
+                pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
+                place = {"cwd": contender.place, "env": environment, "text": True}
+                command = contender.argv(self.examples)
+                with children.started(command, self.timeout, **pipes, **place) as process:
+                    try:
+                        return self.talk(Conversation(process), began, task, job, gpu)
+                    except EOFError:
+                        why = self.ended(process)
+        except RunError:  # it was ended, and that is why its answers ended
+            raise Failed(f"given up after {self.timeout:g} s") from None
+        except OSError as error:
+            raise Failed(f"{error.filename}: {error.strerror}") from None
+        raise why
+
+    def talk(
+        self,
+        conversation: Conversation,
+        began: float,
+        task: Task,
+        job: work.Job,
+        gpu: system.Gpu | None,
+    ) -> Reading:
+        """Has the contender do its job until it was timed for long enough; checks every repetition."""
+        reading, reference = Reading(), work.reference(self.folder, job)
+        word = conversation.wait_for("loaded", "ready")
+        reading.start = time.perf_counter() - began
+        if word == "loaded":
+            conversation.wait_for("ready")
+            reading.compile = time.perf_counter() - began - reading.start
+        warm_until = time.perf_counter() + (WARM_SECONDS if task.device == "gpu" else 0)
+        while time.perf_counter() < warm_until:
+            self.repeat(conversation, reference, task, job)
+        before = gpu.joules() if gpu else None
+        while sum(reading.jobs) < LONG_ENOUGH:
+            seconds, gap, error = self.repeat(conversation, reference, task, job)
+            reading.jobs.append(seconds)
+            reading.gaps.append(gap)
+            reading.errors.append(error)
+        if gpu and before is not None:
+            reading.joules = (gpu.joules() or before) - before
+        reading.gpu_mib = gpu.memory_mib() if gpu else None
+        reading.peak_mib = system.peak_mib(conversation.process.pid)
+        return reading
+
+    def repeat(
+        self, conversation: Conversation, reference: work.Reference, task: Task, job: work.Job
+    ) -> tuple[float, float, float]:
+        """Returns the seconds of a job, those of the pause behind it, and its relative error."""
+        for name in ("W.npy", "b.npy"):
+            (self.examples / name).unlink(missing_ok=True)
+        seconds, gap = conversation.job()
+        return seconds, gap, verify(self.examples, reference, task.precision, job.steps)
+
+    def ended(self, process: subprocess.Popen) -> Failed:
+        """Returns why a contender's answers have ended."""
+        try:
+            code = process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            return Failed("closed its stdout, but did not end")
+        line = telling_line(self.log.read_text(errors="replace"))
+        if code == LEFT_OUT:
+            return LeftOut(line or "it says that it cannot run here")
+        return Failed(line or f"exit code {code}")
 
 
-def judged(
-    common: dict[str, Any],
-    place: pathlib.Path,
-    expected: pathlib.Path,
-    steps: int,
-    wall: float,
-) -> Sample:
-    """Returns the sample of what was left in `place` after `wall` seconds: without a time unless it is `expected`."""
-    try:
-        found = json.loads((place / "result.json").read_text())
-        times = [float(seconds) for seconds in found["train"]]
-        weights = np.load(place / "W.npy"), np.load(place / "b.npy")
-        if not times or not all(seconds > 0 for seconds in times) or not sum(times) <= wall:
-            raise ValueError(
-                f"result.json has seconds of training that cannot be: {times[:3]} in {wall:.3f} s"
-            )
-        outside = {part: float(found.get(part, 0)) for part in ("compile", "evaluate")}
-        outside["start"] = float(found.get("start", wall - sum(times) - sum(outside.values())))
-        peak = float(found["peak_mib"]) if "peak_mib" in found else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        return Sample(
-            **common, failed=f"what it left cannot be read: {' '.join(str(error).split())}"
-        )
-    with np.load(expected) as arrays:
-        difference = work.difference(weights, (arrays["W"], arrays["b"]))
-    us_per_step = statistics.median(times) / steps * 1e6 if difference <= work.TOLERANCE else None
-    right = found.get("num_correct")
-    known = {"num_correct": right, "seconds": outside, "peak_mib": peak, "gpu": found.get("gpu")}
-    return Sample(**common, us_per_step=us_per_step, difference=difference, **known)
-
-
-def duration(seconds: float) -> str:
-    """Returns a time to wait as people say it."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+def telling_line(log: str) -> str:
+    """Returns the line of a log that says why a program failed: the last that names an error."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    telling = [line for line in lines if TELLING.search(line)]
+    return next(iter([*telling[-1:], *lines[-1:]]), "").removeprefix("error: ")

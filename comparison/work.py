@@ -1,127 +1,240 @@
-"""The work that every contender does, the float64 run that checks it, and what makes two jobs the same."""
+"""The work of every contender, and the runs in NumPy that tell what it must end with.
+
+`prepare` runs in a process of its own, python -m comparison.work FOLDER, so that TensorFlow is
+never in the process that keeps the clock.
+"""
 
 import dataclasses
+import hashlib
 import json
+import math
 import pathlib
-from collections.abc import Iterator
-from typing import Any
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
-# A longer measurement tells nothing more: it is cut where steps times batch would pass this many images.
-MAX_IMAGES = 200_000
+from common.errors import InputError, RunError, exit_with_one_line, reason
+from common.files import PROJECT
+from runtime import startup
+
 REFERENCE_BATCH = 10  # --lr is meant for this batch
-BLOCK_BYTES = 4 * 2**20  # of uint8: as float32 it still fits in a CPU's last cache
-# float32 against float64 differs by 1e-6; half the steps or a mean for a sum by 0.3 and more
-TOLERANCE = 1e-4
+MIN_STEPS = 300  # of a job, in whole epochs: long enough for the clock of a fast GPU
+SLOW_STEPS = 1_000  # of a contender that takes seconds for an epoch
+EXAMPLES = "examples"  # the folder of a prepared work that contenders are handed
+
+Weights = tuple[np.ndarray, np.ndarray]  # W [features, classes], b [classes]
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What must be equal for two times to be comparable."""
+    """What must be equal for two times to be comparable, beside device, cores and precision."""
 
     dataset: str
     data_sha256: str
+    num_examples: int
     num_features: int
     num_classes: int
-    num_examples: int
     batch_size: int
     steps: int
     lr: float
     seed: int
-    order: str = "shuffled"
-    loss: str = "sum"
-    dtype: str = "float32"
-    tf32: bool = False
+
+    def __str__(self) -> str:
+        data = f"{self.dataset} {self.data_sha256[:8]}, seed {self.seed}, lr {self.lr:g}"
+        return f"batch {self.batch_size:,}, {self.steps:,} steps, {data}"
+
+    def cut(self) -> "Job":
+        """Returns the job of a slow contender."""
+        return dataclasses.replace(self, steps=min(self.steps, SLOW_STEPS))
 
 
-def steps_of(batch_size: int, max_steps: int) -> int:
-    """Returns the steps of a measurement."""
-    return max(1, min(max_steps, MAX_IMAGES // batch_size))
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """W and b after a job in float64, and how far off NumPy is in each precision."""
+
+    weights: Weights
+    errors: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What `prepare` is asked for: a job for each batch size on a dataset."""
+
+    dataset: str
+    data_dir: str | None
+    manual_dir: str | None
+    batch_sizes: list[int]
+    max_steps: int
+    lr: float
+    seed: int
+    precisions: list[str]
+
+
+def steps_of(batch_size: int, num_examples: int, max_steps: int) -> int:
+    """Returns the steps of a job: as many whole epochs as have MIN_STEPS, or max_steps if not 0."""
+    steps_per_epoch = math.ceil(num_examples / batch_size)
+    steps = steps_per_epoch * math.ceil(MIN_STEPS / steps_per_epoch)
+    return min(steps, max_steps or steps)
 
 
 def lr_of(batch_size: int, lr: float) -> float:
     """Returns the learning rate, which falls as the batch grows beyond 10.
 
-    The loss is a sum over the batch: with the same rate the weights would explode, and rounding with them.
+    The loss is a sum over the batch: with the same rate the weights would explode.
     """
     return lr * min(1, REFERENCE_BATCH / batch_size)
 
 
-@dataclasses.dataclass(frozen=True)
-class Work:
-    """Plain SGD on the summed cross-entropy from W = b = 0: `steps` batches of `order`, each epoch's last one smaller.
+def as_tf32(array: np.ndarray) -> np.ndarray:
+    """Returns float32 numbers rounded to the 10 bits behind the point that TF32 keeps."""
+    bits = array.astype(np.float32).view(np.uint32)
+    return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
 
-    images [n, features] uint8, labels [n] int32, order [epochs, n] int32: the rows of each epoch; the test split alike.
+
+def batches(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Yields the rows of each batch; the last one of an epoch may be smaller."""
+    for rows in order:
+        for first in range(0, len(rows), batch_size):
+            yield rows[first : first + batch_size]
+
+
+def weights_after(
+    job: Job,
+    examples: Sequence[np.ndarray],
+    steps: Collection[int],
+    dtype: type,
+    rounded: Callable[[np.ndarray], np.ndarray] = lambda array: array,
+) -> dict[int, Weights]:
+    """Returns W and b after these numbers of steps, from W = b = 0.
+
+    examples: images [n, features] uint8, labels [n] int32, order [epochs, n] int32. The factors of
+    each matrix product are `rounded`; what is added up is of `dtype`, each batch first.
     """
-
-    images: np.ndarray
-    labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    order: np.ndarray
-    num_classes: int
-    batch_size: int
-    steps: int
-    lr: float
-    seed: int
-
-    @property
-    def num_features(self) -> int:
-        return self.images.shape[1]
-
-    def epochs(self) -> Iterator[np.ndarray]:
-        """Yields the rows [n] int32 of each epoch in their order; the last epoch ends with the last step."""
-        steps_per_epoch = -(-len(self.labels) // self.batch_size)
-        for epoch, first in enumerate(range(0, self.steps, steps_per_epoch)):
-            yield self.order[epoch, : (self.steps - first) * self.batch_size]
-
-    def blocks(self, most_steps: int = 500) -> Iterator[np.ndarray]:
-        """Yields the same rows as blocks [steps, batch] of equal batches, for who converts many batches at once."""
-        most = max(1, min(most_steps, BLOCK_BYTES // (self.batch_size * self.num_features)))
-        for rows in self.epochs():
-            full = len(rows) // self.batch_size
-            for step in range(0, full, most):
-                stop = min(step + most, full)
-                yield rows[step * self.batch_size : stop * self.batch_size].reshape(
-                    stop - step, self.batch_size
-                )
-            if len(rows) % self.batch_size:
-                yield rows[full * self.batch_size :][np.newaxis]
+    images, labels, order = examples
+    W: np.ndarray = np.zeros((job.num_features, job.num_classes), dtype)
+    b: np.ndarray = np.zeros(job.num_classes, dtype)
+    found = {}
+    for step, rows in enumerate(batches(order, job.batch_size), 1):
+        x = rounded(images[rows].astype(dtype) / dtype(255))
+        logits = x @ rounded(W) + b
+        delta = np.exp(logits - logits.max(axis=1, keepdims=True))
+        delta /= delta.sum(axis=1, keepdims=True)
+        delta[np.arange(len(rows)), labels[rows]] -= 1
+        W -= dtype(job.lr) * (x.T @ rounded(delta))
+        b -= dtype(job.lr) * delta.sum(axis=0)
+        if step in steps:
+            found[step] = W.copy(), b.copy()
+        if step >= max(steps):
+            return found
+    return found
 
 
-ARRAYS = ("images", "labels", "test_images", "test_labels", "order")
-TAKEN_FROM_JOB = ("num_classes", "batch_size", "steps", "lr", "seed")
+def relative_error(found: Weights, expected: Weights) -> float:
+    """Returns the largest difference of W or b, as a share of the largest weight; inf for NaN."""
+    differences = [np.abs(f - e).max() for f, e in zip(found, expected, strict=True)]
+    largest = max(np.abs(e).max() for e in expected)
+    error = float(max(differences) / largest)
+    return error if math.isfinite(error) else math.inf
 
 
-def load(folder: pathlib.Path, job: Job | None = None) -> Work:
-    """Returns the work of a job, by default that in job.json, on the examples that the survey left in `folder`."""
-    known = dataclasses.asdict(job) if job else json.loads((folder / "job.json").read_text())
-    examples: dict[str, Any] = {name: np.load(folder / f"{name}.npy") for name in ARRAYS}
-    return Work(**examples, **{name: known[name] for name in TAKEN_FROM_JOB})
+def references(
+    job: Job, examples: Sequence[np.ndarray], precisions: Collection[str]
+) -> dict[int, Reference]:
+    """Returns the reference of a job and, by its steps, of its cut."""
+    steps = {job.steps, job.cut().steps}
+    exact = weights_after(job, examples, steps, np.float64)
+    kinds = {"float32": lambda array: array, "tf32": as_tf32}
+    found = {
+        name: weights_after(job, examples, steps, np.float32, kinds[name]) for name in precisions
+    }
+    return {
+        n: Reference(exact[n], {p: relative_error(found[p][n], exact[n]) for p in precisions})
+        for n in steps
+    }
 
 
-def reference(work: Work) -> tuple[np.ndarray, np.ndarray]:
-    """Returns W [features, classes] and b [classes] after the work's steps, in float64."""
-    W, b = np.zeros((work.num_features, work.num_classes)), np.zeros(work.num_classes)
-    for rows in (batch for block in work.blocks() for batch in block):
-        x = work.images[rows] / 255
-        logits = x @ W + b
-        gradient = np.exp(logits - logits.max(axis=1, keepdims=True))
-        gradient /= gradient.sum(axis=1, keepdims=True)
-        gradient[np.arange(len(rows)), work.labels[rows]] -= 1
-        W -= work.lr * (x.T @ gradient)
-        b -= work.lr * gradient.sum(axis=0)
-    return W, b
+def prepare(request: Request, folder: pathlib.Path, environment: dict[str, str]) -> list[Job]:
+    """Leaves the examples and the references in `folder`; returns the jobs, one for a batch size.
+
+    Where it fails, its process has said why, and this one ends with its code.
+    """
+    (folder / "request.json").write_text(json.dumps(dataclasses.asdict(request)))
+    command = [sys.executable, "-m", "comparison.work", str(folder)]
+    done = subprocess.run(command, cwd=PROJECT, env=environment)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return [Job(**job) for job in json.loads((folder / "jobs.json").read_text())]
 
 
-def difference(
-    weights: tuple[np.ndarray, np.ndarray], expected: tuple[np.ndarray, np.ndarray]
-) -> float:
-    """Returns the largest difference of W or b from what is expected, relative to the largest weight; inf for NaN."""
-    differences = []
-    for found, right in zip(weights, expected, strict=True):
-        if found.shape != right.shape or not np.isfinite(found).all():
-            return float("inf")
-        differences.append(float(np.abs(found - right).max() / np.abs(right).max()))
-    return max(differences)
+def reference(folder: pathlib.Path, job: Job) -> Reference:
+    """Returns the reference of a job that `prepare` has left."""
+    with np.load(folder / f"reference-{job.batch_size}-{job.steps}.npz") as found:
+        weights = found["W"], found["b"]
+        return Reference(weights, json.loads(str(found["errors"])))
+
+
+def save_examples(request: Request, folder: pathlib.Path) -> list[Job]:
+    """Leaves images, labels and order in `folder`; returns the jobs.
+
+    Raises InputError if the dataset cannot be had or a batch is larger than its training split.
+    """
+    with startup.quiet(), startup.without_keras():
+        import data
+
+    dataset = data.load(request.dataset, request.data_dir, request.manual_dir)
+    count = len(dataset.train)
+    for size in request.batch_sizes:
+        if size > count:
+            raise InputError(
+                f"--batch_sizes={size}: must be at most the {count} training images of "
+                f"{dataset.name}"
+            )
+    images, labels = np.asarray(dataset.train.images), np.asarray(dataset.train.labels)
+    digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    jobs = [
+        Job(
+            dataset=request.dataset,
+            data_sha256=digest,
+            num_examples=count,
+            num_features=dataset.num_features,
+            num_classes=len(dataset.class_names),
+            batch_size=size,
+            steps=steps_of(size, count, request.max_steps),
+            lr=lr_of(size, request.lr),
+            seed=request.seed,
+        )
+        for size in request.batch_sizes
+    ]
+    epochs = max(math.ceil(job.steps / math.ceil(count / job.batch_size)) for job in jobs)
+    order = np.stack([data.epoch_order(count, request.seed, epoch) for epoch in range(epochs)])
+    folder.mkdir()
+    for name, array in {"images": images, "labels": labels, "order": order}.items():
+        np.save(folder / f"{name}.npy", array)
+    return jobs
+
+
+def main() -> None:
+    """Does what the request in the folder asks for, and leaves jobs.json behind all else."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is answered by compare.py
+    folder = pathlib.Path(sys.argv[1])
+    request = Request(**json.loads((folder / "request.json").read_text()))
+    try:
+        jobs = save_examples(request, folder / EXAMPLES)
+        names = ("images", "labels", "order")
+        examples = [np.load(folder / EXAMPLES / f"{name}.npy") for name in names]
+        for job in jobs:
+            for steps, found in references(job, examples, request.precisions).items():
+                path = folder / f"reference-{job.batch_size}-{steps}.npz"
+                W, b = found.weights
+                np.savez(path, W=W, b=b, errors=json.dumps(found.errors))
+        text = json.dumps([dataclasses.asdict(job) for job in jobs])
+        (folder / "jobs.json").write_text(text)
+    except OSError as error:
+        raise RunError(f"{error.filename or folder}: {reason(error)}") from None
+
+
+if __name__ == "__main__":
+    exit_with_one_line(main)

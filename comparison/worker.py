@@ -1,69 +1,123 @@
-"""One measurement in a fresh process: python -m comparison.worker FOLDER, which has job.json and the arrays in it.
+"""A contender in Python, through the door that docs/comparison.md describes.
 
-It does what any program does that takes part (docs/comparison.md), for the contender that job.json names.
+python -m comparison.worker MODULE:FUNCTION FOLDER
+
+FUNCTION takes the `Work` and returns `train`, which does the whole job once. NumPy is all that this
+file needs, so that a contender can have a Python of its own.
 """
 
+import dataclasses
+import importlib
 import json
+import os
 import pathlib
 import sys
-import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import psutil
 
-from common.errors import exit_with_one_line
-from comparison import gpus, machine, work
-from comparison.contenders import CONTENDERS
-from comparison.peers import Peer
-from runtime.clock import Ledger
+LEFT_OUT = 77  # exit code of a contender that cannot use the device or the precision
+
+# Does the job from W = b = 0; returns W [features, classes] and b [classes], both float32.
+Train = Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
-def measure(folder: pathlib.Path) -> None:
-    """Lets the contender do the job until it has been timed for long enough; leaves W.npy, b.npy and result.json."""
-    job = json.loads((folder / "job.json").read_text())
-    ledger, seconds = Ledger(), [0.0]
-    entry = CONTENDERS[job["contender"]]
-    peer = entry.load()(work.load(folder), job["device"], **entry.options)
-    ledger.barrier = peer.barrier
-    ledger.barrier()
-    start = time.time() - psutil.Process().create_time()
-    with ledger("compile"):
-        peer.compile()
-    before = _warm(peer) if job["device"] == "gpu" else None
-    while seconds[-1] < job["min_seconds"]:
-        peer.reset()
-        with ledger("train"):
-            peer.train()
-        seconds.append(ledger.parts["train"])
-    after = gpus.state() if before else None
-    with ledger("evaluate"):
-        num_correct = peer.num_correct()
-    for name, array in zip(("W", "b"), peer.weights(), strict=True):
-        np.save(folder / f"{name}.npy", array)
-    parts = {
-        "start": start,
-        "compile": ledger.parts["compile"],
-        "evaluate": ledger.parts["evaluate"],
-    }
-    found = {
-        "train": np.diff(seconds).tolist(),
-        "num_correct": num_correct,
-        "peak_mib": machine.peak_mib(),
-    }
-    states = {"gpu": [before, after]} if before and after else {}
-    (folder / "result.json").write_text(json.dumps(found | parts | states))
+class CannotUse(Exception):  # noqa: N818 - no error: the contender is left out
+    """Raised by a contender that cannot use the device or the precision; the message says why."""
 
 
-def _warm(peer: Peer) -> dict[str, Any] | None:
-    """Lets a GPU work, so that its clock is up when the steps are timed; returns its state then."""
-    began = time.perf_counter()
-    while time.perf_counter() - began < gpus.WARM_SECONDS:
-        peer.reset()  # the weights that this leaves are dropped before the clock starts
-        peer.train()
-        peer.barrier()
-    return gpus.state()
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Plain SGD on the summed cross-entropy from W = b = 0.
+
+    images [n, features] uint8, labels [n] int32, order [epochs, n] int32: the rows of each epoch,
+    whose last batch may be smaller. `steps` batches are taken. seed: that of the order. device: "cpu"
+    or "gpu", the only one in sight; precision: "float32" or "tf32"; cores: those of this process.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    order: np.ndarray
+    num_classes: int
+    batch_size: int
+    steps: int
+    lr: float
+    seed: int
+    device: str
+    cores: int
+    precision: str
+
+    @property
+    def num_features(self) -> int:
+        """Returns the number of pixels of an image."""
+        return self.images.shape[1]
+
+    def epochs(self) -> Iterator[np.ndarray]:
+        """Yields the rows [n] int32 of each epoch; the last epoch ends with the last step."""
+        steps_per_epoch = -(-len(self.labels) // self.batch_size)
+        for epoch, first in enumerate(range(0, self.steps, steps_per_epoch)):
+            yield self.order[epoch, : (self.steps - first) * self.batch_size]
+
+    def blocks(self, max_steps: int | None = None) -> Iterator[np.ndarray]:
+        """Yields the same rows as blocks [steps, batch], of `max_steps` steps at most.
+
+        A smaller last batch of an epoch is a block of its own.
+        """
+        for rows in self.epochs():
+            full = len(rows) // self.batch_size
+            whole = rows[: full * self.batch_size].reshape(full, self.batch_size)
+            for first in range(0, full, max_steps or max(1, full)):
+                yield whole[first : first + (max_steps or full)]
+            if len(rows) % self.batch_size:
+                yield rows[full * self.batch_size :][np.newaxis]
+
+
+def load(folder: pathlib.Path) -> Work:
+    """Returns the work in a folder: job.json and the arrays beside it."""
+    job: dict[str, Any] = json.loads((folder / "job.json").read_text())
+    for name in ("images", "labels", "order"):
+        job[name] = np.load(folder / f"{name}.npy")
+    return Work(**{field.name: job[field.name] for field in dataclasses.fields(Work)})
+
+
+def own_stdout() -> Callable[[str], None]:
+    """Returns what writes a line to compare.py; all else that is printed goes to stderr from now on."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def say(word: str) -> None:
+        print(word, file=answers, flush=True)
+
+    return say
+
+
+def serve(build: Callable[[Work], Train], folder: pathlib.Path, say: Callable[[str], None]) -> None:
+    """Makes the contender ready, and lets it do the job at each line on stdin until there is none."""
+    work = load(folder)
+    say("loaded")
+    train = build(work)
+    say("ready")
+    while sys.stdin.readline():
+        W, b = train()
+        say("done")
+        np.save(folder / "W.npy", W)
+        np.save(folder / "b.npy", b)
+        say("ready")
+
+
+def main() -> None:
+    """Serves the contender that the arguments name; ends with LEFT_OUT and a line if it cannot run."""
+    (module, _, function), folder = sys.argv[1].partition(":"), pathlib.Path(sys.argv[2])
+    say = own_stdout()
+    try:
+        serve(getattr(importlib.import_module(module), function), folder, say)
+    except CannotUse as why:
+        print(why, file=sys.stderr, flush=True)
+        os._exit(LEFT_OUT)
+    os._exit(0)  # at once: to take a library down in order takes long, for nothing
 
 
 if __name__ == "__main__":
-    exit_with_one_line(lambda: measure(pathlib.Path(sys.argv[1])))
+    # the module that contenders import too, not __main__
+    importlib.import_module("comparison.worker").main()

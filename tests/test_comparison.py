@@ -1,86 +1,69 @@
-"""The parts of a comparison: statistics on known samples, the work gate, result files, merging, verdicts."""
+"""The parts of a comparison: statistics on known samples, rows, results files, merging, the guard."""
 
-import dataclasses
-import json
+import itertools
 import math
-import pathlib
 import subprocess
 import sys
 
 import numpy as np
+import pyperf
 import pytest
 
-from benchmarks import noise
-from common import flagging
 from common.errors import InputError
-from comparison import guard, machine, options, results, stats, summary, tables, work
-from comparison.results import Results, Run, Sample
+from comparison import charts, guard, report, stats, system, work
 
-QUIET = {"other_cores": 0.0, "stolen": 0.0}
-JOB = work.Job("mnist", "0" * 64, 784, 10, 55_000, 10, 2000, 0.01, seed=0)
-ENVIRONMENT = {"python": "3.11.7", "tensorflow": "2.21.0", "cores": 2, "git_commit": "0123456789ab"}
-
-
-def sample(contender: str, us: float | None, round_number: int, **more: object) -> Sample:
-    seconds = {"start": 1.0, "compile": 0.5, "evaluate": 0.01}
-    known = {
-        "device": "cpu",
-        "batch_size": 10,
-        "again": False,
-        "quiet": QUIET,
-        "difference": 1e-6,
-        "num_correct": 9000,
-    }
-    known |= {
-        "contender": contender,
-        "us_per_step": us,
-        "round": round_number,
-        "seconds": seconds,
-        "cores": 1,
-    }
-    return Sample(**known | more)
+JOB = {
+    **{"dataset": "mnist", "data_sha256": "0" * 64, "num_examples": 55_000, "num_features": 784},
+    **{"num_classes": 10, "batch_size": 10, "steps": 5500, "lr": 0.01, "seed": 0},
+}
+COMMON = {
+    **{"device": "cpu", "precision": "float32", "device_name": "A CPU", "cpu_count": 2},
+    **{"python_version": "3.11.7", "tensorflow": "2.21.0", "date": "2026-11-23 10:00:00"},
+    **{"arguments": "--contenders=xla,graph", "relative_error": 1e-6, "unit": "second"},
+}
+STEADY = (10.0, 10.1, 9.9, 10.05, 9.95, 10.02, 10.08, 9.97, 10.04)
 
 
-def run_of(samples: list[Sample], **more: object) -> Run:
-    known = {
-        "devices": {"cpu": "A CPU"},
-        "environment": ENVIRONMENT,
-        "flags": {},
-        "date": "2026-11-23",
-    }
-    return Run(**known | {"baseline": ["xla", "cpu"], "left_out": [], "samples": samples} | more)
-
-
-def three_contenders(factor: float = 1.0) -> Results:
-    """Seven rounds in which the machine slows down by half, and all contenders with it."""
-    samples = []
-    for number, slowed in enumerate([1.0, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5], 1):
-        samples.append(sample("xla", 10 * slowed * factor, number))
-        samples.append(
-            sample("xla", 10 * slowed * factor * (1.02 if number % 2 else 0.99), number, again=True)
+def benchmark(contender, us, cores=1, again=0, **changes):
+    """A benchmark of one run a round, of so many microseconds a step."""
+    name = f"{contender}{' again' * again} on cpu, {cores} cores, {changes}"
+    metadata = COMMON | JOB | {"contender": contender, "cores": cores, "again": again}
+    runs = [
+        pyperf.Run(
+            [1e-6 * time],
+            metadata=metadata | {"name": name, "round": number} | changes,
+            collect_metadata=False,
         )
-        samples.append(sample("graph", 300 * slowed * factor, number))
-        samples.append(sample("jax", 10.1 * slowed * factor, number))
-    return Results([JOB], [run_of(samples)])
+        for number, time in enumerate(us, 1)
+    ]
+    return pyperf.Benchmark(runs)
+
+
+def suite(factor=1.0, graph=30.0, times=STEADY, **changes):
+    """Rounds in which the machine slows down by 40 %, and both contenders with it."""
+    us = [factor * time * slow for time, slow in zip(times, np.linspace(1, 1.4, 9), strict=True)]
+    again = [time * (1.02 if number % 2 else 0.99) for number, time in enumerate(us)]
+    others = benchmark("graph", [graph * time for time in us], **changes)
+    twin = benchmark("xla", again, again=1, **changes)
+    return pyperf.BenchmarkSuite([benchmark("xla", us, **changes), twin, others])
 
 
 @pytest.mark.parametrize(
     ("n", "kind", "low", "high"),
     [
-        (2, "min-max, 50 %", 0, 1),
-        (5, "min-max, 94 %", 0, 4),
-        (6, "min-max, 97 %", 0, 5),
-        (7, "min-max, 98 %", 0, 6),
-        (9, "2 from either end, 96 %", 1, 7),  # the table of binomial probabilities: 1 - 2 * 10/512
-        (20, "6 from either end, 96 %", 5, 14),
+        (2, "min-max, 50 %", 1, 2),
+        (6, "min-max, 97 %", 1, 6),
+        (7, "min-max, 98 %", 1, 7),
+        (9, "2 from either end, 96 %", 2, 8),  # the binomial table: 1 - 2 * 10 / 512
+        (20, "6 from either end, 96 %", 6, 15),
     ],
 )
 def test_interval_is_of_order_statistics_and_says_its_coverage(n, kind, low, high):
     found = stats.estimate([float(value) for value in range(1, n + 1)][::-1])
-    assert (found.low, found.high, found.kind) == (low + 1, high + 1, kind)
+    assert (found.low, found.high, found.kind) == (low, high, kind)
 
 
-@pytest.mark.parametrize("n", [5, 7, 25])
+@pytest.mark.parametrize("n", [5, 9, 25])
 def test_interval_covers_the_true_median_as_often_as_it_says(n):
     rng, inside = np.random.default_rng(0), 0
     for _ in range(2000):
@@ -92,157 +75,160 @@ def test_interval_covers_the_true_median_as_often_as_it_says(n):
 def test_equal_contenders_are_called_different_once_in_twenty_at_most():
     rng, called = np.random.default_rng(1), 0
     for _ in range(1000):
-        base, again, other = np.exp(rng.normal(scale=0.05, size=(3, 7)))
-        floor = stats.noise_floor(stats.paired_ratio(again, base))
-        called += not stats.within_noise(stats.paired_ratio(other, base), floor)
+        base, other = np.exp(rng.normal(scale=0.05, size=(2, 9)))
+        called += stats.differs(stats.paired_ratio(other, base))
     assert called <= 50
-    assert not stats.within_noise(stats.paired_ratio(other * 1.5, base), floor)
+    assert stats.differs(stats.paired_ratio(other * 1.5, base))
 
 
-def test_rank_sum_is_the_exact_test():
-    now, before = [5.0, 6.0, 7.0, 8.0], [1.0, 2.0, 3.0, 4.0]
-    # 70 ways to choose 4 of 8
-    assert stats.p_slower(now, before) == pytest.approx(1 / 70, rel=0.25)
-    assert stats.p_slower(before, now) == 1
+@pytest.mark.parametrize("samples", [(5, 1, 4, 6, 2, 3), (1, 2, 3, 4, 5, 6), (2, 2, 1, 2, 3, 1)])
+def test_rank_sum_is_exact_with_ties_too(samples):
+    now, before = samples[:3], samples[3:]
+    ranks = [sum(a > b for b in samples) + sum(a == b for b in samples) / 2 for a in samples]
+    sums = [sum(chosen) for chosen in itertools.combinations(ranks, 3)]
+    expected = np.mean([total >= sum(ranks[:3]) for total in sums])
+    assert stats.p_slower(now, before) == pytest.approx(expected)
 
 
-def test_one_sample_has_no_interval():
-    found = stats.estimate([4.0])
-    assert found.median == 4.0
-    assert math.isnan(found.low)
-    assert math.isnan(found.high)
-    assert tables.with_interval(found) == "4.00"
-    assert not stats.within_noise(found, stats.noise_floor(found))
+def test_rows_are_paired_within_a_round_and_a_tie_is_said():
+    found = suite(graph=1.0)
+    rows = report.shown_rows(found, 10)
+    assert {row.task.contender for row in rows} == {"xla", "graph"}
+    base = report.baseline(found, 10)
+    assert (base.task.contender, base.task.again) == ("xla", False)
+    graph = next(row for row in rows if row.task.contender == "graph")
+    assert graph.ratio_to(base).median == pytest.approx(1)
+    assert report.note(graph, base) == "no sure difference"
+    slower = report.shown_rows(suite(), 10)[-1]
+    assert slower.ratio_to(report.baseline(suite(), 10)).high == pytest.approx(30)  # not 42
+    assert report.note(base, base) == "baseline"
 
 
-def test_pairing_cancels_what_slows_a_whole_round():
-    base = [10.0, 20.0, 15.0, 12.0, 30.0]
-    ratio = stats.paired_ratio([3 * time for time in base], base)
-    assert (ratio.median, ratio.low, ratio.high) == pytest.approx((3.0, 3.0, 3.0))
-    unpaired = stats.unpaired_ratio([3 * time for time in base], base)
-    assert unpaired.low < 2 < 4 < unpaired.high
+@pytest.mark.parametrize(("on_all", "shown"), [(0.9, 2), (1.0, 1), (1.1, 1)])
+def test_all_cores_are_shown_only_where_they_are_surely_faster(on_all, shown):
+    wobble = [1, 1.01, 0.99] * 3
+    all_cores = [time * on_all * w for time, w in zip(STEADY, wobble, strict=True)]
+    found = pyperf.BenchmarkSuite([benchmark("xla", STEADY), benchmark("xla", all_cores, cores=2)])
+    assert len(report.shown_rows(found, 10)) == shown
 
 
-def test_noise_floor_is_the_farther_end():
-    base = [10.0, 10.0, 10.0, 10.0, 10.0]
-    against_itself = stats.paired_ratio([10.0, 10.2, 8.0, 10.1, 10.0], base)
-    assert stats.noise_floor(against_itself) == pytest.approx(1 / 0.8)
-    assert stats.within_noise(stats.estimate([1.2, 1.2]), 1.25)
-    assert stats.within_noise(stats.estimate([0.81, 0.81]), 1.25)
-    assert not stats.within_noise(stats.estimate([1.26, 1.26]), 1.25)
-    # far off, but its interval has 1 in it
-    assert stats.within_noise(stats.estimate([0.99, 1.5, 1.6]), 1.25)
-
-
-def test_rows_are_paired_sorted_and_called_noise_where_they_are():
-    rows = summary.rows(three_contenders(), JOB)
-    assert [(row.label, row.words) for row in rows] == [
-        ("xla cpu", "baseline"),
-        ("jax cpu", "within noise"),
-        ("graph cpu", ""),
-    ]
-    assert rows[2].ratio.median == pytest.approx(30)
-    assert rows[2].ratio.high == pytest.approx(30)
-    assert rows[0].time.median == pytest.approx(12)
-    assert rows[0].first_result == pytest.approx(1.5 + 5500 * 12e-6)
-    # Against itself between 0.99 and 1.02: farther from 1 is 1.02.
-    assert summary.notes(three_contenders())[0].endswith("ratios up to 1.02 either way are noise.")
-    assert rows[0].images_per_second == pytest.approx(10 / 12e-6)
-
-
-def test_not_the_same_work_shows_words_and_no_time(tmp_path):
-    found = three_contenders()
-    cheating = [sample("graph", None, number, difference=0.3) for number in range(1, 8)]
-    honest = [each for each in found.runs[0].samples if each.contender != "graph"]
-    found = Results([JOB], [run_of(honest + cheating)])
-    text = tables.markdown(found, [], ["time", "images", "ratio", "verdict", "off"])
-    assert "| graph cpu |  |  |  | not the same work | 3e-01 |" in text
-    assert "| contender | µs/step [min-max, 98 %] | images/s | × baseline [min-max, 98 %] |" in text
-    assert "Outside the time of a step" not in text
-    results.save(found, tmp_path / "a.json")
-    names = [
-        each["metadata"]["name"]
-        for each in json.loads((tmp_path / "a.json").read_text())["benchmarks"]
-    ]
-    assert names == ["xla on cpu, batch 10", "jax on cpu, batch 10"]
-
-
-def test_a_file_read_back_is_what_was_written(tmp_path):
-    found = three_contenders()
-    results.save(found, tmp_path / "a.json")
-    assert results.load(tmp_path / "a.json") == found
-
-
-def test_pyperf_reads_the_file(tmp_path):
-    results.save(three_contenders(), tmp_path / "a.json")
-    results.save(three_contenders(factor=2.0), tmp_path / "b.json")
+def test_a_file_read_back_says_the_same_and_pyperf_compares_two(tmp_path):
+    report.save(suite(), tmp_path / "a.json")
+    report.save(suite(factor=2.0), tmp_path / "b.json")
+    assert report.notes(report.load(tmp_path / "a.json")) == report.notes(suite())
     command = [sys.executable, "-m", "pyperf", "compare_to", "a.json", "b.json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "graph on cpu, batch 10" in done.stdout
     assert "2.00x slower" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"batch_size": 20}, "batch_size"),
-        ({"steps": 1000}, "steps 2000 and 1000"),
-        ({"loss": "mean"}, "loss sum and mean"),
-        ({"dataset": "kmnist"}, "dataset mnist and kmnist"),
-        ({"data_sha256": "1" * 64}, "data_sha256"),
-        ({"dtype": "bfloat16"}, "dtype float32 and bfloat16"),
-        ({"tf32": True}, "tf32 False and True"),
-        ({"order": "as in the dataset"}, "order shuffled and as in the dataset"),
-        ({"seed": 1}, "seed 0 and 1"),
-        ({"lr": 0.1}, "lr 0.01 and 0.1"),
-    ],
+    "content", ["", "[1]", '{"version": "1.0", "bench', '{"softmax_regression_comparison": {}}']
 )
-def test_merge_refuses_another_job_and_names_what_differs(tmp_path, change, told):
-    found = three_contenders()
-    results.save(found, tmp_path / "a.json")
-    results.save(Results([dataclasses.replace(JOB, **change)], found.runs), tmp_path / "b.json")
-    with pytest.raises(InputError, match=told):
-        results.merge([tmp_path / "a.json", tmp_path / "b.json"])
+def test_a_file_of_another_kind_is_refused_in_one_line(content, tmp_path):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(InputError, match=r"a\.json: .* must be a results file") as refused:
+        report.load(tmp_path / "a.json")
+    assert "\n" not in str(refused.value)
 
 
-def test_merge_puts_machines_side_by_side_against_the_first_baseline(tmp_path):
-    results.save(three_contenders(), tmp_path / "a.json")
-    results.save(three_contenders(factor=0.5), tmp_path / "b.json")
-    merged = results.merge([tmp_path / "a.json", tmp_path / "b.json"])
-    rows = summary.rows(merged, JOB)
-    assert [row.label for row in rows[:3]] == ["xla cpu (b)", "jax cpu (b)", "xla cpu (a)"]
-    assert rows[0].ratio.median == pytest.approx(0.5)
-    assert rows[0].ratio.kind == "min-max, 97 %"  # both of 98.4 %
-    assert rows[2].words == "baseline"
-    lines = tables.machine_lines(merged)
-    assert "it seems to be the machine of a once more" in lines[1]
-    assert "once more" not in lines[0]
-    results.save(merged, tmp_path / "c.json")
-    names = [run.name for run in results.merge([tmp_path / "c.json", tmp_path / "a.json"]).runs]
-    assert names == ["c/a", "c/b", "a"]
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("steps", 1000), ("dataset", "kmnist"), ("data_sha256", "1" * 64), ("lr", 0.1), ("seed", 1)],
+)
+def test_merge_refuses_another_job_and_names_what_differs(name, value, tmp_path):
+    report.save(suite(), tmp_path / "a.json")
+    report.save(suite(**{name: value}), tmp_path / "b.json")
+    with pytest.raises(InputError, match=f"{name} {JOB[name]} and {value}"):
+        report.merge([tmp_path / "a.json", tmp_path / "b.json"])
 
 
-def test_batch_sizes_are_shown_side_by_side_in_images_per_second():
-    times = {1: 2.0, 10: 10.0, 100: 90.0}
-    samples = [
-        sample("xla", us * wobble, number, batch_size=size)
-        for size, us in times.items()
-        for number, wobble in ((1, 0.99), (2, 1.01))
-    ]
-    jobs = [dataclasses.replace(JOB, batch_size=size) for size in times]
-    header, body = tables.sweep_columns(Results(jobs, [run_of(samples)]))
-    assert header[1:] == ["batch 1", "batch 10", "batch 100"]
-    assert body == [["xla cpu", "500,000", "1,000,000", "1,111,111"]]
+def test_merge_says_that_ratios_of_two_machines_are_not_paired(tmp_path):
+    for name in ("a", "b"):
+        report.save(suite(), tmp_path / f"{name}.json")
+    merged = report.merge([tmp_path / "a.json", tmp_path / "b.json"])
+    base = report.baseline(merged, 10)
+    rows = {(row.machine, row.task.contender): row for row in report.shown_rows(merged, 10)}
+    assert base.machine == "a"
+    other = rows["b", "graph"].ratio_to(base)
+    assert other.median == pytest.approx(rows["a", "graph"].ratio_to(base).median)
+    assert other.high > rows["a", "graph"].ratio_to(base).high
+    assert other.coverage == pytest.approx(2 * base.time.coverage - 1)
+    assert "unpaired: 92 % at least" in report.notes(merged)[0]
+    again = report.merge([tmp_path / "a.json"])
+    assert {row.machine for row in report.rows_of(again)} == {"a"}
 
 
-def test_a_busy_or_throttled_machine_is_told():
-    assert machine.warnings([QUIET] * 4) == []
-    busy, throttled = QUIET | {"other_cores": 1.3}, QUIET | {"stolen": 0.25}
-    told = machine.warnings([QUIET, busy, throttled])
-    assert [sentence.split(":")[0] for sentence in told] == ["Busy machine", "Throttled machine"]
-    assert "1.3 cores" in told[0]
-    assert "25%" in told[1]
+def test_who_failed_and_a_busy_machine_are_told():
+    found = suite(**{"failed: torch on cpu": "no memory", "other_cores": 1.3, "stolen": 0.25})
+    said = "\n".join(report.notes(found))
+    assert "Failed: torch on cpu: no memory." in said
+    assert "1.3 cores busy" in said and "25%" in said
+    assert "cores busy" not in "\n".join(report.notes(suite()))
+
+
+def test_tables_fit_a_terminal_of_80_columns(capsys):
+    from rich.console import Console
+
+    report.show(suite(times=[1e3 * time for time in STEADY]), Console(width=80))
+    table = capsys.readouterr().out.partition("\n\n")[0]
+    assert max(map(len, table.splitlines())) <= 80
+    assert "…" not in table and "noisy" not in table
+
+
+def test_charts_are_of_a_light_and_a_dark_page(tmp_path):
+    sizes = [*suite(), *suite(batch_size=100, steps=550)]
+    drawn = charts.draw(pyperf.BenchmarkSuite(sizes), tmp_path / "a")
+    assert sorted(drawn) == sorted(charts.files(tmp_path / "a"))
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
+
+
+def verdicts(base, now, max_slowdown=1.05, ratios=False):
+    found = guard.verdicts(base, now, max_slowdown, ratios)
+    return {verdict.name.split()[0]: verdict.slower for verdict in found}
+
+
+def test_guard_tells_a_slowdown_from_noise_and_by_ratios_from_the_machine():
+    wild = [10.0, 14.0, 9.0, 13.0, 9.5, 12.0, 10.8, 9.2, 13.5]
+    assert verdicts(suite(), suite(times=STEADY[::-1])) == {"xla": False, "graph": False}
+    assert verdicts(suite(), suite(factor=1.7)) == {"xla": True, "graph": True}
+    assert verdicts(suite(), suite(factor=1.7), max_slowdown=2) == {"xla": False, "graph": False}
+    assert not any(verdicts(suite(times=wild), suite(times=wild)).values())
+    assert verdicts(suite(), suite(factor=2), ratios=True) == {"graph": False}
+    assert verdicts(suite(), suite(factor=2, graph=33.0), ratios=True) == {"graph": True}
+
+
+def test_guard_refuses_another_job_another_machine_and_too_few_rounds():
+    base, jobs = suite(), report.jobs_of(suite())
+    same = report.rows_of(base)[0].metadata
+    assert guard.check(base, jobs, same, "--against=a", False) == []
+    shorter = [work.Job(**JOB | {"steps": 1000})]
+    with pytest.raises(InputError, match="another job: steps 5500 and 1000"):
+        guard.check(base, shorter, same, "--against=a", False)
+    newer = same | {"tensorflow": "2.22.0"}
+    with pytest.raises(InputError, match=r"tensorflow 2.21.0 there, 2.22.0 here.*--ratios"):
+        guard.check(base, jobs, newer, "--against=a", False)
+    assert "2.22.0 here" in guard.check(base, jobs, newer, "--against=a", True)[0]
+    assert guard.arguments_of(base, "--against=a", False)[-1] == "--rounds=9"
+    few = pyperf.BenchmarkSuite([benchmark("xla", STEADY[:2])])
+    with pytest.raises(InputError, match="2 rounds are too few"):
+        guard.arguments_of(few, "--against=a", False)
+
+
+def test_a_contender_sees_only_what_is_allowed(monkeypatch, tmp_path):
+    for name in (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_CORETYPE",
+        "XLA_FLAGS",
+        "LD_PRELOAD",
+        "KERAS_BACKEND",
+    ):
+        monkeypatch.setenv(name, "1")
+    seen = system.environment("cpu", 0, tmp_path, ["XLA_FLAGS"])
+    assert {"PATH", "XLA_FLAGS"} <= seen.keys()
+    assert not {"OMP_NUM_THREADS", "OPENBLAS_CORETYPE", "LD_PRELOAD"} & seen.keys()
+    assert (seen["KERAS_BACKEND"], seen["KERAS_HOME"]) == ("tensorflow", str(tmp_path))
+    assert system.facts(["XLA_FLAGS"])["kept"] == "XLA_FLAGS=1"
 
 
 def test_the_watch_sees_another_process():
@@ -250,89 +236,21 @@ def test_the_watch_sees_another_process():
     other = subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE)
     try:
         other.stdout.readline()
-        watch = machine.Watch()
+        watch = system.Watch()
         subprocess.run([sys.executable, "-c", "sum(range(20_000_000))"], check=True)
-        assert watch.seen().other_cores > machine.BUSY
+        assert watch.seen()["other_cores"] > system.BUSY
     finally:
         other.kill()
         other.communicate()
 
 
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        ('{"version": "1.0", "bench', "not whole"),
-        ('{"version": "1.0", "benchmarks": []}', "not a result file"),
-        ("[1]", "not a result file"),
-        ('{"softmax_regression_comparison": {"format": 1}}', "format 1"),
-        ('{"softmax_regression_comparison": {"format": 2, "jobs": [{}], "runs": []}}', "damaged"),
-        ('{"softmax_regression_comparison": {"format": 2, "jobs": [], "runs": [7]}}', "damaged"),
-        ('{"softmax_regression_comparison": {"format": 2, "jobs": [], "runs": []}}', "no samples"),
-    ],
-)
-def test_a_file_that_is_not_a_result_is_refused(tmp_path, content, told):
-    path = pathlib.Path(tmp_path / "a.json")
-    path.write_text(content)
-    with pytest.raises(InputError, match=told):
-        results.load(path)
+def test_one_sample_has_no_interval():
+    found = stats.estimate([4.0])
+    assert math.isnan(found.low) and report.with_interval(found) == "4.00"
+    assert not stats.differs(found)
 
 
-def measured_by(us: list[float], **more: object) -> Run:
-    """A run in which xla, the baseline, takes `us` and graph thirty times as long, times more[contender]."""
-    samples = [
-        sample("xla", time, number, again=again)
-        for number, time in enumerate(us, 1)
-        for again in (False, True)
-    ]
-    samples += [
-        sample("graph", 30 * time * more.get("graph", 1), number)
-        for number, time in enumerate(us, 1)
-    ]
-    return run_of(samples, environment=ENVIRONMENT | more.get("environment", {}))
-
-
-STEADY = [10.0, 10.1, 9.9, 10.05, 9.95, 10.02, 10.08]
-
-
-def test_guard_tells_a_slowdown_from_noise():
-    base, again = measured_by(STEADY), measured_by(STEADY[::-1])
-    assert not any(verdict.slower for verdict in guard.verdicts(base, again, 1.05, ratios=False))
-    slow = guard.verdicts(base, measured_by([time * 1.1 for time in STEADY]), 1.05, ratios=False)
-    assert [(verdict.task.contender, verdict.slower) for verdict in slow] == [
-        ("xla", True),
-        ("graph", True),
-    ]
-    assert not any(verdict.slower for verdict in guard.verdicts(base, again, 1.05, ratios=False))
-    slow = guard.verdicts(base, measured_by([time * 1.1 for time in STEADY]), 1.2, ratios=False)
-    assert not any(verdict.slower for verdict in slow)  # they are, but by less than is let pass
-    wild = measured_by([10.0, 14.0, 9.0, 13.0, 9.5, 12.0, 10.8])
-    assert not any(verdict.slower for verdict in guard.verdicts(wild, wild, 1.05, ratios=False))
-
-
-def test_guard_by_ratios_is_blind_to_the_machine_and_not_to_a_contender():
-    base = measured_by(STEADY)
-    half = guard.verdicts(base, measured_by([time * 2 for time in STEADY]), 1.05, ratios=True)
-    assert [(verdict.task.contender, verdict.slower) for verdict in half] == [("graph", False)]
-    slow = guard.verdicts(
-        base, measured_by([time * 2 for time in STEADY], graph=1.1), 1.05, ratios=True
-    )
-    assert [(verdict.task.contender, verdict.slower) for verdict in slow] == [("graph", True)]
-
-
-def test_guard_refuses_another_job_and_for_times_another_machine():
-    config = flagging.parse(options.Config, ["", "--against=base.json"], "")
-    base = Results([JOB], [measured_by(STEADY)])
-    assert guard.check(base, base, config) == []
-    with pytest.raises(InputError, match="another job: steps 2000 and 1000"):
-        guard.check(base, Results([dataclasses.replace(JOB, steps=1000)], base.runs), config)
-    other = Results([JOB], [measured_by(STEADY, environment={"tensorflow": "2.22.0"})])
-    with pytest.raises(InputError, match=r"tensorflow 2.21.0 there, 2.22.0 here.*--ratios"):
-        guard.check(base, other, config)
-    assert "2.22.0 here" in guard.check(base, other, dataclasses.replace(config, ratios=True))[0]
-
-
-def test_noise_says_how_often_equal_contenders_are_told_apart():
-    times = 10 * np.exp(np.random.default_rng(0).normal(scale=0.02, size=120))
-    different, false_alarms, caught, deviation = noise.rates(times, resampled=200).values()
-    assert different <= 5 and false_alarms <= 5 and caught >= 95
-    assert deviation == pytest.approx(2, abs=0.3)
+def test_rounds_are_whole_epochs_and_long_enough():
+    assert work.steps_of(10, 55_000, 0) == 5_500
+    assert work.steps_of(10_000, 55_000, 0) == 50 * 6
+    assert work.steps_of(10, 55_000, 100) == 100

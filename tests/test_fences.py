@@ -9,14 +9,14 @@ import shlex
 
 import pytest
 
+import compare
 import data
 import flags
 import model
 import predict
 from benchmarks import __main__ as benchmarks
 from callbacks import export
-from common import commandline, flagging
-from comparison import options
+from common import commandline
 from runtime import cluster
 from sweeps import options as sweep_options
 from tests.conftest import PROJECT
@@ -48,7 +48,7 @@ def read_command(command: str) -> None:
     elif program == "sweep.py":
         sweep_options.parse(argv, None)
     elif program == "compare.py":
-        flagging.parse(options.Config, options.joined_merge(argv), None)
+        commandline.parse(compare.compare_flags(), argv, None)
     elif program == "predict.py":
         images = predict.parse(argv).images
         assert all((PROJECT / image).is_file() for image in images if "/" in image)

@@ -20,70 +20,34 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 import data
 from benchmarks import speed
 from common import errors
-from comparison import gpus, survey, worker
+from comparison import system
 from runtime import devices
 from tests import oracle
 from tests.conftest import PROJECT
 
-
-def test_a_gpu_in_use_is_told():
-    used = {"name": "A GPU", "driver_version": "570.1", "utilization.gpu": "37"}
-    assert gpus.warnings([], []) == gpus.warnings([used | {"utilization.gpu": "0"}], []) == []
-    assert gpus.warnings([used], []) == [
-        "Busy GPU: A GPU was in use, 37 %, before the first measurement."
-    ]
-
-
-def test_a_gpu_that_slows_down_or_is_shared_is_told():
-    good = {"sm_mhz": 1900, "celsius": 50, "watts": 200.0, "slowed_by": [], "others": 0}
-    assert gpus.warnings([], [good, good | {"sm_mhz": 1800}]) == []
-    bad = good | {"sm_mhz": 900, "slowed_by": ["heat"], "others": 2}
-    told = gpus.warnings([], [good, bad])
-    assert [sentence.split(":")[0] for sentence in told] == [
-        "Slowing GPU",
-        "Throttled GPU",
-        "Shared GPU",
-    ]
-    assert (
-        "in 1 of 2 looks its clock was down to 900 of 1900 MHz" in told[0] and "by heat" in told[1]
-    )
-
-
 # NVIDIA's library, with one GPU that heat slows down, and two processes on it.
 NVML = {
-    "NVML_CLOCK_SM": 0,
-    "NVML_TEMPERATURE_GPU": 0,
+    "NVMLError": RuntimeError,
     "nvmlInit": lambda: None,
     "nvmlDeviceGetHandleByIndex": lambda index: f"GPU {index}",
     "nvmlDeviceGetHandleByUUID": lambda name: name,
-    "nvmlDeviceGetClockInfo": lambda device, kind: 1980 if device == "GPU 2" else 1,
-    "nvmlDeviceGetTemperature": lambda device, sensor: 88,
-    "nvmlDeviceGetPowerUsage": lambda device: 350_000,
+    "nvmlDeviceGetTotalEnergyConsumption": lambda device: 7_500 if device == "GPU 2" else 0,
+    "nvmlDeviceGetMemoryInfo": lambda device: types.SimpleNamespace(used=3 * 2**30),
     "nvmlDeviceGetCurrentClocksThrottleReasons": lambda device: 0x1 | 0x20 | 0x40,
     "nvmlDeviceGetComputeRunningProcesses": lambda device: ["this one", "another"],
 }
 
 
-def test_the_state_of_a_gpu_is_what_nvml_says_of_the_one_in_sight(monkeypatch):
+def test_what_nvml_says_is_of_the_gpu_in_sight(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
     monkeypatch.setitem(sys.modules, "pynvml", types.SimpleNamespace(**NVML))
-    expected = {"sm_mhz": 1980, "celsius": 88, "watts": 350.0, "slowed_by": ["heat"], "others": 1}
-    assert gpus.state() == expected
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa")
-    assert gpus.state()["sm_mhz"] == 1
+    gpu = system.Gpu.find(0)
+    assert (gpu.joules(), gpu.memory_mib()) == (7.5, 3072)
+    assert gpu.disturbed() == "heat, 1 other processes"
+    assert system.Gpu.find(1).joules() == 0
+    assert system.environment("gpu", 1, PROJECT, ())["CUDA_VISIBLE_DEVICES"] == "0"
     monkeypatch.setitem(sys.modules, "pynvml", None)  # not installed
-    assert gpus.state() is None
-
-
-def test_a_gpu_works_before_the_clock_starts(monkeypatch):
-    calls, readings = [], iter([0.0, 0.4, 0.9, 1.2])
-    peer = types.SimpleNamespace(
-        **{name: lambda name=name: calls.append(name) for name in ("reset", "train", "barrier")}
-    )
-    monkeypatch.setattr(worker.time, "perf_counter", lambda: next(readings))
-    monkeypatch.setattr(gpus, "state", lambda: calls.append("state"))
-    worker._warm(peer)
-    assert calls == ["reset", "train", "barrier"] * 2 + ["state"]
+    assert system.Gpu.find(0) is None
 
 
 def test_nvidia_smi_is_not_asked_for_the_memory_where_nothing_depends_on_it(monkeypatch):
@@ -99,15 +63,6 @@ def test_a_gpu_without_memory_left_is_one_line_whatever_tensorflow_calls_it(said
     assert (
         line.startswith("out of memory (") and "--batch_size" in line and "--input=stream" in line
     )
-
-
-def test_a_survey_asks_once_which_devices_there_are(monkeypatch):
-    """A TensorFlow that has begun refuses to see others."""
-    asked, a_gpu = [], types.SimpleNamespace(device_type="GPU", name="/device:GPU:0")
-    monkeypatch.setattr(survey.devices, "choose", lambda name, tf32: asked.append(name) or a_gpu)
-    monkeypatch.setattr(survey.devices, "describe", lambda device: device.name)
-    assert survey.environment(["cpu", "gpu"])[0] == {"cpu": "/device:CPU:0", "gpu": "/device:GPU:0"}
-    assert asked == ["auto"]
 
 
 AMPERE = 8  # the compute capability from which on there is TF32

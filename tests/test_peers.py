@@ -1,117 +1,101 @@
-"""Every contender, in a process of its own, does the work of the float64 reference."""
+"""Every contender, in a process of its own, does the same work as float64 NumPy, again and again."""
 
+import importlib.util
+import json
 import os
-import pathlib
-import sys
+import subprocess
 
 import numpy as np
 import pytest
 
 import data
-from comparison import measure, results, work
-from comparison.contenders import CONTENDERS, Contender
-from tests import forked
-from tests.conftest import PROJECT, gone
+from comparison.peers import CONTENDERS, threads
+from comparison.worker import LEFT_OUT, Work
+from tests import oracle
 
 # 660 examples in batches of 25: seven epochs of 26 batches and a smaller one, then 11 steps.
-JOB = work.Job("tiny", "", 784, 10, num_examples=660, batch_size=25, steps=200, lr=0.01, seed=0)
+SMALL = {"batch_size": 25, "steps": 200, "cores": 1}
+# In batches of 600, which cores share: six epochs of one and a smaller one, then a step.
+LARGE = {"batch_size": 600, "steps": 13, "cores": 2}
+SHARING = ("c", "xla", "jax_best")
+SLOW = ("usual", "keras", "keras_best", "article", "eager", "torch_best")
 
 
-@pytest.fixture(scope="module")
-def folder(tiny_dataset: data.Dataset, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A folder as the survey leaves it, with the tiny examples and what JOB must end with."""
-    path = tmp_path_factory.mktemp("survey")
-    (path / measure.WORK).mkdir()
-    order = np.stack([data.epoch_order(660, JOB.seed, epoch) for epoch in range(8)])
-    splits = tiny_dataset.train, tiny_dataset.test
-    arrays = [array for split in splits for array in (split.images, split.labels)]
-    for name, array in zip(work.ARRAYS, (*arrays, order), strict=True):
-        np.save(path / measure.WORK / f"{name}.npy", array)
-    W, b = work.reference(work.load(path / measure.WORK, JOB))
-    np.savez(path / "expected-25.npz", W=W, b=b)
-    return path
+def given(changes):
+    """Returns what job.json has."""
+    own = {"num_classes": 10, "num_features": 784, "num_examples": 660, "lr": 0.001, "seed": 0}
+    return own | {"device": "cpu", "device_index": 0, "precision": "float32"} | changes
 
 
-def measured(
-    name: str, contender: Contender, folder: pathlib.Path, timeout: float = 600
-) -> results.Sample:
-    rounds = measure.Rounds(folder, [JOB], {name: contender}, [], rounds=1, timeout=timeout)
-    return rounds.measure(measure.Task(name, "cpu", 25), 1, cores=None)
+def job_folder(path, split, job):
+    """Fills a folder as compare.py does; returns W and b of the job in float64."""
+    epochs = -(-job["steps"] // -(-660 // job["batch_size"]))
+    order = np.stack([data.epoch_order(660, job["seed"], epoch) for epoch in range(epochs)])
+    for name, array in (("images", split.images), ("labels", split.labels), ("order", order)):
+        np.save(path / f"{name}.npy", array)
+    (path / "job.json").write_text(json.dumps(job))
+    W, b = np.zeros((784, 10)), np.zeros(10)
+    size = job["batch_size"]
+    batches = (rows[at : at + size] for rows in order for at in range(0, 660, size))
+    for _, rows in zip(range(job["steps"]), batches, strict=False):
+        dW, db = oracle.gradients(W, b, split.images[rows] / 255, split.labels[rows])
+        W, b = W - job["lr"] * dW, b - job["lr"] * db
+    return W, b
 
 
-SLOW = ("usual", "keras_best", "eager")  # Keras too, whose import takes long, as keras has it
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CONTENDERS]
-)
-def test_weights_after_200_steps_are_those_of_the_reference(
-    name: str, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if why := CONTENDERS[name].missing():
-        pytest.skip(why)
-    # the fast ones do it several times, from W = b = 0 each time
-    monkeypatch.setattr(measure, "LONG_ENOUGH", 0.02)
-    if CONTENDERS[name].command[0] == sys.executable:
-        env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
-        monkeypatch.setattr(
-            measure, "child", lambda command, *_: forked.run(command[1:], cwd=PROJECT, env=env)
-        )
-    found = measured(name, CONTENDERS[name], folder)
-    assert not found.failed
-    # After 200 steps b is at most 0.003, so that float32's own rounding is up to 3e-5 of it.
-    assert found.difference < work.TOLERANCE
-    with np.load(folder / "expected-25.npz") as right:
-        W = np.load(folder / measure.WORK / "W.npy")
-        np.testing.assert_allclose(W, right["W"], atol=1e-5 * np.abs(right["W"]).max())
-        given = work.load(folder / measure.WORK)
-        num_correct = (
-            (given.test_images / 255 @ right["W"] + right["b"]).argmax(axis=1) == given.test_labels
-        ).sum()
-    assert num_correct > 80
-    assert found.num_correct in (num_correct, None if name == "c" else num_correct)
-    assert found.us_per_step > 0 and found.peak_mib > 1 and found.seconds["start"] > 0
-
-
-@pytest.mark.parametrize(
-    ("code", "told"),
-    [
-        ("print('no such thing', file=sys.stderr); sys.exit(1)", "no such thing"),
-        ("sys.exit(4)", "exit code 4"),
-        ("pass", "result.json"),
-        ("(folder / 'result.json').write_text('{}')", "'train'"),
-    ],
-)
-def test_a_program_that_does_not_do_its_part_fails_in_one_line(
-    code: str, told: str, folder: pathlib.Path
-) -> None:
-    start = "import pathlib, sys; folder = pathlib.Path(sys.argv[1]); "
-    found = measured("mine", Contender(command=(sys.executable, "-c", start + code)), folder)
-    assert told in found.failed
-    assert "\n" not in found.failed and found.us_per_step is None
-
-
-@pytest.mark.parametrize(
-    ("code", "timeout", "told"),
-    [
-        ("sleep 1000 & echo $! > $0/other; wait", 1, "given up after 1 s"),
-        ("sleep 1000 > $0/said 2>&1 & echo $! > $0/other; exit 3", 600, "exit code 3"),
-    ],
-)
-def test_what_a_program_has_started_ends_with_it(
-    code: str, timeout: float, told: str, folder: pathlib.Path
-) -> None:
-    found = measured("mine", Contender(command=("sh", "-c", code)), folder, timeout)
-    assert found.failed == told
-    assert gone(int((folder / measure.WORK / "other").read_text()))
-
-
-def test_a_program_is_looked_for_where_the_user_stands(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "mine.py").write_text("print('found')")
-    monkeypatch.chdir(tmp_path)
-    assert (
-        measure.child([sys.executable, "mine.py"], "cpu", timeout=60, place=None).stdout
-        == "found\n"
+def run(contender, folder, lines):
+    """Runs a contender on a folder with these lines on its stdin."""
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "KERAS_HOME": str(folder)}
+    return subprocess.run(
+        contender.argv(folder),
+        cwd=contender.place,
+        env=environment,
+        input=lines,
+        capture_output=True,
+        text=True,
     )
+
+
+def skip_if_absent(contender):
+    if contender.lacks_tool() or not importlib.util.find_spec(contender.package):
+        pytest.skip(f"{contender.tool or contender.package} is not here")
+
+
+CASES = [
+    *(pytest.param(n, SMALL, marks=[pytest.mark.slow] * (n in SLOW)) for n in CONTENDERS),
+    *((name, LARGE) for name in SHARING),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), CASES)
+def test_weights_are_those_of_float64_each_time(name, changes, tiny_dataset, tmp_path):
+    contender = CONTENDERS[name]
+    skip_if_absent(contender)
+    expected = job_folder(tmp_path, tiny_dataset.train, given(changes))
+    done = run(contender, tmp_path, "go\ngo\n")
+    assert done.returncode == 0, done.stderr[-2000:]
+    words = [word for word in done.stdout.split() if word != "loaded"]
+    assert words == ["ready", "done"] * 2 + ["ready"]
+    scale = np.abs(expected[0]).max()
+    for file, right in zip(("W.npy", "b.npy"), expected, strict=True):
+        found = np.load(tmp_path / file)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, right, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("name", ["jax", "jax_best", "torch", "torch_best", "graph", "usual"])
+def test_a_contender_without_a_gpu_is_left_out(name, tiny_dataset, tmp_path):
+    contender = CONTENDERS[name]
+    skip_if_absent(contender)
+    job_folder(tmp_path, tiny_dataset.train, given(SMALL | {"device": "gpu"}))
+    done = run(contender, tmp_path, "")
+    assert done.returncode == LEFT_OUT
+    assert done.stderr.strip().endswith("sees no GPU")
+
+
+@pytest.mark.parametrize(("batch_size", "expected"), [(10, 1), (499, 1), (500, 4)])
+def test_only_a_large_batch_is_shared_among_the_cores(batch_size, expected):
+    empty = np.zeros((0, 4), np.uint8), np.zeros(0, np.int32), np.zeros((1, 0), np.int32)
+    work = Work(*empty, 2, batch_size, 1, 0.1, 0, "cpu", 4, "float32")
+    assert threads(work) == expected

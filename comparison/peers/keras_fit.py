@@ -1,75 +1,63 @@
 """Keras `fit`: on arrays with its defaults, or with the best settings found."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import tensorflow as tf
 
-from comparison.peers import Peer, scaled
-from comparison.work import Work
-from runtime import devices
+from comparison.peers import scaled, tensorflow_device
+from comparison.worker import Train, Work
+
+Fit = Callable[[keras.Model, np.ndarray], None]  # fits the model on these rows, in their order
 
 
-class KerasFit(Peer):
-    """Gathers and converts an epoch at once and gives it to `fit`, unshuffled: its rows stand in their order.
+def contender(work: Work) -> Train:
+    """Returns what does the job with Keras's defaults, on the arrays of an epoch at once."""
+    tensorflow_device(work)
 
-    best: 500 steps in a call of the compiled function, fed by a tf.data pipeline that gathers and converts each batch:
-    an epoch of floats is fresh memory, whose time varies from process to process. Longer calls gave nothing; arrays
-    instead of the pipeline and `jit_compile=True` were slower.
+    def fit(model: keras.Model, rows: np.ndarray) -> None:
+        images, labels = scaled(work.images[rows]), work.labels[rows]
+        model.fit(images, labels, batch_size=work.batch_size, shuffle=False, verbose=0)
+
+    return _trained(work, fit, steps_per_execution=1)
+
+
+def best(work: Work) -> Train:
+    """Returns what does the job with 500 steps in a call, whose pipeline gathers and converts.
+
+    An epoch of floats would be fresh memory, whose time varies from process to process. Longer
+    calls gave nothing; arrays instead of the pipeline and `jit_compile=True` were slower.
     """
+    tensorflow_device(work)
+    with tf.device("CPU"):  # where pipelines run
+        images, labels = tf.constant(work.images), tf.constant(work.labels)
 
-    def __init__(self, work: Work, device: str, best: bool = False):
-        super().__init__(work, device)
-        self.best = best
-        devices.choose(device, tf32=False)
-        with tf.device("CPU"):  # where pipelines run
-            self.images, self.labels = tf.constant(work.images), tf.constant(work.labels)
-        dense = keras.layers.Dense(work.num_classes, kernel_initializer="zeros")
-        self.model = keras.Sequential([keras.Input([work.num_features]), dense])
-        self.model.compile(
-            optimizer=keras.optimizers.SGD(work.lr),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
-            steps_per_execution=500 if best else 1,
-        )
+    def examples(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.cast(tf.gather(images, rows), tf.float32) / 255, tf.gather(labels, rows)
 
-    def fit(self, rows: np.ndarray) -> None:
-        if self.best:
-            batches = (
-                tf.data.Dataset.from_tensor_slices(rows)
-                .batch(self.work.batch_size)
-                .map(self.examples)
-            )
-            self.model.fit(batches.prefetch(tf.data.AUTOTUNE), verbose=0)
-        else:
-            images, labels = scaled(self.work.images[rows]), self.work.labels[rows]
-            self.model.fit(
-                images, labels, batch_size=self.work.batch_size, shuffle=False, verbose=0
-            )
+    def fit(model: keras.Model, rows: np.ndarray) -> None:
+        batches = tf.data.Dataset.from_tensor_slices(rows).batch(work.batch_size).map(examples)
+        model.fit(batches.prefetch(tf.data.AUTOTUNE), verbose=0)
 
-    def examples(self, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the images [n, features] and labels [n] of a batch's rows, in a pipeline."""
-        return tf.cast(tf.gather(self.images, rows), tf.float32) * (1 / 255), tf.gather(
-            self.labels, rows
-        )
+    return _trained(work, fit, steps_per_execution=500)
 
-    def compile(self) -> None:
-        self.fit(next(self.work.blocks()).reshape(-1))
-        self.num_correct()
 
-    def reset(self) -> None:
-        self.model.set_weights([np.zeros_like(array) for array in self.model.get_weights()])
+def _trained(work: Work, fit: Fit, steps_per_execution: int) -> Train:
+    dense = keras.layers.Dense(work.num_classes, kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input([work.num_features]), dense])
+    model.compile(
+        optimizer=keras.optimizers.SGD(work.lr),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
+        steps_per_execution=steps_per_execution,
+    )
+    zeros = [np.zeros_like(array) for array in model.get_weights()]
 
-    def train(self) -> None:
-        for rows in self.work.epochs():
-            self.fit(rows)
+    def train() -> tuple[np.ndarray, np.ndarray]:
+        model.set_weights(zeros)
+        for rows in work.epochs():
+            fit(model, rows)
+        return tuple(model.get_weights())
 
-    def num_correct(self) -> int:
-        logits = self.model.predict(
-            scaled(self.work.test_images), batch_size=len(self.work.test_labels), verbose=0
-        )
-        return int((logits.argmax(axis=1) == self.work.test_labels).sum())
-
-    def weights(self) -> tuple[np.ndarray, np.ndarray]:
-        return tuple(self.model.get_weights())
-
-    def barrier(self) -> None:
-        tf.test.experimental.sync_devices()
+    fit(model, next(work.blocks()).reshape(-1)[: 2 * work.batch_size])
+    return train

@@ -1,12 +1,16 @@
-/* The same step in plain C, as a program that compare.py runs: see docs/comparison.md.
-   softmax FOLDER reads job.json and the arrays there; it leaves W.npy, b.npy and result.json. */
+/* The same steps in plain C, as a contender of compare.py: docs/comparison.md describes the door.
+   softmax FOLDER reads job.json and the arrays there; at each line on stdin it does the job. */
 
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+enum { TILE = 5 };          /* images whose sums run side by side */
+enum { BLOCK = 100 };       /* images whose floats stay in a core's cache */
+enum { LINE = 64 };         /* bytes that a CPU fetches from memory at once */
+enum { ROWS_OF_CORE = 50 }; /* from so many on, another core pays */
 
 static void fail(const char *what) {
   fprintf(stderr, "softmax: %s\n", what);
@@ -21,7 +25,8 @@ static FILE *file(const char *folder, const char *name, const char *mode) {
   return found;
 }
 
-/* Returns the content of a .npy file behind its header, and the bytes of it in *size. */
+/* Returns the content of a .npy file behind its header, and the bytes of it in *size. Zeros follow
+   it: the rows of the batch after the last one, which are fetched but not used. */
 static void *array(const char *folder, const char *name, size_t *size) {
   FILE *from = file(folder, name, "rb");
   unsigned char head[10];
@@ -29,13 +34,16 @@ static void *array(const char *folder, const char *name, size_t *size) {
   fseek(from, 0, SEEK_END);
   long start = 10 + head[8] + 256 * head[9], end = ftell(from);
   fseek(from, start, SEEK_SET);
-  void *content = malloc(*size = end - start);
+  *size = end - start;
+  void *content = calloc(1, *size + BLOCK * sizeof(int32_t));
   if (!content || fread(content, 1, *size, from) != *size) fail(name);
   fclose(from);
   return content;
 }
 
-static void leave(const char *folder, const char *name, const char *shape, const float *values, size_t count) {
+/* Writes a .npy file of float32. */
+static void leave(const char *folder, const char *name, const char *shape, const float *values,
+                  size_t count) {
   FILE *to = file(folder, name, "wb");
   char head[128];
   memset(head, ' ', sizeof head);
@@ -43,7 +51,8 @@ static void leave(const char *folder, const char *name, const char *shape, const
   int used = sprintf(head + 10, "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }", shape);
   head[10 + used] = ' ';
   head[127] = '\n';
-  if (fwrite(head, 1, 128, to) != 128 || fwrite(values, sizeof(float), count, to) != count || fclose(to)) fail(name);
+  if (fwrite(head, 1, 128, to) != 128) fail(name);
+  if (fwrite(values, sizeof(float), count, to) != count || fclose(to)) fail(name);
 }
 
 static double number(const char *json, const char *key) {
@@ -54,108 +63,166 @@ static double number(const char *json, const char *key) {
   return atof(at + strlen(quoted));
 }
 
-enum { TILE = 5 }; /* images whose sums run side by side: one sum alone waits for each of its own additions */
+/* What a core needs for its share of a batch: images as floats, logits, sums, gradients. */
+struct scratch {
+  float *x, *delta, *sums, *W, *b;
+};
 
-/* Takes a step on the images of `rows`; W is [classes, n features]; x and delta, of whole tiles, and sums are scratch. */
-static void step(float *restrict W, float *restrict b, const uint8_t *images, const int32_t *labels,
-                 const int32_t *rows, int batch, int n, int classes, float lr, float *restrict x,
-                 float *restrict delta, float *restrict sums) {
-  int padded = (batch + TILE - 1) / TILE * TILE;
-  memset(x + (size_t)batch * n, 0, sizeof(float) * (padded - batch) * n);
-  for (int i = 0; i < batch; i++)
-    for (int f = 0; f < n; f++) x[(size_t)i * n + f] = images[(size_t)rows[i] * n + f] * (1 / 255.0f);
-  for (int i = 0; i < padded; i += TILE)
+struct net {
+  int features, classes;
+  float *W, *b; /* W [classes, features] */
+};
+
+/* Writes the logits of the images x [n, features], whole tiles of them, to z [n, classes]. */
+static void forward(const struct net *net, const float *restrict W, const float *restrict b,
+                    const float *restrict x, float *restrict z, int count) {
+  int n = net->features, classes = net->classes;
+  for (int i = 0; i < count; i += TILE)
     for (int k = 0; k < classes; k++) {
       const float *w = W + (size_t)k * n, *xi = x + (size_t)i * n;
-      float z[TILE] = {0};
+      float sum[TILE] = {0};
       for (int f = 0; f < n; f++)
-        for (int j = 0; j < TILE; j++) z[j] += w[f] * xi[f + j * n];
-      for (int j = 0; j < TILE; j++) delta[(i + j) * classes + k] = z[j] + b[k];
+        for (int j = 0; j < TILE; j++) sum[j] += w[f] * xi[f + j * n];
+      for (int j = 0; j < TILE; j++) z[(i + j) * classes + k] = sum[j] + b[k];
     }
-  for (int i = 0; i < padded; i++) {
-    float *d = delta + i * classes, most = d[0], sum = 0;
-    for (int k = 1; k < classes; k++) most = d[k] > most ? d[k] : most;
-    for (int k = 0; k < classes; k++) sum += d[k] = expf(d[k] - most);
-    for (int k = 0; k < classes; k++) d[k] = i < batch ? lr * (d[k] / sum - (k == labels[rows[i]])) : 0;
-  }
-  for (int k = 0; k < classes; k++) { /* the batch is summed first: W would round off what each tile adds to it */
+}
+
+/* Adds `factor` times the gradients of these images to W and b; delta is [n, classes]. They are
+   summed first, a class at a time: W would round off what each tile adds to it. */
+static void backward(const struct net *net, float *restrict W, float *restrict b,
+                     const float *restrict x, const float *restrict delta, float *restrict sums,
+                     int count, float factor) {
+  int n = net->features, classes = net->classes;
+  for (int k = 0; k < classes; k++) {
+    float bias = 0, *w = W + (size_t)k * n;
     memset(sums, 0, sizeof(float) * n);
-    float bias = 0;
-    for (int i = 0; i < padded; i += TILE) {
+    for (int i = 0; i < count; i += TILE) {
       const float *xi = x + (size_t)i * n;
       float d[TILE];
       for (int j = 0; j < TILE; j++) bias += d[j] = delta[(i + j) * classes + k];
       for (int f = 0; f < n; f++)
         for (int j = 0; j < TILE; j++) sums[f] += d[j] * xi[f + j * n];
     }
-    for (int f = 0; f < n; f++) W[(size_t)k * n + f] -= sums[f];
-    b[k] -= bias;
+    for (int f = 0; f < n; f++) w[f] += factor * sums[f];
+    b[k] += factor * bias;
   }
 }
 
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec + t.tv_nsec / 1e9;
+static void convert(const uint8_t *restrict image, float *restrict x, int n) {
+  for (int f = 0; f < n; f++) x[f] = image[f] * (1 / 255.0f);
 }
 
-/* Returns the peak of this process's memory in MiB, 0 where the system does not tell. */
-static double peak_mib(void) {
-  char line[256];
-  double kib = 0;
-  FILE *status = fopen("/proc/self/status", "r");
-  while (status && fgets(line, sizeof line, status)) sscanf(line, "VmHWM: %lf", &kib);
-  if (status) fclose(status);
-  return kib / 1024;
+/* Adds `factor` times the gradients of at most BLOCK images, those of `rows`, to W and b. */
+static void add_gradients(const struct net *net, const struct scratch *own, const uint8_t *images,
+                          const int32_t *labels, const int32_t *rows, int count, float factor,
+                          float *W, float *b) {
+  int n = net->features, classes = net->classes, padded = (count + TILE - 1) / TILE * TILE;
+  for (int i = 0; i < count; i++) {
+    const uint8_t *later = images + (size_t)rows[i + count] * n; /* of the next images, in time */
+    for (int f = 0; f < n; f += LINE) __builtin_prefetch(later + f);
+    convert(images + (size_t)rows[i] * n, own->x + (size_t)i * n, n);
+  }
+  memset(own->x + (size_t)count * n, 0, sizeof(float) * (padded - count) * n);
+  forward(net, net->W, net->b, own->x, own->delta, padded);
+  for (int i = 0; i < padded; i++) {
+    float *d = own->delta + i * classes, max = d[0], sum = 0;
+    for (int k = 1; k < classes; k++) max = d[k] > max ? d[k] : max;
+    for (int k = 0; k < classes; k++) sum += d[k] = expf(d[k] - max);
+    for (int k = 0; k < classes; k++) d[k] = i < count ? d[k] / sum - (k == labels[rows[i]]) : 0;
+  }
+  backward(net, W, b, own->x, own->delta, own->sums, padded, factor);
+}
+
+/* Takes a step. Each core sums the gradients of its share; a small batch needs no such sums. */
+static void step(struct net *net, const struct scratch *scratch, int cores, const uint8_t *images,
+                 const int32_t *labels, const int32_t *rows, int batch, float lr) {
+  if (batch <= BLOCK && (cores == 1 || batch < 2 * ROWS_OF_CORE)) {
+    add_gradients(net, scratch, images, labels, rows, batch, -lr, net->W, net->b);
+    return;
+  }
+  int weights = net->features * net->classes, most = (batch + ROWS_OF_CORE - 1) / ROWS_OF_CORE;
+  int used = cores < most ? cores : most;
+#pragma omp parallel for num_threads(used) schedule(static, 1)
+  for (int core = 0; core < used; core++) {
+    const struct scratch *own = scratch + core;
+    memset(own->W, 0, sizeof(float) * weights);
+    memset(own->b, 0, sizeof(float) * net->classes);
+    int end = (long)batch * (core + 1) / used;
+    for (int first = (long)batch * core / used; first < end; first += BLOCK) {
+      int count = end - first < BLOCK ? end - first : BLOCK;
+      add_gradients(net, own, images, labels, rows + first, count, 1, own->W, own->b);
+    }
+  }
+  for (int core = 0; core < used; core++) {
+    for (int at = 0; at < weights; at++) net->W[at] -= lr * scratch[core].W[at];
+    for (int k = 0; k < net->classes; k++) net->b[k] -= lr * scratch[core].b[k];
+  }
+}
+
+static float *floats(size_t count) {
+  float *found = calloc(count, sizeof(float));
+  if (!found) fail("no memory");
+  return found;
+}
+
+static void say(const char *word) {
+  puts(word);
+  fflush(stdout);
+}
+
+static void leave_weights(const char *folder, const struct net *net) {
+  int n = net->features, classes = net->classes;
+  float *transposed = floats((size_t)n * classes);
+  char shape[64];
+  for (int f = 0; f < n; f++)
+    for (int k = 0; k < classes; k++) transposed[f * classes + k] = net->W[k * n + f];
+  snprintf(shape, sizeof shape, "(%d, %d)", n, classes);
+  leave(folder, "W.npy", shape, transposed, (size_t)n * classes);
+  snprintf(shape, sizeof shape, "(%d,)", classes);
+  leave(folder, "b.npy", shape, net->b, classes);
+  free(transposed);
 }
 
 int main(int argc, char **argv) {
   if (argc != 2) fail("must be given a folder");
   const char *folder = argv[1];
-  char json[4096] = "", shape[64];
+  char json[4096] = "", line[64];
   FILE *job = file(folder, "job.json", "r");
   if (!fread(json, 1, sizeof json - 1, job)) fail("job.json");
   fclose(job);
-  int batch = number(json, "batch_size"), classes = number(json, "num_classes");
-  int features = number(json, "num_features");
+  int batch = number(json, "batch_size"), cores = number(json, "cores");
   long steps = number(json, "steps");
   float lr = number(json, "lr");
-  double min_seconds = number(json, "min_seconds"), timed = 0;
 
   size_t size, labels_size;
   uint8_t *images = array(folder, "images.npy", &size);
-  int32_t *labels = array(folder, "labels.npy", &labels_size), *order = array(folder, "order.npy", &size);
+  int32_t *labels = array(folder, "labels.npy", &labels_size);
+  int32_t *order = array(folder, "order.npy", &size);
   size_t examples = labels_size / sizeof *labels;
-  float *W = malloc(sizeof(float) * features * classes), *b = malloc(sizeof(float) * classes);
-  float *x = malloc(sizeof(float) * (batch + TILE) * features);
-  float *delta = malloc(sizeof(float) * (batch + TILE) * classes);
-  float *sums = malloc(sizeof(float) * features);
-  FILE *result = file(folder, "result.json", "w");
-  fprintf(result, "{\"train\": [");
-  for (int turn = 0; timed < min_seconds || !turn; turn++) {
-    memset(W, 0, sizeof(float) * features * classes);
-    memset(b, 0, sizeof(float) * classes);
-    double began = now();
-    size_t at = 0; /* in the epochs, which stand one behind the other; the last batch of each may be smaller */
+
+  struct net net = {number(json, "num_features"), number(json, "num_classes"), NULL, NULL};
+  size_t weights = (size_t)net.features * net.classes;
+  net.W = floats(weights);
+  net.b = floats(net.classes);
+  struct scratch *scratch = calloc(cores, sizeof *scratch);
+  for (int core = 0; core < cores; core++)
+    scratch[core] = (struct scratch){
+        floats((size_t)BLOCK * net.features), floats((size_t)BLOCK * net.classes),
+        floats(net.features), floats(weights), floats(net.classes)};
+  say("ready");
+  while (fgets(line, sizeof line, stdin)) {
+    memset(net.W, 0, sizeof(float) * weights);
+    memset(net.b, 0, sizeof(float) * net.classes);
+    size_t at = 0; /* in the epochs, one behind the other; the last batch of each may be smaller */
     for (long taken = 0; taken < steps; taken++) {
       size_t left = examples - at % examples;
       int rows = left < (size_t)batch ? (int)left : batch;
-      step(W, b, images, labels, order + at, rows, features, classes, lr, x, delta, sums);
+      step(&net, scratch, cores, images, labels, order + at, rows, lr);
       at += rows;
     }
-    double took = now() - began;
-    timed += took;
-    fprintf(result, "%s%.9f", turn ? ", " : "", took);
+    say("done");
+    leave_weights(folder, &net);
+    say("ready");
   }
-  fprintf(result, "], \"peak_mib\": %.1f}\n", peak_mib());
-  if (fclose(result)) fail("result.json");
-
-  float *transposed = malloc(sizeof(float) * features * classes);
-  for (int f = 0; f < features; f++)
-    for (int k = 0; k < classes; k++) transposed[f * classes + k] = W[k * features + f];
-  snprintf(shape, sizeof shape, "(%d, %d)", features, classes);
-  leave(folder, "W.npy", shape, transposed, (size_t)features * classes);
-  snprintf(shape, sizeof shape, "(%d,)", classes);
-  leave(folder, "b.npy", shape, b, classes);
   return 0;
 }

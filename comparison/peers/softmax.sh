@@ -1,5 +1,11 @@
 #!/bin/sh
-# Compiles the program on the spot, then runs it on the folder that is its argument.
+# Compiles the program on the spot, with OpenMP where the compiler has it, then runs it on the
+# folder that is its argument.
 set -e
-"${CC:-cc}" -O3 -march=native -ffast-math "$(dirname "$0")/softmax.c" -o "$1/softmax" -lm
-"$1/softmax" "$1"
+source="$(dirname "$0")/softmax.c"
+compile() {
+  "${CC:-cc}" -O3 -march=native -ffast-math "$@" "$source" -o "$program" -lm
+}
+program="$1/softmax"
+compile -fopenmp 2>/dev/null || compile
+exec "$program" "$1"
