@@ -43,7 +43,7 @@ with startup.starting():
 def start(
     config: flags.Config, dataset: data.Dataset, ledger: clock.Ledger, engine: distribute.OneDevice
 ) -> State:
-    """Returns the run at its beginning; raises InputError if the batch is larger than the training split."""
+    """Returns the run at its beginning; raises InputError if a batch is larger than the split."""
     if (size := config.batch_size) > (count := len(dataset.train)):
         raise InputError(
             f"--batch_size={size}: must be at most the {count:,} training images of {dataset.name}"
@@ -64,7 +64,7 @@ def compiled(state: State, engine: distribute.OneDevice) -> modes.Mode:
 
 
 def train(state: State, mode: modes.Mode, watching: Sequence[Callback] = ()) -> None:
-    """Takes the steps, block by block, and evaluates where the plan says so; stops at --target_accuracy.
+    """Takes the steps, block by block, and evaluates where the plan says so.
 
     Raises RunError when a loss is not finite or the weights overflow, Stopped after a block in
     which a signal came.

@@ -1,4 +1,4 @@
-"""What a run shows, writes and keeps beside the training: a callback for each flag that asks for one."""
+"""What a run shows, writes and keeps beside the training: a callback for each flag that asks."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from runtime.state import State
 
 @contextlib.contextmanager
 def asked_for(state: State, is_chief: bool = True) -> Iterator[list[Callback]]:
-    """Yields the callbacks that the flags ask for, ready for the run, and closes them however it ends.
+    """Yields the callbacks that the flags ask for, and closes them however the run ends.
 
     Raises InputError, before a step is taken, where one of them could not do its part.
     """

@@ -25,7 +25,7 @@ class Callback:
         """Called once, when all callbacks are made."""
 
     def on_block_end(self, losses: np.ndarray, evaluated: bool) -> None:
-        """Called after each block and its evaluation, outside the training clock, with its losses [steps]."""
+        """Called after each block and its evaluation, untimed, with its losses [steps]."""
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Called once, when the test accuracy is known; not where the run was stopped or failed."""

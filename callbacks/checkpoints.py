@@ -1,4 +1,4 @@
-"""Checkpoints of a run, and the resume: after any stop, the same command ends with the same weights, bit for bit."""
+"""Checkpoints, and the resume: after any stop the same command ends with the same weights."""
 
 import contextlib
 import json
@@ -61,7 +61,7 @@ class Checkpoints(Callback):
         state.goes_on = self.saved_step is not None
 
     def on_train_begin(self) -> None:
-        """Writes a new run's first, which takes longer than the others, and finds a full disk now."""
+        """Writes a new run's first, which takes longest, and finds a full disk now."""
         try:
             tf.train.get_checkpoint_state(self.plain)
         except ValueError:  # the file that names the newest is damaged: the next save makes it anew
@@ -82,7 +82,10 @@ class Checkpoints(Callback):
         record["checkpoints"] = self.cost
 
     def _save(self) -> None:
-        """Writes the checkpoint of this step unless it is there; raises RunError, the older ones kept, if it cannot."""
+        """Writes the checkpoint of this step unless it is there.
+
+        Raises RunError if it cannot; the older ones are kept.
+        """
         step, began = self.state.step, time.perf_counter()
         if step == self.saved_step:
             return
@@ -109,7 +112,7 @@ class Checkpoints(Callback):
         self.cost["written"] += 1
 
     def _resume(self) -> int | None:
-        """Puts the newest whole checkpoint into the state and returns its step; None without one."""
+        """Puts the newest whole checkpoint into the state; returns its step, None without one."""
         for step in reversed(self._steps()):
             path = self.plain / f"step-{step}"
             try:
@@ -130,7 +133,7 @@ class Checkpoints(Callback):
         return None
 
     def _check(self, found: Mapping[str, Any]) -> None:
-        """Raises InputError unless the checkpoint is of this run, and says what may change its last bits."""
+        """Raises InputError unless the checkpoint is of this run; says what may change its bits."""
         if (version := found.get("format", 1)) != FORMAT:
             why = f"its checkpoints have format {version}, this program reads format {FORMAT}"
             raise self._refused(f"{why}; {ANOTHER}")

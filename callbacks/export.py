@@ -1,4 +1,4 @@
-"""The trained model as a SavedModel, usable without this project: uint8 images in, probabilities and classes out."""
+"""The trained model as a SavedModel, which needs TensorFlow but not this project."""
 
 import contextlib
 import json
@@ -55,7 +55,7 @@ class Export(Callback):
         return InputError(f"--export_dir={self.target}: {why}")
 
     def on_train_end(self, record: dict[str, Any]) -> None:
-        """Writes the model beside its place, then renames it into it; raises RunError when the disk will not."""
+        """Writes the model beside its place, then renames it into it."""
         with writing("export_dir", self.target), whole_folder(self.target) as folder:
             write(self.state.model, self.state.dataset, folder)
         print(f"exported to {self.target}")
@@ -68,9 +68,10 @@ class Export(Callback):
 
 
 def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathlib.Path) -> None:
-    """Writes the SavedModel of `softmax` to `folder`, with plain weights beside it that NumPy can answer from.
+    """Writes the SavedModel of `softmax`: uint8 images in, probabilities and classes out.
 
-    Its assets are class_names.txt, and images.json with the shape of an image and the box that ink fills.
+    Beside it are plain weights, from which NumPy can answer. Its assets are class_names.txt, and
+    images.json with the shape of an image and the box that ink fills.
     """
 
     # The rank is open, so that one signature takes [n, height, width, channels] and [n, features].
@@ -102,7 +103,7 @@ def asset(folder: str, name: str, text: str) -> tf.saved_model.Asset:
 
 
 def ink_box(dataset: data.Dataset) -> list[int]:
-    """Returns the height and width of what is not black in the largest of the training images: MNIST's are 20 x 20."""
+    """Returns height and width of what is not black in the largest images: MNIST's are 20 x 20."""
     sample = np.asarray(dataset.train.images[:MAX_SAMPLE])
     inked = sample.reshape(-1, *dataset.image_shape).max(axis=3) > 0
 

@@ -1,4 +1,4 @@
-"""--figures=DIR: four pictures of a run: how it learned, what it learned, where it errs, what it answers."""
+"""--figures=DIR: how a run learned, what it learned, where it errs, and what it answers."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,7 @@ def new_figure(height: float, title: str = "") -> "Figure":
 
 
 def accuracy(evaluations: list[list[float]]) -> "Figure":
-    """Returns validation accuracy and loss over steps, from [step, seconds, accuracy, loss] of each evaluation."""
+    """Returns accuracy and loss over steps, from [step, seconds, accuracy, loss] of each."""
     steps, _, accuracies, losses = zip(*evaluations, strict=True)
     figure = new_figure(4.6, f"Accuracy {accuracies[-1]:.4f} after {steps[-1]:,} steps")
     above, below = figure.subplots(2, 1, sharex=True)
@@ -74,7 +74,7 @@ def panels(figure: "Figure | SubFigure", rows: int, columns: int, **more: Any) -
 
 
 def weights(W: np.ndarray, dataset: data.Dataset) -> "Figure":
-    """Returns a picture of each column of W [features, classes], all on one scale that is white at 0."""
+    """Returns each column of W [features, classes], on one scale that is white at 0."""
     templates = W.T.reshape(-1, *dataset.image_shape).mean(axis=-1)
     limit, rows = np.abs(templates).max(), -(-len(templates) // 5)
     figure = new_figure(0.4 + 1.68 * rows, "The weights: what each class looks for")
@@ -87,7 +87,7 @@ def weights(W: np.ndarray, dataset: data.Dataset) -> "Figure":
 
 
 def confusion(probabilities: np.ndarray, dataset: data.Dataset) -> "Figure":
-    """Returns the counts of true class (row) against answer (column); colour is for mistakes alone."""
+    """Returns the counts of true class (row) by answer (column); colour is for mistakes alone."""
     names, labels = dataset.class_names, dataset.test.labels
     counts = np.zeros([len(names)] * 2, int)
     np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
@@ -127,7 +127,7 @@ def pick(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]
 
 
 def predictions(probabilities: np.ndarray, dataset: data.Dataset) -> "Figure":
-    """Returns sure, unsure and wrong test images, each with its probabilities [n, classes] as bars."""
+    """Returns sure, unsure and wrong test images, with their probabilities [n, classes] as bars."""
     figure = new_figure(6.6)
     labels, names = dataset.test.labels, dataset.class_names
     groups = pick(probabilities, labels)

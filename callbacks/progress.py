@@ -55,7 +55,7 @@ class Progress(Callback):
         print("  ".join(words), file=self.stream, flush=True)
 
     def _figures(self) -> list[str]:
-        """Returns the newest validation accuracy, the loss, and the speed of training since the last look."""
+        """Returns the newest validation accuracy, the loss, and the speed since the last look."""
         state, trained = self.state, self.state.ledger.parts["train"]
         images = state.examples - max(self.examples, state.resumed[1])
         speed = images / (trained - self.seconds or 1.0)
@@ -131,7 +131,7 @@ def reached(state: State) -> str:
 
 
 def summary(record: dict[str, Any], reached_target: bool) -> str:
-    """Returns the last lines: test accuracy, the ledger of seconds, and the speed of training alone."""
+    """Returns the last lines: test accuracy, the ledger of seconds, the speed of training alone."""
     seconds = record["seconds"]
     paused = seconds["paused"]
     parts = [f"{part}\xa0{value:,.3f}" for part, value in seconds.items() if part != "paused"]

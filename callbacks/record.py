@@ -1,4 +1,4 @@
-"""The record of a run: its flags, where it ran, its seconds, and what it reached, as one JSON object."""
+"""The record of a run as one JSON object: its flags, where it ran, and what it reached."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ def of(state: State, test_accuracy: float, device: tf.config.LogicalDevice) -> d
 
 
 def reached(state: State, test_accuracy: float) -> dict[str, Any]:
-    """Returns the part of the record that no flag, machine or dataset tells: seconds, accuracies, weights."""
+    """Returns what no flag, machine or dataset tells: seconds, accuracies, weights."""
     seconds, steps_now = state.ledger.seconds(), state.step - state.resumed[0]
     weights = state.model.W.numpy().tobytes() + state.model.b.numpy().tobytes()
     return {

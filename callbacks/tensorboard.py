@@ -1,4 +1,4 @@
-"""TensorBoard: --logdir has curves, the weights of each class as a picture, and the flags; --profile a trace."""
+"""TensorBoard: --logdir has curves, pictures of the weights, and the flags; --profile a trace."""
 
 import contextlib
 import itertools
@@ -24,7 +24,10 @@ MAX_LETTERS = 200  # of a folder's name; file systems take 255 bytes
 
 
 class TensorBoard(Callback):
-    """Writes to a folder of the run's own at each evaluation, and at the end; a resumed run goes on in its folder."""
+    """Writes to a folder of the run's own at each evaluation, and at the end.
+
+    A resumed run goes on in its folder.
+    """
 
     def __init__(self, state: State):
         super().__init__(state)
@@ -84,7 +87,8 @@ class TensorBoard(Callback):
 class Profile(Callback):
     """Writes a TensorFlow profiler trace of one block to --profile, and of its evaluation.
 
-    It is the first one behind --eval_first, but never the first of all: that waits for what is done once.
+    It is the first one behind --eval_first, but never the first of all, which waits for what is
+    done once.
     """
 
     def __init__(self, state: State):
@@ -124,7 +128,7 @@ def name_of(config: flags.Config) -> str:
 
 
 def new_folder(parent: pathlib.Path, name: str) -> str:
-    """Makes the folder `name`, or where that is taken name_2, name_3 and so on, in `parent`, and returns its name."""
+    """Makes the folder `name` in `parent`, or name_2, name_3 and so on; returns its name."""
     for number in itertools.count(1):
         own = name if number == 1 else f"{name}_{number}"
         with contextlib.suppress(FileExistsError):
@@ -134,6 +138,6 @@ def new_folder(parent: pathlib.Path, name: str) -> str:
 
 
 def pictures(softmax: model.SoftmaxRegression, image_shape: tuple[int, ...]) -> np.ndarray:
-    """Returns the weights as images [classes, *image_shape] in [0, 1]: black speaks against, white for a class."""
+    """Returns the weights as images [classes, *image_shape] in [0, 1]: white speaks for a class."""
     weights = softmax.W.numpy().T.reshape(-1, *image_shape)
     return 0.5 + weights / (2 * np.abs(weights).max() or 1.0)

@@ -90,7 +90,7 @@ def one_line(leave: bool = False) -> Iterator[None]:
 
 
 def is_alone() -> bool:
-    """Says whether nobody waits for an orderly end: no profiler, debugger, notebook or prompt runs this program."""
+    """Says whether no profiler, debugger, notebook or prompt waits for an orderly end."""
     tools = getattr(sys, "monitoring", None)  # as profilers and debuggers are from Python 3.12 on
     watched = tools and any(tools.get_tool(number) for number in range(6))
     if watched or sys.flags.inspect or sys.gettrace() or sys.getprofile():

@@ -55,6 +55,6 @@ class Ledger:
         return self.clock()
 
     def seconds(self) -> dict[str, float]:
-        """Returns the seconds of each part, of `other`, and `total`: the wall clock since the start."""
+        """Returns the seconds of each part, of `other`, and `total`, since the start."""
         total = self._now() - self.start
         return self.parts | {"other": total - sum(self.parts.values()), "total": total}

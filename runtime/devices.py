@@ -1,4 +1,4 @@
-"""What the run runs on: a quiet TensorFlow, the device asked for, and a description of both for the record."""
+"""What the run runs on: the device asked for, and a description of it for the record."""
 
 import contextlib
 import importlib.metadata
@@ -26,7 +26,7 @@ THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own variable
 
 
 def hide_gpus(asked: str) -> None:
-    """Keeps GPUs out of a TensorFlow that is not yet imported if `asked` is cpu, so that nothing of CUDA is loaded."""
+    """Keeps CUDA out of a TensorFlow that is not yet imported if `asked` is cpu."""
     if asked == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
@@ -38,9 +38,10 @@ def choose(
     one_thread: bool = False,
     deterministic: bool = False,
 ) -> "tf.config.LogicalDevice":
-    """Returns the first device to train on, one of `among` if given; on a CPU, each operation with one thread if asked.
+    """Returns the first device to train on, one of `among` if given.
 
-    Where TensorFlow runs already, as with --strategy, and where the user has set its threads, they stay as they are.
+    On a CPU each operation has one thread if asked. Where TensorFlow runs already, as with
+    --strategy, and where the user has set its threads, they stay as they are.
     Raises InputError if `asked` is gpu and there is none.
     """
     import tensorflow as tf
@@ -78,7 +79,7 @@ def cpu_model() -> str:
 
 
 def most_bytes(source: str, device: "tf.config.LogicalDevice | None" = None) -> float:
-    """Returns how many bytes of training images --input=`source` keeps in memory: auto, a quarter of the device's."""
+    """Returns how many bytes of images --input=`source` keeps in memory: auto, a quarter of it."""
     return memory(device) / 4 if source == "auto" else {"memory": math.inf, "stream": -1}[source]
 
 
@@ -118,7 +119,7 @@ def environment(device: "tf.config.LogicalDevice", mode: str, tf32: bool) -> dic
 
 
 def threads() -> int:
-    """Returns how many threads share an operation on the CPU: as was set here, or by the user, or one for each core."""
+    """Returns how many threads share an operation: as set here, or by the user, or one a core."""
     import tensorflow as tf
 
     asked = os.environ.get(THREADS, "")
@@ -127,7 +128,7 @@ def threads() -> int:
 
 
 def _git_commit() -> str | None:
-    """Returns this project's commit, `-dirty` behind it if files differ; None outside a checkout of its own."""
+    """Returns this project's commit, `-dirty` if files differ; None without a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     # git does not look for a checkout above this folder
     environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(PROJECT.parent)}

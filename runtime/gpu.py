@@ -17,7 +17,7 @@ CURE = "Run `python -m pip install -r requirements/gpu.txt` and check nvidia-smi
 
 
 def smi(*fields: str) -> list[dict[str, str]]:
-    """Returns fields of each GPU as nvidia-smi prints them; [] where it is not there, does not answer, or fails."""
+    """Returns fields of each GPU as nvidia-smi prints them; [] where it does not answer."""
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     options = {"capture_output": True, "text": True, "timeout": 10, "check": True}
     try:
@@ -59,7 +59,7 @@ def too_new(gpu: "tf.config.PhysicalDevice") -> str | None:
 
 
 def usable(asked: str) -> "list[tf.config.PhysicalDevice]":
-    """Returns the GPUs to use by --device=`asked`, made ready; says on stderr why there are none, if there is a reason.
+    """Returns the GPUs to use by --device=`asked`, made ready; says on stderr why there are none.
 
     Raises InputError if `asked` is gpu and there is none that can be used.
     """

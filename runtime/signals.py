@@ -1,5 +1,7 @@
-"""Signals. From the first step to the end of a run Ctrl-C, SIGTERM and SIGHUP end it after its block; a second one, or
-one at any other time, ends the process at once."""
+"""From the first step to the end of a run Ctrl-C, SIGTERM and SIGHUP end it after its block.
+
+A second one, or one at any other time, ends the process at once.
+"""
 
 import contextlib
 import os
@@ -18,7 +20,7 @@ class _State:
     """What has come to this process.
 
     waiting: the signal that waits for the end of a block, 0 for none.
-    decided: what the workers of a run have decided about it together; None where this process decides alone.
+    decided: the signal by which all workers of a run stop; None where this process decides alone.
     pauses: how often this process was stopped (SIGSTOP, Ctrl-Z) and went on.
     stderr: a descriptor of it; 2 itself is held while TensorFlow is imported.
     """
@@ -42,7 +44,7 @@ def install() -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Inside, `asked` tells of a first signal. Raises Stopped at the end if one came that nobody asked about."""
+    """Inside, a first signal waits to be `asked` for; raises Stopped at the end if it was not."""
     _State.waiting, _State.decided = 0, None
     before = {number: signal.signal(number, _defer) for number in _taken()}
     if CONTINUED:
@@ -69,7 +71,7 @@ def _defer(number: int, frame: FrameType | None) -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """Ends the process as SIGKILL would, so that no library can turn it into a traceback or wait for threads."""
+    """Ends the process as SIGKILL would: no library shows a traceback or waits for threads."""
     if not is_alone():
         raise KeyboardInterrupt
     if os.isatty(1):
@@ -98,7 +100,7 @@ def pauses() -> int:
 
 
 def waiting() -> int:
-    """Returns the signal that came to this process and waits for the end of the block; 0 for none."""
+    """Returns the signal that waits for the end of the block in this process; 0 for none."""
     return _State.waiting
 
 
@@ -113,5 +115,5 @@ def asked() -> int:
 
 
 def stopped(reached: str) -> Stopped:
-    """Returns the exception that ends the run with the code of the signal that asked, saying what was `reached`."""
+    """Returns what ends the run with the code of the signal, saying what was `reached`."""
     return Stopped(f"{_words(asked())} {reached}", 128 + asked())

@@ -1,4 +1,4 @@
-"""Starts TensorFlow quietly and fast. Without this file only time and a quiet screen would be lost."""
+"""Starts TensorFlow quietly and fast. Without it only time and a quiet screen would be lost."""
 
 import contextlib
 import gc
@@ -68,8 +68,8 @@ def quiet(waiting: str = "") -> Iterator[None]:
     """Holds what the `with` block writes to file descriptor 2, and shows it if the block raises.
 
     TensorFlow writes some notices before it reads TF_CPP_MIN_LOG_LEVEL. At level 0 everything is
-    shown at once; at any other level only errors are shown afterwards, at level 3 none. A terminal shows `waiting`
-    meanwhile.
+    shown at once; at any other level only errors are shown afterwards, at level 3 none. A terminal
+    shows `waiting` meanwhile.
     """
     if os.environ.get(LOG_LEVEL) == "0":
         yield

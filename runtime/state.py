@@ -59,7 +59,7 @@ class State:
 
     @property
     def order(self) -> str:
-        """How an epoch is shuffled: as a whole, or in buffers read from the disk one after the other."""
+        """How an epoch is shuffled: as a whole, or in buffers read one after the other."""
         train, batch_size = self.dataset.train, self.config.batch_size
         several = batch_size * data.steps_of_part(train, batch_size) < len(train)
         return "buffers" if self.config.shuffle and several else "whole"
@@ -90,7 +90,10 @@ class State:
         self.evaluations.append([self.step, self.training_seconds(), accuracy, self.loss])
 
     def count(self, block: data.Block | data.BatchBlock, losses: np.ndarray) -> None:
-        """Counts the steps of `block`; raises RunError if a loss is not finite, or the weights overflow."""
+        """Counts the steps of `block`.
+
+        Raises RunError if a loss is not finite, or the weights overflow.
+        """
         mean = float(losses.mean())
         if not math.isfinite(mean):
             first = int(np.flatnonzero(~np.isfinite(losses))[0])
@@ -98,7 +101,7 @@ class State:
         self.step += block.steps
         self.examples += block.steps * block.batch_size
         self.loss = mean / (block.batch_size if self.config.loss_reduction == "sum" else 1)
-        # A loss is taken before its step, so that what the last step did shows in the weights alone.
+        # A loss is from before its step: what the last step did shows in the weights alone.
         if not is_finite(self.model):
             raise self._diverged(f"the weights overflow after step {self.step:,}")
 
