@@ -95,10 +95,11 @@ def confusion(probabilities: np.ndarray, dataset: data.Dataset) -> "Figure":
     figure = new_figure(4.6, f"Test images: {right}, the rest wrong")
     axes = figure.subplots()
     mistakes = np.ma.masked_array(counts, np.eye(len(names), dtype=bool))
-    image = axes.imshow(mistakes, aspect="auto", cmap="Blues", vmin=0)
+    image = axes.imshow(mistakes, aspect="auto", cmap="Blues", vmin=0, alpha=0.6)
+    size = min(10.0, 150 / len(names))
     if len(names) <= MAX_CLASSES:
         for row, column in np.argwhere(counts):
-            axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=7)
+            axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=size)
         axes.set_xticks(range(len(names)), names, rotation="vertical")
         axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="answer", ylabel="truth")
