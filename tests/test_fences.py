@@ -48,7 +48,7 @@ def read_command(command: str) -> None:
     elif program == "compare.py":
         flagging.parse(options.Config, options.joined_merge(argv), None)
     elif program == "predict.py":
-        images = flagging.parse(predict.Config, argv, None).images
+        images = commandline.parse(predict.predict_flags(), argv, None, "images").images
         assert all((PROJECT / image).is_file() for image in images if "/" in image)
     else:
         flagging.parse(importlib.import_module(program).Config, argv, None)
