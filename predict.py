@@ -134,11 +134,12 @@ def described(assets: pathlib.Path, answering: Answering) -> Model:
     names = [str(number) for number in range(num_classes)]
     if (file := assets / "class_names.txt").exists():
         names = file.read_text(encoding="utf-8").splitlines()
-    shape = image_shape(MNIST if taken is None else taken)
-    box = tuple(side * 20 // 28 for side in shape[:2])
     if (file := assets / "images.json").exists():
         said = json.loads(file.read_text())
         shape, box = tuple(said["shape"]), tuple(said["box"])
+    else:
+        shape = image_shape(MNIST if taken is None else taken)
+        box = tuple(side * 20 // 28 for side in shape[:2])
     fits = taken is None or math.prod(shape) == math.prod(taken)
     if len(names) != num_classes or not fits:
         raise ValueError(f"its assets do not fit its {num_classes} classes, or its images")
@@ -147,9 +148,15 @@ def described(assets: pathlib.Path, answering: Answering) -> Model:
 
 
 def image_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """Returns (height, width, channels); features in a row are a square, or what assets say."""
-    side = math.isqrt(math.prod(shape))
-    return tuple(shape) if len(shape) == 3 else (side, side, 1)
+    """Returns (height, width, channels); features in a row are a square, grey or RGB."""
+    if len(shape) == 3:
+        return tuple(shape)
+    (features,) = shape
+    for channels in (1, 3):
+        side = math.isqrt(features // channels)
+        if side * side * channels == features:
+            return side, side, channels
+    raise ValueError(f"its {features} features are no square image")
 
 
 def show(path: str, names: list[str], probabilities: np.ndarray) -> None:

@@ -48,7 +48,7 @@ def find(image: Image.Image, dark: bool | None) -> Digit | None:
     strength, doubt = ink.strength, None
     noise = float(np.median(np.abs(np.diff(strength, axis=0, prepend=0))))
     floor = max(CONTRAST, 5 * noise)
-    if strength.max() < floor:
+    if cv2.GaussianBlur(strength, (0, 0), 1).max() < floor:
         return None
     done = ["inverted"] * ink.dark + ["evened out"] * ink.uneven
     peak = peak_of(strength)

@@ -17,6 +17,7 @@ from PIL import Image
 import data
 import model
 import predict
+from common import commandline
 from common.errors import InputError
 from outputs import export
 from tests import forked
@@ -73,7 +74,7 @@ def test_command_serves_good_images_and_names_bad_ones(
     done = forked.run([tmp_path / "predict.py", f"--model={model_dir}", *files])
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"error: {tmp_path}/text.png: is not a PNG or JPEG image",
+        f"error: {tmp_path}/text.png: is not an image: must be PNG, JPEG, WEBP, GIF, BMP, TIFF",
         f"error: {tmp_path}/gone.png: No such file or directory",
     ]
     lines = done.stdout.splitlines()
@@ -194,7 +195,9 @@ def test_what_was_done_and_that_it_is_not_sure_is_one_line(tmp_path: pathlib.Pat
         softmax_by_hand, [f"n{number}" for number in range(10)], (28, 28, 1), (20, 20)
     )
     with contextlib.redirect_stderr(io.StringIO()) as said:
-        found = predict.answered(answering, predict.Config(json=True), path)
+        found = predict.answered(
+            answering, commandline.Config(json=True, invert=None, center=None), path
+        )
     assert said.getvalue() == f"{path}: inverted; not sure: n4 or n3\n"
     assert (found["name"], found["prepared"], found["hint"]) == (
         "n4",
