@@ -2,7 +2,7 @@
 
 EXPORT_DIR is what `python train.py --export_dir=EXPORT_DIR` wrote. Images are PNG, JPEG, WebP, GIF,
 BMP or TIFF files of at most 50 million pixels; a larger JPEG is read at a reduced size. A digit
-drawn or photographed is inverted, evened out, cropped and centred as MNIST's are where it needs
+drawn or photographed is inverted, cropped and centred as MNIST's are where it needs
 that.
 """
 
@@ -25,19 +25,13 @@ from common.errors import InputError, exit_with_one_line, reason
 SURE = 0.6  # of the probability: an answer below it is said not to be sure
 MNIST = (28, 28, 1)
 
-
-class Answering(NamedTuple):
-    """Answers an image, uint8, with probabilities; the shape it says it takes, None for any."""
-
-    probabilities: Callable[[np.ndarray], np.ndarray]
-    shape: Sequence[int] | None
-    num_classes: int
+Answer = Callable[[np.ndarray], np.ndarray]  # an image, uint8, to probabilities
 
 
 class Model(NamedTuple):
     """Answers images of `image_shape`, uint8, whose ink fills `box` (height, width)."""
 
-    probabilities: Callable[[np.ndarray], np.ndarray]
+    probabilities: Answer
     class_names: list[str]
     image_shape: tuple[int, ...]
     box: tuple[int, ...]
@@ -69,13 +63,14 @@ def load(folder: pathlib.Path) -> Model:
             "it has no saved_model.pb"
         )
     try:
-        return described(folder / "assets", plain(folder) or served(folder))
+        return described(folder / "assets", *(plain(folder) or served(folder)))
     except Exception as error:  # TensorFlow has no one error for a file that is not a model
-        raise InputError(f"--model={folder}: cannot be served: {reason(error)[:200]}") from None
+        said = f"cannot answer images with probabilities: {reason(error)[:200]}"
+        raise InputError(f"--model={folder}: {said}") from None
 
 
-def plain(folder: pathlib.Path) -> Answering | None:
-    """Returns what answers with NumPy alone, None without plain weights.
+def plain(folder: pathlib.Path) -> tuple[Answer, Sequence[int] | None] | None:
+    """Returns what answers with NumPy alone, and the shape it takes; None without plain weights.
 
     Weights that are damaged or belong to another SavedModel are said and not used.
     """
@@ -96,11 +91,11 @@ def plain(folder: pathlib.Path) -> Answering | None:
         powers = np.exp(logits - logits.max())
         return powers / powers.sum()
 
-    return Answering(answer, W.shape[:1], W.shape[1])
+    return answer, W.shape[:1]
 
 
-def served(folder: pathlib.Path) -> Answering:
-    """Returns what `plain` does, through TensorFlow; raises ValueError on another signature."""
+def served(folder: pathlib.Path) -> tuple[Answer, Sequence[int] | None]:
+    """Returns what `plain` does, through TensorFlow; a shape of None is any."""
     from runtime import startup
 
     with startup.starting():
@@ -116,8 +111,6 @@ def served(folder: pathlib.Path) -> Answering:
         os.chdir(before)
     serve = loaded.signatures["serving_default"]
     ((name, spec),) = serve.structured_input_signature[1].items()
-    if spec.dtype != tf.uint8 or "probabilities" not in serve.structured_outputs:
-        raise ValueError("its serving_default must take uint8 images and return probabilities")
     shape = None if spec.shape.rank is None else spec.shape[1:]
 
     def answer(image: np.ndarray) -> np.ndarray:
@@ -125,25 +118,22 @@ def served(folder: pathlib.Path) -> Answering:
         return serve(**{name: images})["probabilities"].numpy()[0].astype(float)
 
     answer.keep = loaded  # type: ignore[attr-defined] # its variables live as long as it does
-    return Answering(answer, shape, serve.structured_outputs["probabilities"].shape[1])
+    return answer, shape
 
 
-def described(assets: pathlib.Path, answering: Answering) -> Model:
+def described(assets: pathlib.Path, answer: Answer, taken: Sequence[int] | None) -> Model:
     """Returns the model as its assets say, else with numbers for names, a square and MNIST's box."""
-    answer, taken, num_classes = answering
-    names = [str(number) for number in range(num_classes)]
-    if (file := assets / "class_names.txt").exists():
-        names = file.read_text(encoding="utf-8").splitlines()
+    shape = image_shape(MNIST if taken is None else taken)
+    box = tuple(side * 20 // 28 for side in shape[:2])
     if (file := assets / "images.json").exists():
         said = json.loads(file.read_text())
         shape, box = tuple(said["shape"]), tuple(said["box"])
-    else:
-        shape = image_shape(MNIST if taken is None else taken)
-        box = tuple(side * 20 // 28 for side in shape[:2])
-    fits = taken is None or math.prod(shape) == math.prod(taken)
-    if len(names) != num_classes or not fits:
-        raise ValueError(f"its assets do not fit its {num_classes} classes, or its images")
-    answer(np.zeros(shape, np.uint8))  # raises where it takes none of these
+    num_classes = len(answer(np.zeros(shape, np.uint8)))  # raises where it takes none of these
+    names = [str(number) for number in range(num_classes)]
+    if (file := assets / "class_names.txt").exists():
+        names = file.read_text(encoding="utf-8").splitlines()
+    if len(names) != num_classes:
+        raise ValueError(f"it has {num_classes} classes and {len(names)} names of classes")
     return Model(answer, names, shape, box)
 
 
@@ -151,32 +141,19 @@ def image_shape(shape: Sequence[int]) -> tuple[int, ...]:
     """Returns (height, width, channels); features in a row are a square, grey or RGB."""
     if len(shape) == 3:
         return tuple(shape)
-    (features,) = shape
-    for channels in (1, 3):
-        side = math.isqrt(features // channels)
-        if side * side * channels == features:
-            return side, side, channels
-    raise ValueError(f"its {features} features are no square image")
+    channels = 1 if math.isqrt(shape[0]) ** 2 == shape[0] else 3
+    side = math.isqrt(shape[0] // channels)
+    return side, side, channels
 
 
 def show(path: str, names: list[str], probabilities: np.ndarray) -> None:
     """Prints the class of an image and the probability of each class as a bar."""
-    from rich.bar import Bar
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    best = int(probabilities.argmax())
-    table = Table.grid(padding=(0, 1))
-    for number, (name, share) in enumerate(zip(names, probabilities.tolist(), strict=True)):
-        style = "bold" if number == best else ""
-        bar = Bar(1, 0, share, width=40)
-        table.add_row(Text(f"  {name}", style), Text(f"{share:.4f}", style), bar)
-    console = Console(highlight=False)
-    console.print(Text(f"{path}: {names[best]}", "bold"), soft_wrap=True)
-    with console.capture() as captured:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    print(f"{path}: {names[probabilities.argmax()]}")
+    width = max(map(len, names))
+    for name, share in zip(names, probabilities.tolist(), strict=True):
+        blocks, eighths = divmod(int(share * 320), 8)
+        bar = "█" * blocks + " ▏▎▍▌▋▊▉"[eighths]
+        print(f"  {name:{width}} {share:.4f} {bar}".rstrip())
 
 
 def answered(model: Model, config: Config, path: str) -> dict[str, Any]:

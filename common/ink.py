@@ -11,17 +11,17 @@ SMALL = 100  # pixels of the longer side of the copy on which the ground is foun
 WIDE = 0.35  # of the copy's shorter side: what is wider is ground
 CORE, FAINT = 0.45, 0.15  # of the strongest ink: a stroke, and perhaps a printed line
 CONTRAST = 10  # grey levels that ink differs from its ground by, at least
+EDGE = 0.015  # of the longer side: what comes as near to the border is at it
 THIN = 10  # pixels: a printed line is thinner
-# Thickness of strokes, in boxes of 20: what is outside of the first two becomes the others.
-THINNEST, THICKEST, THICKENED, THINNED = 1.7, 4.6, 2.6, 4.0
+# Thickness of strokes, in boxes of 20: what is less than the first becomes the second.
+THINNEST, THICKENED = 1.7, 2.6
 
 
 class Ink(NamedTuple):
-    """How much each pixel differs from its ground, float32 [height, width], and what was seen."""
+    """How much each pixel differs from its ground, float32 [height, width]; by being darker?"""
 
     strength: np.ndarray
     dark: bool
-    uneven: bool
 
 
 class Digit(NamedTuple):
@@ -45,24 +45,25 @@ def find(image: Image.Image, dark: bool | None) -> Digit | None:
     """Returns the digit on an RGB image, None where it has no ink; `dark` says how ink differs."""
     image.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
     ink = ink_on(image, dark)
-    strength, doubt = ink.strength, None
+    strength = ink.strength
     noise = float(np.median(np.abs(np.diff(strength, axis=0, prepend=0))))
     floor = max(CONTRAST, 5 * noise)
     if cv2.GaussianBlur(strength, (0, 0), 1).max() < floor:
         return None
-    done = ["inverted"] * ink.dark + ["evened out"] * ink.uneven
+    done = ["inverted"] * ink.dark
     peak = peak_of(strength)
     gone = printed_lines((strength > max(FAINT * peak, 3 * noise)).astype(np.uint8))
     rest = strength * (1 - gone)
+    doubt = None
     if gone.any() and rest.max() > floor:
         left = (rest > CORE * peak).sum() / (strength > CORE * peak).sum()
         doubt = "its lines are as strong as its ink" if left < 0.15 else None
         strength, done = rest, [*done, "lines left out"]
     strength = cv2.GaussianBlur(strength, (0, 0), max(strength.shape) / 700)
     strength = strength / peak_of(strength)
-    mask, others = one_shape((strength > CORE).astype(np.uint8))
-    if others:
-        doubt = f"there are {others + 1} shapes on it, of which this is the largest"
+    mask, shapes = one_shape((strength > CORE).astype(np.uint8))
+    if shapes > 1:
+        doubt = f"there are {shapes} shapes on it, of which this is the largest"
     return Digit(of_usual_thickness(strength, mask), done, doubt)
 
 
@@ -91,7 +92,7 @@ def ink_on(image: Image.Image, dark: bool | None) -> Ink:
     light = ground(small.mean(axis=2))
     if dark:  # ink sends back a share of the light that falls on it
         strength *= light.max() / light.clip(16)
-    return Ink(strength, dark, bool(np.ptp(light) > 24))
+    return Ink(strength, dark)
 
 
 def peak_of(strength: np.ndarray) -> float:
@@ -139,48 +140,35 @@ def level_lines(mask: np.ndarray) -> Lines:
 
 
 def one_shape(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """Returns the largest shape with what is near it, and how many others are of its kind.
+    """Returns the largest shape with what is near it, and how many are of its kind.
 
-    A shape that encloses another one, or lies along the border, is a frame.
+    A shape at the picture's edge is a frame or a rim, if there is another one.
     """
     closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((7, 7)))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(closed)
-    areas = stats[:, 4] * (np.arange(len(stats)) > 0)
-    shapes = np.flatnonzero(areas > 0.05 * areas.max())
-    frames = [n for n in shapes if is_frame(stats[n], stats[shapes], mask.shape)]
-    if len(frames) < len(shapes):
-        areas[frames] = 0
+    stats[0] = 0  # the ground
+    left, top, width, height, areas = stats.T
+    gap = np.min([left, top, mask.shape[1] - left - width, mask.shape[0] - top - height], axis=0)
+    inner = areas * (gap > EDGE * max(mask.shape))
+    if inner.max() > 0.05 * areas.max():
+        areas = inner
     largest = int(areas.argmax())
     apart = cv2.distanceTransform((labels != largest).astype(np.uint8), cv2.DIST_L2, 5)
     near = np.unique(labels[apart < 0.15 * stats[largest, 2:4].max()])
     others = np.delete(areas, near) > areas[largest] / 4
-    return mask * np.isin(labels, near[areas[near] > 0]), int(others.sum())
-
-
-def is_frame(shape: np.ndarray, others: np.ndarray, size: tuple[int, ...]) -> bool:
-    """Says whether a shape encloses another one, or is a bar along the border, by OpenCV's stats."""
-    left, top, width, height, _ = shape
-    x, y, w, h, _ = others.T
-    inside = (x > left) & (y > top) & (x + w < left + width) & (y + h < top + height)
-    if (h[inside] > 0.3 * height).any():
-        return True
-    at_border = left == 0 or top == 0 or left + width == size[1] or top + height == size[0]
-    return at_border and len(others) > 1 and (width > 0.6 * size[1] or height > 0.6 * size[0])
+    return mask * np.isin(labels, near[areas[near] > 0]), 1 + int(others.sum())
 
 
 def of_usual_thickness(strength: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Returns the strokes of `mask`, as thick as MNIST's, cropped."""
-    side = max(cv2.boundingRect(mask)[2:])
-    strength, mask = (np.pad(each, side // 5 + 2) for each in (strength, mask))
+    """Returns the strokes of `mask`, thickened where they are far thinner than MNIST's, cropped."""
+    unit = max(cv2.boundingRect(mask)[2:]) / 20
+    strength, mask = (np.pad(each, int(THICKENED * unit)) for each in (strength, mask))
     depth = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
     ridge = depth[(depth == cv2.dilate(depth, np.ones((3, 3)))) & (mask > 0)]
-    unit = side / 20
     thickness = (2 * np.median(ridge) - 1) / unit
     strokes = strength.clip(0, 1) * cv2.dilate(mask, np.ones((5, 5)))
     if thickness < THINNEST:
         distance = cv2.distanceTransform(1 - mask, cv2.DIST_L2, 5)
         strokes = (distance < (THICKENED - thickness) / 2 * unit).astype(np.float32)
-    elif thickness > THICKEST:
-        strokes = (depth > (thickness - THINNED) / 2 * unit).astype(np.float32)
     x, y, width, height = cv2.boundingRect((strokes > CORE).astype(np.uint8))
     return strokes[y : y + height, x : x + width]

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps, ImageStat, UnidentifiedImageError
 
 from common import ink
-from common.errors import InputError
+from common.errors import InputError, reason
 
 MAX_PIXELS = 50_000_000  # decoded these take 200 MB; of a JPEG after it was reduced
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -51,8 +51,7 @@ def prepare(
     image = opened(path)
     is_colour = shape[2] > 1
     grey = np.asarray(image.convert("L"))
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    dark = bool(np.median(border) > 127 and not is_colour) if invert is None else invert
+    dark = bool(np.median(grey) > 127 and not is_colour) if invert is None else invert
     size = (shape[1], shape[0])
     if not is_colour and center is not False:
         fits = image.size == size and stands(255 - grey if dark else grey, box)
@@ -83,10 +82,8 @@ def opened(path: str) -> Image.Image:
             return opaque(image if turn is None else image.transpose(turn))
     except UnidentifiedImageError:
         raise InputError(f"{path}: is not an image: must be {', '.join(FORMATS)}") from None
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or f'is damaged: {error}'}") from None
-    except (SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: is damaged: {error}") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from None
 
 
 def opaque(image: Image.Image) -> Image.Image:

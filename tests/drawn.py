@@ -1,7 +1,5 @@
 """Pictures for the tests of predict.py, and a model by hand that knows them."""
 
-import pathlib
-
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -25,69 +23,55 @@ STROKES = {
 }
 
 
-def digit_image(digit: int) -> np.ndarray:
+def digit_image(digit):
     """Two posts that fill MNIST's box of 20 x 20, and between them a bar that says the digit."""
     image = np.zeros((28, 28), np.uint8)
     image[4:24, 4:10] = image[4:24, 18:24] = image[4 + 2 * digit : 6 + 2 * digit, 10:18] = 255
     return image
 
 
-def softmax_by_hand(image: np.ndarray) -> np.ndarray:
+def softmax_by_hand(image):
     exponentials = np.exp(image.reshape(784).astype(np.float64) / 255 @ W.astype(np.float64) + B)
     return exponentials / exponentials.sum()
 
 
-def save(path: pathlib.Path, image: Image.Image, **options: object) -> str:
+def save(path, image, **options):
     image.save(path, **options)
     return str(path)
 
 
-def written(
-    digit: int, size: tuple[int, int], height: float, pen: float, left: float = 0.4
-) -> np.ndarray:
+def written(digit, size, height, pen, left=0.4):
     """Returns a digit by pen on a paper of `size` (width, height); ink is 1."""
     paper = Image.new("L", size)
     unit, top = height / 10, (size[1] - height) / 2
-    corners = [int(each, 11) for each in STROKES[digit].split()]
-    points = [
-        (left * size[0] + corner // 11 * unit, top + corner % 11 * unit) for corner in corners
-    ]
+    corners = [divmod(int(each, 11), 11) for each in STROKES[digit].split()]
+    points = [(left * size[0] + column * unit, top + row * unit) for column, row in corners]
     pencil = ImageDraw.Draw(paper)
-    pencil.line(points, 255, round(pen), joint="curve")
-    for x, y in points:
-        pencil.ellipse((x - pen / 2, y - pen / 2, x + pen / 2, y + pen / 2), 255)
+    pencil.line(points, 255, pen, joint="curve")
+    for point in points:
+        pencil.circle(point, pen / 2, 255)
     return np.asarray(paper) / 255
 
 
-def template(digit: int) -> np.ndarray:
+def template(digit):
     """Returns the digit as MNIST has it, float [28, 28], by other means than the product."""
-    ink = written(digit, (800, 1200), 1000, 130, left=0.1)
-    rows, columns = np.nonzero(ink)
-    cut = Image.fromarray(
-        (255 * ink[rows.min() : rows.max(), columns.min() : columns.max()]).astype(np.uint8)
-    )
-    cut.thumbnail((20, 20), Image.Resampling.BOX)
-    y, x = (np.average(each, weights=np.asarray(cut)) for each in np.indices(cut.size[::-1]))
-    canvas = Image.new("L", (28, 28))
-    canvas.paste(cut, (round(14 - x), round(14 - y)))
-    return np.asarray(canvas).astype(float)
+    ink = Image.fromarray(written(digit, (1120, 1120), 708, 92) * 255)
+    small = np.asarray(ink.resize((28, 28), Image.Resampling.BOX))
+    middle = [np.average(each, weights=small) for each in np.indices(small.shape)]
+    return np.roll(small, np.round(14 - np.array(middle)).astype(int), axis=(0, 1))
 
 
-def grid(size: tuple[int, int], step: float, width: int, tilt: float, both: bool) -> np.ndarray:
+def grid(size, step, width, tilt, both):
     """Returns the lines of a ruled, or squared, paper; ink is 1."""
-    paper = Image.new("L", (2000, 2000))
-    pencil = ImageDraw.Draw(paper)
-    for at in np.arange(7, 2000, step):
-        pencil.line((0, at, 2000, at), 255, width)
-        if both:
-            pencil.line((at, 0, at, 2000), 255, width)
+    lines = np.arange(2000) % step < width
+    paper = np.maximum(lines[:, None], lines * both) * 255.0
     box = (500, 500, 500 + size[0], 500 + size[1])
-    return np.asarray(paper.rotate(tilt, Image.Resampling.BICUBIC).crop(box)) / 255
+    tilted = Image.fromarray(paper.astype(np.uint8)).rotate(tilt, Image.Resampling.BICUBIC)
+    return np.asarray(tilted.crop(box)) / 255
 
 
-def frame(size: tuple[int, int], box: tuple[float, ...], width: int) -> np.ndarray:
+def frame(size, box, width):
     """Returns a rectangle at `box`, in shares of `size`; ink is 1."""
     paper = Image.new("L", size)
-    corners = [share * size[n % 2] for n, share in enumerate(box)]
-    ImageDraw.Draw(paper).rectangle(corners, outline=255, width=width)
+    ImageDraw.Draw(paper).rectangle(list(np.multiply(box, size * 2)), outline=255, width=width)
     return np.asarray(paper) / 255
