@@ -1,10 +1,11 @@
 """Says what is on images: python predict.py --model=EXPORT_DIR digit.png ...
 
-EXPORT_DIR is what `python train.py --export_dir=EXPORT_DIR` wrote; images are PNG or JPEG files of any size. A digit
-drawn or photographed is inverted, evened out, cropped and centred as MNIST's are where it needs that.
+EXPORT_DIR is what `python train.py --export_dir=EXPORT_DIR` wrote. Images are PNG, JPEG, WebP, GIF,
+BMP or TIFF files of at most 50 million pixels; a larger JPEG is read at a reduced size. A digit
+drawn or photographed is inverted, cropped and centred as MNIST's are where it needs
+that.
 """
 
-import dataclasses
 import json
 import math
 import os
@@ -12,7 +13,7 @@ import pathlib
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -20,45 +21,17 @@ from absl import flags
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -P leaves out
 
 from common import commandline, pictures
+from common.commandline import Config
 from common.errors import InputError, exit_with_one_line, reason
 
 SURE = 0.6  # of the probability: an answer below it is said not to be sure
-Answer = Callable[[np.ndarray], np.ndarray]  # an image, uint8 -> the probabilities of the classes
+MNIST = (28, 28, 1)
+
+Answer = Callable[[np.ndarray], np.ndarray]  # an image, uint8, to probabilities
 
 
-def predict_flags() -> flags.FlagValues:
-    """Returns the flags of predict.py, not yet read."""
-    values = flags.FlagValues()
-    group: dict[str, Any] = {"flag_values": values, "module_name": "Predicting"}
-    commandline.define_path(
-        "model", "The SavedModel folder that train.py --export_dir wrote.", **group
-    )
-    flags.DEFINE_boolean(
-        "invert",
-        None,
-        "The ink is dark on light; --noinvert: light on dark; else as found.",
-        **group,
-    )
-    flags.DEFINE_boolean(
-        "center",
-        None,
-        "Crop to the ink and centre it, --nocenter: take the whole image; else where it needs that.",
-        **group,
-    )
-    flags.DEFINE_boolean(
-        "json", False, "Print one JSON object, for machines, in place of bars.", **group
-    )
-    return values
-
-
-def parse(argv: list[str]) -> commandline.Config:
-    """Returns the flags, and the files of images as `images`; raises InputError."""
-    return commandline.parse(predict_flags(), argv, __doc__, arguments="images")
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """What answers an image of `image_shape`, uint8, with probabilities; its ink fills `box` (height, width)."""
+class Model(NamedTuple):
+    """Answers images of `image_shape`, uint8, whose ink fills `box` (height, width)."""
 
     probabilities: Answer
     class_names: list[str]
@@ -66,10 +39,25 @@ class Model:
     box: tuple[int, ...]
 
 
-def load(folder: pathlib.Path) -> Model:
-    """Returns the model in `folder`; raises InputError when it is no SavedModel, or none that takes images as ours do.
+def predict_flags() -> flags.FlagValues:
+    """Returns the flags of predict.py."""
+    values = flags.FlagValues()
+    group: dict[str, Any] = {"flag_values": values, "module_name": "Predict"}
+    text = "The SavedModel folder that train.py --export_dir wrote."
+    commandline.define_path("model", text, **group)
+    text = "The ink is dark on light; --noinvert: light on dark; else as found."
+    flags.DEFINE_boolean("invert", None, text, **group)
+    text = "Crop to the ink and centre it, --nocenter: take the whole image; else as it needs."
+    flags.DEFINE_boolean("center", None, text, **group)
+    flags.DEFINE_boolean("json", False, "Print one JSON object in place of bars.", **group)
+    return values
 
-    NumPy alone answers from the plain weights beside it, TensorFlow, which takes seconds to start, without them.
+
+def load(folder: pathlib.Path) -> Model:
+    """Returns the model in `folder`; raises InputError where none that takes images is.
+
+    NumPy alone answers from the plain weights beside the SavedModel. Without them TensorFlow does,
+    which takes seconds to start.
     """
     if not (folder / "saved_model.pb").is_file():
         raise InputError(
@@ -77,16 +65,16 @@ def load(folder: pathlib.Path) -> Model:
             "it has no saved_model.pb"
         )
     try:
-        answer, taken, classes = plain(folder) or served(folder)
-        return Model(answer, *described(folder / "assets", taken, classes))
+        return described(folder / "assets", *(plain(folder) or served(folder)))
     except Exception as error:  # TensorFlow has no one error for a file that is not a model
-        raise InputError(f"--model={folder}: cannot be served: {reason(error)[:200]}") from None
+        said = f"cannot answer images with probabilities: {reason(error)[:200]}"
+        raise InputError(f"--model={folder}: {said}") from None
 
 
-def plain(folder: pathlib.Path) -> tuple[Answer, Sequence[int], int] | None:
-    """Returns what answers, the shape it takes and its number of classes, with NumPy alone; None without plain weights.
+def plain(folder: pathlib.Path) -> tuple[Answer, Sequence[int] | None] | None:
+    """Returns what answers with NumPy alone, and the shape it takes; None without plain weights.
 
-    Weights that are damaged, or of another SavedModel than the one beside them, are said and not used.
+    Weights that are damaged or belong to another SavedModel are said and not used.
     """
     try:
         with open(folder / "weights.npz", "rb") as file, np.load(file) as arrays:
@@ -96,10 +84,8 @@ def plain(folder: pathlib.Path) -> tuple[Answer, Sequence[int], int] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        print(
-            f"{folder}/weights.npz: {reason(error)}: TensorFlow answers, which takes longer",
-            file=sys.stderr,
-        )
+        found = f"{folder}/weights.npz: {reason(error)}"
+        print(f"{found}: TensorFlow answers, which takes longer", file=sys.stderr)
         return None
 
     def answer(image: np.ndarray) -> np.ndarray:
@@ -107,11 +93,11 @@ def plain(folder: pathlib.Path) -> tuple[Answer, Sequence[int], int] | None:
         powers = np.exp(logits - logits.max())
         return powers / powers.sum()
 
-    return answer, W.shape[:1], W.shape[1]
+    return answer, W.shape[:1]
 
 
-def served(folder: pathlib.Path) -> tuple[Answer, Sequence[int], int]:
-    """Returns what `plain` does, through TensorFlow; raises ValueError where the SavedModel's signature is another."""
+def served(folder: pathlib.Path) -> tuple[Answer, Sequence[int] | None]:
+    """Returns what `plain` does, through TensorFlow; a shape of None is any."""
     from runtime import startup
 
     with startup.starting():
@@ -119,88 +105,66 @@ def served(folder: pathlib.Path) -> tuple[Answer, Sequence[int], int]:
 
         # an image needs none, and a training may be using it
         tf.config.set_visible_devices([], "GPU")
-    loaded = tf.saved_model.load(folder)
+    before = os.getcwd()
+    os.chdir(folder)  # TensorFlow takes the letters [, * and \ of a name for a pattern
+    try:
+        loaded = tf.saved_model.load(".")
+    finally:
+        os.chdir(before)
     serve = loaded.signatures["serving_default"]
-    ((input_name, spec),) = serve.structured_input_signature[1].items()
-    if spec.dtype != tf.uint8 or not {"probabilities", "classes"} <= set(serve.structured_outputs):
-        raise ValueError(
-            "its serving_default must take uint8 images and return probabilities and classes"
-        )
-    any_shape = spec.shape.rank is None  # images and features in a row; how many, the weights say
-    taken = spec.shape[1:]
-    if any_shape:
-        softmax = loaded.softmax
-        of_before = hasattr(softmax, "W_transposed")  # an export of before W was a variable
-        taken = softmax.W_transposed.shape[1:] if of_before else softmax.W.shape[:1]
+    ((name, spec),) = serve.structured_input_signature[1].items()
+    shape = None if spec.shape.rank is None else spec.shape[1:]
 
     def answer(image: np.ndarray) -> np.ndarray:
-        images = tf.constant(image.reshape([1, *taken]))
-        return serve(**{input_name: images})["probabilities"].numpy()[0].astype(float)
+        images = tf.constant(image.reshape([1, *(shape or image.shape)]))
+        return serve(**{name: images})["probabilities"].numpy()[0].astype(float)
 
     answer.keep = loaded  # type: ignore[attr-defined] # its variables live as long as it does
-    return answer, taken, serve.structured_outputs["probabilities"].shape[1]
+    return answer, shape
 
 
-def described(
-    assets: pathlib.Path, taken: Sequence[int], classes: int
-) -> tuple[list[str], tuple[int, ...], tuple[int, ...]]:
-    """Returns names of classes, image shape and box of ink as `assets` say, else numbers, a square and MNIST's box."""
-    names = [str(number) for number in range(classes)]
-    if (file := assets / "class_names.txt").exists():
-        names = file.read_text(encoding="utf-8").splitlines()
+def described(assets: pathlib.Path, answer: Answer, taken: Sequence[int] | None) -> Model:
+    """Returns the model as its assets say, else with numbers for names, a square and MNIST's box."""
+    shape = image_shape(MNIST if taken is None else taken)
+    box = tuple(side * 20 // 28 for side in shape[:2])
     if (file := assets / "images.json").exists():
         said = json.loads(file.read_text())
         shape, box = tuple(said["shape"]), tuple(said["box"])
-    else:
-        shape = image_shape(taken)
-        box = tuple(side * 20 // 28 for side in shape[:2])
-    if math.prod(shape) != math.prod(taken) or len(names) != classes:
-        raise ValueError(
-            f"its assets do not fit its {math.prod(taken)} features and {classes} classes"
-        )
-    return names, shape, box
+    num_classes = len(answer(np.zeros(shape, np.uint8)))  # raises where it takes none of these
+    names = [str(number) for number in range(num_classes)]
+    if (file := assets / "class_names.txt").exists():
+        names = file.read_text(encoding="utf-8").splitlines()
+    if len(names) != num_classes:
+        raise ValueError(f"it has {num_classes} classes and {len(names)} names of classes")
+    return Model(answer, names, shape, box)
 
 
 def image_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """Returns (height, width, channels) for what a model takes; features in a row are a square, grey or RGB."""
+    """Returns (height, width, channels); features in a row are a square, grey or RGB."""
     if len(shape) == 3:
         return tuple(shape)
-    (features,) = shape
-    for channels in (1, 3):
-        side = math.isqrt(features // channels)
-        if side * side * channels == features:
-            return side, side, channels
-    raise ValueError(f"its {features} features are no square image")
+    channels = 1 if math.isqrt(shape[0]) ** 2 == shape[0] else 3
+    side = math.isqrt(shape[0] // channels)
+    return side, side, channels
 
 
 def show(path: str, names: list[str], probabilities: np.ndarray) -> None:
     """Prints the class of an image and the probability of each class as a bar."""
-    from rich.bar import Bar
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    best = int(probabilities.argmax())
-    table = Table.grid(padding=(0, 1))
-    for number, (name, share) in enumerate(zip(names, probabilities.tolist(), strict=True)):
-        style = "bold" if number == best else ""
-        table.add_row(
-            Text(f"  {name}", style), Text(f"{share:.4f}", style), Bar(1, 0, share, width=40)
-        )
-    console = Console(highlight=False)
-    console.print(Text(f"{path}: {names[best]}", "bold"), soft_wrap=True)
-    with console.capture() as captured:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    print(f"{path}: {names[probabilities.argmax()]}")
+    width = max(map(len, names))
+    for name, share in zip(names, probabilities.tolist(), strict=True):
+        blocks, eighths = divmod(int(share * 320), 8)
+        bar = "█" * blocks + " ▏▎▍▌▋▊▉"[eighths]
+        print(f"  {name:{width}} {share:.4f} {bar}".rstrip())
 
 
-def answered(model: Model, config: commandline.Config, path: str) -> dict[str, Any]:
-    """Returns what --json prints of an image, and shows it; raises InputError where it cannot be read."""
+def answered(model: Model, config: Config, path: str) -> dict[str, Any]:
+    """Returns what --json prints of an image, else shows it; raises InputError on no image."""
     image, done, hint = pictures.prepare(
         path, model.image_shape, model.box, config.invert, config.center
     )
     probabilities = model.probabilities(image)
-    second, best = probabilities.argsort()[-2:]
+    second, best = probabilities.argsort()[-2:].tolist()
     if hint is None and probabilities[best] < SURE:
         hint = f"not sure: {model.class_names[best]} or {model.class_names[second]}"
     prepared = ", ".join(done)
@@ -208,8 +172,10 @@ def answered(model: Model, config: commandline.Config, path: str) -> dict[str, A
         print(f"{path}: {'; '.join(filter(None, (prepared, hint)))}", file=sys.stderr)
     if not config.json:
         show(path, model.class_names, probabilities)
-    found = {"file": path, "class": int(best), "name": model.class_names[best]}
-    return found | {
+    return {
+        "file": path,
+        "class": best,
+        "name": model.class_names[best],
         "probabilities": probabilities.tolist(),
         "prepared": prepared or "as it is",
         "hint": hint,
@@ -217,31 +183,28 @@ def answered(model: Model, config: commandline.Config, path: str) -> dict[str, A
 
 
 def main() -> int:
-    """Answers every image that can be read, and names the others on stderr; returns 2 if one could not."""
-    config = parse(sys.argv)
+    """Answers every image that can be read, and names the others; returns 2 if one could not."""
+    config = commandline.parse(predict_flags(), sys.argv, __doc__, arguments="images")
     if not config.model:
         raise InputError(
             "--model: name the folder that `python train.py --export_dir=FOLDER` wrote; see --help"
         )
     if not config.images:
-        raise InputError("no image: name at least one PNG or JPEG file; see --help")
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # where bars and names cannot be written, `?` is
-    model, answers, refused = load(pathlib.Path(config.model)), [], []
+        raise InputError("no image: name at least one file, such as digit.png; see --help")
+    if sys.stdout:  # where bars and names cannot be written, `?` is
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    model = load(pathlib.Path(config.model))
+    images, errors = [], []
     for path in config.images:
         try:
-            answers.append(answered(model, config, path))
+            images.append(answered(model, config, path))
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
-            refused.append({"file": path, "error": str(error)})
+            errors.append({"file": path, "error": str(error)})
     if config.json:
-        found = {
-            "model": config.model,
-            "class_names": model.class_names,
-            "images": answers,
-            "errors": refused,
-        }
-        print(json.dumps(found, indent=2))
-    return 2 if refused else 0
+        found = {"model": config.model, "class_names": model.class_names}
+        print(json.dumps(found | {"images": images, "errors": errors}, indent=2))
+    return 2 if errors else 0
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def read_command(command: str) -> None:
     elif program == "compare.py":
         commandline.parse(compare.compare_flags(), argv, None)
     elif program == "predict.py":
-        images = predict.parse(argv).images
+        images = commandline.parse(predict.predict_flags(), argv, None, "images").images
         assert all((PROJECT / image).is_file() for image in images if "/" in image)
     else:
         pytest.fail(f"no program of this project: {program}")
