@@ -16,6 +16,7 @@ from PIL import Image
 import data
 import model
 import predict
+from callbacks import export
 from common.commandline import Config
 from common.errors import InputError
 from tests import forked
