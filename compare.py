@@ -266,7 +266,8 @@ class Comparison:
 
     def keep_log(self, task: Task) -> str:
         """Returns the path of a copy of what a failed contender wrote to stderr."""
-        _, path = tempfile.mkstemp(prefix=f"compare-{task.contender}-", suffix=".log")
+        descriptor, path = tempfile.mkstemp(prefix=f"compare-{task.contender}-", suffix=".log")
+        os.close(descriptor)
         shutil.copyfile(self.bench.log, path)
         return path
 
@@ -456,7 +457,10 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 80)
     if not config.merge:
         return run(config, console)
-    suite = report.merge([pathlib.Path(file).expanduser() for file in config.merge])
+    files = [pathlib.Path(file).expanduser().resolve() for file in config.merge]
+    if len(set(files)) < len(files):
+        raise InputError("--merge: the same file is given twice: give each once")
+    suite = report.merge(files)
     show(suite, config, console)
     return failed(suite)
 

@@ -17,7 +17,6 @@ from storage.dataset import Dataset, Split
 
 NAME = r"\w+(/[\w.+-]+)?(:[\d.*]+)?"  # dataset/config:version
 ALIGNMENT = 64  # bytes; TensorFlow shares the memory of arrays that begin at a multiple of it
-# rows that the pipeline gathers at a time, so that they share what tf.data takes for each call
 ROWS_PER_GATHER = 500  # rows that share what tf.data takes for each call
 BATCHES_AHEAD = 10  # on their way to a GPU
 

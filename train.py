@@ -88,6 +88,12 @@ def train(state: State, mode: modes.Mode, watching: Sequence[Callback] = ()) -> 
             raise signals.stopped(progress.reached(state))
 
 
+def evaluate_end(state: State) -> None:
+    """Evaluates a run that was resumed at its last step, where the one before had not to."""
+    if not state.evaluations or state.evaluations[-1][0] != state.step:
+        state.evaluated(accuracy(state, state.validation))
+
+
 def accuracy(state: State, split: data.Split) -> float:
     """Returns the share of a split that is given its label: all counted, divided once."""
     with state.ledger("evaluate"):
@@ -124,6 +130,7 @@ def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
                 mode = compiled(state, engine)
             with signals.deferred():
                 train(state, mode, watching)
+                evaluate_end(state)
                 found = record.of(state, accuracy(state, dataset.test), device)
                 for callback in watching:
                     if signals.asked():

@@ -46,7 +46,7 @@ def arguments_of(base: pyperf.BenchmarkSuite, flag: str, ratios: bool) -> list[s
             "take more"
         )
     # as many as the file has, which may be fewer than were asked for
-    return [*shlex.split(str(rows[0].metadata["arguments"])), f"--rounds={rounds}"]
+    return [*shlex.split(str(rows[0].metadata.get("arguments", ""))), f"--rounds={rounds}"]
 
 
 def samples(suite: pyperf.BenchmarkSuite, ratios: bool) -> dict[str, list[float]]:
@@ -73,6 +73,7 @@ def check(
 
     Raises InputError if the jobs do, or machine and versions do and times are to be compared.
     """
+    jobs = sorted(jobs, key=lambda job: job.batch_size)
     if differing := report.job_differences(report.jobs_of(base), jobs):
         raise InputError(f"{flag}: another job: {differing}")
     before, after = report.rows_of(base)[0].metadata, facts

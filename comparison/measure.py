@@ -8,6 +8,7 @@ import re
 import statistics
 import subprocess
 import time
+import zipfile
 from collections.abc import Collection
 
 import numpy as np
@@ -103,8 +104,10 @@ def weights_in(folder: pathlib.Path, shapes: Collection[tuple[int, ...]]) -> wor
     for name, shape in zip(("W.npy", "b.npy"), shapes, strict=True):
         try:
             array = np.load(folder / name)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise Failed(f"{name} cannot be read: {' '.join(str(error).split())}") from None
+        if not isinstance(array, np.ndarray):
+            raise Failed(f"{name} must be an array")
         if array.dtype != np.float32 or array.shape != shape:
             raise Failed(f"{name} must be float32 {shape}, is {array.dtype} {array.shape}")
         found.append(array)
@@ -199,13 +202,21 @@ class Bench:
             with self.log.open("w") as log, system.pinned(task.cores):
                 began = time.perf_counter()
                 pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
-                place = {"cwd": contender.place, "env": environment, "text": True}
+                place = {
+                    "cwd": contender.place,
+                    "env": environment,
+                    "text": True,
+                    "errors": "replace",
+                }
                 command = contender.argv(self.examples)
                 with children.started(command, self.timeout, **pipes, **place) as process:
                     try:
                         return self.talk(Conversation(process), began, task, job, gpu)
                     except EOFError:
                         why = self.ended(process)
+                        assert process.stdin
+                        with contextlib.suppress(BrokenPipeError):  # what it did not read
+                            process.stdin.close()
         except RunError:  # it was ended, and that is why its answers ended
             raise Failed(f"given up after {self.timeout:g} s") from None
         except OSError as error:

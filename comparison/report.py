@@ -85,8 +85,10 @@ def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
 
 def with_metadata(run: pyperf.Run, more: dict[str, Any]) -> pyperf.Run:
     """Returns the run with more metadata."""
-    known = run.get_metadata() | more
-    return pyperf.Run(run.values, metadata=known, collect_metadata=False)
+    metadata = {
+        name: value for name, value in (run.get_metadata() | more).items() if value != ""
+    }  # pyperf takes no empty value
+    return pyperf.Run(run.values, metadata=metadata, collect_metadata=False)
 
 
 def jobs_of(suite: pyperf.BenchmarkSuite) -> list[Job]:

@@ -164,6 +164,8 @@ def prepare(request: Request, folder: pathlib.Path, environment: dict[str, str])
     (folder / "request.json").write_text(json.dumps(dataclasses.asdict(request)))
     command = [sys.executable, "-m", "comparison.work", str(folder)]
     done = subprocess.run(command, cwd=PROJECT, env=environment)
+    if done.returncode < 0:
+        raise RunError(f"the preparation was ended by signal {-done.returncode}")
     if done.returncode:
         sys.exit(done.returncode)
     return [Job(**job) for job in json.loads((folder / "jobs.json").read_text())]

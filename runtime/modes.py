@@ -117,7 +117,7 @@ class InXla:
     def kinds(self, block: data.Block, batch_sizes: list[int]) -> list[data.Block]:
         lengths = self.lengths if self.on_gpu else [1]
         return [
-            block._replace(batch_size=batch_size, steps=steps)
+            block._replace(first=0, batch_size=batch_size, steps=steps)
             for batch_size, steps in itertools.product(batch_sizes, lengths)
         ]
 

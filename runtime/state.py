@@ -54,7 +54,7 @@ class State:
     def __post_init__(self) -> None:
         """Scales the validation images once, not at each evaluation, if they are few."""
         self.validation = split = self.dataset.validation
-        if isinstance(split.images, np.ndarray) and split.images.nbytes <= MAX_SCALED:
+        if not split.streamed and split.images.nbytes <= MAX_SCALED:
             self.validation = data.Split(model.scale(split.images), split.labels)
 
     @property

@@ -139,3 +139,11 @@ def describe(folder: pathlib.Path, class_names: list[str], image_shape: Sequence
         "files": {path.name: _sums(path) for path in paths},
     }
     (folder / ABOUT).write_text(json.dumps(about | {"sha256": _digest(about)}))
+
+
+def format_of(folder: pathlib.Path) -> int | None:
+    """Returns the format of a cache; None where its description cannot be read."""
+    try:
+        return json.loads((folder / ABOUT).read_text())["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -140,8 +140,9 @@ def _cache(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
     _say(f"decoding {builder.info.full_name}, once ...")
     with whole_folder(folder) as new:
         decode.write(builder, new)
-    if (former := pathlib.Path(builder.data_dir, cache.FOLDER)) != folder:
-        shutil.rmtree(former, ignore_errors=True)  # where the cache was until its format 3
+    former = pathlib.Path(builder.data_dir, cache.FOLDER)  # where the cache was until its format 3
+    if former != folder and cache.format_of(former) != cache.FORMAT:
+        shutil.rmtree(former, ignore_errors=True)
 
 
 def _prepare(

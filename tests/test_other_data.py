@@ -9,6 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 import data
+import storage
 from common.errors import InputError
 from common.files import PROJECT
 from storage import archives, cache, decode
@@ -143,6 +144,7 @@ def test_what_is_cached_is_found_without_tfds(
     shutil.copytree(mnist, cache.folder_in(tiny_data_dir / "other", name))
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     monkeypatch.delitem(sys.modules, "storage.prepare", raising=False)
+    monkeypatch.delattr(storage, "prepare", raising=False)
     assert len(data.load(name, str(tiny_data_dir / "other")).train) == 660
     with pytest.raises(ImportError):
         data.load("emnist", str(tiny_data_dir / "other"))

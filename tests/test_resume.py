@@ -271,3 +271,22 @@ def test_a_full_disk_while_training_keeps_the_checkpoints_before(run_here, tmp_p
     assert kept_steps(tmp_path / "kept") == [4, 8, 12]
     assert not (tmp_path / "kept" / "step-16_temp").exists()
     assert run_here(*job)["weights_sha256"] == whole["weights_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "steps"),
+    [
+        # The smaller last batch of an epoch is all that is left.
+        (["--batch_size=600", "--loss_reduction=mean", "--max_steps=1"], "--max_steps=2"),
+        # Nothing is left, and the run before had not to evaluate where this one ends.
+        (["--eval_every=0", "--max_steps=4", "--checkpoint_every=3"], "--max_steps=3"),
+    ],
+)
+def test_a_run_resumed_at_its_end_is_evaluated_there(run_here, tmp_path, flags, steps):
+    folder = tmp_path / "kept"
+    run_here(*flags, f"--checkpoint_dir={folder}")
+    for name in ("step-4.index", "step-4.data-00000-of-00001"):
+        (folder / name).unlink(missing_ok=True)
+    record = run_here(*flags, steps, f"--checkpoint_dir={folder}", "--target_accuracy=1")
+    assert record["steps"] == int(steps[-1])
+    assert record["evaluations"][-1][0] == record["steps"]
