@@ -175,9 +175,9 @@ def _generate(
             builder.download_and_prepare(download_config=config, download_dir=downloads)
     except Exception as error:
         # tfds wraps a full disk while it extracts
-        cause = error.__context__ if isinstance(error.__context__, OSError) else error
-        if isinstance(cause, (OSError, tf.errors.OpError)):
-            raise cause from None
+        for cause in (error, error.__context__):
+            if isinstance(cause, (OSError, tf.errors.OpError)):
+                raise cause from None
         raise InputError(
             f"--dataset={builder.name}: tfds cannot prepare it: {reason(error)}"
         ) from None
