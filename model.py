@@ -83,7 +83,10 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def penalty(model: SoftmaxRegression, config: Config) -> float | tf.Tensor:
-    """Returns what the weights themselves add to the loss of a batch: here nothing."""
+    """Returns what the weights themselves add to the loss of a batch: here nothing.
+
+    The flags that are floats may be tensors in `config`: compute with them, without an `if`.
+    """
     return 0.0
 
 
@@ -201,17 +204,17 @@ class Rows(NamedTuple):
 
 
 def compiled_block(
-    model: SoftmaxRegression, config: Config, batch_size: int, max_steps: int, known: bool
+    model: SoftmaxRegression, config: Config, batch_size: int, max_steps: int, known_steps: bool
 ) -> PolymorphicFunction:
     """Returns a function that takes the steps of a block in one XLA program: mode xla.
 
     It is given `Rows`, the number of steps and the values of `floats`, and returns the losses;
-    those from `steps` on mean nothing. On a GPU the number of steps must be `known` when XLA
+    those from `steps` on mean nothing. On a GPU the number of steps must be known when XLA
     compiles: there are always `max_steps`, of which those from `steps` on change nothing.
     """
     inner = Transposed(*model.W.shape)
     batches = max(2, min(BATCHES_PER_GATHER, MAX_ROWS_PER_GATHER // batch_size))
-    if known:
+    if known_steps:
         fitting = GPU_BYTES_PER_GATHER // (batch_size * model.W.shape[0])
         batches = max(1, min(max_steps, fitting))
     max_gathers = -(-max_steps // batches)
@@ -226,13 +229,13 @@ def compiled_block(
             left = steps - number * batches
 
             def step(i: tf.Tensor) -> tf.Tensor:
-                if known:
+                if known_steps:
                     return sgd_step_if(i < left, inner, images[i], labels[i], step_config)
                 return sgd_step(inner, images[i], labels[i], step_config)
 
-            return loop(batches if known else tf.minimum(batches, left), step, batches)
+            return loop(batches if known_steps else tf.minimum(batches, left), step, batches)
 
-        gathers = max_gathers if known else -(-steps // batches)
+        gathers = max_gathers if known_steps else -(-steps // batches)
         losses = loop(gathers, gather_and_train, max_gathers)
         assign_transposed(model, inner)
         return tf.reshape(losses, [-1])

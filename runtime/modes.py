@@ -107,7 +107,7 @@ class InXla:
     def _compiled(self, config: flags.Config, batch_size: int, length: int) -> PolymorphicFunction:
         if not self.on_gpu and config.batch_size >= SHARED_BATCH:
             return model.compiled_on_cores(self.net, config, batch_size, devices.cores())
-        return model.compiled_block(self.net, config, batch_size, length, known=self.on_gpu)
+        return model.compiled_block(self.net, config, batch_size, length, known_steps=self.on_gpu)
 
     def blocks(
         self, split: data.Split, config: flags.Config, spans: Iterator[plan.Span]

@@ -130,9 +130,13 @@ def test_loops_with_a_known_number_of_steps_compare_one_counter_with_a_constant(
     monkeypatch.setattr(model, "GPU_BYTES_PER_GATHER", 20 * 8 * 784)
     images, labels = tf.zeros([800, 784], tf.uint8), tf.zeros([800], tf.int32)
     rows = model.Rows(images, labels, tf.range(800), tf.constant(0))
-    inputs = rows, tf.constant(93), tf.constant([0.1])
+    inputs = rows, tf.constant(93), modes.floats(flags.training_config())
     program = model.compiled_block(
-        model.SoftmaxRegression(784, 10), flags.training_config(), 8, max_steps=100, known=True
+        model.SoftmaxRegression(784, 10),
+        flags.training_config(),
+        8,
+        max_steps=100,
+        known_steps=True,
     )
     hlo = program.experimental_get_compiler_ir(*inputs)(stage="optimized_hlo")
     limits = []
