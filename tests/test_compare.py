@@ -49,7 +49,7 @@ while sys.stdin.readline():
     W, b = before or train()
     print("done", flush=True)
     if cheat == "before":
-        for _ in range(20):
+        for _ in range(4):
             before = train()
     if cheat != "nothing":
         np.save(here / "W.npy", W if cheat == "dtype" else W.astype(np.float32))
