@@ -26,6 +26,7 @@ from tests import forked
 
 # A shell starts a command in the background with SIGINT ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
 
 
 def learnable_split(num_examples: int, seed: int, num_classes: int = 10) -> data.Split:
