@@ -170,7 +170,7 @@ def facts(keep: Collection[str]) -> dict[str, str | int]:
         "quota": quota(),
         "governor": governor(),
         "kept": ", ".join(f"{name}={os.environ[name]}" for name in keep if name in os.environ),
-        "commit": commit(),
+        "commit": devices.git_commit(digits=12) or "",
     }
     return {name: value for name, value in found.items() if value}
 
@@ -185,17 +185,6 @@ def version(python: str, package: str) -> str:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.check_output(
             [python, "-c", ask], text=True, stderr=subprocess.DEVNULL, timeout=60
-        ).strip()
-    return ""
-
-
-def commit() -> str:
-    """Returns this project's commit, -dirty behind it if files differ; "" outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        place = pathlib.Path(__file__).parent
-        return subprocess.check_output(
-            command, cwd=place, text=True, stderr=subprocess.DEVNULL
         ).strip()
     return ""
 

@@ -112,7 +112,7 @@ def environment(device: "tf.config.LogicalDevice", mode: str, tf32: bool) -> dic
         "cores": cores(),
         "intra_op_threads": threads(),
         "os": platform.platform(),
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "xla": mode == "xla",
         "tf32": tf32,
     }
@@ -127,9 +127,9 @@ def threads() -> int:
     return set_here or (int(asked) if asked.isdigit() else 0) or cores()
 
 
-def _git_commit() -> str | None:
+def git_commit(digits: int = 40) -> str | None:
     """Returns this project's commit, `-dirty` if files differ; None without a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "describe", "--always", "--dirty", f"--abbrev={digits}", "--exclude=*"]
     # git does not look for a checkout above this folder
     environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(PROJECT.parent)}
     try:

@@ -180,7 +180,7 @@ def test_only_the_commit_of_a_checkout_of_its_own_is_recorded(
         (repository / "file").write_text("here")
         for arguments in (["init", "-q"], ["add", "file"], ["commit", "-qm", "all"]):
             subprocess.run([*git, *arguments], cwd=repository, check=True)
-        found.append(devices._git_commit())
+        found.append(devices.git_commit())
     (inner / "file").write_text("changed")
     assert found[0] is None and len(found[1]) == 40
-    assert devices._git_commit() == f"{found[1]}-dirty"
+    assert devices.git_commit() == f"{found[1]}-dirty"
