@@ -218,7 +218,7 @@ class Comparison:
         common: dict[str, Any],
         absent: dict[str, str],
         say: Callable[[str], None],
-    ):
+    ) -> None:
         self.bench, self.tasks, self.common, self.absent = bench, list(tasks), common, absent
         self.runs: dict[Task, list[pyperf.Run]] = {task: [] for task in tasks}
         self.say, self.seconds = say, SECONDS_EACH
@@ -309,7 +309,8 @@ def arguments(config: Config) -> str:
 
 
 def with_settings_of(config: Config, base: pyperf.BenchmarkSuite) -> Config:
-    """Returns the config with the settings of the file of --against; raises InputError at others."""
+    """Returns the config with the settings of the file of --against; raises InputError at
+    others."""
     flag = f"--against={config.against}"
     for name in changed(config):
         raise InputError(f"--{name}: {flag} measures what that file measured: leave the flag out")
@@ -378,7 +379,8 @@ def measured(
 
 
 def check_output(config: Config) -> None:
-    """Raises InputError unless --output, and what is put beside it, can be written and is not there."""
+    """Raises InputError unless --output, and what is put beside it, can be written and is not
+    there."""
     if config.output is None:
         return
     path, flag_text = pathlib.Path(config.output), f"--output={config.output}"
@@ -397,7 +399,8 @@ def check_output(config: Config) -> None:
 
 
 def show(suite: pyperf.BenchmarkSuite, config: Config, console: Console) -> None:
-    """Shows the tables; with --output writes the file, the charts, and the Markdown that shows both."""
+    """Shows the tables; with --output writes the file, the charts, and the Markdown that shows
+    both."""
     report.show(suite, console)
     if not config.output:
         return

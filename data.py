@@ -1,4 +1,5 @@
-"""The data: its three splits, the order of an epoch, and its batches, one by one or for whole blocks of steps."""
+"""The data: its three splits, the order of an epoch, and its batches, one by one or for whole
+blocks of steps."""
 
 import functools
 import math
@@ -84,7 +85,8 @@ def load(
 def epoch_order(
     num_examples: int, seed: int, epoch: int, shuffle: bool = True, part: int = 0
 ) -> np.ndarray:
-    """Returns the order [num_examples] int32 of an epoch, or of a part of it: a full permutation, a pure function."""
+    """Returns the order [num_examples] int32 of an epoch, or of a part of it: a full permutation, a
+    pure function."""
     if not shuffle:
         return np.arange(num_examples, dtype=np.int32)
     return np.random.default_rng((seed, epoch, part)).permutation(num_examples).astype(np.int32)
@@ -141,7 +143,8 @@ def streamed_batches(
 
 
 def steps_of_part(split: Split, batch_size: int) -> int:
-    """Returns how many steps a part of an epoch has: all of it in memory, a buffer from the disk."""
+    """Returns how many steps a part of an epoch has: all of it in memory, a buffer from the
+    disk."""
     return math.ceil(stream.rows_of_part(split, batch_size) / batch_size)
 
 

@@ -20,9 +20,10 @@ GPU_BYTES_PER_GATHER = 256 * 2**20
 
 
 class SoftmaxRegression(tf.Module):
-    """y = softmax(x @ W + b), with W [features, classes] and b [classes] float32, zeros at first."""
+    """y = softmax(x @ W + b), with W [features, classes] and b [classes] float32, zeros at
+    first."""
 
-    def __init__(self, num_features: int, num_classes: int):
+    def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__()
         self.W = tf.Variable(tf.zeros([num_features, num_classes]), name="W")
         self.b = tf.Variable(tf.zeros([num_classes]), name="b")
@@ -313,7 +314,8 @@ def sgd_step_if(
     labels: tf.Tensor,
     config: Config,
 ) -> tf.Tensor:
-    """Takes a step that changes nothing unless `active`, without a branch, which a GPU waits for."""
+    """Takes a step that changes nothing unless `active`, without a branch, which a GPU waits
+    for."""
     before = [tf.identity(variable) for variable in model.variables]
     loss = sgd_step(model, images, labels, config)
     for variable, value in zip(model.variables, before, strict=True):

@@ -124,7 +124,8 @@ def served(folder: pathlib.Path) -> tuple[Answer, Sequence[int] | None]:
 
 
 def described(assets: pathlib.Path, answer: Answer, taken: Sequence[int] | None) -> Model:
-    """Returns the model as its assets say, else with numbers for names, a square and MNIST's box."""
+    """Returns the model as its assets say, else with numbers for names, a square and MNIST's
+    box."""
     shape = image_shape(MNIST if taken is None else taken)
     box = tuple(side * 20 // 28 for side in shape[:2])
     if (file := assets / "images.json").exists():

@@ -1,4 +1,5 @@
-"""Trains all combinations of several values of train.py's flags in one process, and says which is the best.
+"""Trains all combinations of several values of train.py's flags in one process, and says which is
+the best.
 
 python sweep.py --lr=0.001,0.003,0.01,0.03,0.1 --seed=0:10
 """
@@ -36,7 +37,8 @@ with startup.starting():
 
 
 def run(configs: Sequence[flags.Config], own: flags.Config) -> None:
-    """Trains the runs that --output does not have yet, and reports on all, even where a signal or a failure ends it."""
+    """Trains the runs that --output does not have yet, and reports on all, even where a signal or a
+    failure ends it."""
     largest = max(configs, key=lambda config: config.batch_size)
     with startup.quiet():
         wanted = largest.device, largest.tf32, (), runs.one_thread(configs), largest.deterministic
@@ -64,7 +66,8 @@ def run(configs: Sequence[flags.Config], own: flags.Config) -> None:
 
 
 def shown(rows: Iterable[Row], total: int, missing: int) -> Iterator[Row]:
-    """Yields rows as they come, and shows their number, the best so far and, on a terminal, the time left."""
+    """Yields rows as they come, and shows their number, the best so far and, on a terminal, the
+    time left."""
     with Progress(
         MofNCompleteColumn(), *Progress.get_default_columns(), disable=not sys.stdout.isatty()
     ) as bar:

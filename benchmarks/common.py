@@ -28,7 +28,8 @@ Samples = dict[str, list[float]]  # by what was measured, one value a round
 class Run:
     """A process that has ended.
 
-    seconds: from its start to its end. peak_mib: the most memory it had, on Linux. output: what it printed.
+    seconds: from its start to its end. peak_mib: the most memory it had, on Linux. output: what it
+    printed.
     record: what train.py recorded.
     """
 
@@ -106,7 +107,8 @@ def other_cores() -> float:
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Returns what train.py records of where it runs: asked once, before a record changes the commit."""
+    """Returns what train.py records of where it runs: asked once, before a record changes the
+    commit."""
     return train("--max_steps=1").record["environment"]
 
 

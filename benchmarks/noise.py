@@ -1,4 +1,5 @@
-"""How often equal contenders are called different and the guard is right, by measuring one of them again and again."""
+"""How often equal contenders are called different and the guard is right, by measuring one of them
+again and again."""
 
 import pathlib
 import tempfile
@@ -33,7 +34,8 @@ def measure() -> dict[str, float]:
 
 
 def rates(times: np.ndarray, resampled: int = RESAMPLED) -> dict[str, float]:
-    """Returns how often what must not happen, or must, does so in runs drawn from these measurements."""
+    """Returns how often what must not happen, or must, does so in runs drawn from these
+    measurements."""
     rng = np.random.default_rng(0)
     deviation = 100 * float(np.std(np.log(times)))
 
@@ -60,7 +62,8 @@ def called_different(times: np.ndarray, rng: np.random.Generator) -> bool:
 
 
 def called_slower(times: np.ndarray, rng: np.random.Generator, factor: float) -> bool:
-    """Says whether the guard calls a run slower that takes `factor` times as long as another run."""
+    """Says whether the guard calls a run slower that takes `factor` times as long as another
+    run."""
     cut = rng.integers(ROUNDS, len(times) - ROUNDS + 1)
     starts = rng.integers(cut - ROUNDS + 1), rng.integers(cut, len(times) - ROUNDS + 1)
     before, now = (times[start : start + ROUNDS] for start in rng.permutation(starts))

@@ -36,7 +36,8 @@ def fused(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """One way: what W the loop carries, how the loss is taken, how many batches are gathered at a time."""
+    """One way: what W the loop carries, how the loss is taken, how many batches are gathered at a
+    time."""
 
     transposed: bool = True
     loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = classes_first
@@ -90,7 +91,8 @@ def block(way: Way) -> Callable[[Rows], Weights]:
 
 
 def random_rows() -> Rows:
-    """Returns images, labels and an order by lot: a step's time does not depend on what they show."""
+    """Returns images, labels and an order by lot: a step's time does not depend on what they
+    show."""
     images = tf.random.uniform([EXAMPLES, FEATURES], 0, 256, tf.int32)
     labels = tf.random.uniform([EXAMPLES], 0, CLASSES, tf.int32)
     return tf.cast(images, tf.uint8), labels, tf.random.shuffle(tf.range(EXAMPLES))

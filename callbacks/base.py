@@ -18,7 +18,7 @@ class Callback:
     It is made before anything is compiled, and raises InputError then if it could not do its part.
     """
 
-    def __init__(self, state: State):
+    def __init__(self, state: State) -> None:
         self.state = state
 
     def on_train_begin(self) -> None:

@@ -40,7 +40,7 @@ class Checkpoints(Callback):
     Each has all variables of the model, and as JSON the step, its figures and the run's flags.
     """
 
-    def __init__(self, state: State):
+    def __init__(self, state: State) -> None:
         """Takes the folder, and goes on from the newest checkpoint in it."""
         super().__init__(state)
         self.folder = writable_folder("checkpoint_dir", state.config.checkpoint_dir)

@@ -23,7 +23,7 @@ MAX_SAMPLE = 1_000  # images that say how large ink is
 class Export(Callback):
     """Writes --export_dir after the run; two runs do not write to one place."""
 
-    def __init__(self, state: State):
+    def __init__(self, state: State) -> None:
         """Locks the place, and clears away what a killed run has left there."""
         super().__init__(state)
         self.target = pathlib.Path(state.config.export_dir).absolute()

@@ -22,7 +22,7 @@ EXAMPLES = 5  # of each group of predictions
 class Figures(Callback):
     """Draws the pictures of a run at its end."""
 
-    def __init__(self, state: State):
+    def __init__(self, state: State) -> None:
         super().__init__(state)
         with plots.look("--figures"):  # says now that matplotlib is missing
             import matplotlib.figure  # noqa: F401 - before the run, not behind it

@@ -26,7 +26,7 @@ class Progress(Callback):
         state: State,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
-    ):
+    ) -> None:
         super().__init__(state)
         self.stream, self.clock = stream or sys.stdout, clock
         self.bar = new_bar(self.stream, clock) if self.stream.isatty() else None

@@ -16,7 +16,7 @@ from runtime.state import State
 class Record(Callback):
     """Writes --record after the run, whole or not at all."""
 
-    def __init__(self, state: State):
+    def __init__(self, state: State) -> None:
         super().__init__(state)
         self.path = pathlib.Path(state.config.record)
         replace = state.config.overwrite or state.goes_on

@@ -29,7 +29,7 @@ class TensorBoard(Callback):
     A resumed run goes on in its folder.
     """
 
-    def __init__(self, state: State):
+    def __init__(self, state: State) -> None:
         super().__init__(state)
         self.folder = writable_folder("logdir", state.config.logdir)
         try:
@@ -91,7 +91,7 @@ class Profile(Callback):
     done once.
     """
 
-    def __init__(self, state: State):
+    def __init__(self, state: State) -> None:
         super().__init__(state)
         self.folder = writable_folder("profile", state.config.profile)
         self.start = min(state.config.eval_first, state.total_steps - 1)

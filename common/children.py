@@ -17,10 +17,12 @@ from common.errors import RunError
 
 @contextlib.contextmanager
 def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[subprocess.Popen]:
-    """Yields a started process; at the end of the block, and after `timeout` seconds, it and its children are ended.
+    """Yields a started process; at the end of the block, and after `timeout` seconds, it and its
+    children are ended.
 
     It leads a session of its own: Ctrl-C on a terminal reaches its parent alone, which ends it.
-    Raises RunError if the time was over: what the block does with a process that is gone should wait until after it.
+    Raises RunError if the time was over: what the block does with a process that is gone should
+    wait until after it.
     """
     over = threading.Event()
 
@@ -47,7 +49,8 @@ def run(
     meanwhile: Callable[[subprocess.Popen], object] | None = None,
     **options: Any,
 ) -> subprocess.CompletedProcess:
-    """Returns a process that has ended with what it printed; `meanwhile`, if given, is called while it runs."""
+    """Returns a process that has ended with what it printed; `meanwhile`, if given, is called while
+    it runs."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with started(command, timeout, **pipes | options) as process:
         if meanwhile:
@@ -71,7 +74,8 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def end_on_signals() -> None:
-    """Lets SIGTERM, and a terminal that is closed, unwind this process as Ctrl-C does, with what it has started."""
+    """Lets SIGTERM, and a terminal that is closed, unwind this process as Ctrl-C does, with what it
+    has started."""
     for number in filter(None, (signal.SIGTERM, getattr(signal, "SIGHUP", None))):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, lambda received, _: sys.exit(128 + received))

@@ -22,7 +22,8 @@ before_leaving: list[Callable[[], object]] = []  # called by `end`
 
 
 class InputError(Exception):
-    """Bad input: the message names the flag or file, what was found, what is allowed, what to do."""
+    """Bad input: the message names the flag or file, what was found, what is allowed, what to
+    do."""
 
     exit_code = 2
 
@@ -36,7 +37,7 @@ class RunError(Exception):
 class Stopped(Exception):  # noqa: N818 - no error
     """A run that was told to stop: the message says what it reached."""
 
-    def __init__(self, message: str, exit_code: int):
+    def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
 
@@ -49,7 +50,8 @@ def reason(error: BaseException | str) -> str:
 
 
 def of_the_system(error: BaseException) -> bool:
-    """Says whether memory, a disk or rights are to blame for an error, not the content of a file."""
+    """Says whether memory, a disk or rights are to blame for an error, not the content of a
+    file."""
     tensorflows = type(error).__name__ in ("ResourceExhaustedError", "PermissionDeniedError")
     return (
         isinstance(error, MemoryError)
@@ -118,7 +120,8 @@ def end(code: int, at_once: bool = False) -> None:
 
 
 def exit_with_one_line(main: Callable[[], int | None]) -> None:
-    """Runs `main` and exits with its code; what may be expected to go wrong becomes one line on stderr."""
+    """Runs `main` and exits with its code; what may be expected to go wrong becomes one line on
+    stderr."""
     with one_line():
         code = main() or 0
     end(code)
@@ -173,7 +176,8 @@ def _text(binary: Any, before: Any, line_buffering: bool) -> io.TextIOWrapper:
 
 
 def _of_a_file(error: OSError) -> str | None:
-    """Returns what to say of a file, standard output or TMPDIR; None for a fault of this program."""
+    """Returns what to say of a file, standard output or TMPDIR; None for a fault of this
+    program."""
     if error.filename:
         return f"{error.filename}: {reason(error)}"
     if "temporary directory" in str(error):
@@ -182,7 +186,8 @@ def _of_a_file(error: OSError) -> str | None:
 
 
 def _failed(error: Exception) -> str | None:
-    """Returns what to say where memory has run out, or TensorFlow has failed; None for a fault of this program."""
+    """Returns what to say where memory has run out, or TensorFlow has failed; None for a fault of
+    this program."""
     kinds, why = {kind.__name__ for kind in type(error).__mro__}, reason(error)
     full = kinds & {"MemoryError", "ResourceExhaustedError"} or (
         "OpError" in kinds and re.search(OUT_OF_MEMORY, why)

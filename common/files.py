@@ -1,4 +1,5 @@
-"""Files and folders that are written whole or not at all, folders that can be written, and locks on them."""
+"""Files and folders that are written whole or not at all, folders that can be written, and locks on
+them."""
 
 import contextlib
 import glob
@@ -20,9 +21,11 @@ OURS = ".softmax-regression"
 
 
 def write_atomically(path: pathlib.Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Calls `write` on a new file beside `path`, then renames it; on an error what was there before stays.
+    """Calls `write` on a new file beside `path`, then renames it; on an error what was there before
+    stays.
 
-    A link stays one: the file it leads to is replaced. Who may read the file, the umask says, as for any new one.
+    A link stays one: the file it leads to is replaced. Who may read the file, the umask says, as
+    for any new one.
     """
     path = path.resolve()
     mask = os.umask(0o077)  # it can only be read by setting it
@@ -53,7 +56,8 @@ def synced(*paths: str | pathlib.Path) -> None:
 
 
 def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
-    """Returns the folder that `flag` names, and makes it; raises InputError unless it can be written."""
+    """Returns the folder that `flag` names, and makes it; raises InputError unless it can be
+    written."""
     folder = pathlib.Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +70,8 @@ def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
 
 
 def check_writable(flag: str, path: str | None, replace: bool) -> None:
-    """Makes the folder of the file that `flag` names, if any; raises InputError unless it can be written.
+    """Makes the folder of the file that `flag` names, if any; raises InputError unless it can be
+    written.
 
     A file that is there is refused without `replace`.
     """
@@ -104,13 +109,15 @@ def plain_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def try_writing(folder: pathlib.Path, size: int = 4096) -> None:
-    """Raises OSError unless so many bytes can be written to a file in `folder`; none of them stays."""
+    """Raises OSError unless so many bytes can be written to a file in `folder`; none of them
+    stays."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(size))
 
 
 def locked(path: pathlib.Path, wait: bool) -> filelock.BaseFileLock:
-    """Returns the lock on `path`, held until it is released; the system frees the lock of a process that was killed.
+    """Returns the lock on `path`, held until it is released; the system frees the lock of a process
+    that was killed.
 
     Raises filelock.Timeout if another process has it and `wait` is false.
     """
@@ -122,10 +129,11 @@ def locked(path: pathlib.Path, wait: bool) -> filelock.BaseFileLock:
 
 @contextlib.contextmanager
 def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a new folder that takes the place of `target` once the block has filled it; on an error `target` stays.
+    """Yields a new folder that takes the place of `target` once the block has filled it; on an
+    error `target` stays.
 
-    What was there goes only when the new one is on the disk: after a power cut one of the two is there, or comes back
-    with `tidy`.
+    What was there goes only when the new one is on the disk: after a power cut one of the two is
+    there, or comes back with `tidy`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -145,7 +153,8 @@ def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def tidy(target: pathlib.Path) -> None:
-    """Removes what a killed `whole_folder` has left; what it had put aside and not replaced comes back."""
+    """Removes what a killed `whole_folder` has left; what it had put aside and not replaced comes
+    back."""
     if _replaced(target).exists() and is_free(target):
         _replaced(target).rename(target)
     for leftover in (

@@ -11,8 +11,9 @@ from common.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours stay apart for every kind of colour blindness; what is right or wrong is told by more than
-# colour (a sign, a word). A README shows a picture about 830 pixels wide: 8.3 inches make 10 points there 14 pixels.
+# Okabe and Ito's colours stay apart for every kind of colour blindness; what is right or wrong is
+# told by more than colour (a sign, a word). A README shows a picture about 830 pixels wide: 8.3
+# inches make 10 points there 14 pixels.
 BLUE, VERMILION, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#E69F00", "#9A9A9A", "#333333"
 GREEN, PINK, SKY = "#009E73", "#CC79A7", "#56B4E9"
 WIDTH, DPI = 8.3, 160
@@ -39,7 +40,8 @@ LOOK: dict[Any, Any] = {
 
 @contextlib.contextmanager
 def look(flag: str) -> Iterator[None]:
-    """Gives the pictures made in the `with` block their look; raises InputError naming `flag` without matplotlib."""
+    """Gives the pictures made in the `with` block their look; raises InputError naming `flag`
+    without matplotlib."""
     try:
         import matplotlib
     except ImportError:

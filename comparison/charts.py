@@ -1,4 +1,5 @@
-"""The charts, each for a light and a dark page: dots with intervals, and curves over the batch size."""
+"""The charts, each for a light and a dark page: dots with intervals, and curves over the batch
+size."""
 
 import contextlib
 import pathlib

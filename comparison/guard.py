@@ -17,7 +17,8 @@ FALSE_ALARMS = 0.05  # of runs in which nothing has become slower, over all cont
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A contender now against itself before; p: how often chance alone would make it look as slow."""
+    """A contender now against itself before; p: how often chance alone would make it look as
+    slow."""
 
     name: str
     factor: float

@@ -1,4 +1,5 @@
-"""One measurement: a contender in a fresh process does the job while this process keeps the clock."""
+"""One measurement: a contender in a fresh process does the job while this process keeps the
+clock."""
 
 import contextlib
 import dataclasses
@@ -73,7 +74,7 @@ class Reading:
 class Conversation:
     """Speaks the door's protocol with a contender's process."""
 
-    def __init__(self, process: subprocess.Popen):
+    def __init__(self, process: subprocess.Popen) -> None:
         self.process = process
 
     def wait_for(self, *words: str) -> str:
@@ -85,7 +86,8 @@ class Conversation:
         raise EOFError
 
     def job(self) -> tuple[float, float]:
-        """Has the job done once; returns its seconds, and those until the contender is ready again."""
+        """Has the job done once; returns its seconds, and those until the contender is ready
+        again."""
         stdin = self.process.stdin
         assert stdin
         with contextlib.suppress(BrokenPipeError):  # the end of its answers tells that it is gone
@@ -99,7 +101,8 @@ class Conversation:
 
 
 def weights_in(folder: pathlib.Path, shapes: Collection[tuple[int, ...]]) -> work.Weights:
-    """Returns what a contender left; raises Failed unless W and b are float32 and of these shapes."""
+    """Returns what a contender left; raises Failed unless W and b are float32 and of these
+    shapes."""
     found = []
     for name, shape in zip(("W.npy", "b.npy"), shapes, strict=True):
         try:
@@ -115,7 +118,8 @@ def weights_in(folder: pathlib.Path, shapes: Collection[tuple[int, ...]]) -> wor
 
 
 def verify(folder: pathlib.Path, reference: work.Reference, precision: str, steps: int) -> float:
-    """Returns the relative error of what a contender left in `folder`; raises Failed at other work."""
+    """Returns the relative error of what a contender left in `folder`; raises Failed at other
+    work."""
     shapes = [array.shape for array in reference.weights]
     error = work.relative_error(weights_in(folder, shapes), reference.weights)
     limit = CLOSE * reference.errors[precision]
@@ -145,7 +149,7 @@ class Bench:
         *,
         device_index: int = 0,
         keep: Collection[str] = (),
-    ):
+    ) -> None:
         self.folder, self.examples = folder, folder / work.EXAMPLES
         self.contenders, self.timeout = contenders, timeout
         self.jobs = {job.batch_size: job for job in jobs}
@@ -158,11 +162,13 @@ class Bench:
         return job.cut() if self.contenders[task.contender].slow else job
 
     def name(self, task: Task) -> str:
-        """Returns the name of a task's benchmark: it names the job, since pyperf compares by name."""
+        """Returns the name of a task's benchmark: it names the job, since pyperf compares by
+        name."""
         return f"{task}, {self.job(task)}"
 
     def measure(self, task: Task) -> pyperf.Run:
-        """Returns one run; raises Failed if the contender ends, does other work, or takes too long."""
+        """Returns one run; raises Failed if the contender ends, does other work, or takes too
+        long."""
         gpu = system.Gpu.find(self.index) if task.device == "gpu" else None
         job, watch = self.job(task), system.Watch()
         reading = self.read(task, job, gpu)
@@ -231,7 +237,8 @@ class Bench:
         job: work.Job,
         gpu: system.Gpu | None,
     ) -> Reading:
-        """Has the contender do its job until it was timed for long enough; checks every repetition."""
+        """Has the contender do its job until it was timed for long enough; checks every
+        repetition."""
         reading, reference = Reading(), work.reference(self.folder, job)
         word = conversation.wait_for("loaded", "ready")
         reading.start = time.perf_counter() - began

@@ -36,7 +36,8 @@ OUTSIDE = (
 
 
 def save(suite: pyperf.BenchmarkSuite, path: pathlib.Path) -> None:
-    """Writes the results to `path`, whole or not at all; raises RunError if it cannot be written."""
+    """Writes the results to `path`, whole or not at all; raises RunError if it cannot be
+    written."""
 
     def write(file: Any) -> None:
         with open(file.fileno(), "w", closefd=False) as text:
@@ -49,7 +50,8 @@ def save(suite: pyperf.BenchmarkSuite, path: pathlib.Path) -> None:
 
 
 def load(path: pathlib.Path) -> pyperf.BenchmarkSuite:
-    """Returns the results in `path`; raises InputError unless it is a results file of this compare.py."""
+    """Returns the results in `path`; raises InputError unless it is a results file of this
+    compare.py."""
     must = "must be a results file of compare.py; one of an earlier version must be measured again"
     try:
         suite = pyperf.BenchmarkSuite.load(str(path))
@@ -160,7 +162,8 @@ class Row:
         return statistics.median(self.values_of(key) or [math.nan])
 
     def ratio_to(self, other: "Row") -> stats.Estimate:
-        """Returns how many times as long a step takes: paired by round, unpaired between machines."""
+        """Returns how many times as long a step takes: paired by round, unpaired between
+        machines."""
         if self.machine != other.machine:
             pair = list(self.by_round.values()), list(other.by_round.values())
             return stats.unpaired_ratio(*pair)
@@ -181,7 +184,8 @@ def batch_sizes(suite: pyperf.BenchmarkSuite) -> list[int]:
 
 
 def baseline(suite: pyperf.BenchmarkSuite, batch_size: int) -> Row | None:
-    """Returns the row that the ratios are to: the one of the first machine that was measured twice."""
+    """Returns the row that the ratios are to: the one of the first machine that was measured
+    twice."""
     rows = [row for row in rows_of(suite) if row.batch_size == batch_size]
     for twin in rows:
         if twin.task.again:
@@ -285,7 +289,8 @@ def outside_table(suite: pyperf.BenchmarkSuite, batch_size: int) -> tuple[list[s
 
 
 def curves(suite: pyperf.BenchmarkSuite) -> dict[str, dict[int, Row]]:
-    """Returns the shown row at each batch size of every contender, device and precision by its name.
+    """Returns the shown row at each batch size of every contender, device and precision by its
+    name.
 
     The fastest at the largest size comes first; of several numbers of cores the fastest counts.
     """
@@ -379,7 +384,8 @@ def picture(light: str) -> str:
 
 
 def notes(suite: pyperf.BenchmarkSuite) -> list[str]:
-    """Returns the sentences below the tables: intervals, the baseline beside itself, who is not there."""
+    """Returns the sentences below the tables: intervals, the baseline beside itself, who is not
+    there."""
     said = [interval_line(suite)]
     rows = rows_of(suite)
     for row in rows:
@@ -418,7 +424,8 @@ def interval_line(suite: pyperf.BenchmarkSuite) -> str:
 
 
 def about(suite: pyperf.BenchmarkSuite, machine: str) -> list[str]:
-    """Returns what is known of a machine: devices, versions, what was kept, whether it was quiet."""
+    """Returns what is known of a machine: devices, versions, what was kept, whether it was
+    quiet."""
     rows = [row for row in rows_of(suite) if row.machine == machine]
     known = {key: value for row in rows for key, value in row.metadata.items()}
     versions = [f"{name} {known[name]}" for name in system.PACKAGES if name in known]

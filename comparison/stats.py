@@ -1,4 +1,5 @@
-"""Medians, their exact intervals, ratios, and whether one group of samples is slower than another."""
+"""Medians, their exact intervals, ratios, and whether one group of samples is slower than
+another."""
 
 import collections
 import dataclasses
@@ -12,10 +13,11 @@ NOISY = 1.5  # the largest over the smallest of a contender's times: such a cont
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A median and two samples, or ratios of such, that enclose the true one with probability `coverage`.
+    """A median and two samples, or ratios of such, that enclose the true one with probability
+    `coverage`.
 
-    rank: 1 if they are the least and the most of the n samples, k for the k-th of each end. One sample has no interval:
-    low and high are nan. spread: the most over the least sample.
+    rank: 1 if they are the least and the most of the n samples, k for the k-th of each end. One
+    sample has no interval: low and high are nan. spread: the most over the least sample.
     """
 
     median: float
@@ -38,7 +40,8 @@ class Estimate:
 
 
 def ranks(n: int) -> tuple[int, float]:
-    """Returns the largest k whose k-th least and k-th most of n samples enclose the median in SURE of cases, else 1.
+    """Returns the largest k whose k-th least and k-th most of n samples enclose the median in SURE
+    of cases, else 1.
 
     Beside it, how often they do: a sample is below the median as often as a coin shows heads.
     """
@@ -62,7 +65,8 @@ def estimate(samples: Sequence[float]) -> Estimate:
 
 
 def paired_ratio(samples: Sequence[float], baseline: Sequence[float]) -> Estimate:
-    """Returns the median of sample / baseline, round by round: what slows both in a round cancels out."""
+    """Returns the median of sample / baseline, round by round: what slows both in a round cancels
+    out."""
     return estimate([sample / base for sample, base in zip(samples, baseline, strict=True)])
 
 
@@ -83,7 +87,8 @@ def differs(ratio: Estimate) -> bool:
 
 
 def p_slower(now: Sequence[float], before: Sequence[float]) -> float:
-    """Returns how often chance alone would rank the samples of `now` as far behind those of `before`.
+    """Returns how often chance alone would rank the samples of `now` as far behind those of
+    `before`.
 
     It is the exact one-sided rank-sum test: all ways to choose as many ranks are counted.
     """

@@ -21,7 +21,8 @@ from common.errors import InputError
 from runtime import devices, gpu
 
 # All that a contender gets to see of the user's environment. Everything else could make one of them
-# slower or faster in silence: OMP_NUM_THREADS, OPENBLAS_CORETYPE, XLA_FLAGS, TF_*, KERAS_BACKEND, ...
+# slower or faster in silence: OMP_NUM_THREADS, OPENBLAS_CORETYPE, XLA_FLAGS, TF_*, KERAS_BACKEND,
+# ...
 ALLOWED = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "CC"),
     *("TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "VIRTUAL_ENV", "XDG_CACHE_HOME"),
@@ -58,7 +59,8 @@ def visible_gpu(index: int) -> str:
 
 
 def check_devices(asked: Collection[str], index: int) -> dict[str, str]:
-    """Returns the names of the devices to measure on; raises InputError if one asked for is not there."""
+    """Returns the names of the devices to measure on; raises InputError if one asked for is not
+    there."""
     listed = [] if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else gpu.smi("name")
     found = {"cpu": devices.cpu_model()}
     if index < len(listed):
@@ -112,7 +114,8 @@ def _peak_of(process: psutil.Process) -> float:
 
 
 class Watch:
-    """Looks at the machine from its making to `seen`; what is measured must have ended in between."""
+    """Looks at the machine from its making to `seen`; what is measured must have ended in
+    between."""
 
     def __init__(self) -> None:
         self.before = self._state()
@@ -159,7 +162,8 @@ def governor() -> str:
 
 
 def facts(keep: Collection[str]) -> dict[str, str | int]:
-    """Returns what a reader must know of machine and versions, in pyperf's names where it has some."""
+    """Returns what a reader must know of machine and versions, in pyperf's names where it has
+    some."""
     installed = {name: version(sys.executable, name) for name in PACKAGES}
     found: dict[str, str | int] = {
         "cpu_model_name": devices.cpu_model(),

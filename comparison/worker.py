@@ -32,8 +32,9 @@ class Work:
     """Plain SGD on the summed cross-entropy from W = b = 0.
 
     images [n, features] uint8, labels [n] int32, order [epochs, n] int32: the rows of each epoch,
-    whose last batch may be smaller. `steps` batches are taken. seed: that of the order. device: "cpu"
-    or "gpu", the only one in sight; precision: "float32" or "tf32"; cores: those of this process.
+    whose last batch may be smaller. `steps` batches are taken. seed: that of the order. device:
+    "cpu" or "gpu", the only one in sight; precision: "float32" or "tf32"; cores: those of this
+    process.
     """
 
     images: np.ndarray
@@ -82,7 +83,8 @@ def load(folder: pathlib.Path) -> Work:
 
 
 def own_stdout() -> Callable[[str], None]:
-    """Returns what writes a line to compare.py; all else that is printed goes to stderr from now on."""
+    """Returns what writes a line to compare.py; all else that is printed goes to stderr from now
+    on."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -93,7 +95,8 @@ def own_stdout() -> Callable[[str], None]:
 
 
 def serve(build: Callable[[Work], Train], folder: pathlib.Path, say: Callable[[str], None]) -> None:
-    """Makes the contender ready, and lets it do the job at each line on stdin until there is none."""
+    """Makes the contender ready, and lets it do the job at each line on stdin until there is
+    none."""
     work = load(folder)
     say("loaded")
     train = build(work)
@@ -107,7 +110,8 @@ def serve(build: Callable[[Work], Train], folder: pathlib.Path, say: Callable[[s
 
 
 def main() -> None:
-    """Serves the contender that the arguments name; ends with LEFT_OUT and a line if it cannot run."""
+    """Serves the contender that the arguments name; ends with LEFT_OUT and a line if it cannot
+    run."""
     (module, _, function), folder = sys.argv[1].partition(":"), pathlib.Path(sys.argv[2])
     say = own_stdout()
     try:

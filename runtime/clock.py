@@ -23,7 +23,7 @@ class Ledger:
         first: str = "",
         clock: Callable[[], float] = time.perf_counter,
         cpu_clock: Callable[[], float] = time.process_time,
-    ):
+    ) -> None:
         self.clock, self.cpu_clock = clock, cpu_clock
         self.start = clock() if start is None else start
         self.barrier: Callable[[], None] = lambda: None

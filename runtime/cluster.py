@@ -118,7 +118,8 @@ def checked(config: flags.Config) -> flags.Config:
         return config.replace(mode="xla") if config.mode == "auto" else config
     if config.mode in ("eager", "xla"):
         raise InputError(
-            f"--mode={config.mode}: --strategy={config.strategy} has none; leave it out, or take graph"
+            f"--mode={config.mode}: --strategy={config.strategy} has none; "
+            "leave it out, or take graph"
         )
     if config.strategy == "multi_worker":
         # What TensorFlow logs of a lost worker is said in one line.

@@ -52,7 +52,7 @@ class OneDevice:
 class Replicas(OneDevice):
     """Training on the replicas of a strategy: r takes rows [r n / R, (r + 1) n / R) of a batch."""
 
-    def __init__(self, strategy: tf.distribute.Strategy):
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
         self.strategy = strategy
         self.count = strategy.num_replicas_in_sync
         self.device_names = strategy.extended.worker_devices
@@ -96,7 +96,7 @@ class Replicas(OneDevice):
 class Workers(Replicas):
     """Training on the replicas of several workers, of which this process is one."""
 
-    def __init__(self, strategy: tf.distribute.Strategy, cluster: Cluster, timeout: int):
+    def __init__(self, strategy: tf.distribute.Strategy, cluster: Cluster, timeout: int) -> None:
         super().__init__(strategy)
         self.cluster = cluster
         self.is_chief = cluster.index == 0

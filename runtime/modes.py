@@ -64,7 +64,7 @@ class FromPipeline:
 
     def __init__(
         self, net: model.SoftmaxRegression, config: flags.Config, step: Callable[..., tf.Tensor]
-    ):
+    ) -> None:
         self.net = net
         self.train_batches = model.compiled_pipeline(net, config, step)
 
@@ -89,7 +89,7 @@ class InXla:
     """Mode xla: a program for each batch size; on a GPU, where XLA must know the number of steps,
     one for a single step and one for a block of `longest`, each made when it is first needed."""
 
-    def __init__(self, net: model.SoftmaxRegression, longest: int, on_gpu: bool):
+    def __init__(self, net: model.SoftmaxRegression, longest: int, on_gpu: bool) -> None:
         self.net, self.on_gpu = net, on_gpu
         self.lengths = sorted({1, longest}) if self.on_gpu else [plan.MAX_STEPS]
         self.programs: dict[tuple[int, int], Callable[..., tf.Tensor]] = {}

@@ -14,7 +14,8 @@ MAX_STEPS_EAGER = 50  # an eager step takes far longer
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """Steps [start, stop) of a run, taken in one call; `evaluate` says whether an evaluation follows."""
+    """Steps [start, stop) of a run, taken in one call; `evaluate` says whether an evaluation
+    follows."""
 
     start: int
     stop: int
@@ -40,7 +41,8 @@ def spans(
 ) -> Iterator[Span]:
     """Yields the spans of a run from step `start` on.
 
-    They are cut at evaluations and checkpoints, where a part of an epoch ends, and before a smaller last batch.
+    They are cut at evaluations and checkpoints, where a part of an epoch ends, and before a smaller
+    last batch.
     """
     steps_per_epoch, total = (
         math.ceil(num_examples / config.batch_size),

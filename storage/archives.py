@@ -1,4 +1,5 @@
-"""The archives that tfds prepares a dataset from: known by their content, whatever they are called."""
+"""The archives that tfds prepares a dataset from: known by their content, whatever they are
+called."""
 
 import gzip
 import hashlib
@@ -54,7 +55,8 @@ def gather(
 
 
 def _found(info: UrlInfo, folder: pathlib.Path, ours: pathlib.Path) -> pathlib.Path | None:
-    """Returns the file of `folder` that is an archive of tfds's, or `ours` if one holds the same."""
+    """Returns the file of `folder` that is an archive of tfds's, or `ours` if one holds the
+    same."""
     files = [path for path in sorted(folder.glob("*")) if path.is_file()]
     for path in files:
         if path.stat().st_size == info.size and compute_url_info(path) == info:
@@ -73,7 +75,8 @@ def _fault(path: pathlib.Path, info: UrlInfo) -> str:
 
 
 def _digest_of_idx(path: pathlib.Path) -> str | None:
-    """Returns the SHA-256 of the content of an IDX file, compressed or not; None for another file."""
+    """Returns the SHA-256 of the content of an IDX file, compressed or not; None for another
+    file."""
     try:
         with open(path, "rb") as file:
             compressed = file.read(len(GZIP)) == GZIP

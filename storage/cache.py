@@ -25,13 +25,15 @@ SPLITS = ("train", "validation", "test")
 
 
 def root_folder(data_dir: str | None) -> pathlib.Path:
-    """Returns the folder of prepared datasets, absolute: the flag's, the environment's or tfds's."""
+    """Returns the folder of prepared datasets, absolute: the flag's, the environment's or
+    tfds's."""
     given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return expanded("data_dir", given).absolute()
 
 
 def expanded(flag: str, path: str | pathlib.Path) -> pathlib.Path:
-    """Returns a path without its `~`; raises InputError, naming the flag, if there is no such home."""
+    """Returns a path without its `~`; raises InputError, naming the flag, if there is no such
+    home."""
     try:
         return pathlib.Path(path).expanduser()
     except RuntimeError:
@@ -108,7 +110,8 @@ def _read(folder: pathlib.Path, name: str, max_bytes: float) -> Dataset:
 
 
 def _array(path: pathlib.Path, expected: dict[str, int], streamed: bool = False) -> np.ndarray:
-    """Returns a map of an array; raises ValueError if its file is damaged, but for streamed content.
+    """Returns a map of an array; raises ValueError if its file is damaged, but for streamed
+    content.
 
     TensorFlow shares the memory of a map that can be written to; what is written stays in memory.
     """

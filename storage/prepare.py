@@ -101,7 +101,8 @@ def _say(line: str) -> None:
 
 @contextlib.contextmanager
 def _alone(place: pathlib.Path, targets: Sequence[pathlib.Path]) -> Iterator[None]:
-    """Lets one process at a time write to `place`, and removes what a killed one left of `targets`."""
+    """Lets one process at a time write to `place`, and removes what a killed one left of
+    `targets`."""
     try:
         lock = locked(place / ".lock", wait=False)
     except filelock.Timeout:

@@ -74,7 +74,8 @@ def _read(split: Split, order_of: OrderOf, size: int, epoch: int, first: int) ->
 
 
 def _shuffled_by_shards(split: Split, order_of: OrderOf, epoch: int, parts: int) -> np.ndarray:
-    """Returns the rows of an epoch [n] int32; those of one part are not moved, whose order is enough."""
+    """Returns the rows of an epoch [n] int32; those of one part are not moved, whose order is
+    enough."""
     rows = np.arange(len(split), dtype=np.int32)
     if parts == 1:
         return rows

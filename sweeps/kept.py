@@ -1,4 +1,5 @@
-"""The finished runs and the file that keeps them: a line with what all runs share, then a line for each."""
+"""The finished runs and the file that keeps them: a line with what all runs share, then a line for
+each."""
 
 import json
 import os
@@ -34,8 +35,11 @@ def key(run: flags.Config | Row) -> tuple:
 class Kept:
     """The rows of a sweep by their key, which a file, if any, has too."""
 
-    def __init__(self, path: str | None, config: flags.Config, environment: Row, checksum: str):
-        """Takes over the rows of a file; raises InputError if it is not of this sweep, this version and this device."""
+    def __init__(
+        self, path: str | None, config: flags.Config, environment: Row, checksum: str
+    ) -> None:
+        """Takes over the rows of a file; raises InputError if it is not of this sweep, this version
+        and this device."""
         self.rows: dict[tuple, Row] = {}
         self.flag, self.file = f"--output={path}", pathlib.Path(path) if path else None
         if not self.file:
@@ -66,7 +70,8 @@ class Kept:
             self._write(same | {"flags": job, "environment": environment})
 
     def _read(self, content: bytes, same: Row) -> int:
-        """Returns how many bytes of a file are whole lines, and takes their rows: a kill may have torn the last one."""
+        """Returns how many bytes of a file are whole lines, and takes their rows: a kill may have
+        torn the last one."""
         whole = content.rfind(b"\n") + 1
         for number, line in enumerate(content[:whole].splitlines(), 1):
             try:
@@ -90,7 +95,8 @@ class Kept:
                 ) from None
             if differs:
                 raise InputError(
-                    f"{self.flag}: is of another sweep, with {'; '.join(differs)}: choose another name"
+                    f"{self.flag}: is of another sweep, with {'; '.join(differs)}: "
+                    "choose another name"
                 )
         return whole
 

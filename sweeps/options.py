@@ -1,4 +1,5 @@
-"""The flags of sweep.py: those of train.py, several values of its numbers and choices, and its own."""
+"""The flags of sweep.py: those of train.py, several values of its numbers and choices, and its
+own."""
 
 import itertools
 import math
@@ -21,7 +22,7 @@ NUMBERS_AND_CHOICES = absl_flags.IntegerParser, absl_flags.FloatParser, absl_fla
 class Several(absl_flags.ArgumentParser):
     """Values with commas between them, each as train.py's flag takes it; 1:4 is 1,2,3."""
 
-    def __init__(self, single: absl_flags.FlagValues, name: str):
+    def __init__(self, single: absl_flags.FlagValues, name: str) -> None:
         self.single, self.flag = single, single[name]
         self.has_ranges = isinstance(self.flag.parser, absl_flags.IntegerParser)
         choices = getattr(self.flag.parser, "enum_values", ())

@@ -1,4 +1,5 @@
-"""The table of a sweep: the seeds of a combination in a row, the best by validation accuracy; and its pictures."""
+"""The table of a sweep: the seeds of a combination in a row, the best by validation accuracy; and
+its pictures."""
 
 import io
 import itertools
@@ -56,7 +57,8 @@ def grouped(rows: Iterable[Row]) -> Groups:
 
 
 def validation(groups: Groups) -> Validation:
-    """Returns the last validation accuracy of each seed, of the combinations of which no seed diverged."""
+    """Returns the last validation accuracy of each seed, of the combinations of which no seed
+    diverged."""
     whole = {
         values: runs
         for values, runs in groups.items()
@@ -140,14 +142,16 @@ def table(groups: Groups) -> Table:
 
 
 def markdown(groups: Groups, width: int) -> str:
-    """Returns the table as lines of at most `width` columns, without the blanks that rich puts around it."""
+    """Returns the table as lines of at most `width` columns, without the blanks that rich puts
+    around it."""
     lines = io.StringIO()
     Console(file=lines, width=width).print(table(groups))
     return "\n".join(line.rstrip() for line in lines.getvalue().splitlines() if line.strip())
 
 
 def how(groups: Groups, environment: Row) -> str:
-    """Returns the sentence that says whether the runs, whose times are shown, shared the machine."""
+    """Returns the sentence that says whether the runs, whose times are shown, shared the
+    machine."""
     on_gpu, cores = environment["device_kind"] == "GPU", f"the {environment['cores']} cores of one"
     kinds = {alone(batch_size, on_gpu) for batch_size, *_ in groups}
     shared, one_by_one = f"while runs shared {cores}", "one run after the other on"
@@ -156,16 +160,21 @@ def how(groups: Groups, environment: Row) -> str:
         return f"Training alone, {shared} {place}."
     if kinds == {True}:
         return f"Training alone, {one_by_one} {'one' if on_gpu else cores} {place}."
-    return f"Training alone: batches below {SHARED_BATCH} {shared} {place}, larger ones {one_by_one} all of them."
+    return (
+        f"Training alone: batches below {SHARED_BATCH} {shared} {place}, "
+        f"larger ones {one_by_one} all of them."
+    )
 
 
 def show(rows: Iterable[Row], environment: Row, figures: str | None) -> None:
-    """Prints the table of what is finished, if anything is, and draws what is to be drawn; raises RunError."""
+    """Prints the table of what is finished, if anything is, and draws what is to be drawn; raises
+    RunError."""
     if not (groups := grouped(rows)):
         return
     print(markdown(groups, shutil.get_terminal_size().columns if sys.stdout.isatty() else 200))
     print(
-        "Accuracy: mean ± sd (least-most) of the seeds. The best: by validation; p: exact sign test over the seeds."
+        "Accuracy: mean ± sd (least-most) of the seeds. The best: by validation; "
+        "p: exact sign test over the seeds."
     )
     print(how(groups, environment))
     if figures and (winner := best(validation(groups))):
@@ -185,7 +194,8 @@ def show(rows: Iterable[Row], environment: Row, figures: str | None) -> None:
 
 
 def over_learning_rate(groups: Groups) -> "Figure":
-    """Returns the mean of all seeds over lr, in a band from the least to the most, a line for all else that differs."""
+    """Returns the mean of all seeds over lr, in a band from the least to the most, a line for all
+    else that differs."""
     from matplotlib.figure import Figure
 
     axes = (figure := Figure(figsize=(plots.WIDTH, 4.2))).subplots()
@@ -220,7 +230,8 @@ def over_learning_rate(groups: Groups) -> "Figure":
 
 
 def over_steps(groups: Groups, winner: tuple) -> "Figure":
-    """Returns the course of all seeds, in a panel for the best combination and for each that differs in its lr."""
+    """Returns the course of all seeds, in a panel for the best combination and for each that
+    differs in its lr."""
     from matplotlib.figure import Figure
 
     beside = [values for values in validation(groups) if values[:-1] == winner[:-1]]

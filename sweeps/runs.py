@@ -1,4 +1,5 @@
-"""The runs of a sweep: side by side where a core each serves them best, else one after the other."""
+"""The runs of a sweep: side by side where a core each serves them best, else one after the
+other."""
 
 import concurrent.futures
 import copy
@@ -24,10 +25,12 @@ NOT_COMPILED = ("seed", "epochs")
 
 
 def one_thread(configs: Sequence[flags.Config]) -> bool:
-    """Says whether all runs leave an operation to one core; raises InputError where some do and some do not."""
+    """Says whether all runs leave an operation to one core; raises InputError where some do and
+    some do not."""
     if len(found := {modes.one_thread(config) for config in configs}) > 1:
         raise InputError(
-            f"--batch_size: --mode={configs[0].mode} needs a sweep for those from {modes.SHARED_BATCH} on"
+            f"--batch_size: --mode={configs[0].mode} needs a sweep "
+            f"for those from {modes.SHARED_BATCH} on"
         )
     return found.pop()
 
@@ -38,9 +41,10 @@ def alone(batch_size: int, on_gpu: bool) -> bool:
 
 
 class Runner(distribute.OneDevice):
-    """Trains one run after the other on the same weights, with programs that are compiled once; for one thread."""
+    """Trains one run after the other on the same weights, with programs that are compiled once; for
+    one thread."""
 
-    def __init__(self, first: State):
+    def __init__(self, first: State) -> None:
         self.first, self.modes = first, dict[flags.Config, modes.Mode]()
         self.net = model.SoftmaxRegression(
             first.dataset.num_features, len(first.dataset.class_names)
@@ -56,7 +60,8 @@ class Runner(distribute.OneDevice):
         return self.modes[key]
 
     def run(self, config: flags.Config) -> Row:
-        """Returns the row of a run, or the one that says that it diverged; raises Stopped after a signal."""
+        """Returns the row of a run, or the one that says that it diverged; raises Stopped after a
+        signal."""
         state = copy.copy(self.first)  # a new State would scale its images for the evaluation anew
         state.config, state.model, state.ledger, state.evaluations = config, self.net, Ledger(), []
         state.ledger.barrier = self.barrier
@@ -80,7 +85,8 @@ class Runner(distribute.OneDevice):
 def finished(
     configs: Sequence[flags.Config], jobs: int, first: State, device_name: str
 ) -> Iterator[Row]:
-    """Yields the row of each run as it ends, until a signal: `jobs` at a time, alone what takes all cores or a GPU."""
+    """Yields the row of each run as it ends, until a signal: `jobs` at a time, alone what takes all
+    cores or a GPU."""
     # that each thread traces the evaluation of its own weights is meant
     tf.get_logger().setLevel("ERROR")
     of_thread = threading.local()

@@ -1,4 +1,5 @@
-"""How `pytest -m faults --kills=50` and `pytest -m gpu` are run: options, one process for a GPU, the record."""
+"""How `pytest -m faults --kills=50` and `pytest -m gpu` are run: options, one process for a GPU,
+the record."""
 
 import pytest
 

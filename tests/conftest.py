@@ -24,7 +24,8 @@ from runtime.state import State
 from storage import cache
 from tests import forked
 
-# A shell starts a command in the background with SIGINT ignored, and what the tests start would inherit that.
+# A shell starts a command in the background with SIGINT ignored, and what the tests start would
+# inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
 
@@ -60,7 +61,8 @@ def gone(pid: int) -> bool:
 
 @pytest.fixture(scope="session")
 def tiny_dataset() -> data.Dataset:
-    """A dataset of 660 training, 60 validation and 100 test examples that softmax regression can learn."""
+    """A dataset of 660 training, 60 validation and 100 test examples that softmax regression can
+    learn."""
     train, test = learnable_split(720, seed=1), learnable_split(100, seed=2)
     names = [str(digit) for digit in range(10)]
     validation = data.Split(train.images[:60], train.labels[:60])
@@ -101,7 +103,8 @@ def run_train(tiny_data_dir: pathlib.Path) -> Command:
 
 @pytest.fixture
 def run_here(tiny_data_dir: pathlib.Path) -> Callable[..., dict]:
-    """Runs what `python train.py` runs, on the tiny data but in this process, and returns the record."""
+    """Runs what `python train.py` runs, on the tiny data but in this process, and returns the
+    record."""
 
     def run(*arguments: str) -> dict:
         argv = ["train.py", f"--data_dir={tiny_data_dir}", *arguments]

@@ -1,6 +1,8 @@
-"""Runs files of this project as commands, in forks of a process that has imported TensorFlow and run nothing of it.
+"""Runs files of this project as commands, in forks of a process that has imported TensorFlow and
+run nothing of it.
 
-That import is most of what a command of a test takes. What belongs to a start is tested on real ones.
+That import is most of what a command of a test takes. What belongs to a start is tested on real
+ones.
 """
 
 import multiprocessing
@@ -20,7 +22,8 @@ CONTEXT.set_forkserver_preload(["tensorflow", "psutil", "absl.flags", __name__])
 
 
 class Forked:
-    """A file, or -m and a module, with arguments: what subprocess.Popen with pipes is, as far as the tests need it."""
+    """A file, or -m and a module, with arguments: what subprocess.Popen with pipes is, as far as
+    the tests need it."""
 
     def __init__(
         self, argv: Sequence[object], cwd: object = "", env: Mapping[str, str] = os.environ

@@ -66,7 +66,8 @@ def prepare(
 def fashion_mnist(
     archives: pathlib.Path, num_train: int, num_test: int
 ) -> Iterator[Callable[[pathlib.Path], None]]:
-    """Makes four archives of learnable images, which tfds takes for those of fashion_mnist inside the `with` block.
+    """Makes four archives of learnable images, which tfds takes for those of fashion_mnist inside
+    the `with` block.
 
     Yields what has tfds prepare them below a folder.
     """

@@ -1,4 +1,5 @@
-"""Softmax regression in float64 NumPy, and MNIST read by hand: they share no code with the project."""
+"""Softmax regression in float64 NumPy, and MNIST read by hand: they share no code with the
+project."""
 
 import gzip
 import pathlib
@@ -33,7 +34,8 @@ def train(
     lr: float,
     mean: bool = False,
 ):
-    """Returns W, b and the losses of plain SGD from zeros on uint8 images; an epoch is its order of examples."""
+    """Returns W, b and the losses of plain SGD from zeros on uint8 images; an epoch is its order of
+    examples."""
     classes = int(labels.max()) + 1
     W, b, losses = np.zeros((images.shape[1], classes)), np.zeros(classes), []
     for rows in (
@@ -47,7 +49,8 @@ def train(
 
 
 def read_idx(path: pathlib.Path) -> np.ndarray:
-    """Returns the array of an IDX archive, as http://yann.lecun.com/exdb/mnist/ describes the format."""
+    """Returns the array of an IDX archive, as http://yann.lecun.com/exdb/mnist/ describes the
+    format."""
     raw = gzip.decompress(path.read_bytes())
     shape = np.frombuffer(raw, ">i4", count=raw[3], offset=4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)

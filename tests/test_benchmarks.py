@@ -25,9 +25,11 @@ PARENT = f"""
 import subprocess, sys
 from common import children
 children.end_on_signals()
-inner = "import subprocess, sys; own = subprocess.Popen({FOREVER[1:]!r}, executable=sys.executable)\\n" \\
+inner = "import subprocess, sys; own = subprocess.Popen({FOREVER[1:]!r},
+executable=sys.executable)\\n" \\
     "print(own.pid, flush=True); own.wait()"
-with children.started([sys.executable, "-c", inner], 60, stdout=subprocess.PIPE, text=True) as process:
+with children.started([sys.executable, "-c", inner], 60, stdout=subprocess.PIPE, text=True) as
+process:
     print(process.stdout.readline(), flush=True)
     process.wait()
 """

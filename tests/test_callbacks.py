@@ -1,4 +1,5 @@
-"""Outputs: refused before the run where they cannot be written, whole afterwards, and of one run at a time."""
+"""Outputs: refused before the run where they cannot be written, whole afterwards, and of one run at
+a time."""
 
 import json
 import os

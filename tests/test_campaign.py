@@ -1,4 +1,5 @@
-"""The fault campaign: runs that are killed, disks that are full or read-only, several first runs at once.
+"""The fault campaign: runs that are killed, disks that are full or read-only, several first runs at
+once.
 
 Whatever happens, the same command again ends with the weights of a run that nothing happened to.
 """
@@ -46,7 +47,8 @@ WORKERS = ("--batch_size=100", "--lr=0.001", "--epochs=8", "--checkpoint_every=1
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A folder for what a run writes, and the data that it reads; the command is always the same."""
+    """A folder for what a run writes, and the data that it reads; the command is always the
+    same."""
 
     folder: pathlib.Path
     data_dir: pathlib.Path
@@ -70,7 +72,8 @@ class Place:
         return subprocess.run(self.command(*more), capture_output=True, text=True, timeout=LIMIT)
 
     def times(self):
-        """Runs to the end, and returns the seconds at which each line came, and those of the end."""
+        """Runs to the end, and returns the seconds at which each line came, and those of the
+        end."""
         started, seen = time.perf_counter(), {}
         with subprocess.Popen(self.command(), **PIPES) as process:
             for line in process.stdout:
@@ -116,7 +119,8 @@ def assert_refused(done, code, words):
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """Real MNIST, prepared and decoded, the weights of an unbroken run, and how long its phases take."""
+    """Real MNIST, prepared and decoded, the weights of an unbroken run, and how long its phases
+    take."""
 
     data_dir: pathlib.Path
     prepared: pathlib.Path  # the same, without what was decoded

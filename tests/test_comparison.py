@@ -1,4 +1,5 @@
-"""The parts of a comparison: statistics on known samples, rows, results files, merging, the guard."""
+"""The parts of a comparison: statistics on known samples, rows, results files, merging, the
+guard."""
 
 import itertools
 import math

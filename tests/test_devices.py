@@ -1,4 +1,5 @@
-"""Devices and notices: what hides them, what shows them, and that nothing of one system alone is imported."""
+"""Devices and notices: what hides them, what shows them, and that nothing of one system alone is
+imported."""
 
 import ast
 import gc
@@ -91,9 +92,16 @@ def test_a_gpu_that_tensorflow_does_not_see_is_said_with_the_cure(
 
 @pytest.mark.parametrize(
     ("capability", "cuda", "good"),
-    [((12, 0), "12.5.1", False), ((10, 0), "12.5.1", False), ((9, 0), "12.5.1", True), ((12, 0), "12.8", True),
-     ((7, 5), "12.5.1", True), (None, "12.5.1", True), ((12, 0), None, True)],
-)  # fmt: skip
+    [
+        ((12, 0), "12.5.1", False),
+        ((10, 0), "12.5.1", False),
+        ((9, 0), "12.5.1", True),
+        ((12, 0), "12.8", True),
+        ((7, 5), "12.5.1", True),
+        (None, "12.5.1", True),
+        ((12, 0), None, True),
+    ],
+)
 def test_a_gpu_that_this_build_would_end_at_is_not_taken(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture,

@@ -27,7 +27,8 @@ loaded = tf.saved_model.load(sys.argv[1])
 images = np.load(sys.argv[2])
 shapes = [images, images.reshape(-1, 784), images[:0]]
 answers = [loaded.signatures["serving_default"](images=tf.constant(part)) for part in shapes]
-print(json.dumps([{name: value.numpy().tolist() for name, value in answer.items()} for answer in answers]))
+lists = [{name: value.numpy().tolist() for name, value in answer.items()} for answer in answers]
+print(json.dumps(lists))
 print(tf.io.gfile.GFile(loaded.class_names.asset_path.numpy()).read().split())
 """
 

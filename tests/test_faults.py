@@ -20,7 +20,8 @@ from tests.conftest import PROJECT
 
 
 def make_decoded(folder: pathlib.Path) -> pathlib.Path:
-    """Returns `folder` with a decoded dataset of 24 training and 24 test images of 2x2 pixels in it."""
+    """Returns `folder` with a decoded dataset of 24 training and 24 test images of 2x2 pixels in
+    it."""
     folder.mkdir(parents=True)
     for name in cache.SPLITS:
         np.save(
@@ -33,7 +34,8 @@ def make_decoded(folder: pathlib.Path) -> pathlib.Path:
 
 
 def spoilt(path: pathlib.Path, bits: Iterable[int], lengths: Iterable[int]) -> Iterator[str]:
-    """Yields after each damage of a file: one of its bits flipped, or its end lost, all of it; mends it afterwards."""
+    """Yields after each damage of a file: one of its bits flipped, or its end lost, all of it;
+    mends it afterwards."""
     whole = path.read_bytes()
     for bit in bits:
         path.write_bytes(

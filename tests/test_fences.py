@@ -1,4 +1,5 @@
-"""The commands and the Python of every page: a command's flags parse, and Python prints what stands below it."""
+"""The commands and the Python of every page: a command's flags parse, and Python prints what stands
+below it."""
 
 import contextlib
 import io
@@ -33,7 +34,8 @@ PYTHON = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", re.M | 
 
 
 def read_command(command: str) -> None:
-    """Reads a command with the flags of its program, as the program does; raises where that would refuse."""
+    """Reads a command with the flags of its program, as the program does; raises where that would
+    refuse."""
     program, *arguments = shlex.split(command.removeprefix("python ").removeprefix("-m "))
     argv = [program, *arguments]
     if program == "pytest":

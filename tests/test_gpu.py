@@ -1,4 +1,5 @@
-"""GPUs: what is said of them, as far as a CPU can test it; and the acceptance on one, `pytest -m gpu`.
+"""GPUs: what is said of them, as far as a CPU can test it; and the acceptance on one, `pytest -m
+gpu`.
 
 With SOFTMAX_DEVICE=cpu the acceptance runs what a CPU can.
 """

@@ -78,7 +78,8 @@ def upwards(imports: dict[str, set[str]]) -> list[str]:
 
 
 def circle(imports: dict[str, set[str]]) -> list[str]:
-    """Returns modules of which each imports the next and the last is the first; none if there is no circle."""
+    """Returns modules of which each imports the next and the last is the first; none if there is no
+    circle."""
     try:
         graphlib.TopologicalSorter(imports).prepare()
     except graphlib.CycleError as error:

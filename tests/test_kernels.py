@@ -1,4 +1,5 @@
-"""What each mode runs on a GPU has a kernel there, by TensorFlow's registry: nothing falls back to the host unsaid."""
+"""What each mode runs on a GPU has a kernel there, by TensorFlow's registry: nothing falls back to
+the host unsaid."""
 
 from collections.abc import Iterator
 
@@ -50,9 +51,8 @@ def without_kernel(function: tf.types.experimental.ConcreteFunction) -> set[str]
     for operation in operations(function.graph):
         types = {name: attr.type for name, attr in operation.node_def.attr.items() if attr.type}
         if operation.type not in ANYWHERE and not has_gpu_kernel(operation.type, types):
-            missing.add(
-                f"{operation.type}{sorted((k, types_pb2.DataType.Name(v)) for k, v in types.items())}"
-            )
+            names = sorted((k, types_pb2.DataType.Name(v)) for k, v in types.items())
+            missing.add(f"{operation.type}{names}")
     return missing
 
 

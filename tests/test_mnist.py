@@ -1,4 +1,5 @@
-"""Real MNIST, through tfds and the real command; the first run prepares it from the project's archives."""
+"""Real MNIST, through tfds and the real command; the first run prepares it from the project's
+archives."""
 
 import json
 import os

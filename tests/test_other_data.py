@@ -1,4 +1,5 @@
-"""Other datasets than mnist: prepared by tfds, trained on from --data_dir alone, or refused in one line."""
+"""Other datasets than mnist: prepared by tfds, trained on from --data_dir alone, or refused in one
+line."""
 
 import pathlib
 import shutil

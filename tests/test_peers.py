@@ -1,4 +1,5 @@
-"""Every contender, in a process of its own, does the same work as float64 NumPy, again and again."""
+"""Every contender, in a process of its own, does the same work as float64 NumPy, again and
+again."""
 
 import importlib.util
 import json

@@ -1,4 +1,5 @@
-"""predict.py: the right class from plain weights and from any SavedModel, and one line for what is wrong."""
+"""predict.py: the right class from plain weights and from any SavedModel, and one line for what is
+wrong."""
 
 import contextlib
 import io
@@ -27,7 +28,8 @@ NAMES = ["A", "é", "c d", "D"]
 
 
 def write_model(folder, shape=(28, 28, 1)):
-    """Writes a SavedModel as another program would, without this project; a shape of None is any."""
+    """Writes a SavedModel as another program would, without this project; a shape of None is
+    any."""
     module = tf.Module()
     module.W_transposed = tf.Variable(W.T)
 

@@ -1,4 +1,5 @@
-"""The first run: what it removes, replaces and leaves alone, and what it says when something fails."""
+"""The first run: what it removes, replaces and leaves alone, and what it says when something
+fails."""
 
 import errno
 import gzip

@@ -1,4 +1,5 @@
-"""A stopped run goes on from its newest whole checkpoint and ends bit for bit where the run never stopped ends."""
+"""A stopped run goes on from its newest whole checkpoint and ends bit for bit where the run never
+stopped ends."""
 
 import json
 import pathlib
@@ -14,7 +15,8 @@ from common import errors
 from storage import cache, stream
 
 WHOLE = checkpoints.WHOLE
-# 95 steps, then 1 of 2; in mode graph, which is compiled soonest, where the mode makes no difference.
+# 95 steps, then 1 of 2; in mode graph, which is compiled soonest, where the mode makes no
+# difference.
 SHORT = [
     "--batch_size=7",
     "--epochs=2",

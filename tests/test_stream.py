@@ -54,7 +54,8 @@ def counted(images: np.ndarray) -> np.ndarray:
 
 
 def of_blocks(split: data.Split, start: int = 0, eval_every: int = 33, **order: int) -> np.ndarray:
-    """Returns the labels of two epochs of blocks from a step on, each of which its image has too."""
+    """Returns the labels of two epochs of blocks from a step on, each of which its image has
+    too."""
     config = flags.training_config(batch_size=BATCH, epochs=2, eval_first=0, eval_every=eval_every)
     spans = plan.spans(config, NUM, data.steps_of_part(split, BATCH), start)
     found = []

@@ -1,4 +1,5 @@
-"""sweep.py: each run is train.py's own, nothing is lost, and the table says no more than the seeds carry."""
+"""sweep.py: each run is train.py's own, nothing is lost, and the table says no more than the seeds
+carry."""
 
 import itertools
 import json
@@ -355,7 +356,8 @@ def test_the_sign_test_is_that_of_all_throws_of_a_coin(count: int) -> None:
 
 
 def made(lr: float, accuracies: dict[int, float], **more: object) -> list[kept.Row]:
-    """Returns the rows of one lr, with its validation accuracy by seed, and a test accuracy of 0.1 less."""
+    """Returns the rows of one lr, with its validation accuracy by seed, and a test accuracy of 0.1
+    less."""
     values = {"batch_size": 10, "loss_reduction": "sum", "epochs": 1, "lr": lr}
     reached = {"us_per_step": 5.0 + lr, "seconds": {"train": 2.0}}
     return [
@@ -403,7 +405,8 @@ def test_the_table_is_plain_arithmetic() -> None:
         (
             [10, 600],
             "CPU",
-            "Training alone: batches below 500 while runs shared the 2 cores of one X, larger ones one ",
+            "Training alone: batches below 500 while runs shared the 2 cores of one X, "
+            "larger ones one ",
         ),
         ([10, 600], "GPU", "Training alone, one run after the other on one X."),
     ],

@@ -193,7 +193,8 @@ def test_a_malformed_tf_config_is_one_line(
 
 
 def test_a_chief_comes_before_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = '{"cluster": {"worker": ["a:1", "b:1"], "chief": ["c:1"]}, "task": {"type": "%s", "index": %d}}'
+    hosts = {"worker": ["a:1", "b:1"], "chief": ["c:1"]}
     for job, index, place in (("chief", 0, 0), ("worker", 1, 2)):
-        monkeypatch.setenv("TF_CONFIG", text % (job, index))
+        task = {"type": job, "index": index}
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": hosts, "task": task}))
         assert Cluster.from_environment() == Cluster(("c:1", "a:1", "b:1"), place)

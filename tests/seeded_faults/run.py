@@ -1,7 +1,8 @@
 """Shows that the tests notice faults: python tests/seeded_faults/run.py [NAME ...]
 
-Each NAME.patch beside this file breaks the program in one place, and its line `tests:` says what to run. The script
-applies each patch to a copy of the tracked files and runs these tests there. pytest and CI do not run it.
+Each NAME.patch beside this file breaks the program in one place, and its line `tests:` says what to
+run. The script applies each patch to a copy of the tracked files and runs these tests there. pytest
+and CI do not run it.
 """
 
 import pathlib
