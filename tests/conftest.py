@@ -5,7 +5,7 @@ import os
 import pathlib
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import psutil
@@ -57,6 +57,22 @@ def gone(pid: int) -> bool:
                 process.wait(10)
         return process.status() == psutil.STATUS_ZOMBIE
     return True
+
+
+def spoilt(path: pathlib.Path, bits: Iterable[int], lengths: Iterable[int]) -> Iterator[str]:
+    """Yields after each damage of a file: a bit flipped, its end lost, all of it gone; mends it."""
+    whole = path.read_bytes()
+    for bit in bits:
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        yield f"{path.name}: bit {bit}"
+    for length in lengths:
+        path.write_bytes(whole[:length])
+        yield f"{path.name}: length {length}"
+    path.unlink()
+    yield f"{path.name}: gone"
+    path.write_bytes(whole)
 
 
 @pytest.fixture(scope="session")
