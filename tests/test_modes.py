@@ -50,9 +50,7 @@ def test_cores_share_a_batch_and_leave_no_row_out(tiny_dataset, monkeypatch, cor
 
 
 @pytest.mark.parametrize("mode", ["xla", "graph"])
-def test_neither_blocks_nor_rows_gathered_at_a_time_change_a_bit(
-    tiny_dataset, monkeypatch, mode
-):
+def test_neither_blocks_nor_rows_gathered_at_a_time_change_a_bit(tiny_dataset, monkeypatch, mode):
     def bits(eval_every, eval_first):
         cadence = {"eval_every": eval_every, "eval_first": eval_first}
         return trained(tiny_dataset, mode=mode, epochs=2, **cadence).model.W.numpy().tobytes()
