@@ -28,7 +28,7 @@ class Forked:
         self.args = [*map(str, argv)]
         reader, writer = CONTEXT.Pipe(duplex=False)
         self.stdout = os.fdopen(os.dup(reader.fileno()), errors="replace")
-        self.stderr = tempfile.NamedTemporaryFile("r", errors="replace")
+        self.stderr = tempfile.NamedTemporaryFile("r", errors="replace")  # noqa: SIM115
         given = self.args, str(cwd), dict(env), writer, self.stderr.name
         self._process = CONTEXT.Process(target=_become, args=given, daemon=True)
         with startup.without_keras():
@@ -71,8 +71,8 @@ def _become(argv, cwd, env, output, errors):
     output.close()
     os.dup2(os.open(errors, os.O_WRONLY | os.O_APPEND), 2)
     encoding = env.get("PYTHONIOENCODING", "utf-8")
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding=encoding, closefd=False)
-    sys.stderr = sys.__stderr__ = open(2, "w", 1, encoding, "backslashreplace", closefd=False)
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding=encoding, closefd=False)
+    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, encoding, "backslashreplace", closefd=False)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

@@ -4,12 +4,9 @@ once.
 Whatever happens, the same command again ends with the weights of a run that nothing happened to.
 """
 
-import concurrent.futures
 import contextlib
-import dataclasses
 import json
 import os
-import pathlib
 import random
 import shutil
 import signal
@@ -18,148 +15,60 @@ import sys
 import threading
 import time
 
-import numpy as np
 import pytest
 
 from benchmarks.common import loopback
 from tests.conftest import PROJECT
+from tests.weights_of import JOB, assert_weights_of_one_device, finish, start
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
-LIMIT = 600  # seconds of a run
-FLAGS = ("--max_steps=1500", "--checkpoint_every=50", "--overwrite")
 LEFTOVERS = (".softmax-regression.*", "*incomplete*", "*_temp*", "*.tmp*", ".checkpoint.*")
-# Where a run is killed: behind the line with the first words, and before that with the second.
+# The last of these words that a run has printed says where it was killed.
 PHASES = {
-    "import": (None, "training,"),
-    "preparation": ("preparing", "decoding"),
-    "decoding": ("decoding", "training,"),
-    "training": ("training,", "test accuracy"),
-    "export": ("test accuracy", None),
+    "": "import",
+    "preparing": "preparation",
+    "decoding": "decoding",
+    "training,": "training",
+    "test accuracy": "export",
 }
-# The phase of each kill in turn: what takes long in a usual run more often.
-TURNS = (
-    *("training", "export", "import", "decoding", "training"),
-    *("preparation", "training", "import", "training", "export"),
-)
-WORKERS = ("--batch_size=100", "--lr=0.001", "--epochs=8", "--checkpoint_every=100", "--timeout=20")
 
 
-@dataclasses.dataclass(frozen=True)
 class Place:
     """A folder for what a run writes, and the data that it reads; the command is always the
     same."""
 
-    folder: pathlib.Path
-    data_dir: pathlib.Path
+    def __init__(self, folder, data_dir):
+        self.folder, self.data_dir, self.record = folder, data_dir, folder / "record.json"
 
-    def __post_init__(self):
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def start(self):
+        job = ["--max_steps=1500", "--checkpoint_every=50", "--overwrite"]
+        job += [f"--data_dir={self.data_dir}", f"--record={self.record}"]
+        job += [f"--checkpoint_dir={self.folder / 'kept'}", f"--export_dir={self.folder / 'model'}"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen([sys.executable, PROJECT / "train.py", *job], **pipes)
 
-    def path(self, name):
-        return self.folder / name
-
-    def command(self, *more):
-        written = (
-            f"--checkpoint_dir={self.path('checkpoints')}",
-            f"--export_dir={self.path('model')}",
-            f"--record={self.path('record.json')}",
-        )
-        train = (sys.executable, PROJECT / "train.py", f"--data_dir={self.data_dir}")
-        return [*train, *FLAGS, *written, *more]
-
-    def run(self, *more):
-        return subprocess.run(self.command(*more), capture_output=True, text=True, timeout=LIMIT)
-
-    def times(self):
-        """Runs to the end, and returns the seconds at which each line came, and those of the
-        end."""
-        started, seen = time.perf_counter(), {}
-        with subprocess.Popen(self.command(), **PIPES) as process:
-            for line in process.stdout:
-                seen[line] = time.perf_counter() - started
-        assert process.returncode == 0, "".join(seen)
-        return {**seen, "": time.perf_counter() - started}
-
-    def killed(self, phase, seconds):
-        """Kills the run so long after a phase began; says whether it was running still."""
-        words, _ = PHASES[phase]
-        with subprocess.Popen(self.command(), **PIPES) as process:
-            if words and not any(words in line for line in process.stdout):
-                return False
-            reader = threading.Thread(target=process.stdout.read)  # a full pipe would hold it up
-            reader.start()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(seconds)
-            process.kill()
-            reader.join()
-        return process.returncode == -signal.SIGKILL
+    def assert_whole(self, process, expected):
+        """The run ends like one that nothing happened to, and leaves nothing half written."""
+        output, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, output
+        assert self.sha256() == expected and (self.folder / "model" / "saved_model.pb").exists()
+        for each in (self.folder, self.data_dir):
+            assert not [path for name in LEFTOVERS for path in each.rglob(name)]
 
     def sha256(self):
-        return json.loads(self.path("record.json").read_text())["weights_sha256"]
-
-    def assert_whole(self, done, expected):
-        """The run ended like one that nothing happened to, and left nothing half written."""
-        assert done.returncode == 0, done.stderr
-        assert self.sha256() == expected
-        assert self.path("model").joinpath("saved_model.pb").exists()
-        folders = (self.folder, self.data_dir)
-        assert not [path for name in LEFTOVERS for each in folders for path in each.rglob(name)]
-
-
-PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-
-
-def assert_refused(done, code, words):
-    """It ended with one line that has these words."""
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert done.returncode == code and len(lines) == 1 and words in lines[0], done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """Real MNIST, prepared and decoded, the weights of an unbroken run, and how long its phases
-    take."""
-
-    data_dir: pathlib.Path
-    prepared: pathlib.Path  # the same, without what was decoded
-    sha256: str
-    seconds: dict
-
-    def data_for(self, phase, tmp_path):
-        """Returns data as a run finds it that is to be killed in a phase."""
-        if phase not in ("preparation", "decoding"):
-            return self.data_dir
-        if phase == "decoding":
-            shutil.copytree(self.prepared, tmp_path / "data")
-        return tmp_path / "data"
-
-
-def first(times, words):
-    """Returns when the first line with these words came."""
-    return next(seconds for line, seconds in times.items() if words is None or words in line)
-
-
-def duration(times, phase):
-    start, end = PHASES[phase]
-    began = first(times, start) if start else 0
-    return (first(times, end) if end else times[""]) - began
+        return json.loads(self.record.read_text())["weights_sha256"]
 
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory):
+    """A run on real MNIST that nothing happens to: its place, and the seconds of a first run, and
+    of another."""
     folder = tmp_path_factory.mktemp("reference")
-    data_dir, prepared = folder / "data", folder / "prepared"
-    cold = Place(folder / "cold", data_dir).times()
-    warm_place = Place(folder / "warm", data_dir)
-    warm = warm_place.times()
-    shutil.copytree(data_dir, prepared, ignore=shutil.ignore_patterns("decoded*"))
-    seconds = {
-        phase: duration(cold if phase in ("preparation", "decoding") else warm, phase)
-        for phase in PHASES
-    }
-    yield Reference(data_dir, prepared, warm_place.sha256(), seconds)
+    place, began = Place(folder, folder / "data"), time.perf_counter()
+    assert place.start().communicate(timeout=600)
+    seconds = time.perf_counter() - began
+    yield place, [seconds - json.loads(place.record.read_text())["seconds"]["data"], seconds]
     shutil.rmtree(folder)
 
 
@@ -171,81 +80,57 @@ def folder(tmp_path):
 
 
 def test_a_killed_run_started_again_ends_like_one_never_killed(kill, reference, folder, fault):
-    phase, rng = TURNS[kill % len(TURNS)], random.Random(kill)
-    fault("kills", phase)
-    for attempt in range(20):
-        inside = folder / str(attempt)
-        place = Place(inside, reference.data_for(phase, inside))
-        if place.killed(phase, rng.uniform(0, reference.seconds[phase])):
-            break
-    else:
-        pytest.fail("no attempt found it running")
-    place.assert_whole(place.run(), reference.sha256)
+    whole, seconds = reference
+    is_first = kill % 3 == 1
+    place = Place(folder, folder / "data" if is_first else whole.data_dir)
+    process = place.start()
+    try:
+        output, _ = process.communicate(timeout=random.Random(kill).uniform(0, seconds[is_first]))
+        fault("kills", "nothing: it had ended")
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, _ = process.communicate()
+        fault("kills", [phase for words, phase in PHASES.items() if words in output][-1])
+    place.assert_whole(place.start(), whole.sha256())
 
 
-def test_a_killed_worker_ends_the_other_and_both_go_on(worker_kill, reference, folder, fault):
+def test_a_killed_worker_ends_the_other_and_both_go_on(
+    worker_kill, tiny_data_dir, tiny_dataset, tmp_path, fault
+):
     fault("kills", "one of two workers")
-    rng = random.Random(worker_kill)
-    data = f"--data_dir={reference.data_dir}"
-    started = time.perf_counter()
-    (alone,) = finished([start_worker(folder / "alone", data)])
-    assert alone.returncode == 0, alone.stderr
-    window = 2 * (time.perf_counter() - started)  # about as long as two workers take
-    for attempt in range(20):
-        both = start_workers(folder / str(attempt), data)
-        victim = both.pop(rng.randrange(2))
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            victim.wait(rng.uniform(0, window))
-        victim.kill()
-        (survivor,), (dead,) = finished(both), finished([victim])
-        if dead.returncode == -signal.SIGKILL and survivor.returncode:
-            break
-    else:
-        pytest.fail("no attempt found it running")
-    assert_refused(survivor, 1, "")
-    for worker in finished(start_workers(folder / str(attempt), data)):
-        assert worker.returncode == 0, worker.stderr
-    for name in ("W", "b"):
-        weights = [
-            np.load(folder / each / "model" / "weights.npz")[name]
-            for each in ("alone", str(attempt))
+    rng, folder = random.Random(worker_kill), tmp_path / "kept"
+    job = JOB | {"strategy": "multi_worker", "epochs": 10**6, "eval_first": 0, "timeout": 20}
+    job |= {"checkpoint_dir": folder, "checkpoint_every": 100}
+
+    def started(**more):
+        return [
+            start(tiny_data_dir, tmp_path / f"{index}.npz", environment, **job, **more)
+            for index, environment in enumerate(loopback(2))
         ]
-        np.testing.assert_allclose(*weights, atol=1e-5, rtol=0)
 
-
-def start_worker(folder, *more, env=None):
-    """Starts a run of its own, or one worker of several."""
-    folder.mkdir(exist_ok=True)
-    written = f"--checkpoint_dir={folder / 'checkpoints'}", f"--export_dir={folder / 'model'}"
-    command = [sys.executable, PROJECT / "train.py", *WORKERS, *written, *more]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=os.environ | (env or {}), **pipes)
-
-
-def start_workers(folder, *more):
-    return [start_worker(folder, *more, "--strategy=multi_worker", env=env) for env in loopback(2)]
-
-
-def finished(processes):
-    """Returns the processes once they have ended, with what they printed."""
-    outputs = [process.communicate(timeout=LIMIT) for process in processes]
-    return [
-        subprocess.CompletedProcess(process.args, process.returncode, *output)
-        for process, output in zip(processes, outputs, strict=True)
-    ]
+    workers = started()
+    victim = workers.pop(rng.randrange(2))
+    threading.Timer(rng.uniform(0, 10), victim.kill).start()
+    victim.communicate()
+    assert victim.returncode == -signal.SIGKILL
+    assert finish(workers[0], 1)[1]
+    step = max([0, *(int(path.stem[5:]) for path in folder.glob("step-*.index"))])
+    for worker in started(max_steps=step + 25):
+        finish(worker)
+    weights = [tmp_path / "0.npz", tmp_path / "1.npz"]
+    assert_weights_of_one_device(weights, tiny_dataset, **job, max_steps=step + 25)
 
 
 def test_four_first_runs_at_once_prepare_the_data_once(reference, folder, fault):
     fault("faults", "four first runs at once on one empty data_dir")
     places = [Place(folder / str(number), folder / "data") for number in range(4)]
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        for place, done in zip(places, pool.map(Place.run, places), strict=True):
-            place.assert_whole(done, reference.sha256)
+    for place, process in [(place, place.start()) for place in places]:
+        place.assert_whole(process, reference[0].sha256())
 
 
 @pytest.fixture
 def disk(folder):
-    """A file system of its own in memory, 30 MB; `remount` changes its options."""
+    """A file system of its own in memory, 30 MB."""
     path = folder / "disk"
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", path]
@@ -264,27 +149,37 @@ def test_a_first_run_on_a_full_disk_is_refused_and_ends_well_once_there_is_room(
 ):
     fault("faults", "a full disk under --data_dir, then room made")
     place = Place(folder / "place", disk / "data")
-    assert_refused(place.run(), 1, "No space left on device")
+    process = place.start()
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 1 and "No space left on device" in output
+    assert "Traceback" not in output
     assert {path.name for path in disk.rglob("*") if path.is_file()} <= {".lock"}
     remount(disk, "size=400m")
-    place.assert_whole(place.run(), reference.sha256)
+    place.assert_whole(place.start(), reference[0].sha256())
 
 
-@pytest.mark.parametrize("part", ["checkpoint", "export"])
-def test_a_full_disk_costs_nothing_that_was_there(disk, reference, folder, fault, part):
-    fault("faults", f"a full disk under --{part}_dir, then room made")
-    place, flag = Place(folder / "place", reference.data_dir), f"--{part}_dir={disk / part}"
-    first = place.run(flag, "--max_steps=300")
-    assert first.returncode == 0, first.stderr
-    before = {path: path.read_bytes() for path in disk.rglob("*") if path.is_file()}
+@pytest.mark.parametrize("flag", ["checkpoint_dir", "export_dir"])
+def test_a_full_disk_costs_nothing_that_was_there(disk, run_train, run_here, tmp_path, fault, flag):
+    fault("faults", f"a full disk under --{flag}, then room made")
+    record = tmp_path / "record.json"
+    job = f"--{flag}={disk / 'place'}", f"--record={record}", "--overwrite", "--mode=graph"
+    assert run_train(*job, "--max_steps=30").returncode == 0
+    # the file named checkpoint has the name of the newest, and there may be a newer one
+    files = [path for path in disk.rglob("*") if path.is_file() and path.name != "checkpoint"]
+    before = {path: path.read_bytes() for path in files}
     filler = fill(disk)
-    assert_refused(place.run(flag), 1, "No space left on device")
-    for path, content in before.items():
-        if path.name != "checkpoint":  # it names the newest, and there may be a newer one
-            assert path.read_bytes() == content
+    assert_refused(run_train(*job), 1, "No space left on device")
+    assert {path: path.read_bytes() for path in files} == before
     filler.unlink()
-    done = place.run(flag)
-    assert done.returncode == 0 and place.sha256() == reference.sha256, done.stderr
+    assert run_train(*job).returncode == 0
+    whole = run_here("--mode=graph")["weights_sha256"]
+    assert json.loads(record.read_text())["weights_sha256"] == whole
+
+
+def assert_refused(done, code, words):
+    """It ended with one line that has these words."""
+    assert done.returncode == code and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ") and words in done.stderr
 
 
 def fill(disk):
@@ -298,17 +193,14 @@ def fill(disk):
 
 
 @pytest.mark.parametrize("flag", ["data_dir", "checkpoint_dir", "export_dir", "logdir", "record"])
-def test_a_read_only_folder_is_refused_before_training(disk, reference, folder, fault, flag):
+def test_a_read_only_folder_is_refused_before_training(disk, run_train, fault, flag):
     fault("faults", f"a read-only folder for --{flag}")
     remount(disk, "ro")
-    place = Place(folder / "place", reference.data_dir)
-    assert_refused(place.run(f"--{flag}={disk / 'new'}"), 2, f"--{flag}")
+    assert_refused(run_train(f"--{flag}={disk / 'new'}"), 2, f"--{flag}")
 
 
-def test_decoded_data_is_read_from_a_read_only_folder(disk, reference, folder, fault):
+def test_decoded_data_is_read_from_a_read_only_folder(disk, run_train, tiny_data_dir, fault):
     fault("faults", "decoded data in a read-only folder")
-    remount(disk, "size=400m")
-    shutil.copytree(reference.data_dir, disk / "data")
+    shutil.copytree(tiny_data_dir, disk / "data")
     remount(disk, "ro")
-    place = Place(folder / "place", disk / "data")
-    place.assert_whole(place.run(), reference.sha256)
+    assert run_train(f"--data_dir={disk / 'data'}", "--mode=graph").returncode == 0

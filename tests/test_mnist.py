@@ -50,8 +50,12 @@ def test_the_splits_are_those_of_the_archives(mnist):
             oracle.read_idx(PROJECT / "archives" / "mnist" / f"{name}-{kind}-ubyte.gz")
             for kind in ("images-idx3", "labels-idx1")
         )
-        found = [pair for split in splits for pair in zip(map(bytes, split.images), split.labels)]
-        assert sorted(found) == sorted(zip(map(bytes, images), labels, strict=True))
+        found = [pair for split in splits for pair in pairs(split.images, split.labels)]
+        assert sorted(found) == sorted(pairs(images, labels))
+
+
+def pairs(images, labels):
+    return zip(map(bytes, images), labels, strict=True)
 
 
 def test_a_whole_unshuffled_epoch_ends_at_the_oracles_weights(mnist):

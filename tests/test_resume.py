@@ -58,7 +58,7 @@ def test_a_resumed_run_ends_with_the_same_record_whatever_its_folder_is_called(
     assert resumed["evaluations"][:5] == broken["evaluations"]
     steps, seconds, _, losses = zip(*resumed["evaluations"], strict=True)
     assert steps == (1, 2, 3, 50, 61, 100, 150, 190)
-    assert 0 < seconds[0] and list(seconds) == sorted(seconds)
+    assert seconds[0] > 0 and list(seconds) == sorted(seconds)
     assert seconds[-1] <= broken["seconds"]["train"] + resumed["seconds"]["train"]
     assert losses[0] == pytest.approx(np.log(10)) and losses[-1] == resumed["final_loss"]
 

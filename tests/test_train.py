@@ -176,7 +176,7 @@ def test_a_flagfile_that_cannot_be_read_is_one_line(tmp_path, content):
     file = tmp_path / "flags.txt"
     if content:
         file.write_bytes(content)
-    with pytest.raises(InputError, match="^[^\n]+$"):
+    with pytest.raises(InputError, match=r"^[^\n]+$"):
         parsed(f"--flagfile={file}")
 
 
