@@ -46,7 +46,10 @@ def test_cross_entropy_is_finite_where_the_softmax_is_0():
 
 def test_the_gradient_of_a_step_is_the_oracles_and_the_finite_difference(net):
     model.sgd_step(net, tf.constant(IMAGES), tf.constant(LABELS), flags.training_config(lr=1.0))
-    step_W, (expected_W, expected_b) = W - net.W.numpy(), oracle.gradients(W, B, IMAGES / 255, LABELS)
+    step_W, (expected_W, expected_b) = (
+        W - net.W.numpy(),
+        oracle.gradients(W, B, IMAGES / 255, LABELS),
+    )
     np.testing.assert_allclose(step_W, expected_W, atol=1e-5)
     np.testing.assert_allclose(B - net.b, expected_b, atol=1e-5)
     nudge = np.zeros_like(W)
