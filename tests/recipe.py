@@ -4,7 +4,6 @@ It writes W, b of each job to FOLDER. tests/test_recipe.py runs it in a copy wit
 """
 
 import itertools
-import pathlib
 import sys
 
 import numpy as np
@@ -16,8 +15,8 @@ import train
 from runtime import distribute, modes, plan
 from runtime.clock import Ledger
 
-FEATURES, CLASSES, EXAMPLES, EPOCHS = 20, 3, 613, 2
-TERMS = {"l2": 0.03, "momentum": 0.6}
+FEATURES, CLASSES, EXAMPLES, LR = 20, 3, 613, 0.005
+TERMS = {"l2": 0.03, "momentum": 0.6, "epochs": 2}
 MODES = ("eager", "graph", "xla", "known", "mirrored")
 JOBS = [("xla", 1), ("known", 1), *itertools.product(MODES, (40, 600))]
 
@@ -36,26 +35,21 @@ def made():
     return images, rng.integers(CLASSES, size=EXAMPLES).astype(np.int32)
 
 
-def learning_rate(batch_size):
-    return 0.005 / batch_size
-
-
 def main(folder):
     (cpu,) = tf.config.list_physical_devices("CPU")
-    halves = [tf.config.LogicalDeviceConfiguration()] * 2
-    tf.config.set_logical_device_configuration(cpu, halves)
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     split = data.Split(*made())
-    dataset = data.Dataset("made", split, split, split, ["a", "b", "c"], (FEATURES,))
+    dataset = data.Dataset("made", split, split, split, [*"abc"], (FEATURES,))
+    one = distribute.OneDevice()
     mirrored = distribute.Replicas(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
-    engines = {"mirrored": ("graph", mirrored), "known": ("xla", KnownSteps())}
-    for name, batch_size in JOBS:
-        mode, engine = engines.get(name, (name, distribute.OneDevice()))
-        job = TERMS | {"mode": mode, "batch_size": batch_size, "lr": learning_rate(batch_size)}
-        config = flags.training_config(**job, epochs=EPOCHS)
+    engines = [("eager", one), ("graph", one), ("xla", one), ("xla", KnownSteps())]
+    engines = dict(zip(MODES, [*engines, ("graph", mirrored)], strict=True))
+    for name, size in JOBS:
+        mode, engine = engines[name]
+        config = flags.training_config(mode=mode, batch_size=size, lr=LR / size, **TERMS)
         state = train.start(config, dataset, Ledger(), engine)
         train.train(state, train.compiled(state, engine))
-        path = pathlib.Path(folder, f"{name}-{batch_size}.npz")
-        np.savez(path, W=state.model.W.numpy(), b=state.model.b.numpy())
+        np.savez(f"{folder}/{name}-{size}.npz", W=state.model.W.numpy(), b=state.model.b.numpy())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import pathlib
 from unittest import mock
@@ -33,20 +34,14 @@ ARRAYS = [f"{split}_{kind}.npy" for split in cache.SPLITS for kind in ("images",
 
 
 @pytest.mark.parametrize("name", [*ARRAYS, cache.ABOUT])
-def test_any_flipped_bit_or_lost_end_of_a_decoded_folder_is_found(folder, name):
+@pytest.mark.parametrize("max_bytes", [math.inf, 0])
+def test_any_flipped_bit_or_lost_end_of_a_decoded_folder_is_found(folder, name, max_bytes):
     size = (folder / name).stat().st_size
-    for damage in spoilt(folder / name, range(0, size * 8, 29), range(0, size, 13)):
-        with pytest.raises(ValueError, match=f"^{folder}: [^\n]+$"):
-            assert not cache.read(folder, "made"), damage
-    assert len(cache.read(folder, "made").train) == 24
-
-
-@pytest.mark.parametrize("name", ARRAYS)
-def test_a_header_or_a_length_that_is_damaged_is_found_where_images_stay_on_the_disk(folder, name):
-    for damage in spoilt(folder / name, range(0, 128 * 8, 29), [0, 100, 200]):
-        with pytest.raises(ValueError):
-            assert not cache.read(folder, "made", max_bytes=0), damage
-    assert len(cache.read(folder, "made", max_bytes=0).train) == 24
+    checked = size if max_bytes else 128  # what is streamed has its header checked
+    for damage in spoilt(folder / name, range(0, 8 * checked, 29), range(0, size, 13)):
+        with pytest.raises(ValueError, match=rf"^{folder}: [^\n]+$"):
+            assert not cache.read(folder, "made", max_bytes), damage
+    assert len(cache.read(folder, "made", max_bytes).train) == 24
 
 
 def test_another_format_is_said_and_not_read(folder):
@@ -107,18 +102,7 @@ def test_what_fails_while_training_is_one_line_and_checkpoints_are_kept(
         run_here(*job)
     said = capsys.readouterr().err
     assert stop.value.code == 1 and said.startswith("error: ") and said.count("\n") == 1
-    assert words in said
+    assert words in said and "Traceback" not in said
     path.write_bytes(whole)
     record = run_here(*job)
     assert record["resumed_at_step"] >= 10 and record["steps"] == 66
-
-
-def test_an_error_inside_a_pipeline_is_one_line_without_its_traceback():
-    def parts():
-        yield 1
-        raise RunError("file: cannot be read any more")
-
-    pipeline = tf.data.Dataset.from_generator(parts, output_signature=tf.TensorSpec([], tf.int32))
-    with pytest.raises(tf.errors.OpError) as caught:
-        list(pipeline)
-    assert errors.reason(caught.value) == "RunError: file: cannot be read any more"

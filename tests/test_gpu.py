@@ -206,22 +206,6 @@ def stream_events(trace):
     return len(kernels), sum(bool(re.search("(?i)memcpy.?(h2d|d2h)", name)) for name in names)
 
 
-def test_kernels_and_copies_are_counted_on_the_streams_of_the_gpu_alone():
-    space = xplane_pb2.XSpace()
-    for place, line in (
-        ("/device:GPU:0", "Stream #13(Compute)"),
-        ("/device:GPU:0", "XLA Ops"),
-        ("/host:CPU", "Stream #1"),
-    ):
-        plane = space.planes.add(name=place)
-        line = plane.lines.add(name=line)
-        for name in ("fusion_1", "fusion_1", "MemcpyH2D", "MemcpyD2H", "Memset", "MemcpyD2D"):
-            number = len(line.events)
-            plane.event_metadata[number].name = name
-            line.events.add(metadata_id=number)
-    assert stream_events(space.SerializeToString()) == (2, 2)
-
-
 @pytest.mark.gpu
 def test_nothing_is_compiled_inside_the_clock_of_training(start, tmp_path):
     """Each program that XLA compiles leaves files."""

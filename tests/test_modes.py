@@ -67,8 +67,8 @@ def test_where_xla_must_know_the_steps_all_is_compiled_first_and_the_weights_are
     tiny_dataset, monkeypatch, epochs, eval_first, eval_every
 ):
     monkeypatch.setattr(model, "GPU_BYTES_PER_GATHER", 2 * 64 * 784)
-    job = {"batch_size": 64, "lr": 1e-3, "epochs": epochs}
-    job |= {"eval_first": eval_first, "eval_every": eval_every}
+    cadence = {"epochs": epochs, "eval_first": eval_first, "eval_every": eval_every}
+    job = {"batch_size": 64, "lr": 1e-3, **cadence}
     engine = recipe.KnownSteps()
     state = train.start(flags.training_config(**job), tiny_dataset, Ledger(), engine)
     mode = train.compiled(state, engine)
