@@ -46,6 +46,12 @@ def train(images, labels, epochs, batch, lr, mean=False, l2=0.0, momentum=0.0):
     return W, b, np.array(losses)
 
 
+def assert_weights(found, W, b, atol=1e-5):
+    """Compares what has the weights by their names: a model's variables, or a file of NumPy's."""
+    np.testing.assert_allclose(found["W"], W, rtol=0, atol=atol)
+    np.testing.assert_allclose(found["b"], b, rtol=0, atol=atol)
+
+
 def read_idx(path: pathlib.Path) -> np.ndarray:
     """Returns the array of an IDX archive, as http://yann.lecun.com/exdb/mnist/ describes the
     format."""

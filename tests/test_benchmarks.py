@@ -95,15 +95,17 @@ def test_every_way_to_write_the_step_ends_with_the_same_weights(monkeypatch):
         np.testing.assert_allclose(weights, found[0], atol=1e-6)
 
 
+ABOUT = {
+    **{"date": "2026-01-02", "device_name": "A CPU", "cores": 4, "python": "3.12.1"},
+    **{"tensorflow": "2.21.0", "git_commit": "0123456789abcdef"},
+}
+
+
 @pytest.fixture
 def records(tmp_path, monkeypatch):
     """An empty folder of records."""
     monkeypatch.setattr(common, "RECORDS", tmp_path)
-    environment = {
-        **{"date": "2026-01-02", "device_name": "A CPU", "cores": 4, "python": "3.12.1"},
-        **{"tensorflow": "2.21.0", "git_commit": "0123456789abcdef"},
-    }
-    monkeypatch.setattr(common, "environment", lambda: environment)
+    monkeypatch.setattr(common, "environment", lambda: ABOUT)
     return tmp_path
 
 
@@ -112,8 +114,7 @@ def test_a_record_says_where_it_was_made_and_whether_it_was_quiet(records, busy,
     common.save("modes", {"mode xla": [3.0, 1.0, 2.0]}, busy, "python -m benchmarks modes")
     text = render.BLOCKS["modes"]()
     assert "| mode xla | 2.00 (1.00-3.00) |" in text and "`python -m benchmarks modes`" in text
-    for fact in ("2026-01-02", "A CPU, 4 cores", "3.12.1", "2.21.0", "0123456789ab."):
-        assert fact in text
+    assert all(str(fact)[:12] in text for fact in ABOUT.values())
     assert ("not quiet" in text) == said
 
 
@@ -133,13 +134,14 @@ def test_only_the_blocks_that_are_known_are_rendered(records):
 
 
 def test_a_release_has_one_line_in_the_history(records):
-    common.save("modes", {f"mode {mode}": [1.0, 2.0, 3.0] for mode in speed.MODES}, 0, "")
-    common.save("start", {speed.WARM: [1.5]}, 0, "")
-    common.save("history", [{"release": "0.0.1", "nodes": 1}], 0, "")
+    found = {"modes": {f"mode {mode}": [1.0, 2.0, 3.0] for mode in speed.MODES}}
+    found |= {"start": {speed.WARM: [1.5]}, "history": [{"release": "0.0.1"}]}
+    for name, value in found.items():
+        common.save(name, value, 0, "")
     for _ in range(2):
         common.save("history", benchmarks.history(), 0, "")
     old, new = common.load("history")[1]
-    assert old["release"] == "0.0.1" and new["mode xla"] == "2.00" and new[speed.WARM] == "1.50"
+    assert (old["release"], new["mode xla"], new[speed.WARM]) == ("0.0.1", "2.00", "1.50")
 
 
 def test_an_unknown_name_is_refused_before_anything_is_measured(monkeypatch):

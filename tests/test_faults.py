@@ -1,7 +1,6 @@
 """Damaged, missing and read-only data: found, said in one line, and repaired where that can be."""
 
 import errno
-import json
 import math
 import os
 import pathlib
@@ -42,13 +41,6 @@ def test_any_flipped_bit_or_lost_end_of_a_decoded_folder_is_found(folder, name, 
         with pytest.raises(ValueError, match=rf"^{folder}: [^\n]+$"):
             assert not cache.read(folder, "made", max_bytes), damage
     assert len(cache.read(folder, "made", max_bytes).train) == 24
-
-
-def test_another_format_is_said_and_not_read(folder):
-    about = json.loads((folder / cache.ABOUT).read_text()) | {"format": 1}
-    (folder / cache.ABOUT).write_text(json.dumps(about))
-    with pytest.raises(ValueError, match=f"{folder}: has format 1, not {cache.FORMAT}"):
-        cache.read(folder, "made")
 
 
 @pytest.mark.parametrize(

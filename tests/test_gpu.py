@@ -25,27 +25,26 @@ from comparison import system
 from runtime import devices
 from tests import oracle
 from tests.conftest import PROJECT
+from tests.weights_of import finish
 
-# NVIDIA's library, with one GPU that heat slows down, and two processes on it.
-NVML = {
-    "NVMLError": RuntimeError,
-    "nvmlInit": lambda: None,
-    "nvmlDeviceGetHandleByIndex": lambda index: f"GPU {index}",
-    "nvmlDeviceGetHandleByUUID": lambda name: name,
-    "nvmlDeviceGetTotalEnergyConsumption": lambda device: 7_500 if device == "GPU 2" else 0,
-    "nvmlDeviceGetMemoryInfo": lambda device: types.SimpleNamespace(used=3 * 2**30),
-    "nvmlDeviceGetCurrentClocksThrottleReasons": lambda device: 0x1 | 0x20 | 0x40,
-    "nvmlDeviceGetComputeRunningProcesses": lambda device: ["this one", "another"],
-}
+# NVIDIA's library, with GPUs that heat slows down, and two processes on each.
+NVML = types.SimpleNamespace(
+    NVMLError=RuntimeError,
+    nvmlInit=lambda: None,
+    nvmlDeviceGetHandleByIndex=int,
+    nvmlDeviceGetTotalEnergyConsumption=lambda index: 1_000 * index,
+    nvmlDeviceGetMemoryInfo=lambda _: types.SimpleNamespace(used=3 * 2**30),
+    nvmlDeviceGetCurrentClocksThrottleReasons=lambda _: 0x1 | 0x20 | 0x40,
+    nvmlDeviceGetComputeRunningProcesses=lambda _: ["this one", "another"],
+)
 
 
 def test_what_nvml_says_is_of_the_gpu_in_sight(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
-    monkeypatch.setitem(sys.modules, "pynvml", types.SimpleNamespace(**NVML))
+    monkeypatch.setitem(sys.modules, "pynvml", NVML)
     gpu = system.Gpu.find(0)
-    assert (gpu.joules(), gpu.memory_mib()) == (7.5, 3072)
+    assert (gpu.joules(), system.Gpu.find(1).joules(), gpu.memory_mib()) == (2, 0, 3072)
     assert gpu.disturbed() == "heat, 1 other processes"
-    assert system.Gpu.find(1).joules() == 0
     assert system.environment("gpu", 1, PROJECT, ())["CUDA_VISIBLE_DEVICES"] == "0"
     monkeypatch.setitem(sys.modules, "pynvml", None)  # not installed
     assert system.Gpu.find(0) is None
@@ -117,17 +116,10 @@ def train(start, tmp_path):
 
     def train(*more):
         path = tmp_path / "record.json"
-        end(start(*more, f"--record={path}", "--overwrite"))
+        finish(start(*more, f"--record={path}", "--overwrite"))
         return json.loads(path.read_text())
 
     return train
-
-
-def end(process, code=0):
-    """Returns what a process printed, once it has ended with an exit code."""
-    output, said = process.communicate()
-    assert process.returncode == code and "Traceback" not in said, said
-    return output, said
 
 
 def read_until(process, words):
@@ -143,8 +135,7 @@ def test_weights_are_those_of_float64(device, train, tiny_dataset, tmp_path, fla
     orders = [data.epoch_order(len(split), 0, epoch) for epoch in range(EPOCHS)]
     W, b, _ = oracle.train(split.images, split.labels, orders, batch=10, lr=0.01)
     found = np.load(tmp_path / "model" / "weights.npz")
-    for name, expected in (("W", W), ("b", b)):
-        np.testing.assert_allclose(found[name], expected, atol=1e-5 * abs(W).max(), rtol=0)
+    oracle.assert_weights(found, W, b, atol=1e-5 * abs(W).max())
 
 
 @pytest.mark.gpu
@@ -154,7 +145,7 @@ def test_tf32_gives_other_weights_and_is_named(gpu, train, start):
     exact, rounded = train(), train("--tf32")
     assert exact["weights_sha256"] != rounded["weights_sha256"]
     assert (exact["environment"]["tf32"], rounded["environment"]["tf32"]) == (False, True)
-    assert "TF32" in end(start("--tf32"))[0].splitlines()[0]
+    assert "TF32" in finish(start("--tf32"))[0].splitlines()[0]
 
 
 @pytest.mark.gpu
@@ -168,8 +159,7 @@ def test_data_larger_than_the_memory_is_streamed_and_else_out_of_memory_is_a_lin
     with hog as process:
         read_until(process, "GPU")
         assert train(*large, "--input=stream")["streamed"]
-        _, said = end(start(*large, "--input=memory"), code=1)
-    (line,) = (line for line in said.splitlines() if line.startswith("error: "))
+        _, (line,) = finish(start(*large, "--input=memory"), code=1)
     assert "--input=stream" in line
 
 
@@ -181,7 +171,7 @@ def test_deterministic_gives_the_same_weights_in_every_process_and_over_a_kill(
     killed = start(*flags, "--checkpoint_every=50", "--eval_every=1000")
     read_until(killed, "step 1/")
     killed.kill()
-    end(killed, code=-signal.SIGKILL)
+    finish(killed, code=-signal.SIGKILL)
     weights = {train(*flags[:2])["weights_sha256"] for _ in range(3)}
     assert weights == {train(*flags)["weights_sha256"]}
 
@@ -213,7 +203,7 @@ def test_nothing_is_compiled_inside_the_clock_of_training(start, tmp_path):
     process = start("--eval_every=500", XLA_FLAGS=f"--xla_dump_to={dump}")
     read_until(process, "step 1/")
     compiled = set(dump.iterdir())
-    end(process)
+    finish(process)
     assert compiled and set(dump.iterdir()) == compiled
 
 
@@ -221,7 +211,7 @@ def test_nothing_is_compiled_inside_the_clock_of_training(start, tmp_path):
 def test_two_processes_at_once_end_with_the_same_weights(start, tmp_path):
     paths = [tmp_path / f"{number}.json" for number in range(2)]
     for process in [start(LONG, f"--record={path}") for path in paths]:
-        end(process)
+        finish(process)
     first, second = (json.loads(path.read_text())["weights_sha256"] for path in paths)
     assert first == second
 
@@ -231,4 +221,4 @@ def test_ctrl_c_ends_the_run_with_one_line(start):
     process = start("--epochs=1000000", "--eval_every=1000")
     read_until(process, "step 1/")
     process.send_signal(signal.SIGINT)
-    end(process, code=130)
+    finish(process, code=130)

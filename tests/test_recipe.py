@@ -48,13 +48,6 @@ def project(tmp_path_factory):
     return folder
 
 
-def test_a_term_and_a_rule_take_twelve_lines_in_two_files_at_most():
-    term, rule = recipes()
-    for files in (term, rule):
-        changed = [line for _, lines in files for line in lines.splitlines() if line[0] != " "]
-        assert len(files) <= 2 and 0 < len(changed) <= 12
-
-
 @pytest.mark.slow
 def test_every_mode_has_the_term_once_and_the_rule(project, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(project)}
@@ -65,9 +58,7 @@ def test_every_mode_has_the_term_once_and_the_rule(project, tmp_path):
     for name, size in recipe.JOBS:
         lr = recipe.LR / size
         W, b, _ = oracle.train(images, labels, orders, size, lr, l2=0.03, momentum=0.6)
-        found = np.load(tmp_path / f"{name}-{size}.npz")
-        np.testing.assert_allclose(found["W"], W, atol=1e-5, err_msg=name)
-        np.testing.assert_allclose(found["b"], b, atol=1e-5, err_msg=name)
+        oracle.assert_weights(np.load(tmp_path / f"{name}-{size}.npz"), W, b)
 
 
 @pytest.mark.slow
