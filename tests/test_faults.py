@@ -3,7 +3,6 @@
 import errno
 import math
 import os
-import pathlib
 from unittest import mock
 
 import numpy as np
@@ -70,7 +69,11 @@ def test_a_new_cache_that_cannot_be_read_back_is_one_line(tmp_path, monkeypatch)
             lambda path: os.truncate(path, 200_000),
             "cannot be read any more: it ends too soon",
         ),
-        ("graph", pathlib.Path.unlink, "cannot be read any more: No such file or directory"),
+        (
+            "graph",
+            lambda path: path.unlink(missing_ok=True),
+            "cannot be read any more: No such file or directory",
+        ),
         ("graph", lambda _: tf.debugging.assert_equal(1, 2, "here"), "TensorFlow failed: here"),
         ("graph", lambda _: tf.zeros([2**50]), "a smaller --batch_size or --input=stream needs"),
     ],
@@ -81,7 +84,7 @@ def test_what_fails_while_training_is_one_line_and_checkpoints_are_kept(
     path = cache.folder_in(tiny_data_dir, "mnist") / "train_images.npy"
     whole, accuracy = path.read_bytes(), train.accuracy
     job = [f"--mode={mode}", "--input=stream", f"--checkpoint_dir={tmp_path / 'kept'}"]
-    job += ["--checkpoint_every=10", "--eval_first=0", "--eval_every=20"]
+    job += ["--epochs=2", "--checkpoint_every=10", "--eval_first=0", "--eval_every=20"]
 
     def failing(state, split):
         fail(path)
@@ -97,4 +100,4 @@ def test_what_fails_while_training_is_one_line_and_checkpoints_are_kept(
     assert words in said and "Traceback" not in said
     path.write_bytes(whole)
     record = run_here(*job)
-    assert record["resumed_at_step"] >= 10 and record["steps"] == 66
+    assert record["resumed_at_step"] >= 10 and record["steps"] == 132

@@ -189,7 +189,7 @@ def test_other_examples_under_the_same_name_are_refused(resume, tiny_data_dir, t
 def test_another_order_of_the_examples_is_refused(resume, monkeypatch):
     monkeypatch.setattr(stream, "PART_BYTES", 2**16)
     resume(*FEW, "--epochs=1", "--input=stream")
-    with pytest.raises(InputError, match="--input=memory: .* has --input=stream;"):
+    with pytest.raises(InputError, match=r"--input=memory: .* has --input=stream;"):
         resume(*FEW, "--input=memory")
 
 
