@@ -20,9 +20,8 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 import data
 from benchmarks import speed
-from common import children, errors
+from common import children
 from comparison import system
-from runtime import devices
 from tests import oracle
 from tests.conftest import PROJECT
 from tests.weights_of import finish
@@ -49,19 +48,6 @@ def test_what_nvml_says_is_of_the_gpu_in_sight(monkeypatch):
     assert system.environment("gpu", 1, PROJECT, ())["CUDA_VISIBLE_DEVICES"] == "0"
     monkeypatch.setitem(sys.modules, "pynvml", None)  # not installed
     assert system.Gpu.find(0) is None
-
-
-def test_nvidia_smi_is_not_asked_for_the_memory_where_nothing_depends_on_it(monkeypatch):
-    monkeypatch.setattr(devices, "memory", lambda device: pytest.fail("asked"))
-    assert (devices.most_bytes("memory"), devices.most_bytes("stream")) == (float("inf"), -1)
-
-
-@pytest.mark.parametrize(
-    "said", ["CUDA_ERROR_OUT_OF_MEMORY: failed", "RESOURCE_EXHAUSTED: Out of memory while ..."]
-)
-def test_a_gpu_without_memory_left_is_one_line_whatever_tensorflow_calls_it(said):
-    line = errors._failed(tf.errors.InternalError(None, None, said))
-    assert re.match(r"out of memory \(.*--batch_size or --input=stream", line)
 
 
 AMPERE = 8  # the compute capability from which on there is TF32
