@@ -17,18 +17,15 @@ def test_the_notebook_trains_compares_and_shows_the_chart(tiny_data_dir, tmp_pat
     monkeypatch.setenv("TFDS_DATA_DIR", str(tiny_data_dir))
     notebook = nbformat.read(PROJECT / "docs" / "colab.ipynb", as_version=4)
     enter = nbformat.v4.new_code_cell(f"%cd {tmp_path}\nimport sys\nsys.dont_write_bytecode = True")
-    cells, parameters = [enter], []
+    cells = [enter]
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if "parameters" in tags:
-            parameters = cell.source.splitlines()
             cell.source = SMALL
         for program in ("train.py", "compare.py"):
             cell.source = cell.source.replace(f" {program}", f" {PROJECT / program}")
         if "colab" not in tags:
             cells.append(cell)
-    for line, small in zip(parameters, SMALL.splitlines(), strict=True):
-        assert line.split()[0] == small.split()[0]
     notebook.cells = cells
     nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     printed = json.dumps(cells)

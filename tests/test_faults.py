@@ -7,7 +7,6 @@ from unittest import mock
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import data
 import train
@@ -62,42 +61,26 @@ def test_a_new_cache_that_cannot_be_read_back_is_one_line(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("mode", "fail", "words"),
+    ("mode", "damage", "words"),
     [
-        (
-            "eager",
-            lambda path: os.truncate(path, 200_000),
-            "cannot be read any more: it ends too soon",
-        ),
-        (
-            "graph",
-            lambda path: path.unlink(missing_ok=True),
-            "cannot be read any more: No such file or directory",
-        ),
-        ("graph", lambda _: tf.debugging.assert_equal(1, 2, "here"), "TensorFlow failed: here"),
-        ("graph", lambda _: tf.zeros([2**50]), "a smaller --batch_size or --input=stream needs"),
+        ("eager", lambda path: os.truncate(path, 200_000), "it ends too soon"),
+        ("graph", lambda path: path.unlink(missing_ok=True), "No such file or directory"),
     ],
 )
-def test_what_fails_while_training_is_one_line_and_checkpoints_are_kept(
-    run_here, tiny_data_dir, tmp_path, monkeypatch, capsys, mode, fail, words
+def test_a_stream_that_ends_while_training_is_one_line_and_checkpoints_are_kept(
+    run_here, tiny_data_dir, tmp_path, monkeypatch, capsys, mode, damage, words
 ):
     path = cache.folder_in(tiny_data_dir, "mnist") / "train_images.npy"
     whole, accuracy = path.read_bytes(), train.accuracy
     job = [f"--mode={mode}", "--input=stream", f"--checkpoint_dir={tmp_path / 'kept'}"]
     job += ["--epochs=2", "--checkpoint_every=10", "--eval_first=0", "--eval_every=20"]
-
-    def failing(state, split):
-        fail(path)
-        return accuracy(state, split)
-
     monkeypatch.setattr(stream, "PART_BYTES", 100 * 784)
     monkeypatch.setattr(errors, "is_alone", lambda: False)
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop, errors.one_line():
-        patch.setattr(train, "accuracy", failing)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="1"), errors.one_line():
+        patch.setattr(train, "accuracy", lambda *of: damage(path) or accuracy(*of))
         run_here(*job)
     said = capsys.readouterr().err
-    assert stop.value.code == 1 and said.startswith("error: ") and said.count("\n") == 1
-    assert words in said and "Traceback" not in said
+    assert f"cannot be read any more: {words}" in said and said.count("\n") == 1
     path.write_bytes(whole)
     record = run_here(*job)
     assert record["resumed_at_step"] >= 10 and record["steps"] == 132
