@@ -28,25 +28,31 @@ def assert_oracles_weights(dataset, **changes):
 
 
 # Each batch size has another place: a row, one of few, a smaller last one, and all of an epoch.
-@pytest.mark.parametrize("reduction", ["sum", "mean"])
-@pytest.mark.parametrize(
-    ("mode", "batch_size"),
-    [("eager", 64), ("graph", 7), ("graph", 660), ("xla", 1), ("xla", 64), ("xla", 500)],
-)
+JOBS = [
+    ("eager", 64, "mean"),
+    ("graph", 7, "sum"),
+    ("graph", 660, "mean"),
+    ("xla", 64, "mean"),
+    ("xla", 500, "sum"),
+    *(pytest.param("xla", *job, marks=pytest.mark.slow) for job in [(1, "mean"), (64, "sum")]),
+]
+
+
+@pytest.mark.parametrize(("mode", "batch_size", "reduction"), JOBS)
 def test_every_mode_ends_at_the_oracles_weights(tiny_dataset, mode, batch_size, reduction):
     job = {"mode": mode, "batch_size": batch_size, "loss_reduction": reduction}
     lr = 0.1 / batch_size if reduction == "sum" else 0.1
     assert_oracles_weights(tiny_dataset, **job, lr=lr, eval_first=2, eval_every=9)
 
 
-@pytest.mark.parametrize(("cores", "batch_size"), [(3, 2), (1, 655), (2, 655)])
+@pytest.mark.parametrize(("cores", "batch_size"), [(3, 2), (2, 655)])
 def test_cores_share_a_batch_and_leave_no_row_out(tiny_dataset, monkeypatch, cores, batch_size):
     monkeypatch.setattr(devices, "cores", lambda: cores)
     monkeypatch.setattr(modes, "SHARED_BATCH", 1)
     assert_oracles_weights(tiny_dataset, mode="xla", batch_size=batch_size)
 
 
-@pytest.mark.parametrize("mode", ["xla", "graph"])
+@pytest.mark.parametrize("mode", [pytest.param("xla", marks=pytest.mark.slow), "graph"])
 def test_neither_blocks_nor_rows_gathered_at_a_time_change_a_bit(tiny_dataset, monkeypatch, mode):
     def bits(eval_every, eval_first):
         cadence = {"eval_every": eval_every, "eval_first": eval_first}
@@ -59,6 +65,7 @@ def test_neither_blocks_nor_rows_gathered_at_a_time_change_a_bit(tiny_dataset, m
     assert bits(0, 0) == expected
 
 
+@pytest.mark.slow
 def test_where_xla_must_know_the_steps_all_is_compiled_first_and_the_weights_are_the_same(
     tiny_dataset, monkeypatch
 ):

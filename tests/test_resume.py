@@ -42,10 +42,10 @@ def kept_steps(folder):
 @pytest.mark.parametrize(
     ("mode", "name"),
     [
-        ("xla", "kept"),
         ("graph", "lr=[0.01]"),
         pytest.param("graph", "a[!x]*?\\", marks=pytest.mark.slow),
         pytest.param("eager", "kept", marks=pytest.mark.slow),
+        pytest.param("xla", "kept", marks=pytest.mark.slow),
     ],
 )
 def test_a_resumed_run_ends_with_the_same_record_whatever_its_folder_is_called(
@@ -210,6 +210,7 @@ def test_a_full_disk_while_training_keeps_the_checkpoints_before(run_here, resum
     assert resume(*FEW)["weights_sha256"] == run_here(*FEW)["weights_sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "steps"),
     [
