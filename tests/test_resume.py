@@ -147,6 +147,7 @@ def test_a_resume_with_other_flags_is_refused_and_changes_nothing(resume, folder
 
 
 def test_other_versions_cores_and_modes_are_said_in_one_line(resume, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoints.devices, "threads", lambda: 1)
     with monkeypatch.context() as before:
         before.setattr(np, "__version__", "1.2.3")
         before.setattr(tf, "__version__", "2.3.4")
