@@ -1,4 +1,4 @@
-"""What a sweep found: its rows, the file that they are lines of, a table of them, and two charts.
+"""What a sweep found: its rows, the file whose lines they are, a table of them, and two charts.
 
 A row tells all of a run: its flags, where it ran, and what it reached or that it diverged.
 `pandas.read_json(file, lines=True)` makes a table of a file.
@@ -27,9 +27,9 @@ Row = dict[str, Any]
 # All rows of a sweep have the same data, machine and flags, but for these.
 SAME = {"data", "tensorflow", "device_name", *DEFAULTS} - flags.PLACES - {*SWEPT, "device"}
 NOTE = """
-Accuracies are means of the seeds, ± their standard deviation. The best is that
-of validation. It is compared seed by seed: * if p < 0.05 in a sign test; fewer
-than 6 seeds cannot reach p < 0.05."""
+Accuracies are means over the seeds ± standard deviation. The best is chosen by
+validation. "Worse on" counts seeds. * marks p < 0.05 in a sign test; fewer than
+6 seeds cannot reach p < 0.05."""
 
 
 def key(row: Row) -> tuple:
@@ -149,6 +149,6 @@ def chart(groups: dict[str, list[Row]], points: Callable, path: pathlib.Path) ->
     axes = figure.add_subplot(xscale="log", xlabel=path.stem, ylabel="validation accuracy")
     for label, runs in groups.items():
         pairs = [pair for run in runs for pair in points(run)]
-        axes.plot(*zip(*pairs, strict=True), ".", label=label)
+        axes.plot(*zip(*pairs, strict=True), ".", markersize=4, label=label)
     axes.legend()
     plots.save(figure, path)
