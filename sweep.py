@@ -47,38 +47,43 @@ with startup.starting():
 
 def trainer(dataset: data.Dataset) -> Callable[[Config], results.Row | None]:
     """Returns what trains a run, and returns its row; None where a signal stopped it."""
-    tf.get_logger().setLevel("ERROR")  # the evaluation of each one's weights is traced anew
 
     def start(config: Config) -> State:
         return train.start(config, dataset, Ledger(), OneDevice())
 
     @functools.cache
-    def compiled(thread: int, config: Config) -> modes.Mode:
-        """Returns what takes the steps of runs of one thread: it has weights of its own."""
-        return train.compiled(start(config), OneDevice())
+    def compiled(thread: int, config: Config) -> tuple[model.SoftmaxRegression, modes.Mode]:
+        """Returns what takes the steps of a thread's runs, and the weights that it is made for."""
+        state = start(config)
+        return state.model, train.compiled(state, OneDevice())
 
     def train_one(config: Config) -> results.Row | None:
         if signals.asked():
             return None
-        # no program depends on these: it is given the floats at each call
-        alike = config.replace(
-            **dict.fromkeys(model.floats(config), 1.0), seed=0, epochs=sys.maxsize
-        )
-        mode, state = compiled(threading.get_ident(), alike), start(config)
-        for variable, value in zip(mode.net.variables, state.model.variables, strict=True):
+        # a program is given the floats at each call, and depends on no seed or number of epochs
+        floats = dict.fromkeys(model.floats(config), 1.0)
+        alike = config.replace(**floats, seed=0, epochs=sys.maxsize)
+        net, mode = compiled(threading.get_ident(), alike)
+        state = start(config)
+        for variable, value in zip(net.variables, state.model.variables, strict=True):
             variable.assign(value)
-        state.model = mode.net
-        row = config.as_dict()
-        try:
-            train.train(state, mode)
-        except DivergedError as error:
-            row["diverged"] = str(error)
-            train.evaluate_end(state)
-        except Stopped:
-            return None
-        return row | record.reached(state, train.accuracy(state, dataset.test))
+        state.model = net
+        return trained(state, mode)
 
     return train_one
+
+
+def trained(state: State, mode: modes.Mode) -> results.Row | None:
+    """Trains a run and returns its row, which says whether it diverged; None after a signal."""
+    row = state.config.as_dict()
+    try:
+        train.train(state, mode)
+    except DivergedError as error:
+        row["diverged"] = str(error)
+        train.evaluate_end(state)
+    except Stopped:
+        return None
+    return row | record.reached(state, train.accuracy(state, state.dataset.test))
 
 
 def chosen_device(configs: list[Config]) -> tf.config.LogicalDevice:
@@ -100,6 +105,7 @@ def chosen_device(configs: list[Config]) -> tf.config.LogicalDevice:
 def run(configs: list[Config]) -> None:
     """Trains the runs that --output does not have yet, and reports on all in it, even where a
     signal or a failure ends it."""
+    tf.get_logger().setLevel("ERROR")  # the evaluation of each one's weights is traced anew
     device = chosen_device(configs)
     first = max(configs, key=lambda config: config.batch_size)
     with tf.device(device.name):
@@ -114,15 +120,15 @@ def run(configs: list[Config]) -> None:
     jobs = first.jobs or (1 if alone else devices.cores())
     try:
         with signals.deferred(), ThreadPool(jobs, tf.device(device.name).__enter__) as pool:
-            trained = filter(None, pool.imap_unordered(trainer(dataset), configs))
-            for row in track(trained, "runs", len(configs), disable=not sys.stdout.isatty()):
+            rows = filter(None, pool.imap_unordered(trainer(dataset), configs))
+            for row in track(rows, "runs", len(configs), disable=not sys.stdout.isatty()):
                 found[results.key(row)] = row | place
                 results.add(output, row | place)
     finally:
         if found:
-            results.show(list(found.values()))
+            results.show(found.values())
         if found and first.figures:
-            results.draw(list(found.values()), pathlib.Path(first.figures))
+            results.draw(found.values(), pathlib.Path(first.figures))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import math
 import os
 import pathlib
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from rich.box import MARKDOWN
@@ -68,7 +68,7 @@ def add(path: pathlib.Path, row: Row) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def show(rows: list[Row]) -> None:
+def show(rows: Collection[Row]) -> None:
     """Prints a table in Markdown: a line for the seeds of each combination of flags."""
     varying = [name for name in SWEPT if name != "seed" and len({row[name] for row in rows}) > 1]
     groups = grouped(rows, varying).values()
@@ -89,7 +89,7 @@ def show(rows: list[Row]) -> None:
     print(NOTE)
 
 
-def grouped(rows: list[Row], names: list[str]) -> dict[str, list[Row]]:
+def grouped(rows: Iterable[Row], names: list[str]) -> dict[str, list[Row]]:
     """Returns the runs with the same values of some flags together, by what these are."""
     groups: dict[str, list[Row]] = {}
     for row in sorted(rows, key=key):
@@ -131,7 +131,7 @@ def verdict(runs: list[Row], best: list[Row]) -> str:
     return f"worse on {worse} of {len(gains)}{' *' if p < 0.05 else ''}"
 
 
-def draw(rows: list[Row], folder: pathlib.Path) -> None:
+def draw(rows: Iterable[Row], folder: pathlib.Path) -> None:
     """Draws the validation accuracy of every run over its learning rate, and over its steps for the
     best run and those that differ from it in rate and seed; raises RunError."""
     lines = grouped(rows, [name for name in SWEPT if name not in ("lr", "seed")])

@@ -57,9 +57,8 @@ def test_each_run_ends_at_the_bits_of_train_py(run_sweep, run_here, arguments):
 
 
 def test_runs_share_their_programs_and_draw_in_a_new_folder(run_sweep, monkeypatch, tmp_path):
-    made, folder = [], tmp_path / "a" / "b"
-    compiled = sweep.train.compiled
-    monkeypatch.setattr(sweep.train, "compiled", lambda *of: made.append(of) or compiled(*of))
+    made, folder, choose = [], tmp_path / "a" / "b", sweep.modes.choose
+    monkeypatch.setattr(sweep.modes, "choose", lambda *of: made.append(of) or choose(*of))
     rows = run_sweep("--lr=0.1,0.2", "--seed=0:3", "--epochs=1,2", f"--figures={folder}")
     assert len(rows) == 12 and 1 <= len(made) <= sweep.devices.cores()
     assert {path.name for path in folder.iterdir()} == {"learning_rate.png", "steps.png"}
@@ -217,11 +216,12 @@ def test_a_star_is_a_p_below_5_percent(capsys, better, count):
         assert line[3] == f"worseon{count - lucky}of{count}{star}"
 
 
-def test_the_charts_show_every_run(tmp_path, monkeypatch):
+def test_the_charts_show_every_run(monkeypatch):
     drawn = []
     monkeypatch.setattr(results.plots, "save", lambda figure, _: drawn.append(figure.axes[0]))
     rows = rows_of([0.5, 0.6], lr=0.1) + rows_of([0.7], lr=1.0) + rows_of([0.2], lr=2.0, epochs=9)
-    results.draw(rows, tmp_path)
-    rates, steps = ([line.get_xydata().tolist() for line in axes.lines] for axes in drawn)
-    assert rates == [[[0.1, 0.5], [0.1, 0.6], [1.0, 0.7]], [[2.0, 0.2]]]
-    assert steps == [[[1, 0.1], [9, 0.5], [1, 0.1], [9, 0.6]], [[1, 0.1], [9, 0.7]]]
+    results.draw(rows, pathlib.Path())
+    rates, steps = ([line.get_ydata().tolist() for line in axes.lines] for axes in drawn)
+    assert rates == [[0.5, 0.6, 0.7], [0.2]]
+    assert steps == [[0.1, 0.5, 0.1, 0.6], [0.1, 0.7]]
+    assert drawn[0].lines[0].get_xdata().tolist() == [0.1, 0.1, 1.0]
