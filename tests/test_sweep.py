@@ -114,7 +114,7 @@ def test_a_signal_keeps_and_shows_what_is_finished(run_sweep, output, monkeypatc
 
     monkeypatch.setattr(results, "add", add_and_interrupt)
     with pytest.raises(Stopped) as stopped:
-        run_sweep("--epochs=1,100000", "--seed=0:3", "--jobs=1")
+        run_sweep("--seed=0:3", "--epochs=1,1000", "--jobs=1")
     assert stopped.value.exit_code == 143
     assert "**best**" in capsys.readouterr().out and output.read_bytes().count(b"\n") == 1
 
