@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 import pyperf
 
 from common.errors import InputError
-from comparison import report, stats, system
+from comparison import report, stats
 from comparison.work import Job
 
 FALSE_ALARMS = 0.05  # of runs in which nothing has become slower, over all contenders together
-MACHINE = ("cpu_model_name", "cpu_count", "platform", "python_version", *system.PACKAGES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +64,9 @@ def check(
             raise InputError(f"{flag}: another job: {before}, not {job}")
     there = report.rows_of(base)[0].metadata
     said = [
-        f"{key} {there.get(key)} there, {facts.get(key)} here"
-        for key in MACHINE
-        if there.get(key) != facts.get(key)
+        f"{key} {there.get(key)} there, {facts[key]} here"
+        for key in facts
+        if key != "commit" and there.get(key) != facts[key]
     ]
     if said and not ratios:
         raise InputError(
