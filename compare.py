@@ -357,11 +357,6 @@ def measured(
             f"{duration(len(tasks) * config.rounds * SECONDS_EACH)}"
         )
         jobs = work.prepare(request, folder, system.environment("cpu", 0, folder, config.keep_env))
-        if base:
-            for line in guard.check(
-                base, jobs, facts, f"--against={config.against}", config.ratios
-            ):
-                say(f"another machine or version: {line}")
         bench = Bench(
             folder,
             contenders,
@@ -370,6 +365,10 @@ def measured(
             device_index=config.device_index,
             keep=config.keep_env,
         )
+        if base:
+            flag, asked = f"--against={config.against}", [bench.name(task) for task in tasks]
+            for line in guard.check(base, asked, facts, flag, config.ratios):
+                say(f"another machine or version: {line}")
         common = facts | {
             "date": datetime.datetime.now().isoformat(" ", "seconds"),
             "arguments": arguments(config),

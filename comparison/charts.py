@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 COLOURS = (plots.VERMILION, plots.BLUE, plots.GREEN, plots.ORANGE, plots.PINK, plots.SKY)
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")  # seven: no two of 42 curves look alike
-DARK = {"savefig.facecolor": "#0D1117", "axes.facecolor": "none"}
+DARK = {"savefig.facecolor": "#0D1117", "axes.facecolor": "none", "grid.color": "#30363D"}
 PAGES: dict[str, Any] = {"light": [], "dark": ["dark_background", DARK]}
 
 
@@ -67,7 +67,7 @@ def dots(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.minorticks_off()
-    axes.grid(axis="x", alpha=0.3)
+    axes.grid(axis="x")
 
 
 def curves(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
@@ -76,5 +76,5 @@ def curves(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
     for name, rates in report.curves(shown).items():
         axes.plot(list(rates), list(rates.values()), label=in_words(name))
     axes.set(xscale="log", yscale="log", xlabel="batch size", ylabel="images/s")
-    axes.grid(alpha=0.3)
+    axes.grid()
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -3,13 +3,12 @@
 import dataclasses
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyperf
 
 from common.errors import InputError
 from comparison import report, stats
-from comparison.work import Job
 
 FALSE_ALARMS = 0.05  # of runs in which nothing has become slower, over all contenders together
 
@@ -49,20 +48,20 @@ def samples(suite: pyperf.BenchmarkSuite, ratios: bool) -> dict[str, list[float]
 
 def check(
     base: pyperf.BenchmarkSuite,
-    jobs: Sequence[Job],
+    names: Collection[str],
     facts: Mapping[str, str | int],
     flag: str,
     ratios: bool,
 ) -> list[str]:
     """Returns in words how machine and versions differ from those of `base`.
 
-    Raises InputError if the jobs do, or machine and versions do and times are to be compared.
+    names: the benchmarks that are about to be measured. Raises InputError if one of `base` is not
+    among them, or if machine and versions differ and times are to be compared.
     """
-    for size, before in report.jobs_of(base).items():
-        (job,) = (job for job in jobs if job.batch_size == size)
-        if before not in (job, job.cut()):  # all may be slow
-            raise InputError(f"{flag}: another job: {before}, not {job}")
-    there = report.rows_of(base)[0].metadata
+    rows = report.rows_of(base)
+    if missing := {row.metadata["name"] for row in rows} - set(names):
+        raise InputError(f"{flag}: another job, there is no {min(missing)}, but {min(names)}")
+    there = rows[0].metadata
     said = [
         f"{key} {there.get(key)} there, {facts[key]} here"
         for key in facts

@@ -76,7 +76,10 @@ def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
     merged = []
     for path in paths:
         suite = load(path)
-        for size, job in jobs_of(suite).items():
+        found = sorted((row.job for row in rows_of(suite)), key=lambda job: job.steps)
+        for size, job in {
+            job.batch_size: job for job in found
+        }.items():  # those of slow ones are cut
             if job != jobs.setdefault(size, job):
                 raise InputError(f"--merge: {path} did another job: {job}, not {jobs[size]}")
         for benchmark in suite:
@@ -94,12 +97,6 @@ def with_metadata(run: pyperf.Run, more: Mapping[str, Any]) -> pyperf.Run:
     """Returns the run with more metadata; pyperf takes no empty value."""
     known = {name: value for name, value in (run.get_metadata() | more).items() if value != ""}
     return pyperf.Run(run.values, metadata=known, collect_metadata=False)
-
-
-def jobs_of(suite: pyperf.BenchmarkSuite) -> dict[int, Job]:
-    """Returns the job of each batch size, the longest: that of slow contenders is cut."""
-    jobs = sorted((row.job for row in rows_of(suite)), key=lambda job: job.steps)
-    return {job.batch_size: job for job in jobs}
 
 
 class Row:
@@ -135,12 +132,12 @@ class Row:
         job."""
         cores, steps = self.metadata["cores"], self.job.steps
         notes = {
-            "baseline" if self is self.base else "may be equal": not stats.differs(self.ratio),
+            "baseline" if self is self.base else "unsure": not stats.differs(self.ratio),
             f"{cores} cores": cores > 1 and self.metadata["device"] == "cpu",
             f"{steps:,} steps": steps != self.base.job.steps,
             "noisy": max(self.times) > NOISY * min(self.times),
             "disturbed": any("disturbed" in run for run in self.runs),
-            "not quiet": any(self.middle(key) > limit for key, limit in QUIET.items()),
+            "busy": any(self.middle(key) > limit for key, limit in QUIET.items()),
         }
         return ", ".join(note for note, holds in notes.items() if holds)
 
@@ -182,7 +179,7 @@ def table(rows: Collection[Row]) -> list[list[str]]:
     The head says how sure the intervals are.
     """
     sure = f"[{min(row.time.coverage for row in rows):.0%}]"
-    lines = [["", f"µs/step {sure}", f"× baseline {sure}", "", "images/s", *MORE.values()]]
+    lines = [["", f"µs/step {sure}", "× baseline", "", "images/s", *MORE.values()]]
     for row in rows:
         figures = row.rate, *map(row.middle, MORE)
         words = [row.name, f"{row.time}", f"{row.ratio}", row.note]
