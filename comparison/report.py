@@ -237,7 +237,7 @@ def picture(light: str) -> str:
     dark = light.replace("-light.", "-dark.")
     return (
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img alt="{light}" src="{light}"></picture>'
+        f'<img alt="The speeds of the tables" src="{light}"></picture>'
     )
 
 
