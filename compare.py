@@ -410,7 +410,7 @@ def show(suite: pyperf.BenchmarkSuite, config: Config, console: Console) -> None
         drawn = charts.draw(suite, path.with_suffix(""))
     except InputError as error:
         console.print(f"no charts: {error}", highlight=False, soft_wrap=True)
-    text = report.markdown(suite, [chart.name for chart in drawn if "-light." in chart.name])
+    text = report.markdown(suite, chart=path.stem if drawn else "")
     report.write(path.with_suffix(".md"), text)
     written = ", ".join(map(str, (path, path.with_suffix(".md"), *drawn)))
     console.print(f"written: {written}", highlight=False, soft_wrap=True)

@@ -32,8 +32,12 @@ MORE = {
 ON_A_TERMINAL = 4  # columns of a table: these fit into 80 characters
 USUAL = ("cpu", "float32", "")  # what a row's name leaves out
 FACTS = (
-    *("device cpu", "device gpu", "cpu_count", "quota", "governor", "python_version"),
+    *("machine", "device cpu", "device gpu", "cpu_count", "quota", "governor", "python_version"),
     *(*system.PACKAGES, "date", "commit", "kept"),
+)
+PICTURE = (  # follows the reader's colour scheme
+    '<picture><source media="(prefers-color-scheme: dark)" srcset="{0}-dark.png">'
+    '<img alt="The speeds of the tables" src="{0}-light.png"></picture>'
 )
 QUIET = {"other_cores": system.BUSY, "stolen": system.STOLEN}  # at most, on a quiet machine
 NOISY = 1.5  # the largest over the smallest of a row's times, at most
@@ -215,12 +219,10 @@ def in_markdown(lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
 
 
-def markdown(
-    suite: pyperf.BenchmarkSuite, charts: Collection[str] = (), columns: int | None = None
-) -> str:
-    """Returns tables, charts and notes as Markdown.
+def markdown(suite: pyperf.BenchmarkSuite, chart: str = "", columns: int | None = None) -> str:
+    """Returns tables, chart and notes as Markdown.
 
-    charts: the paths of those for a light page. columns: how many the tables have, else all.
+    chart: what the names of its files begin with. columns: how many the tables have, else all.
     """
     shown, parts = shown_rows(suite), []
     for rows in shown.values():
@@ -228,17 +230,9 @@ def markdown(
         parts.append(in_markdown([line[:columns] for line in table(rows)]))
     if len(shown) > 1:
         parts += ["**Images a second**", in_markdown(sizes_table(shown))]
-    parts += [*map(picture, charts), "\n".join(f"- {line}" for line in notes(suite))]
-    return "\n\n".join(parts) + "\n"
-
-
-def picture(light: str) -> str:
-    """Returns a chart that follows the reader's colour scheme; its dark twin is beside it."""
-    dark = light.replace("-light.", "-dark.")
-    return (
-        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img alt="The speeds of the tables" src="{light}"></picture>'
-    )
+    if chart:
+        parts.append(PICTURE.format(chart))
+    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in notes(suite))]) + "\n"
 
 
 def show(suite: pyperf.BenchmarkSuite, console: Console) -> None:
@@ -252,7 +246,7 @@ def notes(suite: pyperf.BenchmarkSuite) -> list[str]:
     lines = []
     for row in rows_of(suite):
         absent = [key for key in row.metadata if key.startswith(("failed: ", "left out: "))]
+        lines += [f"{row.machine} {key}: `{row.metadata[key]}`".strip() for key in absent]
         facts = [f"{key}: {row.metadata[key]}" for key in FACTS if key in row.metadata]
-        said = [*(f"{key}: `{row.metadata[key]}`" for key in absent), "; ".join(facts)]
-        lines += [f"{row.machine}: {line}" if row.machine else line for line in said]
+        lines.append("; ".join(facts))
     return list(dict.fromkeys(lines))
