@@ -31,12 +31,13 @@ def files(stem: pathlib.Path) -> list[pathlib.Path]:
 def draw(suite: pyperf.BenchmarkSuite, stem: pathlib.Path) -> list[pathlib.Path]:
     """Draws the chart for both pages; returns its files. Raises InputError without matplotlib."""
     shown = report.shown_rows(suite)
+    size = plots.WIDTH, 1.5 + 0.3 * max(map(len, shown.values()))
     for look, path in zip(PAGES.values(), files(stem), strict=True):
         with plots.look("a chart"):
             from matplotlib import figure, style
 
             with style.context(look):
-                chart = figure.Figure(figsize=(plots.WIDTH, 4.5))
+                chart = figure.Figure(figsize=size)
                 draw_on = curves if len(shown) > 1 else dots
                 draw_on(chart.subplots(), shown)
                 plots.save(chart, path)

@@ -1,6 +1,7 @@
 """The guard of a speed: measures once more what a results file measured, and says who is slower."""
 
 import dataclasses
+import math
 import shlex
 import statistics
 from collections.abc import Collection, Mapping, Sequence
@@ -26,14 +27,14 @@ def arguments_of(base: pyperf.BenchmarkSuite, flag: str) -> list[str]:
 
     Raises InputError if the file is of several machines or has too few rounds to tell anything.
     """
-    row = report.rows_of(base)[0]
-    if row.machine:
+    rows = report.rows_of(base)
+    if rows[0].machine:
         raise InputError(f"{flag}: is a merged file: give one of the files that are in it")
-    rounds = len(row.times)
-    if row.time.coverage < stats.SURE:
-        raise InputError(f"{flag}: its {rounds} rounds are too few to be sure: take six or more")
+    rounds = len(rows[0].times)
+    if len(rows) / math.comb(2 * rounds, rounds) > FALSE_ALARMS:
+        raise InputError(f"{flag}: its {rounds} rounds are too few to be sure: take more")
     # as many as the file has, which may be fewer than were asked for
-    return [*shlex.split(row.metadata.get("arguments", "")), f"--rounds={rounds}"]
+    return [*shlex.split(rows[0].metadata.get("arguments", "")), f"--rounds={rounds}"]
 
 
 def samples(suite: pyperf.BenchmarkSuite, ratios: bool) -> dict[str, list[float]]:

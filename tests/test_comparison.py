@@ -179,7 +179,7 @@ def checked(tensorflow="2.21.0", ratios=False, names=("xla, {}", "graph, {}", "x
 
 def test_guard_refuses_another_job_and_another_machine():
     assert checked() == []
-    with pytest.raises(InputError, match="another job, there is no graph, .* but xla, other"):
+    with pytest.raises(InputError, match=r"another job, there is no graph, .* but xla, other"):
         checked(names=["xla, other"])
     with pytest.raises(InputError, match=r"tensorflow 2.21.0 there, 2.22.0 here.*--ratios"):
         checked("2.22.0")
@@ -188,8 +188,8 @@ def test_guard_refuses_another_job_and_another_machine():
 
 def test_guard_measures_what_a_file_of_one_machine_and_enough_rounds_has(tmp_path):
     assert guard.arguments_of(suite(), "") == ["--contenders=xla,graph", "--rounds=9"]
-    with pytest.raises(InputError, match="5 rounds are too few"):
-        guard.arguments_of(suite(times=STEADY[:5]), "")
+    with pytest.raises(InputError, match="2 rounds are too few"):
+        guard.arguments_of(suite(times=STEADY[:2]), "")
     with pytest.raises(InputError, match="merged"):
         guard.arguments_of(report.merge(saved(tmp_path, suite())), "")
 
