@@ -2,7 +2,6 @@
 another."""
 
 import dataclasses
-import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -32,18 +31,21 @@ def number(value: float) -> str:
     return f"{value:,.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
 
+def coverage(n: int, k: int) -> float:
+    """Returns how often the k-th smallest and the k-th largest of n samples enclose the median.
+
+    A sample is below the median as often as a coin shows heads.
+    """
+    return 1 - 2 * sum(math.comb(n, below) for below in range(k)) / 2**n
+
+
 def estimate(samples: Sequence[float]) -> Estimate:
     """Returns the median of the samples and their narrowest interval that is SURE, else the
-    widest.
-
-    An interval is from the k-th smallest to the k-th largest. How often it encloses the median
-    follows from this: a sample is below the median as often as a coin shows heads.
-    """
-    values, n = sorted(samples), len(samples)
-    outside = itertools.accumulate(math.comb(n, below) / 2 ** (n - 1) for below in range(n))
-    coverages = [1 - share for share in outside]  # for each k from 1 on
-    k = max(1, sum(coverage >= SURE for coverage in coverages))
-    return Estimate(statistics.median(values), values[k - 1], values[-k], coverages[k - 1])
+    widest."""
+    values, n, k = sorted(samples), len(samples), 1
+    while coverage(n, k + 1) >= SURE:
+        k += 1
+    return Estimate(statistics.median(values), values[k - 1], values[-k], coverage(n, k))
 
 
 def differs(ratio: Estimate) -> bool:
