@@ -69,9 +69,9 @@ def test_the_flag_is_swept_and_is_a_resumes_identity(project, tiny_data_dir, tmp
 
     rows, kept = tmp_path / "rows.jsonl", f"--checkpoint_dir={tmp_path / 'kept'}"
     assert run("sweep.py", "--l2=0,0.05", f"--output={rows}").returncode == 0
-    _, *swept = map(json.loads, rows.read_text().splitlines())
-    assert {row["l2"] for row in swept} == {0, 0.05}
-    assert len({row["weights_sha256"] for row in swept}) == 2
+    swept = map(json.loads, rows.read_text().splitlines())
+    weights = {row["weights_sha256"]: row["l2"] for row in swept}
+    assert {*weights.values()} == {0, 0.05}
     assert run("train.py", "--l2=0.05", kept).returncode == 0
     refused = run("train.py", "--l2=0.1", kept)
     assert refused.returncode == 2 and "--l2=0.1" in refused.stderr
