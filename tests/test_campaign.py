@@ -66,21 +66,13 @@ def reference(tmp_path_factory):
     record = place.end(place.start())
     seconds = time.perf_counter() - began
     both = seconds - record["seconds"]["data"], seconds
-    yield place.data_dir, record["weights_sha256"], both
-    shutil.rmtree(folder)
+    return place.data_dir, record["weights_sha256"], both
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A folder that is removed at the end: what a campaign writes would fill a disk."""
-    yield tmp_path
-    shutil.rmtree(tmp_path, ignore_errors=True)
-
-
-def test_a_killed_run_started_again_ends_like_one_never_killed(kill, reference, folder, fault):
+def test_a_killed_run_started_again_ends_like_one_never_killed(kill, reference, tmp_path, fault):
     data_dir, weights, seconds = reference
     is_first = kill % 3 == 1
-    place = Place(folder, folder / "data" if is_first else data_dir)
+    place = Place(tmp_path, tmp_path / "data" if is_first else data_dir)
     process = place.start()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(random.Random(kill).uniform(0, seconds[is_first]))
@@ -115,17 +107,17 @@ def test_a_killed_worker_ends_the_other_and_both_go_on(
     assert_weights_of_one_device(paths, tiny_dataset, **job)
 
 
-def test_four_first_runs_at_once_prepare_the_data_once(reference, folder, fault):
+def test_four_first_runs_at_once_prepare_the_data_once(reference, tmp_path, fault):
     fault("faults", "four first runs at once on one empty data_dir")
-    places = [Place(folder / str(number), folder / "data") for number in range(4)]
+    places = [Place(tmp_path / str(number), tmp_path / "data") for number in range(4)]
     for place, process in [(place, place.start()) for place in places]:
         assert place.end(process)["weights_sha256"] == reference[1]
 
 
 @pytest.fixture
-def disk(folder):
+def disk(tmp_path):
     """A file system of its own in memory, 30 MB."""
-    path = folder / "disk"
+    path = tmp_path / "disk"
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", path]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
@@ -139,10 +131,10 @@ def remount(disk, option):
 
 
 def test_a_first_run_on_a_full_disk_is_refused_and_ends_well_once_there_is_room(
-    disk, reference, folder, fault
+    disk, reference, tmp_path, fault
 ):
     fault("faults", "a full disk under --data_dir, then room made")
-    place = Place(folder / "place", disk / "data")
+    place = Place(tmp_path / "place", disk / "data")
     _, (line,) = finish(place.start(), 1)
     assert "No space left on device" in line
     assert {path.name for path in disk.rglob("*") if path.is_file()} <= {".lock"}
