@@ -41,9 +41,8 @@ def run(configs: Sequence[flags.Config], own: flags.Config) -> None:
     failure ends it."""
     largest = max(configs, key=lambda config: config.batch_size)
     with startup.quiet():
-        wanted = largest.device, largest.tf32, (), runs.one_thread(configs), largest.deterministic
-        device = devices.choose(*wanted)
-    with tf.device(device.name):
+        device = devices.choose(largest, runs.one_thread(configs))
+    with tf.device(device):
         max_bytes = devices.most_bytes(largest.input, device)
         dataset = data.load(largest.dataset, largest.data_dir, largest.manual_dir, max_bytes)
         first = train.start(largest, dataset, Ledger(), distribute.OneDevice())
@@ -53,7 +52,7 @@ def run(configs: Sequence[flags.Config], own: flags.Config) -> None:
     try:
         with signals.deferred():
             for row in shown(
-                runs.finished(missing, own.jobs, first, device.name), len(configs), len(missing)
+                runs.finished(missing, own.jobs, first, device), len(configs), len(missing)
             ):
                 kept.add(row)
             left = sum(key(config) not in kept.rows for config in configs)

@@ -6,8 +6,7 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -16,23 +15,23 @@ import data
 import flags
 import model
 from common.errors import InputError, RunError, before_leaving
-from runtime import gpu, modes, signals, startup
+from runtime import modes, signals
 from runtime.cluster import Cluster
 from runtime.state import State
 
 
 class OneDevice:
-    """Training on one device, by which the others are measured.
-
-    device_names: the devices of this process; none where --device decides.
-    """
+    """Training on one device, by which the others are measured."""
 
     is_chief = True
     count = 1  # replicas
-    device_names: tuple[str, ...] = ()
 
     def scope(self, dataset: data.Dataset) -> contextlib.AbstractContextManager:
         """Returns the context in which the model for a dataset is made."""
+        return contextlib.nullcontext()
+
+    def meeting(self) -> contextlib.AbstractContextManager:
+        """Returns the context in which other workers are waited for."""
         return contextlib.nullcontext()
 
     def barrier(self) -> None:
@@ -55,7 +54,6 @@ class Replicas(OneDevice):
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
         self.strategy = strategy
         self.count = strategy.num_replicas_in_sync
-        self.device_names = strategy.extended.worker_devices
 
     def scope(self, dataset: data.Dataset) -> contextlib.AbstractContextManager:
         """Makes variables that are kept equal on all replicas."""
@@ -63,7 +61,7 @@ class Replicas(OneDevice):
 
     def mode(
         self, net: model.SoftmaxRegression, config: flags.Config, split: data.Split
-    ) -> modes.FromPipeline:
+    ) -> modes.Mode:
         """Returns mode graph, in which every replica takes its share of each batch."""
         with self.strategy.scope():
             return modes.FromPipeline(net, config, self._sgd_step)
@@ -96,45 +94,36 @@ class Replicas(OneDevice):
 class Workers(Replicas):
     """Training on the replicas of several workers, of which this process is one."""
 
-    def __init__(self, strategy: tf.distribute.Strategy, cluster: Cluster, timeout: int) -> None:
+    def __init__(
+        self, strategy: tf.distribute.Strategy, cluster: Cluster, config: flags.Config
+    ) -> None:
         super().__init__(strategy)
-        self.cluster = cluster
+        self.cluster, self.config = cluster, config
         self.is_chief = cluster.index == 0
-        self.meeting = functools.partial(meeting, cluster, timeout)
         self._gather = tf.function(functools.partial(strategy.gather, axis=0), autograph=False)
 
     def barrier(self) -> None:
         """Waits for nothing: TensorFlow would ask other machines, and a block reads its losses."""
 
+    def meeting(self) -> contextlib.AbstractContextManager:
+        return meeting(self.cluster, self.config.timeout)
+
     @contextlib.contextmanager
     def scope(self, dataset: data.Dataset) -> Iterator[None]:
-        """Makes the variables of all workers; raises InputError on all if one has other data."""
-        self.compare({"--input=stream": dataset.on_disk, "checksum of the data": dataset.checksum})
+        """Makes the variables of all workers; raises InputError on all if one has other flags or
+        data."""
+        given = self.config.replace(**dict.fromkeys(flags.PLACES)).as_dict()
+        same = {f"--{name}": value for name, value in given.items()}
+        same |= {"--input=stream": dataset.on_disk, "checksum of the data": dataset.checksum}
         with self.meeting(), super().scope(dataset):
+            self.compare(same)
             yield
-
-    def mode(
-        self, net: model.SoftmaxRegression, config: flags.Config, split: data.Split
-    ) -> modes.FromPipeline:
-        """Returns mode graph; a signal to one worker is one to all, after the same block."""
-        mode = super().mode(net, config, split)
-        mode.train_batches = functools.partial(self._train_together, mode.train_batches)
-        return mode
-
-    def _train_together(
-        self, train_batches: Callable[..., tf.Tensor], *arguments: Any
-    ) -> tf.Tensor:
-        """Returns the losses of a block, once all workers know of the signals to each."""
-        with self.meeting():
-            losses = train_batches(*arguments)
-            losses.numpy()  # waits for all devices
-        signals.decide(int(self.exchange(signals.waiting()).max()))
-        return losses
 
     def follow_chief(self, state: State) -> None:
         """Lets the runs of all workers start where the chief's callbacks have put its own.
 
-        From then on the chief's count of right answers is that of all.
+        From then on the chief's count of right answers is that of all, and a signal to one worker
+        is one to all, after the same block.
         """
         newest = (state.evaluations or [[0.0] * 4])[-1]
         step, examples, *newest = self._from_chief([state.step, state.examples, *newest]).tolist()
@@ -144,6 +133,7 @@ class Workers(Replicas):
         for variable in state.model.variables:
             variable.assign(self._from_chief(variable.numpy()))
         state.agreed = lambda count: int(self._from_chief(count))
+        state.asked = lambda: int(self.exchange(signals.asked()).max())
 
     def compare(self, values: Mapping[str, object]) -> None:
         """Raises InputError, with the first that differs, on all unless all have the same."""
@@ -159,9 +149,9 @@ class Workers(Replicas):
     def exchange(self, value: np.typing.ArrayLike) -> np.ndarray:
         """Returns, on every worker, the `value` of each [workers, ...] as float64."""
         own = tf.constant(value, tf.float64)[tf.newaxis]
-        with self.meeting():
-            of_replicas = self.strategy.experimental_distribute_values_from_function(lambda _: own)
-            return self._gather(of_replicas).numpy()[:: len(self.device_names)]
+        of_replicas = self.strategy.experimental_distribute_values_from_function(lambda _: own)
+        of_workers = len(self.strategy.extended.worker_devices)
+        return self._gather(of_replicas).numpy()[::of_workers]
 
     def _from_chief(self, value: np.typing.ArrayLike) -> np.ndarray:
         return self.exchange(value)[0]
@@ -175,35 +165,34 @@ def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
     """
     over = threading.Event()
 
-    def lost() -> str:
-        silent = cluster.silent(0) or ["none by now"]
+    def lost(silent: list[str]) -> str:
         return f"--timeout={timeout}: lost a worker; silent: {', '.join(silent)}. Start all again"
 
     def watch() -> None:  # nothing else ends a thread that waits inside TensorFlow
         while not over.wait(timeout / 2):
-            if cluster.silent(timeout / 2) and not over.is_set():
-                signals.say(f"error: {lost()}")
+            if (silent := cluster.silent(timeout / 2)) and not over.is_set():
+                signals.say(f"error: {lost(silent)}")
                 os._exit(RunError.exit_code)
 
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     except tf.errors.OpError as error:
-        over.set()
-        raise RunError(f"{lost()} ({type(error).__name__})") from None
+        silent = cluster.silent(0) or [f"none by now ({type(error).__name__})"]
+        raise RunError(lost(silent)) from None
     finally:
         over.set()
 
 
-def start(config: flags.Config) -> OneDevice:
-    """Returns what trains, by --strategy; call it before TensorFlow touches a device.
+def start(config: flags.Config, device: str) -> OneDevice:
+    """Returns what trains, by --strategy, on devices of the kind of `device`.
 
-    Raises InputError if a batch is smaller than the number of replicas, there are fewer devices
-    than --replicas, or the flags of the workers differ.
+    Raises InputError if a batch is smaller than the number of replicas, or there are fewer devices
+    than --replicas.
     """
     if config.strategy == "none":
         return OneDevice()
-    replicas = _mirrored(config) if config.strategy == "mirrored" else _workers(config)
+    replicas = _mirrored(config, device) if config.strategy == "mirrored" else _workers(config)
     if config.batch_size < replicas.count:
         raise InputError(
             f"--batch_size={config.batch_size}: {replicas.count} replicas cannot share it; "
@@ -212,27 +201,24 @@ def start(config: flags.Config) -> OneDevice:
     return replicas
 
 
-def _mirrored(config: flags.Config) -> Replicas:
-    with startup.quiet():
-        gpus = gpu.usable(config.device)
-    if config.replicas and not gpus:
+def _mirrored(config: flags.Config, device: str) -> Replicas:
+    """Returns replicas on the GPUs, or on the parts of a CPU."""
+    if device == "CPU:0" and config.replicas:
         parts = [tf.config.LogicalDeviceConfiguration()] * config.replicas
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
-    elif len(gpus) < max(config.replicas, 1):
+    names = [each.name for each in tf.config.list_logical_devices(device[:3])]
+    if len(names) < config.replicas or (device == "CPU:0" and not config.replicas):
         raise InputError(
-            f"--strategy=mirrored: {len(gpus)} GPUs are too few; "
+            f"--strategy=mirrored: {len(names)} {device[:3]} is too few; "
             "--device=cpu --replicas=2 splits the CPU in two"
         )
-    names = [device.name for device in tf.config.list_logical_devices("GPU" if gpus else "CPU")]
     return Replicas(tf.distribute.MirroredStrategy(names[: config.replicas or None]))
 
 
 def _workers(config: flags.Config) -> Workers:
-    """Returns this worker once all are there; raises InputError on all if their flags differ."""
+    """Returns this worker once all are there."""
     from tensorflow.python.eager import context
 
-    with startup.quiet():
-        gpu.usable(config.device)
     cluster = Cluster.from_environment()
     cluster.prepare()
     # TensorFlow's coordination service stops Python's threads and signals while it waits for a
@@ -240,9 +226,7 @@ def _workers(config: flags.Config) -> Workers:
     context.context().configure_coordination_service(service_type="", service_leader="")
     tf.get_logger().setLevel("CRITICAL")  # it would print what becomes an exception here
     with meeting(cluster, config.timeout):
-        workers = Workers(tf.distribute.MultiWorkerMirroredStrategy(), cluster, config.timeout)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
     # What the others wait for may still be on its way.
     before_leaving.append(lambda: time.sleep(0.5))
-    config = config.replace(**dict.fromkeys(flags.PLACES))
-    workers.compare({f"--{name}": value for name, value in config.as_dict().items()})
-    return workers
+    return Workers(strategy, cluster, config)
