@@ -88,6 +88,8 @@ def group_limits(controller: str, *files: str) -> list[list[str]]:
     with contextlib.suppress(OSError):
         for line in OWN_GROUPS.read_text().splitlines():
             _, controllers, name = line.split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
             top = GROUPS / controller if controllers else GROUPS
             group = top / name.strip("/")
             for folder in (group, *group.parents):

@@ -92,5 +92,5 @@ def stopped(reached: str, number: int = 0) -> Stopped:
 
     number: the signal, where it came to another worker.
     """
-    number = number or _State.waiting
+    number = number or asked()
     return Stopped(f"{_words(number)} {reached}", 128 + number)

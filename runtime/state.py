@@ -50,7 +50,7 @@ class State:
     resumed: tuple[int, int] = (0, 0)  # step and examples at the start of this process
     # with several workers, the chief's count for that of each, and a signal to one for all
     agreed: Callable[[int], int] = int
-    asked: Callable[[], int] = signals.asked
+    asked: Callable[[], int] = lambda: signals.asked()
     validation: data.Split = dataclasses.field(init=False)  # as it is evaluated
 
     def __post_init__(self) -> None:
