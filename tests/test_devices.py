@@ -175,3 +175,29 @@ def test_the_commit_is_that_of_a_checkout_of_its_own_whoever_owns_it(tmp_path, m
     assert devices.git_commit() == f"{found[1]}-dirty"
     (inner / ".git" / "config").write_text("[")
     assert devices.git_commit().startswith("unknown (fatal: bad config line")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("limits", "options"),
+    [
+        ("ulimit -n 64; ulimit -s 1024; ulimit -u 500; TZ=:nowhere/at/all", "-OO -X dev"),
+        ("TZ=Pacific/Chatham", "-W error"),
+        ("unset HOME USER LOGNAME; PYTHONPATH=$NAMELESS", ""),
+    ],
+)
+def test_it_trains_in_odd_surroundings(tiny_data_dir, tmp_path, limits, options):
+    nameless = "import pwd\ndef getpwuid(uid): raise KeyError(uid)\npwd.getpwuid = getpwuid\n"
+    (tmp_path / "sitecustomize.py").write_text(nameless)
+    job = f"train.py --data_dir={tiny_data_dir} --max_steps=3 --mode=eager"
+    done = subprocess.run(
+        f"{limits} {sys.executable} {options} {job}",
+        shell=True,
+        cwd=PROJECT,
+        env=os.environ | {"NAMELESS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "training alone: 3 steps" in done.stdout
