@@ -126,13 +126,13 @@ class Workers(Replicas):
         is one to all, after the same block.
         """
         newest = (state.evaluations or [[0.0] * 4])[-1]
-        step, examples, *newest = self._from_chief([state.step, state.examples, *newest]).tolist()
+        step, examples, *newest = self.exchange([state.step, state.examples, *newest])[0].tolist()
         state.step, state.examples = int(step), int(examples)
         if not self.is_chief:
             state.evaluations = [newest]
         for variable in state.model.variables:
-            variable.assign(self._from_chief(variable.numpy()))
-        state.agreed = lambda count: int(self._from_chief(count))
+            variable.assign(self.exchange(variable.numpy())[0])
+        state.agreed = lambda count: int(self.exchange(count)[0])
         state.asked = lambda: int(self.exchange(signals.asked()).max())
 
     def compare(self, values: Mapping[str, object]) -> None:
@@ -152,9 +152,6 @@ class Workers(Replicas):
         of_replicas = self.strategy.experimental_distribute_values_from_function(lambda _: own)
         of_workers = len(self.strategy.extended.worker_devices)
         return self._gather(of_replicas).numpy()[::of_workers]
-
-    def _from_chief(self, value: np.typing.ArrayLike) -> np.ndarray:
-        return self.exchange(value)[0]
 
 
 @contextlib.contextmanager

@@ -58,12 +58,12 @@ def blocks(mode: Mode, state: State) -> Generator[Any]:
 
 
 def warm_up(mode: Mode, state: State) -> None:
-    """Compiles and runs all that a run still needs; every variable is as before then."""
+    """Compiles and runs all that the steps left need; every variable is as before then."""
     before = [variable.numpy() for variable in state.model.variables]
     left = blocks(mode, state)
-    for block in itertools.islice(left, 1):
-        for kind in mode.kinds(block, plan.batch_sizes(state.config, len(state.dataset.train))):
-            mode(kind, state.config)
+    sizes = plan.batch_sizes(state.config, len(state.dataset.train))
+    for block in mode.kinds(next(left), sizes):
+        mode(block, state.config)
     left.close()  # ends a thread that reads ahead
     for variable, value in zip(state.model.variables, before, strict=True):
         variable.assign(value)

@@ -118,7 +118,7 @@ def test_the_smallest_gpu_says_how_much_memory_there_is(nvidia_smi, printed, gib
 
 @pytest.mark.parametrize("tf32", [True, False])
 def test_tf32_is_used_only_where_it_is_allowed(monkeypatch, tf32):
-    allowed = []
+    allowed: list[bool] = []
     monkeypatch.setattr(
         "tensorflow.config.experimental.enable_tensor_float_32_execution", allowed.append
     )

@@ -124,7 +124,7 @@ def test_workers_with_other_flags_or_data_are_refused(
 
 
 def test_a_worker_that_takes_its_time_is_waited_for_while_it_answers(monkeypatch):
-    given_up = []
+    given_up: list[int] = []
     monkeypatch.setattr(distribute.os, "_exit", given_up.append)
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
