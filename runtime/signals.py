@@ -39,15 +39,15 @@ def install() -> None:
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
     """Inside, a first signal waits to be `asked` for; raises Stopped at the end if one came."""
-    _State.waiting = 0
     before = {number: signal.signal(number, _defer) for number in _handled()}
     try:
         yield
     finally:
+        came, _State.waiting = _State.waiting, 0
         for number, handler in before.items():
             signal.signal(number, handler)
-    if _State.waiting:
-        raise Stopped(_words(_State.waiting), 128 + _State.waiting)
+    if came:
+        raise Stopped(_words(came), 128 + came)
 
 
 def _handled() -> list[int]:
