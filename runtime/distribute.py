@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -110,13 +110,22 @@ class Workers(Replicas):
 
     @contextlib.contextmanager
     def scope(self, dataset: data.Dataset) -> Iterator[None]:
-        """Makes the variables of all workers; raises InputError on all if one has other flags or
-        data."""
+        """Makes the variables of all workers.
+
+        Raises InputError on all, with the first that differs, if one has other flags or data.
+        """
         given = self.config.replace(**dict.fromkeys(flags.PLACES)).as_dict()
-        same = {f"--{name}": value for name, value in given.items()}
-        same |= {"--input=stream": dataset.on_disk, "checksum of the data": dataset.checksum}
+        values = {f"--{name}": value for name, value in given.items()}
+        values |= {"--input=stream": dataset.on_disk, "checksum of the data": dataset.checksum}
         with self.meeting(), super().scope(dataset):
-            self.compare(same)
+            rows = self.exchange([zlib.crc32(str(value).encode()) for value in values.values()])
+            for name, column in zip(values, rows.T, strict=True):
+                others = np.array(self.cluster.addresses)[column != column[self.cluster.index]]
+                if others.size:
+                    raise InputError(
+                        f"{name}={values[name]}: another at {', '.join(others)}; "
+                        "all workers must have the same: start all again"
+                    )
             yield
 
     def follow_chief(self, state: State) -> None:
@@ -134,17 +143,6 @@ class Workers(Replicas):
             variable.assign(self.exchange(variable.numpy())[0])
         state.agreed = lambda count: int(self.exchange(count)[0])
         state.asked = lambda: int(self.exchange(signals.asked()).max())
-
-    def compare(self, values: Mapping[str, object]) -> None:
-        """Raises InputError, with the first that differs, on all unless all have the same."""
-        rows = self.exchange([zlib.crc32(str(value).encode()) for value in values.values()])
-        for name, column in zip(values, rows.T, strict=True):
-            others = np.array(self.cluster.addresses)[column != column[self.cluster.index]]
-            if others.size:
-                raise InputError(
-                    f"{name}={values[name]}: another at {', '.join(others)}; "
-                    "all workers must have the same: start all again"
-                )
 
     def exchange(self, value: np.typing.ArrayLike) -> np.ndarray:
         """Returns, on every worker, the `value` of each [workers, ...] as float64."""
@@ -174,9 +172,8 @@ def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield
-    except tf.errors.OpError as error:
-        silent = cluster.silent(0) or [f"none by now ({type(error).__name__})"]
-        raise RunError(lost(silent)) from None
+    except tf.errors.OpError:
+        raise RunError(lost(cluster.silent(0) or ["none by now"])) from None
     finally:
         over.set()
 
@@ -184,30 +181,23 @@ def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
 def start(config: flags.Config, device: str) -> OneDevice:
     """Returns what trains, by --strategy, on devices of the kind of `device`.
 
-    Raises InputError if a batch is smaller than the number of replicas, or there are fewer devices
-    than --replicas.
+    Raises InputError if there are fewer than --replicas.
     """
-    if config.strategy == "none":
-        return OneDevice()
-    replicas = _mirrored(config, device) if config.strategy == "mirrored" else _workers(config)
-    if config.batch_size < replicas.count:
-        raise InputError(
-            f"--batch_size={config.batch_size}: {replicas.count} replicas cannot share it; "
-            "at least one each"
-        )
-    return replicas
+    if config.strategy == "mirrored":
+        return _mirrored(config, device[:3])
+    return _workers(config) if config.strategy == "multi_worker" else OneDevice()
 
 
-def _mirrored(config: flags.Config, device: str) -> Replicas:
+def _mirrored(config: flags.Config, kind: str) -> Replicas:
     """Returns replicas on the GPUs, or on the parts of a CPU."""
-    if device == "CPU:0" and config.replicas:
+    if kind == "CPU" and config.replicas:
         parts = [tf.config.LogicalDeviceConfiguration()] * config.replicas
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
-    names = [each.name for each in tf.config.list_logical_devices(device[:3])]
-    if len(names) < config.replicas or (device == "CPU:0" and not config.replicas):
+    names = [device.name for device in tf.config.list_logical_devices(kind)]
+    if len(names) < config.replicas:
         raise InputError(
-            f"--strategy=mirrored: {len(names)} {device[:3]} is too few; "
-            "--device=cpu --replicas=2 splits the CPU in two"
+            f"--replicas={config.replicas}: there are {len(names)} GPUs; "
+            "--device=cpu splits the CPU in so many"
         )
     return Replicas(tf.distribute.MirroredStrategy(names[: config.replicas or None]))
 
