@@ -37,6 +37,8 @@ def fast() -> Iterator[None]:
     """
     keras, collecting = os.environ.get(LEGACY_KERAS), gc.isenabled()
     os.environ[LEGACY_KERAS] = "1"
+    # else TensorFlow writes ~/.keras, into a folder that is called ~ where nobody has a home
+    os.environ.setdefault("KERAS_HOME", os.devnull)
     gc.disable()
     try:
         yield

@@ -189,15 +189,15 @@ def test_the_commit_is_that_of_a_checkout_of_its_own_whoever_owns_it(tmp_path, m
 def test_it_trains_in_odd_surroundings(tiny_data_dir, tmp_path, limits, options):
     nameless = "import pwd\ndef getpwuid(uid): raise KeyError(uid)\npwd.getpwuid = getpwuid\n"
     (tmp_path / "sitecustomize.py").write_text(nameless)
-    job = f"train.py --data_dir={tiny_data_dir} --max_steps=3 --mode=eager"
+    job = f"{PROJECT / 'train.py'} --data_dir={tiny_data_dir} --max_steps=3 --mode=eager"
     done = subprocess.run(
         f"{limits} {sys.executable} {options} {job}",
         shell=True,
-        cwd=PROJECT,
+        cwd=tmp_path,
         env=os.environ | {"NAMELESS": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "training alone: 3 steps" in done.stdout
+    assert "training alone: 3 steps" in done.stdout and not (tmp_path / "~").exists()
