@@ -26,9 +26,10 @@ class Ledger:
         first: str = "",
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.clock, self.lock = clock, threading.Lock()
-        self.start = self.newest = clock() if start is None else start
-        self.missed, self.pauses = 0.0, 0
+        self.clock = clock
+        self.start = clock() if start is None else start
+        self.pauses = 0
+        self.newest_beat = self.longest_beat = 0.0
         self.barrier: Callable[[], None] = lambda: None
         self.parts = dict.fromkeys(PARTS, 0.0)
         if first:
@@ -39,12 +40,13 @@ class Ledger:
         """Charges the time of the `with` block to `part`, but not its pauses. Blocks do not
         nest."""
         pauses, began = self.pauses, self._now()
-        missed = self.beat(began)
+        self.newest_beat, self.longest_beat = began, 0.0
         try:
             yield
         finally:
             now = self._now()
-            paused = self.beat(now) - missed if self.pauses > pauses else 0.0
+            self.beat(now)
+            paused = self.longest_beat if self.pauses > pauses else 0.0
             self.parts["paused"] += paused
             self.parts[part] += now - began - paused
 
@@ -52,7 +54,7 @@ class Ledger:
     def watching_pauses(self) -> Iterator[None]:
         """Sees in the `with` block for how long this process is stopped (SIGSTOP, Ctrl-Z).
 
-        A thread beats. On a busy machine its beats come late too: what was missed is a pause only
+        A thread beats. A busy machine delays a beat too: the longest of a block was a pause only
         where SIGCONT came. The clock itself stands still while the machine sleeps.
         """
         over = threading.Event()
@@ -72,12 +74,10 @@ class Ledger:
     def _count_pause(self, number: int, frame: FrameType | None) -> None:
         self.pauses += 1
 
-    def beat(self, now: float) -> float:
-        """Returns the seconds missed so far: what lay between two beats beyond BEAT."""
-        with self.lock:
-            self.missed += max(0.0, now - self.newest - BEAT)
-            self.newest = now
-            return self.missed
+    def beat(self, now: float) -> None:
+        """Notes that this process runs at `now`."""
+        self.longest_beat = max(self.longest_beat, now - self.newest_beat)
+        self.newest_beat = now
 
     def _now(self) -> float:
         self.barrier()
