@@ -29,7 +29,7 @@ def test_order_is_a_full_permutation_that_seed_epoch_and_part_decide() -> None:
     np.testing.assert_array_equal(np.sort(order), np.arange(1000))
     np.testing.assert_array_equal(order, data.epoch_order(1000, seed=5, epoch=2))
     for seed, epoch, part in ((5, 3, 0), (6, 2, 0), (5, 2, 1)):
-        assert (order != data.epoch_order(1000, seed, epoch, part=part)).mean() > 0.9
+        assert (order != data.epoch_order(1000, seed, epoch, buffer=part)).mean() > 0.9
     np.testing.assert_array_equal(data.epoch_order(9, 5, 2, shuffle=False), np.arange(9))
 
 
@@ -70,7 +70,7 @@ def test_blocks_have_each_epoch_in_its_order(
 ) -> None:
     split = tiny_dataset.train
     config = flags.training_config(batch_size=batch_size, epochs=3, eval_every=7)
-    spans = list(plan.spans(config, 660, data.steps_of_part(split, batch_size), start))
+    spans = list(plan.spans(config, 660, data.steps_per_buffer(split, batch_size), start))
     blocks = list(data.blocks(split, batch_size, 2, shuffle, spans))
     expected = np.concatenate([data.epoch_order(660, 2, epoch, shuffle) for epoch in range(3)])
     np.testing.assert_array_equal(

@@ -123,7 +123,7 @@ from runtime import clock
 from storage import stream
 
 file, kind = pathlib.Path(sys.argv.pop(1)), sys.argv.pop(1)
-stream.PART_BYTES, compiled = 100 * 784, train.compiled
+stream.BUFFER_BYTES, compiled = 100 * 784, train.compiled
 happens = {
     "none": lambda: None,
     "cut": lambda: os.truncate(file, 200_000),

@@ -33,7 +33,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> data.Split:
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "SHARD_BYTES", SHARD * FEATURES)
-    monkeypatch.setattr(stream, "PART_BYTES", 85 * FEATURES)
+    monkeypatch.setattr(stream, "BUFFER_BYTES", 85 * FEATURES)
 
 
 def expected(seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:
@@ -41,10 +41,10 @@ def expected(seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:
     shards = [list(range(NUM))[first : first + SHARD] for first in range(0, NUM, SHARD)]
     parts = -(-NUM // PART)
     order_of = functools.partial(data.epoch_order, seed=seed, epoch=epoch, shuffle=shuffle)
-    rows = np.concatenate([shards[at] for at in order_of(len(shards), part=parts)])
+    rows = np.concatenate([shards[at] for at in order_of(len(shards), buffer=parts)])
     of_parts = [rows[first : first + PART] for first in range(0, NUM, PART)]
     return np.concatenate(
-        [own[order_of(len(own), part=number)] for number, own in enumerate(of_parts)]
+        [own[order_of(len(own), buffer=number)] for number, own in enumerate(of_parts)]
     )
 
 
@@ -57,7 +57,7 @@ def of_blocks(split: data.Split, start: int = 0, eval_every: int = 33, **order: 
     """Returns the labels of two epochs of blocks from a step on, each of which its image has
     too."""
     config = flags.training_config(batch_size=BATCH, epochs=2, eval_first=0, eval_every=eval_every)
-    spans = plan.spans(config, NUM, data.steps_of_part(split, BATCH), start)
+    spans = plan.spans(config, NUM, data.steps_per_buffer(split, BATCH), start)
     found = []
     for block in data.blocks(split, BATCH, spans=spans, **{"seed": 0, "shuffle": True} | order):
         rows = block.order.numpy()[block.first :][: block.steps * block.batch_size]
@@ -104,8 +104,8 @@ def test_blocks_go_on_exactly_from_any_step(split: data.Split, start: int) -> No
 def test_parts_have_whole_batches_and_one_that_fits_is_as_in_memory(
     split: data.Split, room: int, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "PART_BYTES", room * FEATURES)
-    assert stream.rows_of_part(split, BATCH) == rows
+    monkeypatch.setattr(stream, "BUFFER_BYTES", room * FEATURES)
+    assert stream.rows_per_buffer(split, BATCH) == rows
     found = of_pipeline(split, seed=5, epoch=1)
     np.testing.assert_array_equal(np.sort(found), np.arange(NUM))
     in_memory = data.Split(np.array(split.images), split.labels)
@@ -117,7 +117,7 @@ def test_parts_have_whole_batches_and_one_that_fits_is_as_in_memory(
 def test_a_part_holds_while_the_next_is_read_and_one_part_is_read_once(
     split: data.Split, room: int, reads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "PART_BYTES", room * FEATURES)
+    monkeypatch.setattr(stream, "BUFFER_BYTES", room * FEATURES)
     read, seen = data.Split.read, []
 
     def spoiling(own: data.Split, rows: np.ndarray, buffer: np.ndarray) -> None:
@@ -126,7 +126,7 @@ def test_a_part_holds_while_the_next_is_read_and_one_part_is_read_once(
         read(own, rows, buffer)
 
     monkeypatch.setattr(data.Split, "read", spoiling)
-    parts = stream.parts(split, functools.partial(data.epoch_order, seed=0), BATCH, epoch=0)
+    parts = stream.buffers(split, BATCH, functools.partial(data.epoch_order, seed=0), epoch=0)
     for part in itertools.islice(parts, 20):
         np.testing.assert_array_equal(counted(part.images[part.order]), part.labels[part.order])
     del parts, part  # waits for what is being read
@@ -138,7 +138,7 @@ def test_a_streamed_run_takes_the_oracles_steps(
     tiny_dataset: data.Dataset, tmp_path: pathlib.Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "SHARD_BYTES", 30 * 784)
-    monkeypatch.setattr(stream, "PART_BYTES", 200 * 784)
+    monkeypatch.setattr(stream, "BUFFER_BYTES", 200 * 784)
     images, labels = tiny_dataset.train.images, tiny_dataset.train.labels
     train = made.streamed(images, labels, tmp_path)
     numbered = data.Split(train.images, np.arange(660, dtype=np.int32), streamed=True)
