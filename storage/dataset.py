@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import io
 from collections.abc import Iterator
 
 import numpy as np
@@ -45,11 +46,11 @@ class Split:
           RunError: the file cannot be read any more.
         """
         assert isinstance(self.images, np.memmap)
-        path, offset, length = self.images.filename, self.images.offset, self.images.shape[1]
+        path, offset = str(self.images.filename), self.images.offset
 
         def read_piece(first: np.integer, piece: np.ndarray) -> None:
-            with open(path, "rb", buffering=0) as file:
-                file.seek(offset + int(first) * length)
+            with io.FileIO(path) as file:
+                file.seek(offset + int(first) * piece.shape[1])
                 if file.readinto(piece.data) < piece.nbytes:
                     raise EOFError("it ends too soon")
 

@@ -38,22 +38,20 @@ def write(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
     """
     image, label = (builder.info.features[key] for key in builder.info.supervised_keys)
     sources = catalog.sources(builder.info)
+    labels: dict[str, list[int]] = {split: [] for split in sources}
     with progress_bar() as bar:
         task = bar.add_task("Decoding", total=sum(source.length for source in sources.values()))
-        labels = {}
         for split, source in sources.items():
-            found = [np.empty(0, np.int64)]
             with open(folder / f"{split}_images.npy", "wb") as file:
                 shape = source.length, math.prod(image.shape)
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
                 for images, numbers in _batches(builder, source):
                     file.write(images.data)
-                    found.append(numbers)
+                    labels[split] += numbers.tolist()
                     bar.advance(task, len(numbers))
-            labels[split] = np.concatenate(found)
-    classes = np.unique(np.concatenate(list(labels.values())))
-    if classes[0] < 0 or not all(map(len, labels.values())):
+    classes = sorted(set().union(*labels.values()))
+    if classes[0] < 0 or not all(labels.values()):
         raise InputError(
             f"--dataset={builder.name}: needs {catalog.MIN_EXAMPLES} examples to train on, one to "
             f"test on and a label from 0 for each; found {[*map(len, labels.values())]} to "
@@ -61,7 +59,7 @@ def write(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
         )
     for split, numbers in labels.items():
         np.save(folder / f"{split}_labels.npy", np.searchsorted(classes, numbers).astype(np.int32))
-    names = [label.int2str(each) if label.num_classes else str(each) for each in classes.tolist()]
+    names = [label.int2str(each) if label.num_classes else str(each) for each in classes]
     cache.describe(folder, names, image.shape)
 
 
