@@ -39,7 +39,8 @@ def gather(
       InputError: an archive is damaged, or is neither there nor to be downloaded.
     """
     new.mkdir()
-    for url, info in builder.url_infos.items():
+    wanted = builder.url_infos or {}  # some datasets of tfds have none
+    for url, info in wanted.items():
         cached = get_dl_fname(url, info.checksum)
         name = info.filename or cached
         if path := _found(info, folder, ARCHIVES / builder.name / name):
@@ -47,7 +48,7 @@ def gather(
         elif (folder / name).is_file():
             raise InputError(f"--manual_dir: {_fault(folder / name, info)}")
         elif not any((root / "downloads").rglob(cached)) and (why := _unreachable(url)):
-            needed = [info.filename or url for url, info in builder.url_infos.items()]
+            needed = [info.filename or url for url, info in wanted.items()]
             dataset = builder.info.full_name.rpartition("/")[0]
             flags = f"--dataset={dataset}", f"--data_dir={root}", "--manual_dir=FOLDER"
             raise InputError(

@@ -56,8 +56,8 @@ def _fault(info: tfds.core.DatasetInfo) -> str | None:
     keys = info.supervised_keys or ()
     found = [info.features[key] if isinstance(key, str) else key for key in keys]
     if list(map(type, found)) != [tfds.features.Image, tfds.features.ClassLabel]:
-        found = found or "no pair of image and label"
-        return f"not an image-classification dataset (it has {found})"
+        pair = found or "no pair of image and label"
+        return f"not an image-classification dataset (it has {pair})"
     image = found[0]
     if None in image.shape or image.np_dtype != np.uint8:
         return f"its images must be uint8 and of one size, and are {image}"

@@ -17,8 +17,6 @@ from common.errors import InputError, RunError, of_the_system, reason
 from common.files import locked, whole_folder, writable_folder
 from storage import archives, cache, catalog, decode
 
-# the version this project is written for; any other dataset: its newest
-VERSIONS = {"mnist": "mnist:3.*.*"}
 DAMAGE = (  # what a file that is cut, altered or gone raises
     tf.errors.DataLossError,
     tf.errors.FailedPreconditionError,  # other examples than dataset_info.json counts
@@ -42,10 +40,10 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
         damage.
     """
     tfds.disable_progress_bar()
-    versioned, dataset = VERSIONS.get(name, name), re.split("[/:]", name)[0]
+    dataset = re.split("[/:]", name)[0]
     prepared = None
     with _saying_damage(root, dataset):
-        prepared = catalog.builder(versioned, root)
+        prepared = catalog.builder(name, root)
     place = _place(root, name)
     folder = cache.folder_in(place, name)
     with _alone(place / dataset):
@@ -56,8 +54,8 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
             with _saying_damage(root, dataset):
                 _decode(prepared, folder)
                 return
-        _prepare(versioned, root, archives.folder_of(name, manual_dir))
-        _decode(catalog.builder(versioned, root), folder)
+        _prepare(name, root, archives.folder_of(name, manual_dir))
+        _decode(catalog.builder(name, root), folder)
 
 
 @contextlib.contextmanager
