@@ -1,4 +1,4 @@
-"""The data: what is in the splits, the order of an epoch, its batches, the folders of data."""
+"""The data: the order of an epoch, training by hand, what is in the splits, the folders of data."""
 
 import os
 import pathlib
@@ -12,7 +12,6 @@ import data
 import flags
 import model
 from common.errors import InputError
-from runtime import plan
 from storage import cache
 from tests import oracle
 from tests.conftest import trained
@@ -25,39 +24,6 @@ def test_order_is_a_full_permutation_that_seed_epoch_and_buffer_decide():
     for seed, epoch, buffer in ((5, 3, 0), (6, 2, 0), (5, 2, 1)):
         assert (order != data.epoch_order(1000, seed, epoch, buffer=buffer)).mean() > 0.9
     np.testing.assert_array_equal(data.epoch_order(9, 5, 2, shuffle=False), np.arange(9))
-
-
-@pytest.mark.parametrize("batch_size", [1, 10, 64, 500, 660])
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_the_pipeline_has_an_epoch_in_its_order_the_last_smaller_batch_too(
-    tiny_dataset, batch_size, shuffle
-):
-    images, labels = tiny_dataset.train.images, np.arange(660, dtype=np.int32)
-    split, order = data.Split(images, labels), data.epoch_order(660, 1, 3, shuffle)
-    batches = list(data.pipeline(split, batch_size, seed=1, epoch=3, shuffle=shuffle))
-    cuts = range(batch_size, 660, batch_size)
-    for batch, rows in zip(batches, np.split(order, cuts), strict=True):
-        assert [part.dtype for part in batch] == [tf.uint8, tf.int32]
-        np.testing.assert_array_equal(batch[1], rows)
-        np.testing.assert_array_equal(batch[0], images[rows])
-
-
-@pytest.mark.parametrize("batch_size", [1, 10, 64, 660])
-@pytest.mark.parametrize("shuffle", [True, False])
-@pytest.mark.parametrize("start", [0, 1])
-def test_blocks_have_each_epoch_in_its_order(tiny_dataset, batch_size, shuffle, start):
-    split = tiny_dataset.train
-    config = flags.training_config(batch_size=batch_size, epochs=3, eval_every=7)
-    spans = list(plan.spans(config, 660, data.steps_per_buffer(split, batch_size), start))
-    blocks = list(data.blocks(split, batch_size, 2, shuffle, spans))
-    expected = np.concatenate([data.epoch_order(660, 2, epoch, shuffle) for epoch in range(3)])
-    found = [block.order[block.first :][: block.steps * block.batch_size] for block in blocks]
-    np.testing.assert_array_equal(np.concatenate(found), expected[start * batch_size :])
-    for block, span in zip(blocks, spans, strict=True):
-        assert (block.steps, block.evaluate) == (span.stop - span.start, span.evaluate)
-        assert block.images is blocks[0].images and block.order.shape == blocks[0].order.shape
-    np.testing.assert_array_equal(blocks[0].images, split.images)
-    np.testing.assert_array_equal(blocks[0].labels, split.labels)
 
 
 @pytest.mark.parametrize("step", [tf.function(model.sgd_step), model.sgd_step])

@@ -11,8 +11,7 @@ import tensorflow_datasets as tfds
 import data
 import storage
 from common.errors import InputError
-from common.files import PROJECT
-from storage import archives, cache, decode
+from storage import cache, decode
 from tests.made import Made, examples
 
 
@@ -121,8 +120,3 @@ def test_what_is_cached_is_found_without_tfds(tiny_data_dir, monkeypatch, name):
     assert len(data.load(name, str(other)).train) == 660
     with pytest.raises(ImportError):
         data.load("emnist", str(other))
-
-
-@pytest.mark.parametrize("name", ["emnist", "emnist/letters", "emnist:3.1.0"])
-def test_archives_are_looked_for_under_the_name_of_the_dataset(name):
-    assert archives.folder_of(name, None) == PROJECT / "archives" / "emnist"

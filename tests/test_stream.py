@@ -1,4 +1,4 @@
-"""Streams: every example once an epoch, an order by the seed, any step of it, and two buffers."""
+"""The order of the examples, in memory and from the disk, from any step; a stream's two buffers."""
 
 import dataclasses
 import functools
@@ -16,9 +16,8 @@ from storage import stream
 from tests import made, oracle
 from tests.conftest import trained
 
-NUM, FEATURES, BATCH, SHARD = 1003, 7, 10, 16
-BUFFER = 80  # rows: the whole batches in room for 85
-STEPS = 101  # of an epoch; the last one has 3 examples
+NUM, FEATURES = 1003, 7
+SHARD, ROOM = 16, 85  # rows of a shard, and that a buffer has room for
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +31,20 @@ def split(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_buffers(monkeypatch):
     monkeypatch.setattr(stream, "SHARD_BYTES", SHARD * FEATURES)
-    monkeypatch.setattr(stream, "BUFFER_BYTES", 85 * FEATURES)
+    monkeypatch.setattr(stream, "BUFFER_BYTES", ROOM * FEATURES)
 
 
-def expected(seed, epoch, shuffle=True):
+def expected(split, batch, epoch, seed, shuffle):
     """Returns the labels of an epoch, as docs/training.md describes their order."""
     order_of = functools.partial(data.epoch_order, seed=seed, epoch=epoch, shuffle=shuffle)
+    size = max(1, ROOM // batch) * batch
+    if not split.streamed or size >= NUM:
+        return order_of(NUM)
     shards = np.split(np.arange(NUM), range(SHARD, NUM, SHARD))
-    buffers = range(0, NUM, BUFFER)
-    rows = np.concatenate([shards[at] for at in order_of(len(shards), buffer=len(buffers))])
-    return np.concatenate(
-        [
-            rows[first : first + BUFFER][order_of(min(BUFFER, NUM - first), buffer=number)]
-            for number, first in enumerate(buffers)
-        ]
-    )
+    starts = range(0, NUM, size)
+    rows = np.concatenate([shards[at] for at in order_of(len(shards), buffer=len(starts))])
+    buffers = enumerate(np.split(rows, starts[1:]))
+    return np.concatenate([own[order_of(len(own), buffer=number)] for number, own in buffers])
 
 
 def labels_of(images, labels):
@@ -56,79 +54,50 @@ def labels_of(images, labels):
     return labels
 
 
-def of_blocks(split, start=0, eval_every=33, seed=0, shuffle=True):
-    """Returns the labels of two epochs of blocks from a step on."""
-    config = flags.training_config(batch_size=BATCH, epochs=2, eval_first=0, eval_every=eval_every)
-    spans = plan.spans(config, NUM, data.steps_per_buffer(split, BATCH), start)
-    found = []
-    for block in data.blocks(split, BATCH, seed, shuffle, spans):
-        rows = block.order.numpy()[block.first :][: block.steps * block.batch_size]
-        assert len(rows) == block.steps * block.batch_size  # no batch straddles two buffers
-        found.append(labels_of(block.images.numpy()[rows], block.labels.numpy()[rows]))
-    return np.concatenate(found)
-
-
-def of_pipeline(split, **order):
-    """Returns the labels of an epoch of batches."""
-    batches = [labels_of(*batch) for batch in data.pipeline(split, BATCH, **order)]
-    assert [*map(len, batches)] == [BATCH] * (STEPS - 1) + [NUM % BATCH]
-    return np.concatenate(batches)
-
-
-@pytest.mark.parametrize(("seed", "shuffle"), [(0, True), (3, True), (3, False)])
-def test_an_epoch_is_shuffled_by_shards_and_in_its_buffers(split, seed, shuffle):
-    epochs = [expected(seed, epoch, shuffle) for epoch in (0, 1)]
-    for eval_every in (33, 7):
-        found = of_blocks(split, 0, eval_every, seed, shuffle)
-        np.testing.assert_array_equal(found, np.concatenate(epochs))
-    for epoch, rows in enumerate(epochs):
-        found = of_pipeline(split, seed=seed, epoch=epoch, shuffle=shuffle)
-        np.testing.assert_array_equal(found, rows)
-        np.testing.assert_array_equal(np.sort(found), np.arange(NUM))
-    assert shuffle == (epochs[0] != epochs[1]).any()
-
-
-@pytest.mark.parametrize("start", [1, 7, 8, 50, 100, 101, 130])
-def test_a_stream_goes_on_exactly_from_any_step(split, start):
-    epochs = np.concatenate([expected(0, 0), expected(0, 1)])
-    epoch, step = divmod(start, STEPS)
-    left = epochs[epoch * NUM + step * BATCH :]
-    np.testing.assert_array_equal(of_blocks(split, start), left)
-    found = [labels_of(*batch) for batch in data.pipeline(split, BATCH, epoch=epoch, step=step)]
-    np.testing.assert_array_equal(np.concatenate(found), left[: NUM - step * BATCH])
-
-
+@pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize(
-    ("room", "rows"), [(1, BATCH), (25, 20), (512, 510), (1010, NUM), (10**6, NUM)]
+    ("batch", "start", "shuffle"),
+    [(10, start, True) for start in (0, 1, 8, 50, 100, 101, 130)]
+    + [(1, 0, True), (64, 17, True), (500, 1, True), (NUM, 0, True), (10, 0, False)],
 )
-def test_buffers_have_whole_batches_and_one_that_fits_is_as_in_memory(
-    split, room, rows, monkeypatch
+def test_batches_have_each_epoch_in_its_order_from_any_step_the_last_smaller_one_too(
+    split, streamed, batch, start, shuffle
 ):
-    monkeypatch.setattr(stream, "BUFFER_BYTES", room * FEATURES)
-    assert stream.rows_per_buffer(split, BATCH) == rows
-    in_memory = data.Split(np.array(split.images), split.labels)
-    found, other = (of_pipeline(each, seed=5, epoch=1) for each in (split, in_memory))
-    np.testing.assert_array_equal(np.sort(found), np.arange(NUM))
-    assert (found == other).all() == (rows == NUM)
+    own = split if streamed else data.Split(np.array(split.images), split.labels)
+    epoch, step = divmod(start, -(-NUM // batch))
+    orders = [expected(own, batch, number, 3, shuffle) for number in (0, 1)]
+    left = np.concatenate(orders)[epoch * NUM + step * batch :]
+    np.testing.assert_array_equal(np.sort(orders[0]), np.arange(NUM))
+    assert shuffle == (orders[0] != orders[1]).any()
+
+    found = [labels_of(*pair) for pair in data.pipeline(own, batch, 3, epoch, shuffle, step)]
+    of_epoch = left[: NUM - step * batch]
+    for labels, rows in zip(
+        found, np.split(of_epoch, range(batch, len(of_epoch), batch)), strict=True
+    ):
+        np.testing.assert_array_equal(labels, rows)
+
+    config = flags.training_config(batch_size=batch, epochs=2, eval_first=0, eval_every=7)
+    spans = list(plan.spans(config, NUM, data.steps_per_buffer(own, batch), start))
+    blocks = []
+    for span, block in zip(spans, data.blocks(own, batch, 3, shuffle, spans), strict=True):
+        assert (block.steps, block.evaluate) == (span.stop - span.start, span.evaluate)
+        rows = block.order.numpy()[block.first :][: block.steps * block.batch_size]
+        blocks.append(labels_of(block.images.numpy()[rows], block.labels.numpy()[rows]))
+    np.testing.assert_array_equal(np.concatenate(blocks), left)
 
 
-@pytest.mark.parametrize("room", [85, NUM + 9])
-def test_a_buffer_holds_while_the_next_is_read(split, room, monkeypatch):
-    monkeypatch.setattr(stream, "BUFFER_BYTES", room * FEATURES)
-    read, seen = data.Split.read, []
+def test_a_buffer_holds_while_the_next_is_read(split, monkeypatch):
+    read = data.Split.read
 
     def spoiling(own, rows, buffer):
         buffer[:] = 255  # so that whoever still needs what was there sees it
-        seen.append(len(rows))
         read(own, rows, buffer)
 
     monkeypatch.setattr(data.Split, "read", spoiling)
     order_of = functools.partial(data.epoch_order, seed=0)
-    buffers = stream.buffers(split, BATCH, order_of, epoch=0)
-    for buffer in itertools.islice(buffers, 20):
+    for buffer in itertools.islice(stream.buffers(split, 10, order_of, epoch=0), 20):
         labels_of(buffer.images[buffer.order], buffer.labels[buffer.order])
-    del buffers, buffer  # waits for what is being read
-    assert len(seen) == 21
 
 
 @pytest.mark.parametrize("mode", [pytest.param("eager", marks=pytest.mark.slow), "graph", "xla"])
@@ -138,13 +107,11 @@ def test_a_streamed_run_takes_the_oracles_steps(tiny_dataset, tmp_path, mode, mo
     images, labels = tiny_dataset.train.images, tiny_dataset.train.labels
     train = made.streamed(images, labels, tmp_path)
     numbered = dataclasses.replace(train, labels=np.arange(660, dtype=np.int32))
-    orders = [
-        np.concatenate([labels for _, labels in data.pipeline(numbered, 64, seed=3, epoch=epoch)])
-        for epoch in (0, 1)
-    ]
+    batches = [*data.pipeline(numbered, 64, 3, epoch=0), *data.pipeline(numbered, 64, 3, epoch=1)]
+    order = np.concatenate([rows for _, rows in batches])
     streamed = dataclasses.replace(tiny_dataset, train=train)
     ran = trained(streamed, mode=mode, batch_size=64, epochs=2, seed=3)
-    W, b, _ = oracle.train(images, labels, orders, 64, 0.01)
+    W, b, _ = oracle.train(images, labels, np.split(order, 2), 64, 0.01)
     np.testing.assert_allclose(ran.model.W, W, atol=1e-5)
     np.testing.assert_allclose(ran.model.b, b, atol=1e-5)
     assert (ran.examples, ran.order) == (1320, "buffers")
