@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from common.errors import RunError
 from runtime.plan import Span
 from storage import cache, stream
 from storage.dataset import Dataset, Split
@@ -68,15 +67,12 @@ def load(
     """
     root = cache.root_folder(data_dir)
     found = cache.find(name, root, max_bytes)
-    if found and manual_dir:
-        print(f"--manual_dir={manual_dir} is not read: {name} is prepared already", file=sys.stderr)
     if not found:
         from storage import prepare  # with tfds, which takes a second to import
 
-        prepare.make_cache(name, root, manual_dir, max_bytes)
-        found = cache.find(name, root, max_bytes)
-    if not found:
-        raise RunError(f"--data_dir: {root}: what was just written cannot be read; check the disk")
+        return prepare.make_cache(name, root, manual_dir, max_bytes)
+    if manual_dir:
+        print(f"--manual_dir={manual_dir} is not read: {name} is prepared already", file=sys.stderr)
     return found
 
 
@@ -107,15 +103,15 @@ def pipeline(
     if not split.streamed:
         rows = tf.constant(epoch_order(len(split), seed, epoch, shuffle)[step * batch_size :])
         return gather_batches(shared(split.images), tf.constant(split.labels), rows, batch_size)
-    number, step = divmod(step, steps_per_buffer(split, batch_size))
+    number, skipped = divmod(step, steps_per_buffer(split, batch_size))
+    left = math.ceil(len(split) / batch_size) - step
     order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
     buffers = functools.partial(stream.buffers, split, batch_size, order_of, epoch, number)
     vector = tf.TensorSpec([None], tf.int32)
     matrix = tf.TensorSpec([None, split.images.shape[1]], tf.uint8)
     read = tf.data.Dataset.from_generator(buffers, output_signature=(matrix, vector, vector))
-    count = math.ceil(len(split) / stream.rows_per_buffer(split, batch_size))
     batches = functools.partial(gather_batches, batch_size=batch_size)
-    return read.take(count - number).flat_map(batches).skip(step)
+    return read.flat_map(batches).skip(skipped).take(left)
 
 
 def gather_batches(

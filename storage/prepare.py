@@ -16,6 +16,7 @@ from google.protobuf import json_format, message
 from common.errors import InputError, RunError, of_the_system, reason
 from common.files import locked, whole_folder, writable_folder
 from storage import archives, cache, catalog, decode
+from storage.dataset import Dataset
 
 DAMAGE = (  # what a file that is cut, altered or gone raises
     tf.errors.DataLossError,
@@ -28,34 +29,35 @@ DAMAGE = (  # what a file that is cut, altered or gone raises
 )
 
 
-def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes: float) -> None:
-    """Makes the cache of a dataset, unless another process has just made it.
+def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes: float) -> Dataset:
+    """Makes the cache of a dataset, unless another process has just made it, and reads it.
 
     What was there before is replaced only by what is whole.
 
     Raises:
       InputError: there is no such dataset, its archives cannot be had or are damaged, or the folder
         cannot be written.
-      RunError: the disk or memory is full, or what tfds has prepared cannot be read and shows no
-        damage.
+      RunError: the disk or memory is full, what was written cannot be read, or what tfds has
+        prepared cannot be read and shows no damage.
     """
     tfds.disable_progress_bar()
     dataset = re.split("[/:]", name)[0]
-    prepared = None
+    prepared, decoded = None, False
     with _saying_damage(root, dataset):
         prepared = catalog.builder(name, root)
     place = _place(root, name)
     folder = cache.folder_in(place, name)
     with _alone(place / dataset):
         with contextlib.suppress(ValueError):
-            cache.read(folder, name, max_bytes)
-            return
+            return cache.read(folder, name, max_bytes)
         if prepared and prepared.data_path.joinpath("dataset_info.json").exists():
             with _saying_damage(root, dataset):
                 _decode(prepared, folder)
-                return
-        _prepare(name, root, archives.folder_of(name, manual_dir))
-        _decode(catalog.builder(name, root), folder)
+                decoded = True
+        if not decoded:
+            _prepare(name, root, archives.folder_of(name, manual_dir))
+            _decode(catalog.builder(name, root), folder)
+        return cache.read(folder, name, max_bytes)
 
 
 @contextlib.contextmanager
@@ -102,7 +104,7 @@ def _alone(place: pathlib.Path) -> Iterator[None]:
         lock = locked(place / ".lock", wait=True)
     try:
         yield
-    except (OSError, MemoryError, tf.errors.OpError) as error:
+    except (OSError, MemoryError, ValueError, tf.errors.OpError) as error:
         raise RunError(f"--data_dir: cannot prepare {place}: {reason(error)}") from None
     finally:
         lock.release()

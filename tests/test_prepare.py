@@ -198,6 +198,12 @@ def test_an_error_that_shows_no_damage_is_one_line_and_nothing_is_touched(
     assert content(prepared) == before and "damaged" not in capsys.readouterr().err
 
 
+def test_a_new_cache_that_cannot_be_read_back_is_one_line(prepared, monkeypatch):
+    monkeypatch.setattr(cache, "describe", lambda *_: None)
+    with pytest.raises(errors.RunError, match=r"--data_dir: cannot prepare .*No such file"):
+        load(prepared)
+
+
 def test_a_cache_that_is_damaged_or_of_before_is_made_anew(prepared, monkeypatch, capsys):
     first, folder = load(prepared).checksum, prepared.parent / cache.FOLDER
     for file, raw in (("train_images.npy", b""), (cache.ABOUT, b'{"format": 2}')):
