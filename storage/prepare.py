@@ -64,13 +64,17 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
 def _saying_damage(root: pathlib.Path, dataset: str) -> Iterator[None]:
     """Says on stderr where what tfds has prepared turns out to be damaged.
 
-    Raises RunError where it cannot be read otherwise.
+    Raises RunError where the system is to blame, or it cannot be read and shows no damage.
     """
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:  # tfds may raise anything, and wrap it
-        if isinstance(error, (InputError, OSError)) or of_the_system(error):
-            raise
+        if isinstance(error, OSError) or of_the_system(error):
+            raise RunError(
+                f"--data_dir: {root}: cannot prepare {dataset}: {reason(error)}"
+            ) from None
         found = f"what is prepared of {dataset}"
         if not isinstance(error, DAMAGE) and not isinstance(error.__cause__, DAMAGE):
             raise RunError(
@@ -105,7 +109,7 @@ def _alone(place: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except (OSError, MemoryError, ValueError, tf.errors.OpError) as error:
-        raise RunError(f"--data_dir: cannot prepare {place}: {reason(error)}") from None
+        raise RunError(f"--data_dir: {place}: cannot prepare it: {reason(error)}") from None
     finally:
         lock.release()
 

@@ -174,13 +174,14 @@ def test_a_damaged_dataset_stays_until_its_new_one_is_whole(prepared, monkeypatc
     assert content(prepared.parent) == after
 
 
-CHANGES_NOTHING, FAILS = "Nothing in it was changed", "--data_dir: cannot prepare"
+CHANGES_NOTHING, FAILS = "Nothing in it was changed", "--data_dir: .* cannot prepare"
 
 
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
         ("tensorflow_datasets.builder", KeyError("of tfds"), CHANGES_NOTHING),
+        ("tensorflow_datasets.builder", OSError(errno.EACCES, "of the system"), FAILS),
         ("storage.decode.write", KeyError("of tfds"), CHANGES_NOTHING),
         ("storage.decode.write", OSError(errno.ENOSPC, "of the system"), FAILS),
         ("storage.decode.write", MemoryError("of Python"), FAILS),
@@ -200,7 +201,7 @@ def test_an_error_that_shows_no_damage_is_one_line_and_nothing_is_touched(
 
 def test_a_new_cache_that_cannot_be_read_back_is_one_line(prepared, monkeypatch):
     monkeypatch.setattr(cache, "describe", lambda *_: None)
-    with pytest.raises(errors.RunError, match=r"--data_dir: cannot prepare .*No such file"):
+    with pytest.raises(errors.RunError, match=r"--data_dir: .* cannot prepare it: .*No such file"):
         load(prepared)
 
 
