@@ -68,20 +68,19 @@ def _write_images(
     Raises:
       tf.errors.FailedPreconditionError: tfds has counted more or fewer examples.
     """
-    image_key, label_key = builder.info.supervised_keys
-    examples = builder.as_dataset(split=source.split).skip(source.first)
+    image = builder.info.features[builder.info.supervised_keys[0]]
+    examples = builder.as_dataset(split=source.split, as_supervised=True).skip(source.first)
     if source.first + source.length < builder.info.splits[source.split].num_examples:
         examples = examples.take(source.length)  # tfds counts where the end is read
     labels: list[int] = []
     with open(path, "wb") as file:
-        shape = source.length, math.prod(builder.info.features[image_key].shape)
+        shape = source.length, math.prod(image.shape)
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
-        for batch in examples.batch(EXAMPLES_AT_A_TIME).as_numpy_iterator():
-            images = batch[image_key]
+        for images, numbers in examples.batch(EXAMPLES_AT_A_TIME).as_numpy_iterator():
             if builder.name in TRANSPOSED:
                 images = images.swapaxes(1, 2)
             file.write(images.tobytes())
-            labels += batch[label_key].tolist()
+            labels += numbers.tolist()
             advance(len(images))
     return labels
