@@ -103,6 +103,7 @@ def pipeline(
     if not split.streamed:
         rows = tf.constant(epoch_order(len(split), seed, epoch, shuffle)[step * batch_size :])
         return gather_batches(shared(split.images), tf.constant(split.labels), rows, batch_size)
+    # From the disk: buffer after buffer, each read by a thread while the one before is trained on.
     number, skipped = divmod(step, steps_per_buffer(split, batch_size))
     left = math.ceil(len(split) / batch_size) - step
     order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
