@@ -40,7 +40,7 @@ def choose(net: model.SoftmaxRegression, config: flags.Config, split: data.Split
     """Returns the mode of a run on one device, by --mode and by the size of a batch."""
     if config.mode in ("eager", "graph"):
         return FromPipeline(net, config, model.sgd_step)
-    longest = plan.longest(config, len(split), data.steps_of_part(split, config.batch_size))
+    longest = plan.longest(config, len(split), data.steps_per_buffer(split, config.batch_size))
     return InXla(net, longest, on_gpu="GPU" in net.b.device)
 
 
@@ -53,7 +53,7 @@ def one_thread(config: flags.Config) -> bool:
 def blocks(mode: Mode, state: State) -> Generator[Any]:
     """Yields the blocks that are left of a run."""
     config, split = state.config, state.dataset.train
-    part_steps = data.steps_of_part(split, config.batch_size)
+    part_steps = data.steps_per_buffer(split, config.batch_size)
     return mode.blocks(split, config, plan.spans(config, len(split), part_steps, state.step))
 
 
@@ -72,7 +72,7 @@ def warm_up(mode: Mode, state: State) -> None:
 class FromPipeline(Mode):
     """Modes eager and graph: a step is taken on each batch that data.pipeline hands out."""
 
-    read = staticmethod(data.batch_blocks)
+    read = staticmethod(data.pipeline_blocks)
 
     def __init__(
         self, net: model.SoftmaxRegression, config: flags.Config, step: Callable[..., tf.Tensor]
@@ -80,7 +80,7 @@ class FromPipeline(Mode):
         self.net = net
         self.train_batches = model.compiled_pipeline(net, config, step)
 
-    def __call__(self, block: data.BatchBlock, config: flags.Config) -> np.ndarray:
+    def __call__(self, block: data.PipelineBlock, config: flags.Config) -> np.ndarray:
         if config.mode == "eager":
             batches = itertools.islice(block.batches, block.steps)
             return np.array(
