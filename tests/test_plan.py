@@ -45,7 +45,8 @@ def test_the_plan_takes_every_step_once_and_looks_up_where_it_must(
     }
     most = plan.MAX_STEPS_EAGER if config.mode == "eager" else plan.longest(*job)
     assert all(0 < span.stop - span.start <= most for span in spans)
-    assert list(plan.spans(*job, start=spans[3].start)) == spans[3:]
+    half = len(spans) // 2
+    assert list(plan.spans(*job, start=spans[half].start)) == spans[half:]
 
 
 @pytest.mark.parametrize(
