@@ -43,13 +43,22 @@ def look(flag: str) -> Iterator[None]:
     """Gives the pictures made in the `with` block their look; raises InputError naming `flag`
     without matplotlib."""
     try:
-        import matplotlib
+        import matplotlib.figure
     except ImportError:
         raise InputError(
             f"{flag} needs matplotlib: run `python -m pip install -r requirements/plots.txt`"
         ) from None
     with matplotlib.rc_context(LOOK):
         yield
+
+
+def figure(height: float, title: str) -> "Figure":
+    """Returns an empty figure of README width and this height in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height))
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
 
 
 def save(figure: "Figure", path: pathlib.Path) -> None:
