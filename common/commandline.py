@@ -111,6 +111,7 @@ def _read(values: flags.FlagValues, argv: list[str]) -> list[str]:
     except (flags.Error, ValueError) as error:
         where = "--flagfile: " if isinstance(error, UnicodeError) else ""
         message = re.sub("^(flag|ERROR::) ", "", " ".join(str(error).split()))
+        message = message.replace("('Non-boolean argument to boolean flag',", "no boolean: (")
         raise InputError(f"{where}{message}; see --help") from None
 
 
