@@ -59,7 +59,7 @@ def define_training_flags(values: flags.FlagValues) -> None:
     flags.register_validator(
         "lr",
         lambda lr: lr > 0,
-        "must be above 0",
+        "must be a finite number above 0",
         flag_values=values,
     )
     flags.DEFINE_integer("epochs", 1, "Passes over the training examples.", lower_bound=1, **group)

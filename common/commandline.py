@@ -110,9 +110,18 @@ def _read(values: flags.FlagValues, argv: list[str]) -> list[str]:
         raise InputError(f"{found}{nearest and '; nearest: '}{nearest}; see --help") from None
     except (flags.Error, ValueError) as error:
         where = "--flagfile: " if isinstance(error, UnicodeError) else ""
-        message = re.sub("^(flag|ERROR::) ", "", " ".join(str(error).split()))
-        message = message.replace("('Non-boolean argument to boolean flag',", "no boolean: (")
-        raise InputError(f"{where}{message}; see --help") from None
+        raise InputError(f"{where}{_explained(values, str(error))}; see --help") from None
+
+
+def _explained(values: flags.FlagValues, message: str) -> str:
+    """Returns absl's message in one line that says what is allowed."""
+    message = re.sub("^(flag|ERROR::) ", "", " ".join(message.split()))
+    given, _, why = message.partition(": ")
+    name = given.lstrip("-").partition("=")[0]
+    if name not in values or why.startswith("must be "):
+        return message
+    allowed = "true or false" if values[name].boolean else values[name].parser.syntactic_help
+    return f"{given}: must be {allowed}" if allowed else message
 
 
 def _nearest(values: flags.FlagValues, name: str) -> list[str]:
