@@ -40,8 +40,8 @@ def accuracy(state: State, probabilities: np.ndarray) -> "Figure":
     steps, _, accuracies, losses = zip(*state.evaluations, strict=True)
     figure = plots.figure(4.6, f"Accuracy {accuracies[-1]:.4f} after {steps[-1]:,} steps")
     above, below = figure.subplots(2, 1, sharex=True)
-    above.plot(steps, accuracies, color=plots.BLUE, marker=".")
-    below.plot(steps, losses, color=plots.VERMILION, marker=".")
+    above.plot(steps, accuracies, marker=".")
+    below.plot(steps, losses, marker=".")
     above.set(ylabel="validation accuracy", xscale="log")
     below.set(ylabel="training loss per image", xlabel="step (logarithmic)", ylim=(0, None))
     return figure
@@ -95,8 +95,7 @@ def predictions(state: State, probabilities: np.ndarray) -> "Figure":
     chosen = pick(probabilities, labels)
     images = dataset.test.images[chosen].reshape(-1, *dataset.image_shape)
     titles = [
-        f"{names[answers[index]]}: {probabilities[index].max():.0%}"
-        + f"\nis {names[labels[index]]}" * bool(answers[index] != labels[index])
+        f"{names[answers[index]]}: {probabilities[index].max():.0%}\nis {names[labels[index]]}"
         for index in chosen
     ]
     title = "Test images: right and sure, right by a hair, wrong and sure"

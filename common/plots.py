@@ -18,22 +18,15 @@ BLUE, VERMILION, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#E69F00", "#9A9A9A",
 GREEN, PINK, SKY = "#009E73", "#CC79A7", "#56B4E9"
 WIDTH, DPI = 8.3, 160
 LOOK: dict[Any, Any] = {
-    "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
-    "savefig.facecolor": "white",
-    "font.size": 10,
     "axes.titlesize": 11,
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.prop_cycle": f"cycler(color=['{BLUE}', '{VERMILION}'])",
     "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
     "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
     "grid.color": "#DDDDDD",
-    "lines.linewidth": 1.6,
     "legend.frameon": False,
 }
 

@@ -78,12 +78,10 @@ def test_without_a_library_a_line_says_what_to_install(
 
 
 def test_a_refusal_frees_what_the_callbacks_before_it_have_taken(run_here, tmp_path):
-    folder_with("letter.txt")(tmp_path / "model")
-    kept, new = f"--checkpoint_dir={tmp_path / 'kept'}", f"--export_dir={tmp_path / 'new'}"
-    for arguments in ([kept, f"--export_dir={tmp_path / 'model'}"], [new, "--figures=/dev/null"]):
-        with pytest.raises(errors.InputError):
-            run_here(*arguments)
-    assert run_here(kept, new, *SHORT)["steps"] == 1
+    outputs = [f"--{flag}={tmp_path / flag}" for flag in ("checkpoint_dir", "export_dir")]
+    with pytest.raises(errors.InputError):
+        run_here(*outputs, "--figures=/dev/null")
+    assert run_here(*outputs, *SHORT)["steps"] == 1
 
 
 @pytest.mark.parametrize("more", [[], ["--checkpoint_dir=new"]])
@@ -134,30 +132,27 @@ def test_a_disk_that_is_full_at_the_end_is_one_line(run_here, tmp_path, monkeypa
         run_here(*SHORT, f"--{flag}={place}")
 
 
-def test_a_run_that_fails_leaves_no_model_and_no_lock(run_here, tmp_path):
+def test_a_run_that_fails_leaves_no_model_no_lock_and_nothing_temporary(
+    run_here, tmp_path, monkeypatch
+):
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    kept, models = tmp_path / "kept[1]", tmp_path / "new" / "models"
     with pytest.raises(errors.RunError):
-        run_here("--lr=1e38", f"--export_dir={tmp_path / 'new' / 'models' / 'mine'}")
-    assert [*(tmp_path / "new" / "models").iterdir()] == []
-
-
-def test_a_run_leaves_nothing_in_the_folder_for_temporary_files(run_here, tmp_path, monkeypatch):
-    (place := tmp_path / "temporary").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(place))
-    run_here(*SHORT, f"--checkpoint_dir={tmp_path / 'kept[1]'}")
-    assert [*place.iterdir()] == []
+        run_here("--lr=1e38", f"--checkpoint_dir={kept}", f"--export_dir={models / 'mine'}")
+    assert kept.exists() and [*models.iterdir(), *temporary.iterdir()] == []
 
 
 def test_the_loss_is_of_as_many_steps_in_every_mode_and_after_a_resume(run_here, tmp_path):
     """Whatever a block's length is: it is cut by evaluations, checkpoints and the mode."""
-    kept = f"--checkpoint_dir={tmp_path / 'kept'}"
-    run_here("--max_steps=70", "--epochs=2", "--mode=xla", kept)
-    losses = [
-        run_here("--max_steps=130", "--epochs=2", *more)["final_loss"]
+    job, kept = ("--max_steps=130", "--epochs=2"), f"--checkpoint_dir={tmp_path / 'kept'}"
+    run_here(*job, kept, "--max_steps=70", "--mode=xla")
+    first, *others = (
+        run_here(*job, *more)["final_loss"]
         for more in (
             ["--mode=eager", "--eval_first=0", "--eval_every=7"],
             ["--mode=graph", "--eval_every=0"],
-            ["--mode=xla", "--eval_first=0", "--eval_every=0"],
-            ["--mode=xla", kept],
+            ["--mode=xla", "--eval_every=0", kept],
         )
-    ]
-    assert losses == pytest.approx([losses[0]] * len(losses), rel=1e-5)
+    )
+    assert others == pytest.approx([first, first], rel=1e-5)
