@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import re
-import signal
 import sys
 
 import numpy as np
@@ -16,8 +15,7 @@ import data
 import flags
 import model
 from callbacks import export
-from common import files
-from runtime import signals
+from common import errors, files
 from runtime.clock import Ledger
 from runtime.state import State
 from tests import forked
@@ -158,13 +156,12 @@ def test_a_failed_export_leaves_the_old_model(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
 
 
-def test_a_signal_at_any_time_leaves_no_lock(tiny_dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "_exit", sys.exit)
-    monkeypatch.setattr(signals, "is_alone", lambda: True)
+def test_an_end_at_any_time_leaves_no_lock(tiny_dataset, tmp_path, monkeypatch):
     config = flags.training_config(export_dir=str(tmp_path / "model"))
     state = State(config, tiny_dataset, model.SoftmaxRegression(784, 10), Ledger())
     export.Export(state, contextlib.ExitStack())
     assert [path.name for path in tmp_path.iterdir()] == [f"{files.OURS}.model.lock"]
+    monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit, match="143"):
-        signals._leave(signal.SIGTERM, None)
+        errors.end(143, at_once=True)
     assert [*tmp_path.iterdir()] == []

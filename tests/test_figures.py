@@ -66,8 +66,8 @@ def test_confusion_counts_every_image(state, classes):
     for label, answer in zip(labels, answers, strict=True):
         counts[label, answer] += 1
     drawn = {text.get_position(): int(text.get_text()) for text in axes.texts}
-    cells = np.argwhere(counts) if classes <= figures.MAX_CLASSES else []
-    assert drawn == {(column, row): counts[row, column] for row, column in cells}
+    cells = {(column, row): counts[row, column] for row, column in np.argwhere(counts)}
+    assert drawn == (cells if classes <= figures.MAX_CLASSES else {})
     np.fill_diagonal(counts, 0)  # which has no colour
     np.testing.assert_array_equal(axes.images[0].get_array(), counts)
     for axes in figures.predictions(state, shares).axes:

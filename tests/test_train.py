@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags as absl_flags
 
 import flags
 import train
@@ -143,6 +144,14 @@ def test_a_bad_flag_is_one_line_that_names_it(flag, value):
         commandline.parse(flags.train_flags(), ["train.py", f"--{flag}={value}"], "")
     said = rf"--{flag}={value}(\.0)?: .+; see --help"
     assert re.fullmatch(said, str(error.value))
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+def test_every_float_refuses_what_is_not_finite(value):
+    values = absl_flags.FlagValues()
+    absl_flags.DEFINE_float("l2", 0.0, "", lower_bound=0, flag_values=values)
+    with pytest.raises(InputError, match="^--l2="):
+        commandline.parse(values, ["train.py", f"--l2={value}"], "")
 
 
 def test_a_flag_that_is_none_is_one_line_with_the_nearest():
