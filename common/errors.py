@@ -101,9 +101,9 @@ def _line(error: BaseException) -> str:
     kinds, why = {kind.__name__ for kind in type(error).__mro__}, reason(error)
     if hasattr(error, "exit_code"):
         return str(error)
-    if file := getattr(error, "filename", None):
-        return f"{file}: {why}"
-    if "temporary directory" in why:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {why}"
+    if isinstance(error, OSError) and "temporary directory" in why:
         return "TMPDIR: no folder for temporary files can be written; name one there"
     full = kinds & {"MemoryError", "ResourceExhaustedError"} and "space left" not in why
     if full or ("OpError" in kinds and re.search(OUT_OF_MEMORY, why)):
