@@ -123,6 +123,7 @@ def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f"{OURS}.{target.name}.new."
+    tidy(target)
     try:
         with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as place:
             new = pathlib.Path(place, "new")
