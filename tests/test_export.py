@@ -142,6 +142,7 @@ def test_a_new_folder_is_on_the_disk_before_it_takes_the_place_of_the_old(tmp_pa
     spy(files.shutil, "rmtree", lambda path, *_: path)
     with files.whole_folder(target) as new:
         (new / "weights").write_text("new")
+        calls.clear()  # of the tidying at first
     first = calls.index(aside := str(tmp_path / f"{files.OURS}.model.replaced"))
     assert {*calls[:first]} == {str(new), str(new / "weights")}
     assert calls[first + 1 : first + 3] == [str(target), str(tmp_path)]
