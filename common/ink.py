@@ -9,7 +9,7 @@ from PIL import Image
 
 SIDE = 600  # pixels of the longer side of a picture, at most
 SMALL = 100  # pixels of the longer side of the copy on which the ground is found
-WIDE = 0.35  # of the copy's shorter side: what is wider is ground
+WIDE = 35  # pixels of the copy: what is wider is ground
 CORE, FAINT = 0.45, 0.15  # of the strongest ink: a stroke, and perhaps a printed line
 RING = 0.03  # of a side: where to look for the ground
 CONTRAST = 10  # grey levels that ink differs from its ground by, at least
@@ -29,7 +29,7 @@ class Digit(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """Pixels of nearly level lines, uint8; the longest one's share of the picture; how far apart."""
+    """Pixels of nearly level lines, uint8; the longest one's share of the picture."""
 
     zone: np.ndarray
     length: float
@@ -75,7 +75,7 @@ def ink_on(image: Image.Image, dark: bool | None) -> tuple[np.ndarray, bool]:
     values = small @ axis
     if dark is None:
         dark = is_dark(values)
-    kernel = np.ones([int(WIDE * SMALL)] * 2)
+    kernel = np.ones((WIDE, WIDE))
 
     def ground(values: np.ndarray) -> np.ndarray:
         side = cv2.MORPH_CLOSE if dark else cv2.MORPH_OPEN
@@ -96,11 +96,10 @@ def is_dark(values: np.ndarray) -> bool:
     pixels are left to frames and rims.
     """
     values = values - values.mean()
-    height, width = values.shape
-    left, top = int(RING * width), int(RING * height)
-    corner = (width - 1 - left, height - 1 - top)
-    ring = cv2.rectangle(np.zeros_like(values), (left, top), corner, 1) > 0
-    return bool((values**3).mean() < 0.7 * values[ring].mean() * values.var())
+    size = np.array(values.shape[::-1])
+    inset = (RING * size).astype(int)
+    ring = cv2.rectangle(np.zeros_like(values), inset.tolist(), (size - 1 - inset).tolist(), 1)
+    return bool((values**3).mean() < 0.7 * values[ring > 0].mean() * values.var())
 
 
 def peak_of(strength: np.ndarray) -> float:

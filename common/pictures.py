@@ -83,8 +83,8 @@ def opaque(image: Image.Image) -> Image.Image:
     image = image.convert("RGBA")
     image.thumbnail((ink.SIDE, ink.SIDE), Image.Resampling.BOX)
     colour = np.asarray(image.convert("RGBa"), int).sum(axis=(0, 1))  # weighted by alpha
-    ground = Image.new("RGBA", image.size, "black" if colour[:3].mean() > colour[3] / 2 else "white")
-    return Image.alpha_composite(ground, image).convert("RGB")
+    ground = "black" if colour[:3].mean() > colour[3] / 2 else "white"
+    return Image.alpha_composite(Image.new("RGBA", image.size, ground), image).convert("RGB")
 
 
 def stands(pixels: np.ndarray, shape: tuple[int, ...], box: tuple[int, ...]) -> bool:

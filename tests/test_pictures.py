@@ -21,7 +21,8 @@ def prepare(path, **flags):
 
 def on(cover, colour=(150, 175, 230)):
     """Returns how a digit is drawn on white paper with a layer of colour below its ink."""
-    return lambda ink: in_colours(0, 250 + cover[..., None] * np.subtract(colour, [250] * 3))(0.88 * ink)
+    paper = 250 + cover[..., None] * np.subtract(colour, [250] * 3)
+    return lambda ink: grey(paper * (1 - 0.88 * ink[..., None]))
 
 
 def in_colours(colour, ground):
