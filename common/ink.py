@@ -9,7 +9,8 @@ from PIL import Image
 
 SIDE = 600  # pixels of the longer side of a picture, at most
 SMALL = 100  # pixels of the longer side of the copy on which the ground is found
-WIDE = 35  # pixels of the copy: what is wider is ground
+GROUND = 35  # pixels of the copy: what is wider is ground
+WIDE = 1.6  # times its height: no digit is wider
 CORE, FAINT = 0.45, 0.15  # of the strongest ink: a stroke, and perhaps a printed line
 RING = 0.03  # of a side: where to look for the ground
 CONTRAST = 10  # grey levels that ink differs from its ground by, at least
@@ -20,12 +21,15 @@ BOX = 27  # pixels: lines further apart may be those of a box
 THINNEST, THICKENED = 1.7, 2.6
 
 
-class Digit(NamedTuple):
-    """Strokes, float32 [height, width] in 0..1, cropped; what was done; why it may be misread."""
+class Prepared(NamedTuple):
+    """A digit's strokes, float32 [height, width] in 0..1, or the image that a model takes, uint8.
 
-    strokes: np.ndarray
+    And what was done to the picture, and why it may be misread.
+    """
+
+    pixels: np.ndarray
     done: list[str]
-    doubt: str | None
+    doubt: str | None = None
 
 
 class Lines(NamedTuple):
@@ -36,29 +40,31 @@ class Lines(NamedTuple):
     spread: float  # pixels from the first to the last
 
 
-def find(image: Image.Image, dark: bool | None) -> Digit | None:
+def find(image: Image.Image, dark: bool | None) -> Prepared | None:
     """Returns the digit on an RGB image, None where it has no ink; `dark` says how ink differs."""
     strength, dark = ink_on(image, dark)
-    noise = float(np.median(np.abs(np.diff(strength, axis=0, prepend=0))))
-    floor = max(CONTRAST, 5 * noise)
+    floor = max(CONTRAST, 5 * np.median(np.abs(np.diff(strength, axis=0, prepend=0))))  # noise
     nearby = cv2.blur(strength, (SIDE // 20, SIDE // 20))  # light falls more evenly than this
     if (cv2.GaussianBlur(strength, (0, 0), 1) - nearby).max() < floor:
         return None
-    done = ["inverted"] * dark
+    done, doubt = ["inverted"] * dark, None
     peak = peak_of(strength)
     gone = printed_lines((strength > FAINT * peak).astype(np.uint8))
     rest = strength * (1 - gone)
-    doubt = None
     if gone.any() and rest.max() > floor:
-        left = (rest > CORE * peak).sum() / (strength > CORE * peak).sum()
-        doubt = "its lines are as strong as its ink" if left < 0.15 else None
-        strength, done = rest, [*done, "lines left out"]
+        if (rest > CORE * peak).sum() < 0.15 * (strength > CORE * peak).sum():
+            doubt = "its lines are as strong as its ink"
+        strength = rest
+        done.append("lines left out")
     strength = cv2.GaussianBlur(strength, (0, 0), 1.2)
     strength = strength / peak_of(strength)
     mask, shapes = one_shape((strength > CORE).astype(np.uint8))
+    strokes = of_usual_thickness(strength, mask)
     if shapes > 1:
         doubt = f"there are {shapes} shapes on it, of which this is the largest"
-    return Digit(of_usual_thickness(strength, mask), done, doubt)
+    elif strokes.shape[1] > WIDE * strokes.shape[0]:
+        doubt = "it is wider than a digit"
+    return Prepared(strokes, [*done, "cropped to its ink, centred"], doubt)
 
 
 def ink_on(image: Image.Image, dark: bool | None) -> tuple[np.ndarray, bool]:
@@ -75,7 +81,7 @@ def ink_on(image: Image.Image, dark: bool | None) -> tuple[np.ndarray, bool]:
     values = small @ axis
     if dark is None:
         dark = is_dark(values)
-    kernel = np.ones((WIDE, WIDE))
+    kernel = np.ones((GROUND, GROUND))
 
     def ground(values: np.ndarray) -> np.ndarray:
         side = cv2.MORPH_CLOSE if dark else cv2.MORPH_OPEN

@@ -1,7 +1,6 @@
 """Pictures as MNIST was made: light ink on black, in a box, its centre of mass in the middle."""
 
 import contextlib
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -9,18 +8,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common import ink
 from common.errors import InputError, reason
+from common.ink import Prepared
 
 MAX_PIXELS = 50_000_000  # decoded these take 200 MB; of a JPEG after it was reduced
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-WIDE = 1.6  # times its height: no digit is wider
-
-
-class Prepared(NamedTuple):
-    """An image as a model takes it, uint8; what was done to it; why it may be misread."""
-
-    pixels: np.ndarray
-    done: list[str]
-    doubt: str | None = None
 
 
 def prepare(
@@ -44,7 +35,9 @@ def prepare(
     dark = is_grey and bool(np.median(whole) > 127) if invert is None else invert
     whole = ImageOps.invert(whole) if dark else whole
     if is_grey and (center or (center is None and not stands(np.asarray(whole), shape, box))):
-        return drawn(image, shape, box, invert)
+        if found := ink.find(image, invert):
+            return found._replace(pixels=centred(found.pixels, shape, box))
+        return Prepared(np.zeros(shape, np.uint8), [], "there is nothing on it")
     done = ["inverted"] * dark
     size = (shape[1], shape[0])
     if whole.size != size:
@@ -102,19 +95,6 @@ def stands(pixels: np.ndarray, shape: tuple[int, ...], box: tuple[int, ...]) -> 
 def centre(pixels: np.ndarray) -> np.ndarray:
     """Returns the (row, column) of the centre of mass."""
     return (np.indices(pixels.shape) * pixels).sum(axis=(1, 2)) / pixels.sum()
-
-
-def drawn(
-    image: Image.Image, shape: tuple[int, ...], box: tuple[int, ...], dark: bool | None
-) -> Prepared:
-    """Returns the digit that is drawn on an RGB picture."""
-    found = ink.find(image, dark)
-    if found is None:
-        return Prepared(np.zeros(shape, np.uint8), [], "there is nothing on it")
-    height, width = found.strokes.shape
-    doubt = found.doubt or ("it is wider than a digit" if width > WIDE * height else None)
-    done = [*found.done, "cropped to its ink, centred"]
-    return Prepared(centred(found.strokes, shape, box), done, doubt)
 
 
 def centred(strokes: np.ndarray, shape: tuple[int, ...], box: tuple[int, ...]) -> np.ndarray:
