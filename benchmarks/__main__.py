@@ -54,7 +54,7 @@ def rates() -> dict[str, Any]:
         path = pathlib.Path(folder, "rates.jsonl")
         outputs = f"--output={path}", f"--figures={DOCS / 'figures'}"
         printed = common.python("sweep.py", *RATES, *outputs).output
-        _, *runs = map(json.loads, path.read_text().splitlines())
+        runs = [json.loads(line) for line in path.read_text().splitlines()]
     default = [run for run in runs if run["lr"] == 0.01]
     accuracies = {
         epochs: [run["test_accuracy"] for run in default if run["epochs"] == epochs]
@@ -68,8 +68,7 @@ def comparisons() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, flags in COMPARISONS.items():
             common.python("compare.py", *flags, f"--output={folder}/{name}.json")
-        unused = shutil.ignore_patterns("*.svg", "sweep-bars*")
-        shutil.copytree(folder, DOCS / "comparison", ignore=unused, dirs_exist_ok=True)
+        shutil.copytree(folder, DOCS / "comparison", dirs_exist_ok=True)
 
 
 def variants() -> common.Samples:
