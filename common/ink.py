@@ -120,11 +120,11 @@ def printed_lines(mask: np.ndarray) -> np.ndarray:
     solid = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((THIN, THIN)))
     is_box = max(level.spread, upright.spread) > BOX and solid.sum() > 0.2 * mask.sum()
     across = [is_box or lines.length > 0.8 for lines in (level, upright)]
-    return cv2.dilate(level.zone * across[0] | upright.zone.T * across[1], np.ones((3, 3)))
+    return level.zone * across[0] | upright.zone.T * across[1]
 
 
 def level_lines(mask: np.ndarray) -> Lines:
-    """Returns the thin lines within 6 degrees of level that are at least half the longest one."""
+    """Returns the thin lines within 6 degrees of level that are parallel to the longest one."""
     zone = np.zeros_like(mask)
     width = mask.shape[1]
     thin = mask - cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((THIN, 1)))
@@ -139,11 +139,12 @@ def level_lines(mask: np.ndarray) -> Lines:
     if lines is None:
         return Lines(zone, 0.0, 0.0)
     lines = lines.reshape(-1, 3)
-    longest = lines[0, 2]
-    lines = lines[lines[:, 2] > longest / 2]
-    for rho, angle, _ in lines.tolist():
-        left = rho / math.sin(angle)
-        right = left - width / math.tan(angle)
+    _, angle, longest = lines[0]
+    is_parallel = np.abs(lines[:, 1] - angle) < np.radians(1.2)
+    lines = lines[is_parallel & (lines[:, 2] > longest / 2)]
+    for rho, theta, _ in lines.tolist():
+        left = rho / math.sin(theta)
+        right = left - width / math.tan(theta)
         cv2.line(zone, (0, round(left)), (width, round(right)), 1, THIN + 3)
     return Lines(zone & thin, longest / width, np.ptp(lines[:, 0]))
 
