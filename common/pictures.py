@@ -32,7 +32,7 @@ def prepare(
     image = opened(path)
     is_grey = shape[2] == 1
     whole = image.convert("L") if is_grey else image
-    dark = is_grey and bool(np.median(whole) > 127) if invert is None else invert
+    dark = is_grey and bool(np.median(np.asarray(whole)) > 127) if invert is None else invert
     whole = ImageOps.invert(whole) if dark else whole
     if is_grey and (center or (center is None and not stands(np.asarray(whole), shape, box))):
         if found := ink.find(image, invert):
