@@ -81,18 +81,13 @@ def ink_on(image: Image.Image, dark: bool | None) -> tuple[np.ndarray, bool]:
     values = small @ axis
     if dark is None:
         dark = is_dark(values)
-    kernel = np.ones((GROUND, GROUND))
-
-    def ground(values: np.ndarray) -> np.ndarray:
-        side = cv2.MORPH_CLOSE if dark else cv2.MORPH_OPEN
-        smooth = cv2.GaussianBlur(cv2.morphologyEx(values, side, kernel), (0, 0), 1.5)
-        return cv2.resize(smooth, image.size)
-
-    strength = (pixels @ axis - ground(values)) * (-1 if dark else 1)
-    light = ground(small.mean(axis=2))
-    if dark:  # ink sends back a share of the light that falls on it
-        strength *= light.max() / light.clip(16)
-    return strength, dark
+    side = cv2.MORPH_CLOSE if dark else cv2.MORPH_OPEN
+    ground = cv2.morphologyEx(values, side, np.ones((GROUND, GROUND)))
+    ground = cv2.resize(cv2.GaussianBlur(ground, (0, 0), 1.5), image.size)
+    if not dark:
+        return pixels @ axis - ground, False
+    light = ground.clip(16)  # of which ink sends back a share
+    return (ground - pixels @ axis) * (light.max() / light), True
 
 
 def is_dark(values: np.ndarray) -> bool:
