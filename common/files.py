@@ -136,6 +136,7 @@ def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
     there, or comes back with `tidy`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    tidy(target)
     try:
         with tempfile.TemporaryDirectory(
             prefix=f"{OURS}.{target.name}.new.", dir=target.parent

@@ -61,7 +61,7 @@ class State:
     def order(self) -> str:
         """How an epoch is shuffled: as a whole, or in buffers read one after the other."""
         train, batch_size = self.dataset.train, self.config.batch_size
-        several = batch_size * data.steps_of_part(train, batch_size) < len(train)
+        several = batch_size * data.steps_per_buffer(train, batch_size) < len(train)
         return "buffers" if self.config.shuffle and several else "whole"
 
     @property
@@ -89,7 +89,7 @@ class State:
         """Keeps the validation accuracy of this step."""
         self.evaluations.append([self.step, self.training_seconds(), accuracy, self.loss])
 
-    def count(self, block: data.Block | data.BatchBlock, losses: np.ndarray) -> None:
+    def count(self, block: data.Block | data.PipelineBlock, losses: np.ndarray) -> None:
         """Counts the steps of `block`.
 
         Raises RunError if a loss is not finite, or the weights overflow.

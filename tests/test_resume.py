@@ -124,7 +124,7 @@ def test_another_order_of_the_examples_is_refused(run_here, tmp_path, monkeypatc
     # the order of the dataset is one and the same
     run_here(*job, f"--input={second}")
     monkeypatch.setattr(stream, "SHARD_BYTES", 2**14)
-    monkeypatch.setattr(stream, "PART_BYTES", 2**16)
+    monkeypatch.setattr(stream, "BUFFER_BYTES", 2**16)
     job = (*SHORT, f"--checkpoint_dir={tmp_path / 'shuffled'}")
     run_here(*job, "--epochs=1", f"--input={first}")
     with pytest.raises(errors.InputError, match=f"--input={second}: .* has --input={first};"):
