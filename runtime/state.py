@@ -15,6 +15,7 @@ from runtime import plan, signals
 from runtime.clock import Ledger
 
 MAX_SCALED = 16 * 2**20  # bytes of uint8 images that are kept as floats, of four times as many
+NUM_LOSSES = 100  # whose mean is shown: as many in every mode, however long a block is
 
 
 class DivergedError(RunError):
@@ -26,7 +27,7 @@ class State:
     """A run: its flags, data, model and clock, and what changes from block to block.
 
     step, examples: what was trained on so far.
-    loss: the mean loss of an example in the newest block.
+    losses: the loss of an image in each of the newest 100 steps; `loss` is their mean.
     evaluations: the [step, seconds of training, validation accuracy, loss] of each.
     log: the name of the run's folder below --logdir.
     seconds: of training before this process.
@@ -42,6 +43,7 @@ class State:
     step: int = 0
     examples: int = 0
     loss: float = math.nan
+    losses: list[float] = dataclasses.field(default_factory=list)
     evaluations: list[list[float]] = dataclasses.field(default_factory=list)
     log: str = ""
     seconds: float = 0.0
@@ -106,8 +108,10 @@ class State:
             raise self._diverged(f"the loss is {losses[first]} at step {self.step + first + 1:,}")
         self.step += block.steps
         self.examples += block.steps * block.batch_size
-        per_step = block.batch_size if self.config.loss_reduction == "sum" else 1
-        self.loss = float(losses.mean()) / per_step
+        images = block.batch_size if self.config.loss_reduction == "sum" else 1
+        newest = (losses[-NUM_LOSSES:] / images).tolist()
+        self.losses = [*self.losses, *newest][-NUM_LOSSES:]
+        self.loss = sum(self.losses) / len(self.losses)
         # A loss is from before its step: what the last step did shows in the weights alone.
         norms = [float(tf.norm(variable, ord=1)) for variable in self.model.variables]
         if not math.isfinite(sum(norms)):  # pixels are at most 1: else no logit can overflow
