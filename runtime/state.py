@@ -5,15 +5,17 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import tensorflow as tf
 
 import data
 import flags
 import model
 from common.errors import RunError
-from runtime import plan
+from runtime import plan, signals
 from runtime.clock import Ledger
 
 MAX_SCALED = 16 * 2**20  # bytes of uint8 images that are kept as floats, of four times as many
+NUM_LOSSES = 100  # whose mean is shown: as many in every mode, however long a block is
 
 
 class DivergedError(RunError):
@@ -25,7 +27,7 @@ class State:
     """A run: its flags, data, model and clock, and what changes from block to block.
 
     step, examples: what was trained on so far.
-    loss: the mean loss of an example in the newest block.
+    losses: the loss of an image in each of the newest 100 steps; `loss` is their mean.
     evaluations: the [step, seconds of training, validation accuracy, loss] of each.
     log: the name of the run's folder below --logdir.
     seconds: of training before this process.
@@ -41,14 +43,16 @@ class State:
     step: int = 0
     examples: int = 0
     loss: float = math.nan
+    losses: list[float] = dataclasses.field(default_factory=list)
     evaluations: list[list[float]] = dataclasses.field(default_factory=list)
     log: str = ""
     seconds: float = 0.0
     signal: int = 0
     goes_on: bool = False  # from a checkpoint
     resumed: tuple[int, int] = (0, 0)  # step and examples at the start of this process
-    # with several workers, the chief's count for that of each
-    agreed: Callable[[int], int] = lambda count: count
+    # with several workers, the chief's count for that of each, and a signal to one for all
+    agreed: Callable[[int], int] = int
+    asked: Callable[[], int] = lambda: signals.asked()
     validation: data.Split = dataclasses.field(init=False)  # as it is evaluated
 
     def __post_init__(self) -> None:
@@ -61,7 +65,7 @@ class State:
     def order(self) -> str:
         """How an epoch is shuffled: as a whole, or in buffers read one after the other."""
         train, batch_size = self.dataset.train, self.config.batch_size
-        several = batch_size * data.steps_of_part(train, batch_size) < len(train)
+        several = batch_size * data.steps_per_buffer(train, batch_size) < len(train)
         return "buffers" if self.config.shuffle and several else "whole"
 
     @property
@@ -74,12 +78,16 @@ class State:
 
     def reached_target(self) -> bool:
         """Says whether the newest validation accuracy is at least --target_accuracy."""
-        target = self.config.target_accuracy or math.inf
-        return bool(self.evaluations) and self.evaluations[-1][2] >= target
+        target = self.config.target_accuracy
+        return bool(target and self.evaluations) and self.evaluations[-1][2] >= target
+
+    def is_complete(self) -> bool:
+        """Says whether no step is left."""
+        return self.step == self.total_steps or self.reached_target()
 
     def ends(self) -> bool:
         """Says whether the newest block is the last."""
-        return bool(self.signal) or self.step == self.total_steps or self.reached_target()
+        return bool(self.signal) or self.is_complete()
 
     def training_seconds(self) -> float:
         """Returns how long the run was trained for, in this process and those before."""
@@ -89,29 +97,26 @@ class State:
         """Keeps the validation accuracy of this step."""
         self.evaluations.append([self.step, self.training_seconds(), accuracy, self.loss])
 
-    def count(self, block: data.Block | data.BatchBlock, losses: np.ndarray) -> None:
+    def count(self, block: data.Block | data.PipelineBlock, losses: np.ndarray) -> None:
         """Counts the steps of `block`.
 
-        Raises RunError if a loss is not finite, or the weights overflow.
+        Raises DivergedError if a loss is not finite, or the weights overflow.
         """
-        mean = float(losses.mean())
-        if not math.isfinite(mean):
-            first = int(np.flatnonzero(~np.isfinite(losses))[0])
+        finite = np.isfinite(losses)
+        if not finite.all():
+            first = int(finite.argmin())
             raise self._diverged(f"the loss is {losses[first]} at step {self.step + first + 1:,}")
         self.step += block.steps
         self.examples += block.steps * block.batch_size
-        self.loss = mean / (block.batch_size if self.config.loss_reduction == "sum" else 1)
+        images = block.batch_size if self.config.loss_reduction == "sum" else 1
+        newest = (losses[-NUM_LOSSES:] / images).tolist()
+        self.losses = [*self.losses, *newest][-NUM_LOSSES:]
+        self.loss = sum(self.losses) / len(self.losses)
         # A loss is from before its step: what the last step did shows in the weights alone.
-        if not is_finite(self.model):
+        norms = [float(tf.norm(variable, ord=1)) for variable in self.model.variables]
+        if not math.isfinite(sum(norms)):  # pixels are at most 1: else no logit can overflow
             raise self._diverged(f"the weights overflow after step {self.step:,}")
 
     def _diverged(self, found: str) -> DivergedError:
         lr = f"--lr={self.config.lr:g}"
         return DivergedError(f"{found} with {lr}: try a smaller --lr, or --loss_reduction=mean")
-
-
-def is_finite(net: model.SoftmaxRegression) -> bool:
-    """Says whether no image can make a logit overflow."""
-    with np.errstate(over="ignore"):  # pixels are at most 1, so that this bounds a class's logit
-        bounds = np.abs(net.W.numpy()).sum(axis=0) + np.abs(net.b.numpy())
-    return bool(np.isfinite(bounds).all())

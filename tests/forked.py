@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from unittest import mock
 
 # Nothing of the project is imported here: a fork would have it already.
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -31,7 +32,7 @@ class Forked:
         self.stderr = tempfile.NamedTemporaryFile("r", errors="replace")  # noqa: SIM115
         given = self.args, str(cwd), dict(env), writer, self.stderr.name
         self._process = CONTEXT.Process(target=_become, args=given, daemon=True)
-        with startup.without_keras():
+        with mock.patch.dict(os.environ, {startup.LEGACY_KERAS: "1"}):
             self._process.start()
         writer.close()
         self.pid, self.kill = self._process.pid, self._process.kill

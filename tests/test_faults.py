@@ -12,7 +12,7 @@ import data
 import train
 from common import errors
 from common.errors import RunError
-from storage import cache, prepare, stream
+from storage import cache, stream
 from tests.conftest import spoilt
 
 
@@ -54,12 +54,6 @@ def test_no_memory_and_no_rights_are_not_called_damage(
     assert capsys.readouterr().err == ""
 
 
-def test_a_new_cache_that_cannot_be_read_back_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, "make_cache", lambda *_: None)
-    with pytest.raises(RunError, match="was just written cannot be read; check the disk"):
-        data.load("mnist", str(tmp_path))
-
-
 @pytest.mark.parametrize(
     ("mode", "damage", "words"),
     [
@@ -74,7 +68,7 @@ def test_a_stream_that_ends_while_training_is_one_line_and_checkpoints_are_kept(
     whole, accuracy = path.read_bytes(), train.accuracy
     job = [f"--mode={mode}", "--input=stream", f"--checkpoint_dir={tmp_path / 'kept'}"]
     job += ["--epochs=2", "--checkpoint_every=10", "--eval_first=0", "--eval_every=20"]
-    monkeypatch.setattr(stream, "PART_BYTES", 100 * 784)
+    monkeypatch.setattr(stream, "BUFFER_BYTES", 100 * 784)
     monkeypatch.setattr(errors, "is_alone", lambda: False)
     with monkeypatch.context() as patch, pytest.raises(SystemExit, match="1"), errors.one_line():
         patch.setattr(train, "accuracy", lambda *of: damage(path) or accuracy(*of))

@@ -75,8 +75,7 @@ def test_an_old_checkpoint_goes_only_when_the_new_one_is_on_the_disk(resume, fol
         assert {pathlib.Path(path).name for path in paths} == names
 
     monkeypatch.setattr(checkpoints, "synced", synced)
-    cost = resume(*FEW)["checkpoints"]
-    assert cost["written"] == len(there) and 0 < cost["seconds_at_start"] < cost["seconds"]
+    resume(*FEW)
     assert there[3:] == [[0, 4, 8, 12], [4, 8, 12, 16], [8, 12, 16, 20], [12, 16, 20, 22]]
 
 
@@ -146,7 +145,7 @@ def test_a_resume_with_other_flags_is_refused_and_changes_nothing(resume, folder
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_other_versions_cores_and_modes_are_said_in_one_line(resume, monkeypatch, capsys):
+def test_other_versions_cores_and_modes_are_said(resume, monkeypatch, capsys):
     monkeypatch.setattr(checkpoints.devices, "threads", lambda: 1)
     with monkeypatch.context() as before:
         before.setattr(np, "__version__", "1.2.3")
@@ -155,16 +154,16 @@ def test_other_versions_cores_and_modes_are_said_in_one_line(resume, monkeypatch
         resume(*SHORT, "--max_steps=20")
     resume(*SHORT, "--mode=eager", "--max_steps=30")
     said = capsys.readouterr().err
-    here = f"--mode=eager, numpy={np.__version__}, tensorflow={tf.__version__}, cores="
-    there = "before --mode=graph, numpy=1.2.3, tensorflow=2.3.4, cores=99: "
-    assert said.startswith(here) and there in said and said.count("\n") == 1
+    for before in ("--mode=graph", "numpy=1.2.3", "tensorflow=2.3.4", "cores=99"):
+        assert f" has {before}; the last bits may differ" in said
+    assert said.count("\n") == 4
 
 
 def test_checkpoints_of_another_format_are_refused(resume, monkeypatch):
     with monkeypatch.context() as before:
         before.setattr(checkpoints, "FORMAT", 1)
         resume(*SHORT, "--max_steps=20")
-    with pytest.raises(InputError, match="have format 1, this program reads format 3"):
+    with pytest.raises(InputError, match=r"^format=4: .* has format=1;"):
         resume(*SHORT)
 
 
@@ -178,7 +177,7 @@ def test_other_examples_under_the_same_name_are_refused(resume, tiny_data_dir, t
 
 
 def test_another_order_of_the_examples_is_refused(resume, monkeypatch):
-    monkeypatch.setattr(stream, "PART_BYTES", 2**16)
+    monkeypatch.setattr(stream, "BUFFER_BYTES", 2**16)
     resume(*FEW, "--epochs=1", "--input=stream")
     with pytest.raises(InputError, match=r"--input=memory: .* has --input=stream;"):
         resume(*FEW, "--input=memory")
@@ -204,7 +203,7 @@ def test_a_full_disk_while_training_keeps_the_checkpoints_before(run_here, resum
     resume(*FEW, "--max_steps=12")
     with (
         mock.patch.object(tf.train.CheckpointManager, "save", full),
-        pytest.raises(RunError, match="the checkpoint of step 16: No space left"),
+        pytest.raises(RunError, match=r"^--checkpoint_dir=.* cannot be written: No space"),
     ):
         resume(*FEW)
     assert kept_steps(folder) == [4, 8, 12] and not (folder / "step-16_temp").exists()
