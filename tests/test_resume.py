@@ -103,7 +103,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_said(resume, folder, cap
     assert said.err.count("\n") == 1 and f"goes on from {folder / 'step-20'}\n" in said.out
     assert again["weights_sha256"] == whole["weights_sha256"]
     left = {path.name for path in folder.iterdir() if path.suffix not in (INDEX, CONTENT)}
-    assert left == {".lock", "checkpoint", "step-by-step.txt"}
+    assert left - {".lock"} == {"checkpoint", "step-by-step.txt"}
     assert kept_steps(folder) == [16, 20, 22]
 
 
@@ -206,8 +206,9 @@ def test_a_full_disk_while_training_keeps_the_checkpoints_before(run_here, resum
         pytest.raises(RunError, match=r"^--checkpoint_dir=.* cannot be written: No space"),
     ):
         resume(*FEW)
-    assert kept_steps(folder) == [4, 8, 12] and not (folder / "step-16_temp").exists()
+    assert kept_steps(folder) == [4, 8, 12]
     assert resume(*FEW)["weights_sha256"] == run_here(*FEW)["weights_sha256"]
+    assert not (folder / "step-16_temp").exists()
 
 
 @pytest.mark.slow
