@@ -15,6 +15,7 @@ import flags
 import train
 from common import commandline, errors
 from common.errors import InputError, RunError, Stopped
+from runtime import devices
 from runtime.clock import Ledger
 from tests import conftest
 from tests.conftest import PROJECT, trained
@@ -83,15 +84,16 @@ def test_the_command_shows_and_records_what_it_did(tiny_data_dir, tmp_path):
 
 @pytest.mark.parametrize(
     ("batch_size", "given", "chosen"),
-    [(10, {}, 1), (500, {}, 0), (10, {"TF_NUM_INTRAOP_THREADS": "3"}, 0)],
+    [(10, {}, [1]), (500, {}, [7]), (10, {"TF_NUM_INTRAOP_THREADS": "3"}, [])],
 )
 def test_a_small_batch_has_one_core_unless_the_user_says_otherwise(
-    run_here, batch_size, given, chosen
+    run_here, monkeypatch, batch_size, given, chosen
 ):
+    monkeypatch.setattr(devices, "cores", lambda: 7)
     threading = "tensorflow.config.threading.set_intra_op_parallelism_threads"
     with mock.patch.dict(os.environ, given), mock.patch(threading) as limited:
         run_here("--max_steps=1", "--mode=graph", "--device=cpu", f"--batch_size={batch_size}")
-    assert limited.mock_calls == [mock.call(1)] * chosen
+    assert limited.mock_calls == [mock.call(threads) for threads in chosen]
 
 
 def test_it_stops_at_the_target_accuracy(run_here, capsys):
