@@ -37,6 +37,26 @@ def samples(name: str) -> str:
     return f"{table(heads, rows)}\n\n{conditions(about)}"
 
 
+# What is written around `sgd_step`, and what was measured of it.
+RUNGS = {
+    "Python calls it for each batch: `sgd_step(net, images, labels, config)`": "mode eager",
+    "TensorFlow compiles it: `step = tf.function(sgd_step)`": "tf.function a batch",
+    "`@tf.function` around the whole loop over the batches": "mode graph",
+    "`@tf.function(jit_compile=True)` around the loop and the gathering of its rows": "mode xla",
+}
+
+
+def rungs() -> str:
+    """The ways to call the same step, the slowest first, and what each one wins."""
+    about, found = load("modes")
+    times = [statistics.median(found[f"{name}, µs/step"]) for name in RUNGS.values()]
+    rows = [
+        (line, f"{time:,.{0 if time >= 100 else 1}f}", f"{times[0] / time:,.0f} ×")
+        for line, time in zip(RUNGS, times, strict=True)
+    ]
+    return f"{table(('what changes', 'µs/step', 'speed'), rows)}\n\n{conditions(about)}"
+
+
 def quoted(text: str) -> str:
     """Returns a text as a block of a page."""
     return f"```text\n{text.rstrip()}\n```"
@@ -113,6 +133,7 @@ def faults(part: str, heads: Line) -> str:
 SAMPLES = ("start", "modes", "variants", "batches", "large", "replicas")
 BLOCKS: dict[str, Callable[[], str]] = {
     **{name: functools.partial(samples, name) for name in SAMPLES},
+    "rungs": rungs,
     "output": output,
     "predict": predict,
     "flags": flags,
