@@ -26,7 +26,7 @@ from rich.console import Console
 from common import children, commandline
 from common.commandline import Config, define_path
 from common.errors import InputError, RunError, exit_with_one_line
-from common.files import try_writing, write_atomically
+from common.files import try_writing
 from comparison import peers, system, work
 from comparison.peers import CONTENDERS, Contender
 from runtime import devices
@@ -314,7 +314,7 @@ def with_settings_of(config: Config, base: pyperf.BenchmarkSuite) -> Config:
     flag = f"--against={config.against}"
     for name in changed(config):
         raise InputError(f"--{name}: {flag} measures what that file measured: leave the flag out")
-    argv = ["compare.py", *guard.arguments_of(base, flag, config.ratios)]
+    argv = ["compare.py", *guard.arguments_of(base, flag)]
     found = commandline.parse(compare_flags(), argv, None)
     return config.replace(**{name: getattr(found, name) for name in SETTINGS})
 
@@ -357,11 +357,6 @@ def measured(
             f"{duration(len(tasks) * config.rounds * SECONDS_EACH)}"
         )
         jobs = work.prepare(request, folder, system.environment("cpu", 0, folder, config.keep_env))
-        if base:
-            for line in guard.check(
-                base, jobs, facts, f"--against={config.against}", config.ratios
-            ):
-                say(line)
         bench = Bench(
             folder,
             contenders,
@@ -370,6 +365,10 @@ def measured(
             device_index=config.device_index,
             keep=config.keep_env,
         )
+        if base:
+            flag, asked = f"--against={config.against}", [bench.name(task) for task in tasks]
+            for line in guard.check(base, asked, facts, flag, config.ratios):
+                say(f"another machine or version: {line}")
         common = facts | {
             "date": datetime.datetime.now().isoformat(" ", "seconds"),
             "arguments": arguments(config),
@@ -411,11 +410,8 @@ def show(suite: pyperf.BenchmarkSuite, config: Config, console: Console) -> None
         drawn = charts.draw(suite, path.with_suffix(""))
     except InputError as error:
         console.print(f"no charts: {error}", highlight=False, soft_wrap=True)
-    text = report.markdown(suite, [chart.name for chart in drawn if "-light." in chart.name])
-    try:
-        write_atomically(path.with_suffix(".md"), lambda file: file.write(text.encode()))
-    except OSError as error:
-        raise RunError(f"{path.with_suffix('.md')}: {error.strerror}") from None
+    text = report.markdown(suite, chart=path.stem if drawn else "")
+    report.write(path.with_suffix(".md"), text)
     written = ", ".join(map(str, (path, path.with_suffix(".md"), *drawn)))
     console.print(f"written: {written}", highlight=False, soft_wrap=True)
 
@@ -438,7 +434,7 @@ def run(config: Config, console: Console) -> int:
     show(suite, config, console)
     verdicts = guard.verdicts(base, suite, config.max_slowdown, config.ratios) if base else []
     for verdict in verdicts:
-        console.print(f"{verdict}", highlight=False, soft_wrap=True)
+        console.print(verdict.line, highlight=False, markup=False, soft_wrap=True)
     if stopped:
         return 130
     return failed(suite) or (3 if any(verdict.slower for verdict in verdicts) else 0)
@@ -460,10 +456,7 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 80)
     if not config.merge:
         return run(config, console)
-    files = [pathlib.Path(file).expanduser().resolve() for file in config.merge]
-    if len(set(files)) < len(files):
-        raise InputError("--merge: the same file is given twice: give each once")
-    suite = report.merge(files)
+    suite = report.merge([pathlib.Path(file).expanduser() for file in config.merge])
     show(suite, config, console)
     return failed(suite)
 

@@ -130,7 +130,7 @@ def peers() -> str:
 
 def batch_sizes() -> str:
     """The last table of the comparison over the batch size, with what is below it."""
-    return compared("sweep").rpartition("**The batch sweep**\n\n")[2]
+    return compared("sweep").rpartition("**Images a second**\n\n")[2]
 
 
 def noise() -> str:
