@@ -8,6 +8,10 @@ from typing import Any
 
 from benchmarks.common import load, median_range, python
 from common.files import PROJECT
+from comparison import charts, report
+from comparison.stats import number
+
+COMPARISONS = PROJECT / "docs" / "comparison"
 
 QUIET = 0.2  # cores that other processes may keep busy
 ABOUT = {
@@ -118,14 +122,29 @@ def rates() -> str:
 
 def compared(name: str) -> str:
     """What compare.py has written of a comparison: its tables, charts and notes."""
-    text = (PROJECT / "docs" / "comparison" / f"{name}.md").read_text()
+    text = (COMPARISONS / f"{name}.md").read_text()
     return re.sub(r"(\]\(|src(?:set)?=\")(?=\w)", r"\1comparison/", text).rstrip()
 
 
-def peers() -> str:
-    """The first table of the comparison at batch 10, and the machine."""
-    title, body, *_, notes = compared("batch10").split("\n\n")
-    return f"{body}\n\n{title.strip('*')}; {notes.rpartition('- ')[2]}"
+CHART = {
+    "en": "Time of one training step at batch size 10, {rounds} rounds on {cpu}. "
+    "The fastest are {fastest}. {steps:,} steps a measurement; {date}, commit {commit:.10}.",
+    "es": "Tiempo de un paso de entrenamiento con lotes de 10, {rounds} rondas en {cpu}. "
+    "Los más rápidos son {fastest}. {steps:,} pasos por medida; {date}, commit {commit:.10}.",
+}
+
+
+def chart(language: str = "en") -> str:
+    """The chart of the comparison at batch 10, and the three fastest, whoever they are."""
+    rows = report.shown_rows(report.load(COMPARISONS / "batch10.json"))[10]
+    fastest = [f"{charts.in_words(row.name)} ({number(row.time.median)} µs)" for row in rows[:3]]
+    facts = {
+        **{"cpu": rows[0].metadata["cpu_model_name"], "date": rows[0].metadata["date"][:10]},
+        **{"commit": rows[0].metadata["commit"], "steps": rows[0].base.job.steps},
+        **{"rounds": len(rows[0].base.times), "fastest": ", ".join(fastest)},
+    }
+    picture = report.PICTURE.format("docs/comparison/batch10")
+    return f"{picture}\n\n{CHART[language].format(**facts)}"
 
 
 def batch_sizes() -> str:
@@ -164,7 +183,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "accuracy": accuracy,
     "accuracy_es": functools.partial(accuracy, "es"),
     "rates": rates,
-    "peers": peers,
+    "chart": chart,
+    "chart_es": functools.partial(chart, "es"),
     "batch10": functools.partial(compared, "batch10"),
     "sweep": batch_sizes,
     "noise": noise,
