@@ -132,8 +132,8 @@ def verdict(runs: list[Row], best: list[Row]) -> str:
 
 
 def draw(rows: Iterable[Row], folder: pathlib.Path) -> None:
-    """Draws the validation accuracy of every run over its learning rate, and over its steps for the
-    best run and those that differ from it in rate and seed; raises RunError."""
+    """Draws the validation accuracy over the learning rate, and over the steps of the best run and
+    those that differ from it in rate and seed; raises RunError."""
     lines = grouped(rows, [name for name in SWEPT if name not in ("lr", "seed")])
     best = max(lines.values(), key=lambda runs: max(map(last, runs)))
     with plots.look("--figures"), writing("figures", folder):
@@ -142,13 +142,18 @@ def draw(rows: Iterable[Row], folder: pathlib.Path) -> None:
 
 
 def chart(groups: dict[str, list[Row]], points: Callable, path: pathlib.Path) -> None:
-    """Draws accuracies over x, those of a label in one colour."""
+    """Draws accuracies over x: of each label the mean of its runs, in a band from min to max."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(plots.WIDTH, 4.2))
     axes = figure.add_subplot(xscale="log", xlabel=path.stem, ylabel="validation accuracy")
     for label, runs in groups.items():
-        pairs = [pair for run in runs for pair in points(run)]
-        axes.plot(*zip(*pairs, strict=True), ".", markersize=4, label=label)
+        by_x: dict[float, list[float]] = {}
+        for x, accuracy in (pair for run in runs for pair in points(run)):
+            by_x.setdefault(x, []).append(accuracy)
+        places = sorted(by_x)
+        values = [by_x[x] for x in places]
+        axes.plot(places, list(map(statistics.fmean, values)), marker=".", label=label)
+        axes.fill_between(places, list(map(min, values)), list(map(max, values)), alpha=0.15)
     axes.legend()
     plots.save(figure, path)
