@@ -58,7 +58,7 @@ def _in_mode(work: Work, mode: str) -> Train:
 def _give_blocks(mode: modes.Mode, split: data.Split, config: flags.Config) -> None:
     """Lets a mode's blocks ask for no evaluation; in mode xla their order is on the device now."""
     blocks = mode.blocks
-    spans = plan.spans(config, len(split), data.steps_of_part(split, config.batch_size))
+    spans = plan.spans(config, len(split), data.steps_per_buffer(split, config.batch_size))
     ready = list(blocks(split, config, spans)) if config.mode == "xla" else None
 
     def given(*arguments: Any) -> Generator[Any]:
