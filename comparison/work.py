@@ -183,7 +183,7 @@ def save_examples(request: Request, folder: pathlib.Path) -> list[Job]:
 
     Raises InputError if the dataset cannot be had or a batch is larger than its training split.
     """
-    with startup.quiet(), startup.without_keras():
+    with startup.starting():
         import data
 
     dataset = data.load(request.dataset, request.data_dir, request.manual_dir)
