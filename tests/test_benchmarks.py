@@ -133,14 +133,14 @@ def test_only_the_blocks_that_are_known_are_rendered(records):
 
 
 def test_a_release_has_one_line_in_the_history(records):
-    found = {"modes": {f"mode {mode}": [1.0, 2.0, 3.0] for mode in speed.MODES}}
+    found = {"modes": {f"mode {mode}, µs/step": [1.0, 2.0, 3.0] for mode in speed.MODES}}
     found |= {"start": {speed.WARM: [1.5]}, "history": [{"release": "0.0.1"}]}
     for name, value in found.items():
         common.save(name, value, 0, "")
     for _ in range(2):
         common.save("history", benchmarks.history(), 0, "")
     old, new = common.load("history")[1]
-    assert (old["release"], new["mode xla"], new[speed.WARM]) == ("0.0.1", "2.00", "1.50")
+    assert (old["release"], new["mode xla, µs/step"], new[speed.WARM]) == ("0.0.1", "2.00", "1.50")
 
 
 def test_an_unknown_name_is_refused_before_anything_is_measured(monkeypatch):
