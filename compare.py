@@ -153,7 +153,7 @@ def chosen(config: Config) -> dict[str, Contender]:
 def missing(contender: Contender) -> str:
     """Returns what must be installed before a contender can take part; "" if nothing must."""
     if contender.tool and not shutil.which(contender.tool):
-        return f"{contender.tool} is not found: install it, or set CC"
+        return f"{contender.tool} is not found: install it, or name a C compiler with CC"
     if contender.command or contender.package in system.versions(contender.python):
         return ""
     return f"{contender.package} is not installed: {INSTALL}"

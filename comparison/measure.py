@@ -110,12 +110,15 @@ class Bench:
         }
         command, began = contender.argv(self.examples), now()
         try:
-            with self.log.open("w") as log, system.pinned(task.cores):
-                with children.started(command, self.timeout, stderr=log, **options) as process:
-                    try:
-                        return self.talk(process, began, task)
-                    except EOFError:
-                        code = process.wait()
+            with (
+                self.log.open("w") as log,
+                system.pinned(task.cores),
+                children.started(command, self.timeout, stderr=log, **options) as process,
+            ):
+                try:
+                    return self.talk(process, began, task)
+                except EOFError:
+                    code = process.wait()
         except RunError:  # it was ended, and that is why its answers ended
             raise Failed(f"given up after {self.timeout:g} s") from None
         except OSError as error:
@@ -162,7 +165,9 @@ class Bench:
     ) -> tuple[list[float], list[float], list[float]]:
         """Has the job done for so long; returns the seconds of each job, of the pause behind it,
         and its relative error."""
-        jobs, gaps, errors = [], [], []
+        jobs: list[float] = []
+        gaps: list[float] = []
+        errors: list[float] = []
         reference = work.reference(self.folder, task)
         while sum(jobs) < seconds:
             for name in ("W.npy", "b.npy"):

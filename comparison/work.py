@@ -30,6 +30,7 @@ SLOW_STEPS = 1_000  # of a contender that takes seconds for an epoch
 EXAMPLES = "examples"  # the folder of a prepared work that contenders are handed
 
 Weights = tuple[np.ndarray, np.ndarray]  # W [features, classes], b [classes]
+Rounding = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,7 @@ def weights_after(
     job: Job,
     examples: Sequence[np.ndarray],
     dtype: type,
-    rounded: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    rounded: Rounding = np.asarray,
 ) -> Weights:
     """Returns W and b after the steps of a job, from W = b = 0.
 
@@ -118,8 +119,8 @@ def save_reference(
     """Leaves W and b after a job in float64, and how far off NumPy in float32 is in each
     precision."""
     exact = weights_after(job, examples, np.float64)
-    rounding = {"float32": np.asarray, "tf32": as_tf32}
-    errors = {
+    rounding: dict[str, Rounding] = {"float32": np.asarray, "tf32": as_tf32}
+    errors: dict[str, Any] = {
         name: relative_error(weights_after(job, examples, np.float32, rounding[name]), exact)
         for name in precisions
     }

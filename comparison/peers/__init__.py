@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from comparison.worker import Work, leave_out
 
 if TYPE_CHECKING:
     import jax
+    import tensorflow as tf
     import torch
 
 SHARED_BATCH = 500  # from here on it pays to share a batch among the cores
@@ -59,7 +61,7 @@ CONTENDERS = {
     "keras_best": _tensorflow("Keras fit, 500 steps a call", "keras_fit:best"),
     "numpy_best": Contender("NumPy", "numpy_sgd:best", devices=("cpu",)),
     "torch": Contender("PyTorch autograd", "in_torch:contender", package="torch"),
-    "torch_best": Contender("PyTorch compiled", "in_torch:best", package="torch"),
+    "torch_best": Contender("PyTorch compiled", "in_torch:best", package="torch", tool="g++"),
     "jax": Contender("JAX scan", "in_jax:contender", package="jax"),
     "jax_best": Contender("JAX, classes first", "in_jax:best", package="jax"),
     "c": Contender(
@@ -90,6 +92,23 @@ def tensorflow_device(work: Work) -> str:
     tf.config.threading.set_intra_op_parallelism_threads(threads(work))
     tf.config.experimental.enable_tensor_float_32_execution(work.precision == "tf32")
     return f"/{work.device}:0"
+
+
+def tensorflow_pipeline(work: Work) -> "Callable[[np.ndarray], tf.data.Dataset]":
+    """Returns what makes the batches of rows [n], each gathered and converted as a whole."""
+    import tensorflow as tf
+
+    with tf.device("CPU"):  # where pipelines run
+        images, labels = tf.constant(work.images), tf.constant(work.labels)
+
+    def examples(rows: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
+        return tf.cast(tf.gather(images, rows), tf.float32) / 255, tf.gather(labels, rows)
+
+    def batches(rows: np.ndarray) -> "tf.data.Dataset":
+        in_batches = tf.data.Dataset.from_tensor_slices(rows).batch(work.batch_size)
+        return in_batches.map(examples).prefetch(tf.data.AUTOTUNE)
+
+    return batches
 
 
 def torch_device(work: Work) -> "torch.device":
