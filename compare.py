@@ -174,11 +174,12 @@ def tasks_of(
     contenders: Mapping[str, Contender],
     jobs: Sequence[work.Job],
     config: Config,
+    cores: Sequence[int],
     device_names: Collection[str],
 ) -> list[Task]:
     """Returns the measurements of a round; the baseline is there twice at each batch size."""
     tasks = []
-    cores = {"cpu": cores_of(config), "gpu": [devices.cores()]}
+    numbers = {"cpu": cores, "gpu": [devices.cores()]}
     for job in jobs:
         found = [
             Task(
@@ -193,8 +194,8 @@ def tasks_of(
             if device in one.devices
             for precision in config.precision
             if device == "gpu" or precision == "float32"
-            for number in cores[device]
-            if number == cores[device][0] or job.batch_size >= one.cores_from
+            for number in numbers[device]
+            if number == numbers[device][0] or job.batch_size >= one.cores_from
         ]
         tasks += [*found[:1], *(dataclasses.replace(each, again=True) for each in found[:1])]
         tasks += found[1:]
@@ -224,8 +225,8 @@ class Comparison:
         seconds = SECONDS_EACH
         for number in range(1, count + 1):
             tasks = random.sample(list(self.runs), len(self.runs))
-            left = (count - number + 1) * len(tasks) * seconds
-            say(f"round {number} of {count} · {len(tasks)} measurements · {duration(left)} left")
+            left = (count - number + 1) * len(tasks) * seconds / 60
+            say(f"round {number} of {count} · {len(tasks)} measurements · {left:.1f} min left")
             began = time.perf_counter()
             for task in tasks:
                 if task in self.runs:  # it may have failed on other cores
@@ -281,11 +282,6 @@ def say(line: object) -> None:
     print(line, flush=True)
 
 
-def duration(seconds: float) -> str:
-    """Returns a time to wait as people say it."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
 def arguments(config: Config) -> list[str]:
     """Returns the flags that decide what is measured and are not at their defaults, as given."""
     found = []
@@ -306,17 +302,6 @@ def as_in_file(config: Config, base: pyperf.BenchmarkSuite) -> Config:
         raise InputError(f"{name}: {flag} measures what that file measured: leave the flag out")
     argv = [*sys.argv, *guard.arguments_of(base, flag, config.ratios)]
     return commandline.parse(compare_flags(), argv, None)
-
-
-def request(config: Config) -> dict[str, Any]:
-    """Returns what `work.prepare` is asked for."""
-    names = ("dataset", "batch_sizes", "max_steps", "lr", "seed", "precision")
-    folders = {
-        "data_dir": config.data_dir or os.environ.get("TFDS_DATA_DIR"),
-        "manual_dir": config.manual_dir,
-    }
-    absolute = {name: path and os.path.abspath(path) for name, path in folders.items()}
-    return absolute | {name: getattr(config, name) for name in names}
 
 
 def present(config: Config, about: dict[str, Any]) -> dict[str, Contender]:
@@ -341,12 +326,11 @@ def measured(config: Config, base: pyperf.BenchmarkSuite | None) -> Iterator[pyp
     about: dict[str, Any] = system.facts(config.keep_env)
     contenders = present(config, about)
     names = system.check_devices(config.devices, config.device_index)
-    cores_of(config)
+    cores = cores_of(config)
     with tempfile.TemporaryDirectory() as place:
         folder = pathlib.Path(place)
-        environment = system.environment("cpu", 0, folder, config.keep_env)
-        jobs = work.prepare(folder, environment, request(config))
-        tasks = tasks_of(contenders, jobs, config, list(names))
+        jobs, references = work.prepare(config, folder)
+        tasks = tasks_of(contenders, jobs, config, cores, list(names))
         if base:
             flag = f"--against={config.against}"
             longest = {task.batch_size: task for task in sorted(tasks, key=lambda t: t.steps)}
@@ -354,7 +338,8 @@ def measured(config: Config, base: pyperf.BenchmarkSuite | None) -> Iterator[pyp
                 say(line)
         about["date"] = datetime.datetime.now().isoformat(" ", "seconds")
         about["arguments"] = shlex.join(arguments(config))
-        bench = Bench(folder, contenders, config.timeout, config.device_index, config.keep_env)
+        by_size = {(job.batch_size, job.steps): found for job, found in references.items()}
+        bench = Bench(folder, contenders, by_size, config)
         yield from Comparison(bench, {t: [] for t in tasks}, about, names).rounds(config.rounds)
 
 
@@ -438,10 +423,7 @@ def main() -> int:
     check_output(config)
     if not config.merge:
         return run(config)
-    files = [pathlib.Path(file).expanduser().resolve() for file in config.merge]
-    if len(set(files)) < len(files):
-        raise InputError("--merge: the same file is given twice: give each once")
-    suite = report.merge(files)
+    suite = report.merge(list(dict.fromkeys(map(pathlib.Path, config.merge))))
     show(suite, config.output)
     return failed(suite)
 

@@ -18,6 +18,7 @@ import numpy as np
 import pyperf
 
 from common import children
+from common.commandline import Config
 from common.errors import RunError
 from comparison import system, work
 from comparison.peers import Contender
@@ -67,18 +68,16 @@ class Task(work.Job):
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """Measures tasks. `folder` is what `work.prepare` has filled; `timeout` is in seconds."""
+    """Measures tasks.
+
+    folder: with the examples that `work.prepare` has left; contenders are handed it. references: by
+    batch size and steps. config: the flags timeout, device_index and keep_env count.
+    """
 
     folder: pathlib.Path
     contenders: Mapping[str, Contender]
-    timeout: float
-    device_index: int = 0
-    keep_env: Collection[str] = ()
-
-    @property
-    def examples(self) -> pathlib.Path:
-        """Returns the folder that contenders are handed."""
-        return self.folder / work.EXAMPLES
+    references: Mapping[tuple[int, int], work.Reference]
+    config: Config
 
     @property
     def log(self) -> pathlib.Path:
@@ -88,39 +87,39 @@ class Bench:
     def measure(self, task: Task) -> pyperf.Run:
         """Returns one run, in seconds a step; raises Failed if the contender ends, does other work,
         or takes too long."""
-        (self.examples / "job.json").write_text(json.dumps(dataclasses.asdict(task)))
-        watch = system.Watch()
-        found = self.result(task)
-        found |= watch.seen() | dataclasses.asdict(task)
-        found |= {"name": task.name, "unit": "second", "again": int(task.again)}
+        (self.folder / "job.json").write_text(json.dumps(dataclasses.asdict(task)))
+        with system.watched() as seen:
+            found = self.result(task)
         seconds = found.pop("seconds")
-        found = {key: value for key, value in found.items() if value != ""}
+        found |= seen | dataclasses.asdict(task)
+        found |= {"name": task.name, "unit": "second", "again": int(task.again)}
         return pyperf.Run([seconds], metadata=found, collect_metadata=False)
 
     def result(self, task: Task) -> dict[str, Any]:
         """Runs the contender; returns the seconds of a step and what else was read of it."""
         contender, code = self.contenders[task.contender], 0
+        index, keep = self.config.device_index, self.config.keep_env
         options: dict[str, Any] = {
             "stdin": subprocess.PIPE,
             "stdout": subprocess.PIPE,
             "cwd": contender.place,
-            "env": system.environment(task.device, self.device_index, self.folder, self.keep_env),
+            "env": system.environment(task.device, index, self.folder, keep),
             "text": True,
             "errors": "replace",
         }
-        command, began = contender.argv(self.examples), now()
+        command, timeout, began = contender.argv(self.folder), self.config.timeout, now()
         try:
             with (
                 self.log.open("w") as log,
                 system.pinned(task.cores),
-                children.started(command, self.timeout, stderr=log, **options) as process,
+                children.started(command, timeout, stderr=log, **options) as process,
             ):
                 try:
                     return self.talk(process, began, task)
                 except EOFError:
                     code = process.wait()
         except RunError:  # it was ended, and that is why its answers ended
-            raise Failed(f"given up after {self.timeout:g} s") from None
+            raise Failed(f"given up after {timeout:g} s") from None
         except OSError as error:
             raise Failed(f"{error.filename}: {error.strerror}") from None
         line = telling_line(self.log.read_text(errors="replace"))
@@ -136,29 +135,24 @@ class Bench:
         if word == "loaded":
             wait_for(process, "ready")
             found["compile"] = now() - began - found["start"]
+        index = self.config.device_index
         if task.device == "gpu":
             self.repeat(process, task, WARM_SECONDS)
-        before = self.gpu_state(task)
+        before = system.gpu_state(task.device, index)
         jobs, gaps, errors = self.repeat(process, task, LONG_ENOUGH)
-        after = self.gpu_state(task)
+        after = system.gpu_state(task.device, index)
         check_gaps(jobs, gaps)
-        if "joules" in before and "joules" in after:  # the pauses between jobs included
-            steps = len(jobs) * task.steps
-            found["joules_per_step"] = (after["joules"] - before["joules"]) / steps
-        if "mib" in after:
-            found["gpu_peak_mib"] = after["mib"]
+        if "joules" in after:  # those of the pauses between jobs included
+            joules = after.pop("joules") - before["joules"]
+            found["joules_per_step"] = joules / len(jobs) / task.steps
         return found | {
             "seconds": statistics.median(jobs) / task.steps,
             "loops": len(jobs),
             "inner_loops": task.steps,
             "relative_error": max(errors),
             "peak_mib": system.peak_mib(process.pid),
-            "disturbed": after.get("disturbed", ""),
+            **after,
         }
-
-    def gpu_state(self, task: Task) -> dict[str, Any]:
-        """Returns what is known of the GPU that the task is done on; {} on a CPU."""
-        return system.gpu_state(self.device_index) if task.device == "gpu" else {}
 
     def repeat(
         self, process: subprocess.Popen, task: Task, seconds: float
@@ -168,14 +162,14 @@ class Bench:
         jobs: list[float] = []
         gaps: list[float] = []
         errors: list[float] = []
-        reference = work.reference(self.folder, task)
+        reference = self.references[task.batch_size, task.steps]
         while sum(jobs) < seconds:
             for name in ("W.npy", "b.npy"):
-                (self.examples / name).unlink(missing_ok=True)
+                (self.folder / name).unlink(missing_ok=True)
             job, gap = do_once(process)
             jobs.append(job)
             gaps.append(gap)
-            errors.append(verify(self.examples, reference, task.precision, task.steps))
+            errors.append(verify(self.folder, reference, task.precision, task.steps))
         return jobs, gaps, errors
 
 
@@ -215,14 +209,12 @@ def weights_in(folder: pathlib.Path, shapes: Collection[tuple[int, ...]]) -> wor
     return found[0], found[1]
 
 
-def verify(
-    folder: pathlib.Path, reference: Mapping[str, np.ndarray], precision: str, steps: int
-) -> float:
+def verify(folder: pathlib.Path, reference: work.Reference, precision: str, steps: int) -> float:
     """Returns the relative error of what a contender left in `folder`; raises Failed at other
     work."""
-    expected = reference["W"], reference["b"]
+    expected = reference.weights
     error = work.relative_error(weights_in(folder, [each.shape for each in expected]), expected)
-    limit = CLOSE * float(reference[precision])
+    limit = CLOSE * reference.errors[precision]
     if error > limit:
         raise Failed(f"not the same work: W, b off by {error:.1e}, at most {limit:.1e} is rounding")
     if steps >= TEN_STEPS and error < TOO_CLOSE:

@@ -11,7 +11,6 @@ import pathlib
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -119,29 +118,29 @@ def peak_mib(pid: int) -> float:
     return total
 
 
-class Watch:
-    """Looks at the machine from its making to `seen`; what is measured must have ended in
-    between."""
+@contextlib.contextmanager
+def watched() -> Iterator[dict[str, float]]:
+    """Yields what has at the end the cores that others kept busy, and the share of the time that
+    the host has taken; what is measured must have ended by then."""
+    found: dict[str, float] = {}
+    psutil.cpu_times_percent()  # which the next call counts from
+    before, throttled_before = os.times(), _throttled_seconds()
+    yield found
+    percent, after = psutil.cpu_times_percent(), os.times()
+    wall = after.elapsed - before.elapsed
+    stolen = getattr(percent, "steal", 0.0)
+    free = percent.idle + getattr(percent, "iowait", 0.0) + stolen
+    # and of the children that this process has waited for
+    own = sum(after[:4]) - sum(before[:4])
+    busy = (100 - free) / 100 * (psutil.cpu_count() or 1)
+    found["other_cores"] = max(0.0, busy - own / wall)
+    found["stolen"] = stolen / 100 + (_throttled_seconds() - throttled_before) / wall
 
-    def __init__(self) -> None:
-        self.before = self._state()
 
-    def _state(self) -> tuple[float, float, float]:
-        times, own = psutil.cpu_times(), psutil.Process().cpu_times()
-        kinds = ("user", "nice", "system", "irq", "softirq")
-        busy = sum(getattr(times, kind, 0.0) for kind in kinds)
-        # and of the children that this process has waited for
-        used = own.user + own.system + own.children_user + own.children_system
-        words = _words(f"{CGROUP}/cpu.stat")  # of a container with a quota
-        throttled = int(dict(zip(words[::2], words[1::2], strict=False)).get("throttled_usec", 0))
-        taken = getattr(times, "steal", 0.0) / devices.cores() + throttled / 1e6
-        return time.perf_counter(), busy - used, taken
-
-    def seen(self) -> dict[str, float]:
-        """Returns the cores that others kept busy, and the share of the time taken by the host."""
-        now = self._state()
-        wall, others, taken = (new - old for new, old in zip(now, self.before, strict=True))
-        return {"other_cores": max(0.0, others / wall), "stolen": max(0.0, taken / wall)}
+def _throttled_seconds() -> float:
+    """Returns for how long this container's CPU quota has held it back; 0 where there is none."""
+    words = _words(f"{CGROUP}/cpu.stat")
+    return int(dict(zip(words[::2], words[1::2], strict=False)).get("throttled_usec", 0)) / 1e6
 
 
 def quota() -> str:
@@ -177,14 +176,16 @@ def versions(python: str) -> dict[str, str]:
     return {}
 
 
-def gpu_state(index: int) -> dict[str, Any]:
-    """Returns what NVIDIA's library says of the GPU that contenders see.
+def gpu_state(device: str, index: int) -> dict[str, Any]:
+    """Returns what NVIDIA's library says of the GPU that contenders see; {} if the device is a CPU.
 
-    mib: its memory in use. disturbed: what slows it now, or who else computes on it; "" if nothing
-    does. joules: the energy since its driver was loaded. What the library lacks is left out, and
+    gpu_peak_mib: its memory in use. disturbed: what slows it now, or who else computes on it.
+    joules: the energy since its driver was loaded. What the library lacks is left out, and
     everything without nvidia-ml-py or a driver.
     """
     found: dict[str, Any] = {}
+    if device == "cpu":
+        return found
     with contextlib.suppress(Exception):
         import pynvml
 
@@ -192,11 +193,11 @@ def gpu_state(index: int) -> dict[str, Any]:
         name = visible_gpu(index)
         by_index, by_name = pynvml.nvmlDeviceGetHandleByIndex, pynvml.nvmlDeviceGetHandleByUUID
         handle = by_index(int(name)) if name.isdecimal() else by_name(name)
-        found["mib"] = pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20
+        found["gpu_peak_mib"] = pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20
         slowed = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
         others = len(pynvml.nvmlDeviceGetComputeRunningProcesses(handle)) - 1
         said = sorted({why for bit, why in SLOWED.items() if slowed & bit})
-        said += [f"{others} other processes"] if others > 0 else []
-        found["disturbed"] = ", ".join(said)
+        if said or others > 0:
+            found["disturbed"] = ", ".join([*said, f"{others} other processes"])
         found["joules"] = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000
     return found

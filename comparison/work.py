@@ -1,24 +1,18 @@
-"""The work of every contender, and the runs in NumPy that tell what it must end with.
-
-`prepare` runs in a process of its own, python -m comparison.work FOLDER, so that TensorFlow is
-never in the process that keeps the clock.
-"""
+"""The work of every contender, and the runs in NumPy that tell what it must end with."""
 
 import dataclasses
 import hashlib
 import itertools
-import json
 import math
 import pathlib
-import subprocess
-import sys
+import warnings
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.errors import InputError, RunError, exit_with_one_line, reason
-from common.files import PROJECT
+from common.commandline import Config
+from common.errors import InputError, RunError, reason
 from runtime import startup
 
 if TYPE_CHECKING:
@@ -27,7 +21,6 @@ if TYPE_CHECKING:
 REFERENCE_BATCH = 10  # --lr is meant for this batch
 MIN_STEPS = 300  # of a job, in whole epochs: long enough for the clock of a fast GPU
 SLOW_STEPS = 1_000  # of a contender that takes seconds for an epoch
-EXAMPLES = "examples"  # the folder of a prepared work that contenders are handed
 
 Weights = tuple[np.ndarray, np.ndarray]  # W [features, classes], b [classes]
 Rounding = Callable[[np.ndarray], np.ndarray]
@@ -113,105 +106,74 @@ def relative_error(found: Weights, expected: Weights) -> float:
     return error if math.isfinite(error) else math.inf
 
 
-def save_reference(
-    folder: pathlib.Path, job: Job, examples: Sequence[np.ndarray], precisions: Collection[str]
-) -> None:
-    """Leaves W and b after a job in float64, and how far off NumPy in float32 is in each
-    precision."""
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """W and b after a job in float64, and by precision the relative error of NumPy in float32."""
+
+    weights: Weights
+    errors: dict[str, float]
+
+
+def reference(job: Job, examples: Sequence[np.ndarray], precisions: Collection[str]) -> Reference:
+    """Returns what a job must end with; examples are those of `weights_after`."""
     exact = weights_after(job, examples, np.float64)
     rounding: dict[str, Rounding] = {"float32": np.asarray, "tf32": as_tf32}
-    errors: dict[str, Any] = {
+    errors = {
         name: relative_error(weights_after(job, examples, np.float32, rounding[name]), exact)
         for name in precisions
     }
-    np.savez(_path(folder, job), W=exact[0], b=exact[1], **errors)
+    return Reference(exact, errors)
 
 
-def reference(folder: pathlib.Path, job: Job) -> dict[str, np.ndarray]:
-    """Returns W and b after a job in float64, and by precision the relative error of NumPy."""
-    with np.load(_path(folder, job)) as found:
-        return dict(found)
-
-
-def _path(folder: pathlib.Path, job: Job) -> pathlib.Path:
-    return folder / f"reference-{job.batch_size}-{job.steps}.npz"
-
-
-def prepare(
-    folder: pathlib.Path, environment: dict[str, str], request: dict[str, Any]
-) -> list[Job]:
-    """Leaves the examples and the references in `folder`; returns the jobs, one for a batch size.
-
-    request: dataset, data_dir, manual_dir, batch_sizes, max_steps, lr, seed and precision, as the
-    flags of these names. Where it fails, its process has said why, and this one ends with its code.
-    """
-    (folder / "request.json").write_text(json.dumps(request))
-    command = [sys.executable, "-m", "comparison.work", str(folder)]
-    # Ctrl-C on a terminal reaches this process alone, which ends the other
-    done = subprocess.run(command, cwd=PROJECT, env=environment, start_new_session=True)
-    if done.returncode < 0:
-        raise RunError(f"the preparation was ended by signal {-done.returncode}")
-    if done.returncode:
-        sys.exit(done.returncode)
-    return [Job(**job) for job in json.loads((folder / "jobs.json").read_text())]
-
-
-def jobs_of(dataset: "data.Dataset", request: dict[str, Any]) -> list[Job]:
+def jobs_of(dataset: "data.Dataset", config: Config) -> list[Job]:
     """Returns the job at each batch size; raises InputError if one is larger than the training
     split."""
     images, labels = dataset.train.images, dataset.train.labels
-    count = len(labels)
-    digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-    shape = {"num_features": dataset.num_features, "num_classes": len(dataset.class_names)}
-    jobs = []
-    for size in map(int, request["batch_sizes"]):
+    count, jobs = len(labels), []
+    for size in map(int, config.batch_sizes):
         if size > count:
             raise InputError(
                 f"--batch_sizes={size}: must be at most the {count} training images of "
                 f"{dataset.name}"
             )
-        steps, lr = steps_of(size, count, request["max_steps"]), lr_of(size, request["lr"])
         job = Job(
-            request["dataset"],
-            digest,
-            count,
-            **shape,
+            dataset=config.dataset,
+            data_sha256=hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(),
+            num_examples=count,
+            num_features=dataset.num_features,
+            num_classes=len(dataset.class_names),
             batch_size=size,
-            steps=steps,
-            lr=lr,
-            seed=request["seed"],
+            steps=steps_of(size, count, config.max_steps),
+            lr=lr_of(size, config.lr),
+            seed=config.seed,
         )
         jobs.append(job)
     return jobs
 
 
-def save(folder: pathlib.Path, request: dict[str, Any]) -> None:
-    """Does what a request asks for, and leaves jobs.json behind all else."""
+def prepare(config: Config, folder: pathlib.Path) -> tuple[list[Job], dict[Job, Reference]]:
+    """Leaves the examples in `folder`; returns the job at each batch size, and the references of
+    these and of their cuts.
+
+    Raises InputError if the dataset cannot be had or a batch is larger than its training split.
+    """
+    warnings.simplefilter("ignore")  # of TensorFlow, which else ends at PYTHONWARNINGS=error
     with startup.quiet(), startup.without_keras():
+        import tensorflow as tf
+
         import data
 
-    dataset = data.load(request["dataset"], request["data_dir"], request["manual_dir"])
-    jobs = jobs_of(dataset, request)
-    count, seed = jobs[0].num_examples, request["seed"]
+        tf.config.set_visible_devices([], "GPU")  # all of it is for the contenders
+    dataset = data.load(config.dataset, config.data_dir, config.manual_dir)
+    jobs = jobs_of(dataset, config)
+    count = jobs[0].num_examples
     epochs = max(-(-job.steps // -(-count // job.batch_size)) for job in jobs)
-    order = np.stack([data.epoch_order(count, seed, epoch) for epoch in range(epochs)])
-    examples = np.asarray(dataset.train.images), np.asarray(dataset.train.labels), order
-    (folder / EXAMPLES).mkdir()
-    for name, array in zip(("images", "labels", "order"), examples, strict=True):
-        np.save(folder / EXAMPLES / f"{name}.npy", array)
-    for job in {*jobs, *(job.cut() for job in jobs)}:
-        save_reference(folder, job, examples, request["precision"])
-    (folder / "jobs.json").write_text(json.dumps([dataclasses.asdict(job) for job in jobs]))
-
-
-def main() -> None:
-    """Saves what the request in the folder asks for."""
-    folder = pathlib.Path(sys.argv[1])
+    order = [data.epoch_order(count, config.seed, epoch) for epoch in range(epochs)]
+    examples = np.asarray(dataset.train.images), np.asarray(dataset.train.labels), np.stack(order)
     try:
-        save(folder, json.loads((folder / "request.json").read_text()))
-    except OSError as error:  # some have no name of a file
-        raise RunError(f"{error.filename or folder}: {reason(error)}") from None
-
-
-if __name__ == "__main__":
-    exit_with_one_line(main)
+        for name, array in zip(("images", "labels", "order"), examples, strict=True):
+            np.save(folder / f"{name}.npy", array)
+    except OSError as error:  # of a full disk, which names no file
+        raise RunError(f"{folder}: {reason(error)}") from None
+    all_jobs = {*jobs, *(job.cut() for job in jobs)}
+    return jobs, {job: reference(job, examples, config.precision) for job in all_jobs}
