@@ -68,8 +68,7 @@ def comparisons() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, flags in COMPARISONS.items():
             common.python("compare.py", *flags, f"--output={folder}/{name}.json")
-        unused = shutil.ignore_patterns("*.svg", "sweep-bars*")
-        shutil.copytree(folder, DOCS / "comparison", ignore=unused, dirs_exist_ok=True)
+        shutil.copytree(folder, DOCS / "comparison", dirs_exist_ok=True)
 
 
 def variants() -> common.Samples:

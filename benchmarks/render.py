@@ -80,14 +80,15 @@ def compared(name: str) -> str:
 
 
 def peers() -> str:
-    """The first table of the comparison at batch 10, and the machine."""
+    """Name, time, ratio and note of the comparison at batch 10, and the machine."""
     title, body, *_, notes = compared("batch10").split("\n\n")
-    return f"{body}\n\n{title.strip('*')}; {notes.rpartition('- ')[2]}"
+    narrow = re.sub(r"^((\|[^|]*){4}\|).*", r"\1", body, flags=re.M)
+    return f"{narrow}\n\n{title.strip('*')}; {notes.rpartition('- ')[2]}"
 
 
 def batch_sizes() -> str:
     """The last table of the comparison over the batch size, with what is below it."""
-    return compared("sweep").rpartition("**The batch sweep**\n\n")[2]
+    return compared("sweep").rpartition("**Images a second**\n\n")[2]
 
 
 def noise() -> str:

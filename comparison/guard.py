@@ -1,7 +1,6 @@
 """The guard of a speed: measures once more what a results file measured, and says who is slower."""
 
 import dataclasses
-import math
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
@@ -9,58 +8,44 @@ from collections.abc import Mapping, Sequence
 import pyperf
 
 from common.errors import InputError
-from comparison import report, stats
+from comparison import report, stats, system
 from comparison.work import Job
 
 FALSE_ALARMS = 0.05  # of runs in which nothing has become slower, over all contenders together
+MACHINE = ("cpu_model_name", "cpu_count", "platform", "python_version", *system.PACKAGES)
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A contender now against itself before; p: how often chance alone would make it look as
-    slow."""
+    """Whether a contender is slower, and the line that says it."""
 
-    name: str
-    factor: float
-    p: float
+    line: str
     slower: bool
 
-    def __str__(self) -> str:
-        verdict = "SLOWER" if self.slower else "not slower"
-        return f"{self.name}: × {self.factor:.3f}, p = {self.p:.4f}: {verdict}"
 
-
-def arguments_of(base: pyperf.BenchmarkSuite, flag: str, ratios: bool) -> list[str]:
+def arguments_of(base: pyperf.BenchmarkSuite, flag: str) -> list[str]:
     """Returns the flags that measured a file, without where things are.
 
     Raises InputError if the file is of several machines or has too few rounds to tell anything.
     """
-    rows = report.rows_of(base)
-    if machines := {row.machine for row in rows} - {""}:
-        raise InputError(
-            f"{flag}: must be of one machine, has {len(machines)}: give one of the files in it"
-        )
-    rounds, count = len(rows[0].by_round), len(samples(base, ratios))
-    if 1 / math.comb(2 * rounds, rounds) > FALSE_ALARMS / max(1, count):
-        raise InputError(
-            f"{flag}: its {rounds} rounds are too few to tell {count} contenders from chance: "
-            "take more"
-        )
+    row = report.rows_of(base)[0]
+    if row.machine:
+        raise InputError(f"{flag}: is a merged file: give one of the files that are in it")
+    rounds = len(row.times)
+    if row.time.coverage < stats.SURE:
+        raise InputError(f"{flag}: its {rounds} rounds are too few to be sure: take six or more")
     # as many as the file has, which may be fewer than were asked for
-    return [*shlex.split(str(rows[0].metadata.get("arguments", ""))), f"--rounds={rounds}"]
+    return [*shlex.split(row.metadata.get("arguments", "")), f"--rounds={rounds}"]
 
 
 def samples(suite: pyperf.BenchmarkSuite, ratios: bool) -> dict[str, list[float]]:
-    """Returns each benchmark's seconds a step, or its ratios to the baseline round by round."""
-    found = {}
-    for row in report.rows_of(suite):
-        base = report.baseline(suite, row.batch_size)
-        if not row.task.again and not ratios:
-            found[row.metadata["name"]] = list(row.by_round.values())
-        elif not row.task.again and base and row != base:
-            rounds = sorted(row.by_round.keys() & base.by_round.keys())
-            found[row.metadata["name"]] = [row.by_round[n] / base.by_round[n] for n in rounds]
-    return found
+    """Returns each benchmark's microseconds a step, or its ratios to the baseline round by
+    round."""
+    return {
+        row.metadata["name"]: row.ratios_to(row.base) if ratios else row.times
+        for row in report.rows_of(suite)
+        if not row.metadata["again"]
+    }
 
 
 def check(
@@ -74,21 +59,22 @@ def check(
 
     Raises InputError if the jobs do, or machine and versions do and times are to be compared.
     """
-    jobs = sorted(jobs, key=lambda job: job.batch_size)
-    if differing := report.job_differences(report.jobs_of(base), jobs):
-        raise InputError(f"{flag}: another job: {differing}")
-    before, after = report.rows_of(base)[0].metadata, facts
-    keys = [key for key in report.MACHINE if before.get(key) != after.get(key)]
-    if not keys:
-        return []
-    said = "; ".join(
-        f"{key} {before.get(key, 'none')} there, {after.get(key, 'none')} here" for key in keys
-    )
-    if not ratios:
+    for size, before in report.jobs_of(base).items():
+        (job,) = (job for job in jobs if job.batch_size == size)
+        if before not in (job, job.cut()):  # all may be slow
+            raise InputError(f"{flag}: another job: {before}, not {job}")
+    there = report.rows_of(base)[0].metadata
+    said = [
+        f"{key} {there.get(key)} there, {facts.get(key)} here"
+        for key in MACHINE
+        if there.get(key) != facts.get(key)
+    ]
+    if said and not ratios:
         raise InputError(
-            f"{flag}: another machine or other versions ({said}): compare ratios, with --ratios"
+            f"{flag}: another machine or other versions ({'; '.join(said)}): compare ratios, with "
+            "--ratios"
         )
-    return [f"Another machine or other versions: {said}."]
+    return said
 
 
 def verdicts(
@@ -96,18 +82,20 @@ def verdicts(
 ) -> list[Verdict]:
     """Returns the verdict on each contender of `base`, on the same device and cores."""
     before, after = samples(base, ratios), samples(now, ratios)
-    both = [name for name in before if name in after]
+    both = before.keys() & after.keys()
     return [
-        Verdict(name, *judged(after[name], before[name], max_slowdown, len(both))) for name in both
+        judged(name, after[name], before[name], max_slowdown, len(both)) for name in sorted(both)
     ]
 
 
 def judged(
-    now: Sequence[float], before: Sequence[float], max_slowdown: float, count: int
-) -> tuple[float, float, bool]:
-    """Returns the factor, p, and whether one of `count` contenders is slower.
+    name: str, now: Sequence[float], before: Sequence[float], max_slowdown: float, count: int
+) -> Verdict:
+    """Returns the verdict on one of `count` contenders.
 
-    It is if it is slower by more than the factor, and by more than chance, which is shared.
+    It is slower if it is by more than the factor, and by more than chance, which is shared.
     """
     factor, p = statistics.median(now) / statistics.median(before), stats.p_slower(now, before)
-    return factor, p, factor > max_slowdown and p < FALSE_ALARMS / count
+    slower = factor > max_slowdown and p < FALSE_ALARMS / count
+    verdict = "SLOWER" if slower else "not slower"
+    return Verdict(f"{name}: × {factor:.3f}, p = {p:.4f}: {verdict}", slower)

@@ -30,6 +30,7 @@ CLOSE = 5  # times NumPy's own error in the same precision
 TOO_CLOSE = 1e-7  # float64 cast once is at most 6e-8 off; float32 shows more from TEN_STEPS on
 TEN_STEPS = 10
 SHORT_GAP = 0.02  # seconds: to write the weights and to begin anew takes a few milliseconds
+WEIGHTS = ("W.npy", "b.npy")
 TELLING = re.compile(r"(?i)\berror\b|\w+(error|exception)\b|\bcannot\b|\bfailed\b|no such")
 
 now = time.perf_counter
@@ -70,13 +71,13 @@ class Task(work.Job):
 class Bench:
     """Measures tasks.
 
-    folder: with the examples that `work.prepare` has left; contenders are handed it. references: by
-    batch size and steps. config: the flags timeout, device_index and keep_env count.
+    folder, references: what `work.prepare` has left; contenders are handed the folder. config: the
+    flags timeout, device_index and keep_env count.
     """
 
     folder: pathlib.Path
     contenders: Mapping[str, Contender]
-    references: Mapping[tuple[int, int], work.Reference]
+    references: work.References
     config: Config
 
     @property
@@ -164,7 +165,7 @@ class Bench:
         errors: list[float] = []
         reference = self.references[task.batch_size, task.steps]
         while sum(jobs) < seconds:
-            for name in ("W.npy", "b.npy"):
+            for name in WEIGHTS:
                 (self.folder / name).unlink(missing_ok=True)
             job, gap = do_once(process)
             jobs.append(job)
@@ -194,28 +195,21 @@ def do_once(process: subprocess.Popen) -> tuple[float, float]:
     return ended - began, now() - ended
 
 
-def weights_in(folder: pathlib.Path, shapes: Collection[tuple[int, ...]]) -> work.Weights:
-    """Returns what a contender left; raises Failed unless W and b are float32 and of these
-    shapes."""
-    found = []
-    for name, shape in zip(("W.npy", "b.npy"), shapes, strict=True):
-        try:
-            array = np.asarray(np.load(folder / name))
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise Failed(f"{name} cannot be read: {' '.join(str(error).split())}") from None
-        if array.dtype != np.float32 or array.shape != shape:
-            raise Failed(f"{name} must be float32 {shape}, is {array.dtype} {array.shape}")
-        found.append(array)
-    return found[0], found[1]
-
-
 def verify(folder: pathlib.Path, reference: work.Reference, precision: str, steps: int) -> float:
     """Returns the relative error of what a contender left in `folder`; raises Failed at other
     work."""
-    expected = reference.weights
-    error = work.relative_error(weights_in(folder, [each.shape for each in expected]), expected)
+    try:
+        W, b = (np.asarray(np.load(folder / name)) for name in WEIGHTS)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as why:
+        raise Failed(f"W.npy and b.npy cannot be read: {' '.join(str(why).split())}") from None
+    for found, right in zip((W, b), reference.weights, strict=True):
+        if found.dtype != np.float32 or found.shape != right.shape:
+            raise Failed(
+                f"W and b must be float32: {found.dtype} {found.shape} must be {right.shape}"
+            )
+    error = work.relative_error((W, b), reference.weights)
     limit = CLOSE * reference.errors[precision]
-    if error > limit:
+    if not error <= limit:  # nor nan
         raise Failed(f"not the same work: W, b off by {error:.1e}, at most {limit:.1e} is rounding")
     if steps >= TEN_STEPS and error < TOO_CLOSE:
         raise Failed(f"not the same work: W, b off by {error:.1e}, which no float32 can be")

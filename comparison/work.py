@@ -23,6 +23,7 @@ MIN_STEPS = 300  # of a job, in whole epochs: long enough for the clock of a fas
 SLOW_STEPS = 1_000  # of a contender that takes seconds for an epoch
 
 Weights = tuple[np.ndarray, np.ndarray]  # W [features, classes], b [classes]
+References = dict[tuple[int, int], "Reference"]  # by batch size and steps
 Rounding = Callable[[np.ndarray], np.ndarray]
 
 
@@ -99,11 +100,9 @@ def weights_after(
 
 
 def relative_error(found: Weights, expected: Weights) -> float:
-    """Returns the largest difference of W or b, as a share of the largest weight; inf for NaN."""
-    differences = [np.abs(f - e).max() for f, e in zip(found, expected, strict=True)]
-    largest = max(np.abs(e).max() for e in expected)
-    error = float(max(differences) / largest)
-    return error if math.isfinite(error) else math.inf
+    """Returns the largest difference of W or b, as a share of the largest weight; nan for nan."""
+    here, there = (np.concatenate([*W, b]) for W, b in (found, expected))
+    return float(np.abs(here - there).max() / np.abs(there).max())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,9 +150,9 @@ def jobs_of(dataset: "data.Dataset", config: Config) -> list[Job]:
     return jobs
 
 
-def prepare(config: Config, folder: pathlib.Path) -> tuple[list[Job], dict[Job, Reference]]:
+def prepare(config: Config, folder: pathlib.Path) -> tuple[list[Job], References]:
     """Leaves the examples in `folder`; returns the job at each batch size, and the references of
-    these and of their cuts.
+    these and of their cuts, by batch size and steps.
 
     Raises InputError if the dataset cannot be had or a batch is larger than its training split.
     """
@@ -175,5 +174,5 @@ def prepare(config: Config, folder: pathlib.Path) -> tuple[list[Job], dict[Job, 
             np.save(folder / f"{name}.npy", array)
     except OSError as error:  # of a full disk, which names no file
         raise RunError(f"{folder}: {reason(error)}") from None
-    all_jobs = {*jobs, *(job.cut() for job in jobs)}
-    return jobs, {job: reference(job, examples, config.precision) for job in all_jobs}
+    all_jobs = {(job.batch_size, job.steps): job for full in jobs for job in (full, full.cut())}
+    return jobs, {key: reference(job, examples, config.precision) for key, job in all_jobs.items()}
