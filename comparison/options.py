@@ -89,7 +89,12 @@ def define_results(values: flags.FlagValues) -> None:
     )
     allowed = "must be a finite number of at least 1"
     _holds(values, "max_slowdown", lambda factor: 1 <= factor < math.inf, allowed)
-    _holds(values, "output", lambda path: not path or path.endswith(".json"), "must end in .json")
+    _holds(
+        values,
+        "output",
+        lambda path: not path or path.endswith(".json"),
+        "must be a path that ends in .json",
+    )
 
 
 def _holds(values: flags.FlagValues, name: str, test: Callable[[Any], bool], text: str) -> None:

@@ -159,7 +159,7 @@ def test_tables_fit_a_terminal_of_80_columns(capsys):
     report.show(suite(times=[1e3 * time for time in STEADY]), Console(width=80))
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
-    assert "14,014 [14,000" 
+    assert "14,014 [14,000"
 
 
 def test_charts_are_of_a_light_and_a_dark_page(tmp_path):

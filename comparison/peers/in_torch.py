@@ -48,9 +48,9 @@ def best(work: Work) -> Train:
     def take_steps(rows: torch.Tensor) -> None:
         for batch in rows.unbind():
             x = images[batch] / 255
-            delta = torch.addmm(b, x, W.t()).softmax(dim=1) - one_hot[batch]
-            W.addmm_(delta.t(), x, alpha=-work.lr)
-            b.sub_(delta.sum(dim=0), alpha=work.lr)
+            delta = torch.addmm(b[:, None], W, x.t()).softmax(dim=0) - one_hot[batch].t()
+            W.addmm_(delta, x, alpha=-work.lr)
+            b.sub_(delta.sum(dim=1), alpha=work.lr)
 
     compiled = torch.compile(take_steps, dynamic=False)
 
