@@ -210,7 +210,8 @@ def measured(config: Config, base: pyperf.BenchmarkSuite | None) -> Iterator[pyp
         tasks = tasks_of(contenders, jobs, config, names)
         if base:
             flag = f"--against={config.against}"
-            for line in guard.check(base, jobs, facts, flag, config.ratios):
+            asked = [task.name for task in tasks]
+            for line in guard.check(base, asked, facts, flag, config.ratios):
                 say(f"another machine or version: {line}")
         bench = Bench(pathlib.Path(place), contenders, references, config)
         about = facts | {f"left out: {name}": why for name, why in lacks.items()}
@@ -247,8 +248,7 @@ def show(suite: pyperf.BenchmarkSuite, output: str | None) -> int:
             drawn = charts.draw(suite, path.with_suffix(""))
         except InputError as error:
             say(f"no charts: {error}")
-        lights = [chart.name for chart in drawn if "-light." in chart.name]
-        report.write(page, report.markdown(suite, lights))
+        report.write(page, report.markdown(suite, chart=path.stem if drawn else ""))
         say(f"written: {', '.join(map(str, (path, page, *drawn)))}")
     keys = [key for benchmark in suite for key in benchmark.get_metadata()]
     return int(any(key.startswith("failed: ") for key in keys))

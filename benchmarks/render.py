@@ -80,10 +80,9 @@ def compared(name: str) -> str:
 
 
 def peers() -> str:
-    """Name, time, ratio and note of the comparison at batch 10, and the machine."""
+    """The first table of the comparison at batch 10, and the machine."""
     title, body, *_, notes = compared("batch10").split("\n\n")
-    narrow = re.sub(r"^((\|[^|]*){4}\|).*", r"\1", body, flags=re.M)
-    return f"{narrow}\n\n{title.strip('*')}; {notes.rpartition('- ')[2]}"
+    return f"{body}\n\n{title.strip('*')}; {notes.rpartition('- ')[2]}"
 
 
 def batch_sizes() -> str:

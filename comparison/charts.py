@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyperf
 
 from common import plots
-from comparison import report, stats
+from comparison import report
 from comparison.peers import CONTENDERS
 from comparison.stats import number
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 COLOURS = (plots.VERMILION, plots.BLUE, plots.GREEN, plots.ORANGE, plots.PINK, plots.SKY)
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")  # seven: no two of 42 curves look alike
-PAGES: dict[str, Any] = {"light": [], "dark": "dark_background"}
+DARK = {"savefig.facecolor": "#0D1117", "axes.facecolor": "none", "grid.color": "#30363D"}
+PAGES: dict[str, Any] = {"light": [], "dark": ["dark_background", DARK]}
 
 
 def files(stem: pathlib.Path) -> list[pathlib.Path]:
@@ -30,12 +31,13 @@ def files(stem: pathlib.Path) -> list[pathlib.Path]:
 def draw(suite: pyperf.BenchmarkSuite, stem: pathlib.Path) -> list[pathlib.Path]:
     """Draws the chart for both pages; returns its files. Raises InputError without matplotlib."""
     shown = report.shown_rows(suite)
+    size = plots.WIDTH, 1.5 + 0.3 * max(map(len, shown.values()))
     for look, path in zip(PAGES.values(), files(stem), strict=True):
         with plots.look("a chart"):
             from matplotlib import figure, style
 
             with style.context(look):
-                chart = figure.Figure(figsize=(plots.WIDTH, 4.5))
+                chart = figure.Figure(figsize=size)
                 draw_on = curves if len(shown) > 1 else dots
                 draw_on(chart.subplots(), shown)
                 plots.save(chart, path)
@@ -49,36 +51,31 @@ def in_words(name: str) -> str:
     return ", ".join([words, *more])
 
 
-def arms(estimates: Sequence[stats.Estimate]) -> Any:
-    """Returns [2, n]: how far the intervals reach below and above their medians."""
-    return list(zip(*((e.median - e.low, e.high - e.median) for e in estimates), strict=True))
-
-
 def dots(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
     """Draws microseconds a step at one batch size, fastest on top."""
     from matplotlib.ticker import LogLocator
 
     ((size, rows),) = shown.items()
     for place, row in enumerate(rows):
-        axes.errorbar(row.time.median, place, xerr=arms([row.time]), fmt="o", color=plots.BLUE)
-        text = f"   {number(row.time.median)} µs ({number(row.ratio.median)} ×) {row.note}"
-        axes.text(row.time.high, place, text, verticalalignment="center")
+        time = row.time
+        axes.plot([time.low, time.high], [place, place], color=plots.BLUE)
+        axes.plot(time.median, place, "o", color=plots.BLUE)
+        text = f"   {number(time.median)} µs ({number(row.ratio.median)} ×) {row.note}"
+        axes.text(time.high, place, text, verticalalignment="center")
     axes.set(xscale="log", xlabel=f"µs a step, batch {size:,} (logarithmic; left is faster)")
     axes.set_yticks(range(len(rows)), [in_words(row.name) for row in rows])
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.minorticks_off()
-    axes.grid(axis="x", alpha=0.3)
+    axes.grid(axis="x")
 
 
 def curves(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
-    """Draws images a second over the batch size, with intervals."""
+    """Draws images a second over the batch size."""
     axes.set_prop_cycle(color=COLOURS * len(MARKERS), marker=MARKERS * len(COLOURS))
-    for name, rows in report.curves(shown).items():
-        rates = [row.rate for row in rows.values()]
-        medians = [rate.median for rate in rates]
-        axes.errorbar(list(rows), medians, arms(rates), label=in_words(name))
+    for name, rates in report.curves(shown).items():
+        axes.plot(list(rates), list(rates.values()), label=in_words(name))
     axes.set(xscale="log", yscale="log", xlabel="batch size", ylabel="images/s")
-    axes.grid(alpha=0.3)
+    axes.grid()
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

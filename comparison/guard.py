@@ -1,18 +1,17 @@
 """The guard of a speed: measures once more what a results file measured, and says who is slower."""
 
 import dataclasses
+import math
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyperf
 
 from common.errors import InputError
-from comparison import report, stats, system
-from comparison.work import Job
+from comparison import report, stats
 
 FALSE_ALARMS = 0.05  # of runs in which nothing has become slower, over all contenders together
-MACHINE = ("cpu_model_name", "cpu_count", "platform", "python_version", *system.PACKAGES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,14 +27,14 @@ def arguments_of(base: pyperf.BenchmarkSuite, flag: str) -> list[str]:
 
     Raises InputError if the file is of several machines or has too few rounds to tell anything.
     """
-    row = report.rows_of(base)[0]
-    if row.machine:
+    rows = report.rows_of(base)
+    if rows[0].machine:
         raise InputError(f"{flag}: is a merged file: give one of the files that are in it")
-    rounds = len(row.times)
-    if row.time.coverage < stats.SURE:
-        raise InputError(f"{flag}: its {rounds} rounds are too few to be sure: take six or more")
+    rounds = len(rows[0].times)
+    if len(rows) / math.comb(2 * rounds, rounds) > FALSE_ALARMS:
+        raise InputError(f"{flag}: its {rounds} rounds are too few to be sure: take more")
     # as many as the file has, which may be fewer than were asked for
-    return [*shlex.split(row.metadata.get("arguments", "")), f"--rounds={rounds}"]
+    return [*shlex.split(rows[0].metadata.get("arguments", "")), f"--rounds={rounds}"]
 
 
 def samples(suite: pyperf.BenchmarkSuite, ratios: bool) -> dict[str, list[float]]:
@@ -50,24 +49,24 @@ def samples(suite: pyperf.BenchmarkSuite, ratios: bool) -> dict[str, list[float]
 
 def check(
     base: pyperf.BenchmarkSuite,
-    jobs: Sequence[Job],
+    names: Collection[str],
     facts: Mapping[str, str | int],
     flag: str,
     ratios: bool,
 ) -> list[str]:
     """Returns in words how machine and versions differ from those of `base`.
 
-    Raises InputError if the jobs do, or machine and versions do and times are to be compared.
+    names: the benchmarks that are about to be measured. Raises InputError if one of `base` is not
+    among them, or if machine and versions differ and times are to be compared.
     """
-    for size, before in report.jobs_of(base).items():
-        (job,) = (job for job in jobs if job.batch_size == size)
-        if before not in (job, job.cut()):  # all may be slow
-            raise InputError(f"{flag}: another job: {before}, not {job}")
-    there = report.rows_of(base)[0].metadata
+    rows = report.rows_of(base)
+    if missing := {row.metadata["name"] for row in rows} - set(names):
+        raise InputError(f"{flag}: another job, there is no {min(missing)}, but {min(names)}")
+    there = rows[0].metadata
     said = [
-        f"{key} {there.get(key)} there, {facts.get(key)} here"
-        for key in MACHINE
-        if there.get(key) != facts.get(key)
+        f"{key} {there.get(key)} there, {facts[key]} here"
+        for key in facts
+        if key != "commit" and there.get(key) != facts[key]
     ]
     if said and not ratios:
         raise InputError(

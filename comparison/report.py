@@ -32,8 +32,12 @@ MORE = {
 ON_A_TERMINAL = 4  # columns of a table: these fit into 80 characters
 USUAL = ("cpu", "float32", "")  # what a row's name leaves out
 FACTS = (
-    *("device cpu", "device gpu", "cpu_count", "quota", "governor", "python_version"),
-    *(*system.PACKAGES, "date", "commit", "kept", "disturbed"),
+    *("machine", "device cpu", "device gpu", "cpu_count", "quota", "governor", "python_version"),
+    *(*system.PACKAGES, "date", "commit", "kept"),
+)
+PICTURE = (  # follows the reader's colour scheme
+    '<picture><source media="(prefers-color-scheme: dark)" srcset="{0}-dark.png">'
+    '<img alt="The speeds of the tables" src="{0}-light.png"></picture>'
 )
 QUIET = {"other_cores": system.BUSY, "stolen": system.STOLEN}  # at most, on a quiet machine
 NOISY = 1.5  # the largest over the smallest of a row's times, at most
@@ -63,8 +67,7 @@ def load(path: pathlib.Path) -> pyperf.BenchmarkSuite:
         rows_of(suite)
         return suite
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        found = f"no {error}" if isinstance(error, KeyError) else reason(error)
-        raise InputError(f"{path}: {found}; {must}") from None
+        raise InputError(f"{path}: {reason(error)}; {must}") from None
 
 
 def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
@@ -77,7 +80,10 @@ def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
     merged = []
     for path in paths:
         suite = load(path)
-        for size, job in jobs_of(suite).items():
+        found = sorted((row.job for row in rows_of(suite)), key=lambda job: job.steps)
+        for size, job in {
+            job.batch_size: job for job in found
+        }.items():  # those of slow ones are cut
             if job != jobs.setdefault(size, job):
                 raise InputError(f"--merge: {path} did another job: {job}, not {jobs[size]}")
         for benchmark in suite:
@@ -97,12 +103,6 @@ def with_metadata(run: pyperf.Run, more: Mapping[str, Any]) -> pyperf.Run:
     return pyperf.Run(run.values, metadata=known, collect_metadata=False)
 
 
-def jobs_of(suite: pyperf.BenchmarkSuite) -> dict[int, Job]:
-    """Returns the job of each batch size, the longest: that of slow contenders is cut."""
-    jobs = sorted((row.job for row in rows_of(suite)), key=lambda job: job.steps)
-    return {job.batch_size: job for job in jobs}
-
-
 class Row:
     """A benchmark of the file: a contender on a device, cores and precision, at a batch size.
 
@@ -119,7 +119,7 @@ class Row:
         self.machine: str = self.metadata.get("machine", "")
         self.times = [1e6 * value for value in benchmark.get_values()]
         self.time = stats.estimate(self.times)
-        self.rate = stats.estimate([1e6 * self.job.batch_size / time for time in self.times])
+        self.rate = 1e6 * self.job.batch_size / self.time.median
         self.base = bases.setdefault((self.machine, self.job.batch_size), self)
         self.ratio = stats.estimate(self.ratios_to(self.base))
 
@@ -136,11 +136,12 @@ class Row:
         job."""
         cores, steps = self.metadata["cores"], self.job.steps
         notes = {
-            "baseline" if self is self.base else "may be equal": not stats.differs(self.ratio),
+            "baseline" if self is self.base else "unsure": not stats.differs(self.ratio),
             f"{cores} cores": cores > 1 and self.metadata["device"] == "cpu",
             f"{steps:,} steps": steps != self.base.job.steps,
             "noisy": max(self.times) > NOISY * min(self.times),
-            "not quiet": any(self.middle(key) > limit for key, limit in QUIET.items()),
+            "disturbed": any("disturbed" in run for run in self.runs),
+            "busy": any(self.middle(key) > limit for key, limit in QUIET.items()),
         }
         return ", ".join(note for note, holds in notes.items() if holds)
 
@@ -182,34 +183,33 @@ def table(rows: Collection[Row]) -> list[list[str]]:
     The head says how sure the intervals are.
     """
     sure = f"[{min(row.time.coverage for row in rows):.0%}]"
-    lines = [["", f"µs/step {sure}", f"× baseline {sure}", "", "images/s", *MORE.values()]]
+    lines = [["", f"µs/step {sure}", "× baseline", "", "images/s", *MORE.values()]]
     for row in rows:
-        figures = row.rate.median, *map(row.middle, MORE)
+        figures = row.rate, *map(row.middle, MORE)
         words = [row.name, f"{row.time}", f"{row.ratio}", row.note]
         lines.append([*words, *map(number, figures)])
     columns = [column for column in zip(*lines, strict=True) if any(column[1:])]
     return [list(line) for line in zip(*columns, strict=True)]
 
 
-def curves(shown: Mapping[int, Sequence[Row]]) -> dict[str, dict[int, Row]]:
-    """Returns the fastest row of every name at each batch size, but of the baseline's second one.
+def curves(shown: Mapping[int, Sequence[Row]]) -> dict[str, dict[int, float]]:
+    """Returns images a second of every name by batch size, of its fastest row.
 
     Who is fastest at the largest size comes first.
     """
-    found: dict[str, dict[int, Row]] = {}
+    found: dict[str, dict[int, float]] = {}
     for size in sorted(shown, reverse=True):
         for row in shown[size]:
             if not row.metadata["again"]:
-                found.setdefault(row.name, {}).setdefault(size, row)
+                found.setdefault(row.name, {}).setdefault(size, row.rate)
     return found
 
 
 def sizes_table(shown: Mapping[int, Sequence[Row]]) -> list[list[str]]:
     """Returns the head and a line a curve: images a second over the batch size."""
     lines = [["", *(f"batch {size:,}" for size in shown)]]
-    for name, rows in curves(shown).items():
-        rates = {size: number(row.rate.median) for size, row in rows.items()}
-        lines.append([name, *(rates.get(size, "") for size in shown)])
+    for name, rates in curves(shown).items():
+        lines.append([name, *(number(rates.get(size, 0)) for size in shown)])
     return lines
 
 
@@ -219,12 +219,10 @@ def in_markdown(lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
 
 
-def markdown(
-    suite: pyperf.BenchmarkSuite, charts: Collection[str] = (), columns: int | None = None
-) -> str:
-    """Returns tables, charts and notes as Markdown.
+def markdown(suite: pyperf.BenchmarkSuite, chart: str = "", columns: int | None = None) -> str:
+    """Returns tables, chart and notes as Markdown.
 
-    charts: the paths of those for a light page. columns: how many the tables have, else all.
+    chart: what the names of its files begin with. columns: how many the tables have, else all.
     """
     shown, parts = shown_rows(suite), []
     for rows in shown.values():
@@ -232,17 +230,9 @@ def markdown(
         parts.append(in_markdown([line[:columns] for line in table(rows)]))
     if len(shown) > 1:
         parts += ["**Images a second**", in_markdown(sizes_table(shown))]
-    parts += [*map(picture, charts), "\n".join(f"- {line}" for line in notes(suite))]
-    return "\n\n".join(parts) + "\n"
-
-
-def picture(light: str) -> str:
-    """Returns a chart that follows the reader's colour scheme; its dark twin is beside it."""
-    dark = light.replace("-light.", "-dark.")
-    return (
-        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img alt="{light}" src="{light}"></picture>'
-    )
+    if chart:
+        parts.append(PICTURE.format(chart))
+    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in notes(suite))]) + "\n"
 
 
 def show(suite: pyperf.BenchmarkSuite, console: Console) -> None:
@@ -251,16 +241,12 @@ def show(suite: pyperf.BenchmarkSuite, console: Console) -> None:
 
 
 def notes(suite: pyperf.BenchmarkSuite) -> list[str]:
-    """Returns the sentences below the tables, machine by machine."""
-    machines: dict[str, list[dict[str, Any]]] = {}
+    """Returns the lines below the tables: who is not there, and what the machine is, or each of
+    them."""
+    lines = []
     for row in rows_of(suite):
-        machines.setdefault(row.machine and f"{row.machine}: ", []).extend(row.runs)
-    return [machine + line for machine, runs in machines.items() for line in about(runs)]
-
-
-def about(runs: Collection[Mapping[str, Any]]) -> list[str]:
-    """Returns what the runs of a machine say: who is not there, and what it is."""
-    known = {key: value for run in runs for key, value in run.items()}
-    absent = [key for key in known if key.startswith(("failed: ", "left out: "))]
-    facts = [f"{key}: {known[key]}" for key in FACTS if key in known]
-    return [*(f"{key}: `{known[key]}`" for key in absent), "; ".join(facts)]
+        absent = [key for key in row.metadata if key.startswith(("failed: ", "left out: "))]
+        lines += [f"{row.machine} {key}: `{row.metadata[key]}`".strip() for key in absent]
+        facts = [f"{key}: {row.metadata[key]}" for key in FACTS if key in row.metadata]
+        lines.append("; ".join(facts))
+    return list(dict.fromkeys(lines))

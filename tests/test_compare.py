@@ -234,7 +234,7 @@ def test_from_flags_to_files_and_a_guard_that_exits_with_3(tiny_data_dir, tmp_pa
     (tmp_path / "nap").write_text("0.2")
     settings = {"PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error", "TFDS_DATA_DIR": "data"}
     mine = f"--program=mine:{sys.executable} mine.py honest"
-    few = ("--contenders=numpy_best", *QUICK, "--rounds=6", mine)
+    few = ("--contenders=numpy_best", *QUICK, "--rounds=4", mine)
     env = NO_GPU | settings
     done = run_compare(*few, "--output=base.json", cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -242,7 +242,7 @@ def test_from_flags_to_files_and_a_guard_that_exits_with_3(tiny_data_dir, tmp_pa
     suite = report.load(tmp_path / "base.json")
     rows = report.rows_of(suite)
     assert [row.name for row in rows] == ["numpy_best", "numpy_best, again", "mine"]
-    assert all(len(row.times) == 6 for row in rows)
+    assert all(len(row.times) == 4 for row in rows)
     assert "| mine |" in (tmp_path / "base.md").read_text()
     assert (tmp_path / "base-dark.png").exists()
     (tmp_path / "nap").write_text("0.6")
