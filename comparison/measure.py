@@ -160,6 +160,7 @@ class Bench:
     ) -> tuple[list[float], list[float], list[float]]:
         """Has the job done for so long; returns the seconds of each job, of the pause behind it,
         and its relative error."""
+        assert process.stdin
         jobs: list[float] = []
         gaps: list[float] = []
         errors: list[float] = []
@@ -167,9 +168,14 @@ class Bench:
         while sum(jobs) < seconds:
             for name in WEIGHTS:
                 (self.folder / name).unlink(missing_ok=True)
-            job, gap = do_once(process)
-            jobs.append(job)
-            gaps.append(gap)
+            began = now()
+            with contextlib.suppress(BrokenPipeError):  # the end of its answers tells it too
+                os.write(process.stdin.fileno(), b"go\n")
+            wait_for(process, "done")
+            ended = now()
+            wait_for(process, "ready")
+            jobs.append(ended - began)
+            gaps.append(now() - ended)
             errors.append(verify(self.folder, reference, task.precision, task.steps))
         return jobs, gaps, errors
 
@@ -181,18 +187,6 @@ def wait_for(process: subprocess.Popen, *words: str) -> str:
         if line.strip() in words:
             return line.strip()
     raise EOFError
-
-
-def do_once(process: subprocess.Popen) -> tuple[float, float]:
-    """Has the job done once; returns its seconds, and those until the contender is ready again."""
-    assert process.stdin
-    began = now()
-    with contextlib.suppress(BrokenPipeError):  # the end of its answers tells that it is gone
-        os.write(process.stdin.fileno(), b"go\n")
-    wait_for(process, "done")
-    ended = now()
-    wait_for(process, "ready")
-    return ended - began, now() - ended
 
 
 def verify(folder: pathlib.Path, reference: work.Reference, precision: str, steps: int) -> float:

@@ -157,7 +157,7 @@ def prepare(config: Config, folder: pathlib.Path) -> tuple[list[Job], References
     Raises InputError if the dataset cannot be had or a batch is larger than its training split.
     """
     warnings.simplefilter("ignore")  # of TensorFlow, which else ends at PYTHONWARNINGS=error
-    with startup.quiet(), startup.without_keras():
+    with startup.starting():
         import tensorflow as tf
 
         import data

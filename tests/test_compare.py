@@ -8,13 +8,12 @@ import subprocess
 import sys
 import types
 
-import numpy as np
 import pytest
 
 import compare
 from comparison import measure, report, system, work
 from comparison.peers import Contender
-from tests import forked
+from tests import forked, jobs
 from tests.conftest import PROJECT, gone
 
 NO_GPU = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
@@ -64,35 +63,27 @@ while sys.stdin.readline():
 
 @pytest.fixture(scope="module")
 def prepared(tiny_dataset, tmp_path_factory):
-    """A folder as work.prepare leaves it, a job of 400 steps, and a program that can cheat."""
+    """A folder as work.prepare leaves it, a task of 400 steps, its reference, and a program that
+    can cheat."""
     folder = tmp_path_factory.mktemp("prepared")
-    order = np.stack([np.random.default_rng(n).permutation(660) for n in range(7)]).astype(np.int32)
-    examples = tiny_dataset.train.images, tiny_dataset.train.labels, order
-    for name, array in zip(("images", "labels", "order"), examples, strict=True):
-        np.save(folder / f"{name}.npy", array)
-    job = work.Job("tiny", "0" * 64, 660, 784, 10, batch_size=10, steps=400, lr=0.01, seed=0)
-    references = {(10, 400): work.reference(job, examples, ["float32", "tf32"])}
+    task, examples = jobs.fill(folder, tiny_dataset.train, batch_size=10, steps=400, lr=0.01)
     (folder / "program.py").write_text(PROGRAM)
-    return folder, job, references
+    return folder, task, work.reference(task, examples, ["float32", "tf32"])
 
 
 def bench_of(prepared, timeout=60, **commands):
     """Returns a bench with contenders of these names and commands."""
-    folder, _, references = prepared
+    folder, task, reference = prepared
     contenders = {
         name: Contender(name, command=command, place=None) for name, command in commands.items()
     }
     config = types.SimpleNamespace(timeout=timeout, device_index=0, keep_env=[])
+    references = {(task.batch_size, task.steps): reference}
     return measure.Bench(folder, contenders, references, config)
 
 
-def task_of(job, **changes):
-    given = {"contender": "mine", "device": "cpu", "cores": 1, "precision": "float32"}
-    return measure.Task(**vars(job) | given | changes)
-
-
 def measured(prepared, *command, timeout=60):
-    return bench_of(prepared, timeout, mine=command).measure(task_of(prepared[1]))
+    return bench_of(prepared, timeout, mine=command).measure(prepared[1])
 
 
 def cheating(prepared, cheat):
@@ -274,11 +265,11 @@ def test_ctrl_c_keeps_the_finished_rounds(tiny_data_dir, tmp_path):
 
 
 def test_who_fails_is_left_out_and_the_baseline_must_not(prepared, capsys):
-    folder, job, _ = prepared
+    folder, task, _ = prepared
     fails = ("sh", "-c", "echo no memory >&2; exit 1")
     honest = (sys.executable, str(folder / "program.py"), "honest")
     bench = bench_of(prepared, good=honest, bad=fails)
-    good, bad = (task_of(job, contender=name) for name in ("good", "bad"))
+    good, bad = (dataclasses.replace(task, contender=name) for name in ("good", "bad"))
     comparison = compare.Comparison(bench, {good: [], bad: []}, {})
     first, second = comparison.rounds(2)
     assert [row.name for row in report.rows_of(second)] == ["good"]
@@ -291,12 +282,12 @@ def test_who_fails_is_left_out_and_the_baseline_must_not(prepared, capsys):
 
 
 @pytest.mark.parametrize(("batch_size", "more"), [(10, set()), (500, {("xla", 4), ("c", 4)})])
-def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more, prepared, monkeypatch):
+def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more, monkeypatch):
     monkeypatch.setattr(compare.devices, "cores", lambda: 4)
     monkeypatch.setattr(system, "can_pin", lambda: True)
     argv = ["", "--contenders=xla,c,graph,eager", "--precision=float32,tf32"]
     config = compare.commandline.parse(compare.compare_flags(), argv, None)
-    job = dataclasses.replace(prepared[1], batch_size=batch_size, steps=5500)
+    job = work.Job("tiny", "", 660, 784, 10, batch_size, steps=5500, lr=0.01, seed=0)
     tasks = compare.tasks_of(compare.chosen(config), [job], config, ["cpu", "gpu"])
     on_cpu = {(task.contender, task.cores) for task in tasks if task.device == "cpu"}
     on_one = {(name, 1) for name in ("xla", "c", "graph", "eager")}

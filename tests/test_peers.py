@@ -1,8 +1,6 @@
 """Every contender, in a process of its own, does the same work as float64 NumPy, again and
 again."""
 
-import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -12,35 +10,15 @@ import numpy as np
 import pytest
 
 import compare
-import data
 from comparison import measure, work, worker
 from comparison.peers import CONTENDERS, threads
-from tests import oracle
+from tests import jobs, oracle
 from tests.conftest import PROJECT
 
-# 660 examples in batches of 25: seven epochs of 26 batches and a smaller one, then 11 steps.
-SMALL = {"batch_size": 25, "steps": 200, "cores": 1}
 # In batches of 600, which cores share: six epochs of one and a smaller one, then a step.
 LARGE = {"batch_size": 600, "steps": 13, "cores": 2}
 SHARING = ("c", "xla", "jax_best")
 SLOW = ("usual", "keras", "keras_best", "article", "eager", "torch_best")
-
-
-@pytest.fixture
-def prepared(tiny_dataset, tmp_path):
-    """Fills a folder as compare.py does; returns the task and the examples in it."""
-
-    def fill(**changes):
-        order = np.stack([data.epoch_order(660, 0, epoch) for epoch in range(8)])
-        examples = tiny_dataset.train.images, tiny_dataset.train.labels, order
-        for name, array in zip(("images", "labels", "order"), examples, strict=True):
-            np.save(tmp_path / f"{name}.npy", array)
-        given = {"device": "cpu", "precision": "float32", "contender": ""} | SMALL | changes
-        task = measure.Task("tiny", "", 660, 784, 10, lr=0.001, seed=0, **given)
-        (tmp_path / "job.json").write_text(json.dumps(dataclasses.asdict(task)))
-        return task, examples
-
-    return fill
 
 
 def run(contender, folder, lines):
@@ -55,14 +33,14 @@ def run(contender, folder, lines):
 
 
 CASES = [
-    *(pytest.param(n, SMALL, marks=[pytest.mark.slow] * (n in SLOW)) for n in CONTENDERS),
+    *(pytest.param(n, {}, marks=[pytest.mark.slow] * (n in SLOW)) for n in CONTENDERS),
     *((name, LARGE) for name in SHARING),
 ]
 
 
 @pytest.mark.parametrize(("name", "changes"), CASES)
-def test_weights_are_those_of_float64_each_time(name, changes, prepared, tmp_path):
-    task, examples = prepared(**changes)
+def test_weights_are_those_of_float64_each_time(name, changes, tiny_dataset, tmp_path):
+    task, examples = jobs.fill(tmp_path, tiny_dataset.train, **changes)
     done = run(CONTENDERS[name], tmp_path, "go\ngo\n")
     assert done.returncode == 0, done.stderr[-2000:]
     words = [word for word in done.stdout.split() if word != "loaded"]
@@ -72,9 +50,17 @@ def test_weights_are_those_of_float64_each_time(name, changes, prepared, tmp_pat
     assert work.relative_error(found, work.weights_after(task, examples, np.float64)) < 1e-5
 
 
-@pytest.mark.parametrize("changes", [SMALL, LARGE])
-def test_the_reference_takes_the_oracles_steps(changes, prepared):
-    task, (images, labels, order) = prepared(**changes)
+def test_jax_takes_a_large_batch_in_pieces(tiny_dataset, tmp_path, monkeypatch):
+    in_jax = pytest.importorskip("comparison.peers.in_jax")
+    monkeypatch.setattr(in_jax, "PIECE", 100)  # of 250 rows, so that three pieces are filled up
+    task, examples = jobs.fill(tmp_path, tiny_dataset.train, batch_size=250, steps=8)
+    found = in_jax.best(worker.load(tmp_path))()
+    assert work.relative_error(found, work.weights_after(task, examples, np.float64)) < 1e-5
+
+
+@pytest.mark.parametrize("changes", [{}, LARGE])
+def test_the_reference_takes_the_oracles_steps(changes, tiny_dataset, tmp_path):
+    task, (images, labels, order) = jobs.fill(tmp_path, tiny_dataset.train, **changes)
     W, b = np.zeros((784, 10)), np.zeros(10)
     size = task.batch_size
     batches = [rows[at : at + size] for rows in order for at in range(0, 660, size)]
@@ -86,15 +72,15 @@ def test_the_reference_takes_the_oracles_steps(changes, prepared):
 
 
 @pytest.mark.parametrize("name", ["jax", "jax_best", "torch", "torch_best", "graph", "usual"])
-def test_a_contender_without_a_gpu_is_left_out(name, prepared, tmp_path):
-    prepared(device="gpu")
+def test_a_contender_without_a_gpu_is_left_out(name, tiny_dataset, tmp_path):
+    jobs.fill(tmp_path, tiny_dataset.train, device="gpu")
     done = run(CONTENDERS[name], tmp_path, "")
     assert done.returncode == worker.LEFT_OUT
     assert done.stderr.strip().endswith("sees no GPU")
 
 
-def test_what_a_contender_in_python_prints_is_no_answer(prepared, tmp_path):
-    prepared()
+def test_what_a_contender_in_python_prints_is_no_answer(tiny_dataset, tmp_path):
+    jobs.fill(tmp_path, tiny_dataset.train)
     (tmp_path / "mine.py").write_text("def build(work):\n    print('ready')\n    1 / 0\n")
     command = [sys.executable, "-m", "comparison.worker", "mine:build", str(tmp_path)]
     env = {"PYTHONPATH": os.pathsep.join(map(str, (tmp_path, PROJECT)))}
@@ -103,8 +89,8 @@ def test_what_a_contender_in_python_prints_is_no_answer(prepared, tmp_path):
     assert measure.telling_line(done.stderr) == "ZeroDivisionError: division by zero"
 
 
-def test_blocks_and_epochs_are_the_same_rows_and_end_with_the_last_step(prepared, tmp_path):
-    order = prepared(batch_size=250, steps=8)[1][2]
+def test_blocks_and_epochs_are_the_same_rows_and_end_with_the_last_step(tiny_dataset, tmp_path):
+    order = jobs.fill(tmp_path, tiny_dataset.train, batch_size=250, steps=8)[1][2]
     job = worker.load(tmp_path)
     in_epochs = np.concatenate(list(job.epochs()))
     np.testing.assert_array_equal(in_epochs, order.ravel()[: 2 * 660 + 500])
