@@ -87,10 +87,11 @@ def tasks_of(
     contenders: Mapping[str, Contender],
     jobs: Sequence[work.Job],
     config: Config,
+    cores: Sequence[int],
     device_names: Collection[str],
 ) -> list[Task]:
     """Returns the measurements of a round, the baseline first, and twice at each batch size."""
-    numbers = {"cpu": cores_of(config), "gpu": [devices.cores()]}
+    numbers = {"cpu": cores, "gpu": [devices.cores()]}
     tasks: list[Task] = []
     for job in jobs:
         found = [
@@ -98,7 +99,7 @@ def tasks_of(
                 **vars(job.cut() if one.slow else job),
                 contender=name,
                 device=device,
-                cores=cores,
+                cores=number,
                 precision=precision,
             )
             for device in device_names
@@ -106,8 +107,8 @@ def tasks_of(
             if device in one.devices
             for precision in config.precision
             if device == "gpu" or precision == "float32"
-            for cores in numbers[device]
-            if cores == numbers[device][0] or job.batch_size >= one.cores_from
+            for number in numbers[device]
+            if number == numbers[device][0] or job.batch_size >= one.cores_from
         ]
         again = [dataclasses.replace(task, again=True) for task in found[:1]]
         tasks += [*found[:1], *again, *found[1:]]
@@ -197,9 +198,10 @@ def measured(config: Config, base: pyperf.BenchmarkSuite | None) -> Iterator[pyp
     """Measures, and yields the results so far after each round."""
     contenders = chosen(config)
     lacks = {name: why for name, one in contenders.items() if (why := missing(one))}
-    if (first := next(iter(contenders))) in lacks:
+    if (first := next(iter(contenders), "")) in lacks:
         raise InputError(f"--contenders={first}: {lacks[first]}")
     contenders = {name: one for name, one in contenders.items() if name not in lacks}
+    cores = cores_of(config)
     names = system.check_devices(config.devices, config.device_index)
     facts = system.facts(config.keep_env) | {f"device {name}": names[name] for name in names}
     for name, one in contenders.items():
@@ -207,7 +209,7 @@ def measured(config: Config, base: pyperf.BenchmarkSuite | None) -> Iterator[pyp
             facts[one.package] = f"{system.versions(one.python)[one.package]} ({name})"
     with tempfile.TemporaryDirectory() as place:
         jobs, references = work.prepare(config, pathlib.Path(place))
-        tasks = tasks_of(contenders, jobs, config, names)
+        tasks = tasks_of(contenders, jobs, config, cores, names)
         if base:
             flag = f"--against={config.against}"
             asked = [task.name for task in tasks]

@@ -282,13 +282,11 @@ def test_who_fails_is_left_out_and_the_baseline_must_not(prepared, capsys):
 
 
 @pytest.mark.parametrize(("batch_size", "more"), [(10, set()), (500, {("xla", 4), ("c", 4)})])
-def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more, monkeypatch):
-    monkeypatch.setattr(compare.devices, "cores", lambda: 4)
-    monkeypatch.setattr(system, "can_pin", lambda: True)
+def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more):
     argv = ["", "--contenders=xla,c,graph,eager", "--precision=float32,tf32"]
     config = compare.commandline.parse(compare.compare_flags(), argv, None)
     job = work.Job("tiny", "", 660, 784, 10, batch_size, steps=5500, lr=0.01, seed=0)
-    tasks = compare.tasks_of(compare.chosen(config), [job], config, ["cpu", "gpu"])
+    tasks = compare.tasks_of(compare.chosen(config), [job], config, [1, 4], ["cpu", "gpu"])
     on_cpu = {(task.contender, task.cores) for task in tasks if task.device == "cpu"}
     on_one = {(name, 1) for name in ("xla", "c", "graph", "eager")}
     assert on_cpu == on_one | {("graph", 4), ("eager", 4)} | more
