@@ -20,8 +20,7 @@ GPU_BYTES_PER_GATHER = 256 * 2**20
 
 
 class SoftmaxRegression(tf.Module):
-    """y = softmax(x @ W + b), with W [features, classes] and b [classes] float32, zeros at
-    first."""
+    """y = softmax(x @ W + b) with W [features, classes] and b [classes] float32, zeros at first."""
 
     def __init__(self, num_features: int, num_classes: int) -> None:
         super().__init__()
@@ -107,12 +106,12 @@ def loss_and_gradients(
         penalty, so that the losses and gradients of all parts add up to those of the batch.
     """
     rows = labels.shape[0] or tf.size(labels)
-    part = 1.0 if batch_size is None else tf.cast(rows / batch_size, tf.float32)
+    batch_size = rows if batch_size is None else batch_size
     with tf.GradientTape() as tape:
         loss = cross_entropy(model.logits(images), labels)
         if config.loss_reduction == "mean":
-            loss *= part / tf.cast(rows, tf.float32)
-        loss += penalty(model, config) * part
+            loss /= tf.cast(batch_size, tf.float32)
+        loss += penalty(model, config) * tf.cast(rows / batch_size, tf.float32)
     return loss, tape.gradient(loss, model.parameters)
 
 
@@ -289,20 +288,16 @@ def compiled_share(
     def add_gradients(rows: Rows, own: tf.Tensor, values: tf.Tensor) -> list[tf.Tensor]:
         step_config = with_floats(config, values)
 
-        def add(sums: list[tf.Tensor], some: tf.Tensor) -> list[tf.Tensor]:
-            images, labels = tf.gather(rows.images, some), tf.gather(rows.labels, some)
+        def add(sums: list[tf.Tensor], piece: tf.Tensor) -> list[tf.Tensor]:
+            images, labels = tf.gather(rows.images, piece), tf.gather(rows.labels, piece)
             loss, gradients = loss_and_gradients(model, images, labels, step_config, batch_size)
             return [total + part for total, part in zip(sums, [loss, *gradients], strict=True)]
 
-        count, rest = divmod(own.shape[0], ROWS_PER_PIECE)
-        pieces = tf.reshape(own[rest:], [count, ROWS_PER_PIECE])
-        sums = [tf.zeros([]), *(tf.zeros_like(parameter) for parameter in model.parameters)]
-        if rest:
-            sums = add(sums, own[:rest])
-        if count:
-            body = lambda i, sums: (i + 1, add(sums, pieces[i]))  # noqa: E731
-            _, sums = tf.while_loop(lambda i, _: i < count, body, (0, sums))
-        return sums
+        rest = own.shape[0] % ROWS_PER_PIECE
+        zeros = [tf.zeros([]), *(tf.zeros_like(parameter) for parameter in model.parameters)]
+        sums = add(zeros, own[:rest])
+        pieces = tf.reshape(own[rest:], [-1, ROWS_PER_PIECE])
+        return tf.foldl(add, pieces, sums) if pieces.shape[0] else sums
 
     return add_gradients
 
@@ -314,8 +309,7 @@ def sgd_step_if(
     labels: tf.Tensor,
     config: Config,
 ) -> tf.Tensor:
-    """Takes a step that changes nothing unless `active`, without a branch, which a GPU waits
-    for."""
+    """Takes a step that changes nothing unless `active`; a GPU would have to wait for a branch."""
     before = [tf.identity(variable) for variable in model.variables]
     loss = sgd_step(model, images, labels, config)
     for variable, value in zip(model.variables, before, strict=True):
