@@ -37,16 +37,6 @@ def arguments_of(base: pyperf.BenchmarkSuite, flag: str) -> list[str]:
     return [*shlex.split(rows[0].metadata.get("arguments", "")), f"--rounds={rounds}"]
 
 
-def samples(suite: pyperf.BenchmarkSuite, ratios: bool) -> dict[str, list[float]]:
-    """Returns each benchmark's microseconds a step, or its ratios to the baseline round by
-    round."""
-    return {
-        row.metadata["name"]: row.ratios_to(row.base) if ratios else row.times
-        for row in report.rows_of(suite)
-        if not row.metadata["again"]
-    }
-
-
 def check(
     base: pyperf.BenchmarkSuite,
     names: Collection[str],
@@ -79,8 +69,18 @@ def check(
 def verdicts(
     base: pyperf.BenchmarkSuite, now: pyperf.BenchmarkSuite, max_slowdown: float, ratios: bool
 ) -> list[Verdict]:
-    """Returns the verdict on each contender of `base`, on the same device and cores."""
-    before, after = samples(base, ratios), samples(now, ratios)
+    """Returns the verdict on each contender of `base`, on the same device and cores.
+
+    ratios: it is on the ratios to the baseline, round by round, not on times.
+    """
+    before, after = (
+        {
+            row.metadata["name"]: row.ratios_to(row.base) if ratios else row.times
+            for row in report.rows_of(suite)
+            if not row.metadata["again"]
+        }
+        for suite in (base, now)
+    )
     both = before.keys() & after.keys()
     return [
         judged(name, after[name], before[name], max_slowdown, len(both)) for name in sorted(both)

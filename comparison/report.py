@@ -67,7 +67,8 @@ def load(path: pathlib.Path) -> pyperf.BenchmarkSuite:
         rows_of(suite)
         return suite
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: {reason(error)}; {must}") from None
+        found = f"no {error}" if isinstance(error, KeyError) else reason(error)
+        raise InputError(f"{path}: {found}; {must}") from None
 
 
 def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
@@ -177,7 +178,7 @@ def shown_rows(suite: pyperf.BenchmarkSuite) -> dict[int, list[Row]]:
     return {size: sorted(shown[size], key=lambda row: row.time.median) for size in sorted(shown)}
 
 
-def table(rows: Collection[Row]) -> list[list[str]]:
+def table(rows: Collection[Row]) -> list[Sequence[str]]:
     """Returns the head and a line a row, without the columns in which nothing stands.
 
     The head says how sure the intervals are.
@@ -189,7 +190,7 @@ def table(rows: Collection[Row]) -> list[list[str]]:
         words = [row.name, f"{row.time}", f"{row.ratio}", row.note]
         lines.append([*words, *map(number, figures)])
     columns = [column for column in zip(*lines, strict=True) if any(column[1:])]
-    return [list(line) for line in zip(*columns, strict=True)]
+    return list(zip(*columns, strict=True))
 
 
 def curves(shown: Mapping[int, Sequence[Row]]) -> dict[str, dict[int, float]]:
@@ -205,15 +206,15 @@ def curves(shown: Mapping[int, Sequence[Row]]) -> dict[str, dict[int, float]]:
     return found
 
 
-def sizes_table(shown: Mapping[int, Sequence[Row]]) -> list[list[str]]:
+def sizes_table(shown: Mapping[int, Sequence[Row]]) -> list[Sequence[str]]:
     """Returns the head and a line a curve: images a second over the batch size."""
-    lines = [["", *(f"batch {size:,}" for size in shown)]]
+    lines: list[Sequence[str]] = [["", *(f"batch {size:,}" for size in shown)]]
     for name, rates in curves(shown).items():
         lines.append([name, *(number(rates.get(size, 0)) for size in shown)])
     return lines
 
 
-def in_markdown(lines: list[list[str]]) -> str:
+def in_markdown(lines: Sequence[Sequence[str]]) -> str:
     """Returns a table as Markdown; what has a head are numbers, and stands to the right."""
     rule = ["--:" if head else ":--" for head in lines[0]]
     return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
