@@ -37,7 +37,6 @@ from comparison import charts, guard, report
 from comparison.measure import Bench, Failed, LeftOut, Task
 from comparison.options import arguments, as_in_file, compare_flags
 
-INSTALL = "python -m pip install -r requirements/compare.txt"
 SECONDS_EACH = 2.5  # of a measurement, before any was made
 
 
@@ -69,7 +68,7 @@ def missing(contender: Contender) -> str:
         return f"{contender.tool} is not found: install it, or name a C compiler with CC"
     if contender.command or contender.package in system.versions(contender.python):
         return ""
-    return f"{contender.package} is not installed: {INSTALL}"
+    return f"{contender.package} is not installed: pip install -r requirements/compare.txt"
 
 
 def cores_of(config: Config) -> list[int]:

@@ -128,6 +128,7 @@ def jobs_of(dataset: "data.Dataset", config: Config) -> list[Job]:
     """Returns the job at each batch size; raises InputError if one is larger than the training
     split."""
     images, labels = dataset.train.images, dataset.train.labels
+    digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     count, jobs = len(labels), []
     for size in map(int, config.batch_sizes):
         if size > count:
@@ -137,7 +138,7 @@ def jobs_of(dataset: "data.Dataset", config: Config) -> list[Job]:
             )
         job = Job(
             dataset=config.dataset,
-            data_sha256=hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(),
+            data_sha256=digest,
             num_examples=count,
             num_features=dataset.num_features,
             num_classes=len(dataset.class_names),

@@ -21,7 +21,7 @@ QUICK = ("--devices=cpu", "--max_steps=100", "--cores=1")
 
 # A contender that speaks the door's protocol in its own words; CHEAT is what it does instead.
 PROGRAM = """
-import json, pathlib, sys, time
+import json, pathlib, sys
 import numpy as np
 here, cheat = pathlib.Path(sys.argv[2]), sys.argv[1]
 job = json.loads((here / "job.json").read_text())
