@@ -10,7 +10,8 @@ from comparison.peers import torch_device
 from comparison.worker import Train, Work
 
 BLOCK_ROWS = 5_000  # gathered and converted at once on a CPU, in whole batches; on a GPU an epoch
-UNROLLED = 10  # steps of a call of what is compiled
+UNROLLED = 10  # steps, or pieces of them, of a call of what is compiled
+PIECE = 1_000  # rows of a large batch at a time on a CPU, whose caches they suit
 
 Steps = Callable[[torch.Tensor], None]  # takes those on `rows` [steps, batch]
 
@@ -44,18 +45,23 @@ def best(work: Work) -> Train:
     W = torch.zeros(work.num_classes, work.num_features, device=place)
     b = torch.zeros(work.num_classes, device=place)
     one_hot = torch.eye(work.num_classes, device=place)[labels]
+    piece = work.batch_size if work.device == "gpu" else min(PIECE, work.batch_size)
 
     def take_steps(rows: torch.Tensor) -> None:
         for batch in rows.unbind():
-            x = images[batch] / 255
-            delta = torch.addmm(b[:, None], W, x.t()).softmax(dim=0) - one_hot[batch].t()
-            W.addmm_(delta, x, alpha=-work.lr)
-            b.sub_(delta.sum(dim=1), alpha=work.lr)
+            pieces = batch.split(piece)
+            W_before, b_before = (W, b) if len(pieces) == 1 else (W.clone(), b.clone())
+            for some in pieces:
+                x = images[some] / 255
+                z = torch.addmm(b_before[:, None], W_before, x.t())
+                delta = z.softmax(dim=0) - one_hot[some].t()
+                W.addmm_(delta, x, alpha=-work.lr)
+                b.sub_(delta.sum(dim=1), alpha=work.lr)
 
     compiled = torch.compile(take_steps, dynamic=False)
 
     def epoch(rows: torch.Tensor) -> None:
-        for some in rows.split(UNROLLED):
+        for some in rows.split(max(1, UNROLLED * piece // work.batch_size)):
             compiled(some)
 
     shapes = {rows.shape: rows for rows in epochs}
