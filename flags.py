@@ -5,7 +5,6 @@ checkpoints, sweep.py takes several values of it if it is a number of the group 
 that is resumed must have the same value, unless it is listed below.
 """
 
-import math
 from typing import Any
 
 from absl import flags
@@ -59,7 +58,7 @@ def define_training_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float("lr", 0.01, "Learning rate of plain SGD.", **group)
     flags.register_validator(
         "lr",
-        lambda lr: 0 < lr < math.inf,
+        lambda lr: lr > 0,
         "must be a finite number above 0",
         flag_values=values,
     )
@@ -201,6 +200,7 @@ def train_flags() -> flags.FlagValues:
     define_strategy_flags(values)
     define_evaluation_flags(values)
     define_output_flags(values)
+    commandline.require_finite(values)
     return values
 
 

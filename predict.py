@@ -7,12 +7,10 @@ that.
 """
 
 import json
-import math
 import os
 import pathlib
 import sys
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +23,7 @@ from common.commandline import Config
 from common.errors import InputError, exit_with_one_line, reason
 
 SURE = 0.6  # of the probability: an answer below it is said not to be sure
-MNIST = (28, 28, 1)
+MNIST, MNIST_BOX = (28, 28, 1), (20, 20)
 
 Answer = Callable[[np.ndarray], np.ndarray]  # an image, uint8, to probabilities
 
@@ -65,14 +63,14 @@ def load(folder: pathlib.Path) -> Model:
             "it has no saved_model.pb"
         )
     try:
-        return described(folder / "assets", *(plain(folder) or served(folder)))
+        return described(folder / "assets", plain(folder) or served(folder))
     except Exception as error:  # TensorFlow has no one error for a file that is not a model
         said = f"cannot answer images with probabilities: {reason(error)[:200]}"
         raise InputError(f"--model={folder}: {said}") from None
 
 
-def plain(folder: pathlib.Path) -> tuple[Answer, Sequence[int] | None] | None:
-    """Returns what answers with NumPy alone, and the shape it takes; None without plain weights.
+def plain(folder: pathlib.Path) -> Answer | None:
+    """Returns what answers with NumPy alone; None without plain weights.
 
     Weights that are damaged or belong to another SavedModel are said and not used.
     """
@@ -83,7 +81,7 @@ def plain(folder: pathlib.Path) -> tuple[Answer, Sequence[int] | None] | None:
             raise ValueError("belongs to another model")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy has no one error for a damaged file either
         found = f"{folder}/weights.npz: {reason(error)}"
         print(f"{found}: TensorFlow answers, which takes longer", file=sys.stderr)
         return None
@@ -93,11 +91,11 @@ def plain(folder: pathlib.Path) -> tuple[Answer, Sequence[int] | None] | None:
         powers = np.exp(logits - logits.max())
         return powers / powers.sum()
 
-    return answer, W.shape[:1]
+    return answer
 
 
-def served(folder: pathlib.Path) -> tuple[Answer, Sequence[int] | None]:
-    """Returns what `plain` does, through TensorFlow; a shape of None is any."""
+def served(folder: pathlib.Path) -> Answer:
+    """Returns what answers through TensorFlow."""
     from runtime import startup
 
     with startup.starting():
@@ -113,24 +111,23 @@ def served(folder: pathlib.Path) -> tuple[Answer, Sequence[int] | None]:
         os.chdir(before)
     serve = loaded.signatures["serving_default"]
     ((name, spec),) = serve.structured_input_signature[1].items()
-    shape = None if spec.shape.rank is None else spec.shape[1:]
 
     def answer(image: np.ndarray) -> np.ndarray:
-        images = tf.constant(image.reshape([1, *(shape or image.shape)]))
-        return serve(**{name: images})["probabilities"].numpy()[0].astype(float)
+        shape = image.shape if spec.shape.rank is None else spec.shape[1:]
+        images = tf.constant(image.reshape([1, *shape]))
+        # through `loaded`, whose variables live as long as it does
+        shares = loaded.signatures["serving_default"](**{name: images})["probabilities"]
+        return shares.numpy()[0].astype(float)
 
-    answer.keep = loaded  # type: ignore[attr-defined] # its variables live as long as it does
-    return answer, shape
+    return answer
 
 
-def described(assets: pathlib.Path, answer: Answer, taken: Sequence[int] | None) -> Model:
-    """Returns the model as its assets say, else with numbers for names, a square and MNIST's
-    box."""
-    shape = image_shape(MNIST if taken is None else taken)
-    box = tuple(side * 20 // 28 for side in shape[:2])
+def described(assets: pathlib.Path, answer: Answer) -> Model:
+    """Returns the model as its assets say, else with numbers for names, and MNIST's images."""
+    images = {"shape": MNIST, "box": MNIST_BOX}
     if (file := assets / "images.json").exists():
-        said = json.loads(file.read_text())
-        shape, box = tuple(said["shape"]), tuple(said["box"])
+        images = json.loads(file.read_text())
+    shape, box = tuple(images["shape"]), tuple(images["box"])
     num_classes = len(answer(np.zeros(shape, np.uint8)))  # raises where it takes none of these
     names = [str(number) for number in range(num_classes)]
     if (file := assets / "class_names.txt").exists():
@@ -138,15 +135,6 @@ def described(assets: pathlib.Path, answer: Answer, taken: Sequence[int] | None)
     if len(names) != num_classes:
         raise ValueError(f"it has {num_classes} classes and {len(names)} names of classes")
     return Model(answer, names, shape, box)
-
-
-def image_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """Returns (height, width, channels); features in a row are a square, grey or RGB."""
-    if len(shape) == 3:
-        return tuple(shape)
-    channels = 1 if math.isqrt(shape[0]) ** 2 == shape[0] else 3
-    side = math.isqrt(shape[0] // channels)
-    return side, side, channels
 
 
 def show(path: str, names: list[str], probabilities: np.ndarray) -> None:

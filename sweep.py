@@ -2,92 +2,135 @@
 the best.
 
 python sweep.py --lr=0.001,0.003,0.01,0.03,0.1 --seed=0:10
+
+The numbers and choices of the group Training take several values with commas between them. A range
+of integers, 0:10, ends before its last number.
 """
 
-import math
+import functools
 import os
+import pathlib
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable
+from multiprocessing.pool import ThreadPool
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -P leaves out
 
-import flags
-from common.errors import one_line
+from common.commandline import Config
+from common.errors import InputError, Stopped, one_line
 from runtime import devices, signals, startup
 from sweeps import options
 
 if __name__ == "__main__":  # the flags are read before TensorFlow is imported, which takes long
     with one_line():
         signals.install()
-        CONFIGS, OWN = options.parse(sys.argv, __doc__)
+        CONFIGS = options.parse(sys.argv, __doc__)
         devices.hide_gpus(CONFIGS[0].device)
         tempfile.gettempdir()  # TensorFlow cannot be imported without one
 
 with startup.starting():
     import tensorflow as tf
-    from rich.progress import MofNCompleteColumn, Progress
+    from rich.progress import track
 
     import data
+    import model
     import train
-    from runtime import distribute
+    from callbacks import record
+    from runtime import modes
     from runtime.clock import Ledger
-    from sweeps import report, runs
-    from sweeps.kept import Kept, Row, key
+    from runtime.distribute import OneDevice
+    from runtime.state import DivergedError, State
+    from sweeps import results
 
 
-def run(configs: Sequence[flags.Config], own: flags.Config) -> None:
-    """Trains the runs that --output does not have yet, and reports on all, even where a signal or a
-    failure ends it."""
-    largest = max(configs, key=lambda config: config.batch_size)
-    with startup.quiet():
-        wanted = largest.device, largest.tf32, (), runs.one_thread(configs), largest.deterministic
-        device = devices.choose(*wanted)
-    with tf.device(device.name):
-        max_bytes = devices.most_bytes(largest.input, device)
-        dataset = data.load(largest.dataset, largest.data_dir, largest.manual_dir, max_bytes)
-        first = train.start(largest, dataset, Ledger(), distribute.OneDevice())
-    environment = devices.environment(device, largest.mode, largest.tf32)
-    kept = Kept(own.output, largest, environment, dataset.checksum)
-    missing = [config for config in configs if key(config) not in kept.rows]
+def trainer(dataset: data.Dataset) -> Callable[[Config], results.Row | None]:
+    """Returns what trains a run, and returns its row; None where a signal stopped it."""
+
+    def start(config: Config) -> State:
+        return train.start(config, dataset, Ledger(), OneDevice())
+
+    @functools.cache
+    def compiled(thread: int, config: Config) -> tuple[model.SoftmaxRegression, modes.Mode]:
+        """Returns what takes the steps of a thread's runs, and the weights that it is made for."""
+        state = start(config)
+        return state.model, train.compiled(state, OneDevice())
+
+    def train_one(config: Config) -> results.Row | None:
+        if signals.asked():
+            return None
+        # a program is given the floats at each call, and depends on no seed or number of epochs
+        floats = dict.fromkeys(model.floats(config), 1.0)
+        alike = config.replace(**floats, seed=0, epochs=sys.maxsize)
+        net, mode = compiled(threading.get_ident(), alike)
+        state = start(config)
+        for variable, value in zip(net.variables, state.model.variables, strict=True):
+            variable.assign(value)
+        state.model = net
+        return trained(state, mode)
+
+    return train_one
+
+
+def trained(state: State, mode: modes.Mode) -> results.Row | None:
+    """Trains a run and returns its row, which says whether it diverged; None after a signal."""
+    row = state.config.as_dict()
     try:
-        with signals.deferred():
-            for row in shown(
-                runs.finished(missing, own.jobs, first, device.name), len(configs), len(missing)
-            ):
-                kept.add(row)
-            left = sum(key(config) not in kept.rows for config in configs)
-            if left and signals.asked():
-                how = "the same command goes on" if own.output else "kept only with --output"
-                raise signals.stopped(f"with {left:,} of {len(configs):,} runs left: {how}")
-    finally:
-        rows = [kept.rows[key(config)] for config in configs if key(config) in kept.rows]
-        report.show(rows, environment, own.figures)
+        train.train(state, mode)
+    except DivergedError as error:
+        row["diverged"] = str(error)
+        train.evaluate_end(state)
+    except Stopped:
+        return None
+    return row | record.reached(state, train.accuracy(state, state.dataset.test))
 
 
-def shown(rows: Iterable[Row], total: int, missing: int) -> Iterator[Row]:
-    """Yields rows as they come, and shows their number, the best so far and, on a terminal, the
-    time left."""
-    with Progress(
-        MofNCompleteColumn(), *Progress.get_default_columns(), disable=not sys.stdout.isatty()
-    ) as bar:
-        task, best, words = (
-            bar.add_task("", total=total, completed=total - missing),
-            0.0,
-            "none ended well yet",
+def chosen_device(configs: list[Config]) -> tf.config.LogicalDevice:
+    """Returns the device of all runs; raises InputError if no start of TensorFlow suits all."""
+    one_thread, *others = {modes.one_thread(config) for config in configs}
+    first = configs[0]
+    if others:
+        needs = f"--mode={first.mode} needs a sweep for those from {modes.SHARED_BATCH} on"
+        raise InputError(f"--batch_size: {needs}")
+    with startup.quiet():
+        return devices.choose(
+            first.device,
+            first.tf32,
+            one_thread=one_thread,
+            deterministic=first.deterministic,
         )
-        for count, row in enumerate(rows, 1):
-            yield row
-            if (accuracy := 0.0 if "diverged" in row else row["validation_accuracy"][-1][1]) > best:
-                best, words = (
-                    accuracy,
-                    f"best validation so far {accuracy:.4f}: lr {row['lr']:g}, seed {row['seed']}",
-                )
-            bar.update(task, advance=1, description=words)
-            if bar.disable and count % math.ceil(missing / 10) == 0:
-                print(f"{total - missing + count:,}/{total:,} runs, {words}", flush=True)
+
+
+def run(configs: list[Config]) -> None:
+    """Trains the runs that --output does not have yet, and reports on all in it, even where a
+    signal or a failure ends it."""
+    tf.get_logger().setLevel("ERROR")  # the evaluation of each one's weights is traced anew
+    device = chosen_device(configs)
+    first = max(configs, key=lambda config: config.batch_size)
+    with tf.device(device.name):
+        max_bytes = devices.most_bytes(first.input, device)
+        dataset = data.load(first.dataset, first.data_dir, first.manual_dir, max_bytes)
+        train.start(first, dataset, Ledger(), OneDevice())  # refuses a batch that is too large
+    place = {"data": dataset.checksum} | devices.environment(device, first.mode, first.tf32)
+    output = pathlib.Path(first.output or os.devnull)
+    found = {results.key(row): row for row in results.read(output, first.as_dict() | place)}
+    configs = [config for config in configs if results.key(config.as_dict()) not in found]
+    alone = device.device_type == "GPU" or first.batch_size >= modes.SHARED_BATCH
+    jobs = first.jobs or (1 if alone else devices.cores())
+    try:
+        with signals.deferred(), ThreadPool(jobs, tf.device(device.name).__enter__) as pool:
+            rows = filter(None, pool.imap_unordered(trainer(dataset), configs))
+            for row in track(rows, "runs", len(configs), disable=not sys.stdout.isatty()):
+                found[results.key(row)] = row | place
+                results.add(output, row | place)
+    finally:
+        if found:
+            results.show(found.values())
+        if found and first.figures:
+            results.draw(found.values(), pathlib.Path(first.figures))
 
 
 if __name__ == "__main__":
     with one_line(leave=True):
-        run(CONFIGS, OWN)
+        run(CONFIGS)

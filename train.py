@@ -70,7 +70,7 @@ def train(state: State, mode: modes.Mode, watching: Sequence[Callback] = ()) -> 
     which a signal came.
     """
     config, split = state.config, state.dataset.train
-    part_steps = data.steps_of_part(split, config.batch_size)
+    part_steps = data.steps_per_buffer(split, config.batch_size)
     blocks = mode.blocks(split, config, plan.spans(config, len(split), part_steps, state.step))
     while not state.reached_target():
         with state.ledger("train"):

@@ -54,7 +54,7 @@ def rates() -> dict[str, Any]:
         path = pathlib.Path(folder, "rates.jsonl")
         outputs = f"--output={path}", f"--figures={DOCS / 'figures'}"
         printed = common.python("sweep.py", *RATES, *outputs).output
-        _, *runs = map(json.loads, path.read_text().splitlines())
+        runs = [json.loads(line) for line in path.read_text().splitlines()]
     default = [run for run in runs if run["lr"] == 0.01]
     accuracies = {
         epochs: [run["test_accuracy"] for run in default if run["epochs"] == epochs]

@@ -21,27 +21,22 @@ def asked_for(state: State, is_chief: bool = True) -> Iterator[list[Callback]]:
     Raises InputError, before a step is taken, where one of them could not do its part.
     """
     with contextlib.ExitStack() as closing:
-        callbacks: list[Callback] = []
-        for kind in kinds(state.config, is_chief):
-            callbacks.append(kind(state))
-            closing.callback(callbacks[-1].close)
+        callbacks: list[Callback] = [Progress(state, closing)]
+        if is_chief:
+            callbacks += [kind(state, closing) for kind in kinds(state.config)]
         for callback in callbacks:
             callback.on_train_begin()
         yield callbacks
 
 
-def kinds(config: flags.Config, is_chief: bool) -> Iterator[type[Callback]]:
-    """Yields the classes of the callbacks, in the order in which they are called."""
-    yield Progress
-    if config.checkpoint_dir and is_chief:  # what follows sees the run that goes on
-        yield Checkpoints
-    if config.export_dir and is_chief:
-        yield Export
-    if config.figures and is_chief:
-        yield Figures
-    if config.profile and is_chief:
-        yield Profile
-    if config.logdir and is_chief:
-        yield TensorBoard
-    if config.record and is_chief:  # what all others have added is in it
-        yield Record
+def kinds(config: flags.Config) -> list[type[Callback]]:
+    """Returns the classes of the callbacks that write, in the order in which they are called."""
+    asked: dict[type[Callback], str | None] = {
+        Checkpoints: config.checkpoint_dir,  # what follows sees the run that goes on
+        Export: config.export_dir,
+        Figures: config.figures,
+        Profile: config.profile,
+        TensorBoard: config.logdir,
+        Record: config.record,  # what all others have added is in it
+    }
+    return [kind for kind, path in asked.items() if path]

@@ -1,25 +1,33 @@
-"""What a callback is, and how one says that it cannot write."""
+"""What a callback is, and how one says that it cannot do its part."""
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import filelock
 import numpy as np
 import tensorflow as tf
 
-from common.errors import RunError, reason
+from common.errors import InputError, RunError, before_leaving, reason
+from common.files import locked
 from runtime.state import State
 
 
+@dataclasses.dataclass
 class Callback:
     """Stands beside a training. With several workers only the chief has more than `Progress`.
 
     It is made before anything is compiled, and raises InputError then if it could not do its part.
+    What it gives to `closing` is called last, however the run ended.
     """
 
-    def __init__(self, state: State) -> None:
-        self.state = state
+    state: State
+    closing: contextlib.ExitStack
+
+    def __post_init__(self) -> None:
+        """Called when it is made; a run that goes on from a checkpoint is there by then."""
 
     def on_train_begin(self) -> None:
         """Called once, when all callbacks are made."""
@@ -30,8 +38,26 @@ class Callback:
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Called once, when the test accuracy is known; not where the run was stopped or failed."""
 
-    def close(self) -> None:
-        """Called last, however the run ended."""
+    def lock(self, flag: str, folder: pathlib.Path, file: pathlib.Path) -> None:
+        """Locks `folder` by `file` until the run has ended; raises InputError if it is locked."""
+        try:
+            lock = locked(file, wait=False)
+        except filelock.Timeout:
+            raise refused(flag, folder, "another run is using it; give another folder") from None
+
+        def release() -> None:
+            if lock.is_locked:
+                with contextlib.suppress(OSError):  # Windows removes no open file
+                    file.unlink()  # still locked: who has just opened it sees that it is gone
+                lock.release()
+
+        self.closing.callback(release)
+        before_leaving.append(release)
+
+
+def refused(flag: str, path: pathlib.Path, why: str) -> InputError:
+    """Returns the error that names a flag for a path."""
+    return InputError(f"--{flag}={path}: {why}")
 
 
 @contextlib.contextmanager
@@ -40,4 +66,5 @@ def writing(flag: str, path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except (tf.errors.OpError, OSError) as error:
-        raise RunError(f"--{flag}={path}: cannot be written: {reason(error)}") from None
+        why = f"cannot be written: {reason(error)}; what was written before is kept"
+        raise RunError(f"--{flag}={path}: {why}") from None

@@ -1,150 +1,119 @@
 """--figures=DIR: how a run learned, what it learned, where it errs, and what it answers."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 
-import data
-import model
 from callbacks.base import Callback, writing
 from common import plots
-from common.files import check_writable, writable_folder
+from common.files import writable_folder
 from runtime.state import State
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
-NAMES = ("accuracy", "weights", "confusion", "predictions")
 MAX_CLASSES = 30  # whose numbers of mistakes can be read in one picture
-EXAMPLES = 5  # of each group of predictions
+COLUMNS = 5  # of a picture of images
 
 
 class Figures(Callback):
     """Draws the pictures of a run at its end."""
 
-    def __init__(self, state: State) -> None:
-        super().__init__(state)
+    def __post_init__(self) -> None:
         with plots.look("--figures"):  # says now that matplotlib is missing
-            import matplotlib.figure  # noqa: F401 - before the run, not behind it
-        self.folder = writable_folder("figures", state.config.figures)
-        for name in NAMES:
-            check_writable("figures", str(self.folder / f"{name}.png"), replace=True)
+            self.folder = writable_folder("figures", self.state.config.figures)
 
     def on_train_end(self, record: dict[str, Any]) -> None:
-        net, dataset = self.state.model, self.state.dataset
-        chunks = [net(model.scale(images)) for images, _ in dataset.test.chunks()]
+        chunks = [self.state.model(images) for images, _ in self.state.dataset.test.chunks()]
         probabilities = np.concatenate(chunks)
         with plots.look("--figures"), writing("figures", self.folder):
-            figures = (
-                accuracy(self.state.evaluations),
-                weights(net.W.numpy(), dataset),
-                confusion(probabilities, dataset),
-                predictions(probabilities, dataset),
-            )
-            for name, figure in zip(NAMES, figures, strict=True):
-                plots.save(figure, self.folder / f"{name}.png")
-        print(f"figures: {', '.join(NAMES)} in {self.folder}")
+            for draw in (accuracy, weights, confusion, predictions):
+                figure = draw(self.state, probabilities)
+                plots.save(figure, self.folder / f"{draw.__name__}.png")
+        print(f"figures: in {self.folder}")
 
 
-def new_figure(height: float, title: str = "") -> "Figure":
-    """Returns an empty figure of README width and this height in inches."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(plots.WIDTH, height))
-    figure.suptitle(title, x=0.01, ha="left")
-    return figure
-
-
-def accuracy(evaluations: list[list[float]]) -> "Figure":
-    """Returns accuracy and loss over steps, from [step, seconds, accuracy, loss] of each."""
-    steps, _, accuracies, losses = zip(*evaluations, strict=True)
-    figure = new_figure(4.6, f"Accuracy {accuracies[-1]:.4f} after {steps[-1]:,} steps")
+def accuracy(state: State, probabilities: np.ndarray) -> "Figure":
+    """Returns validation accuracy and loss over steps."""
+    steps, _, accuracies, losses = zip(*state.evaluations, strict=True)
+    figure = plots.figure(4.6, f"Accuracy {accuracies[-1]:.4f} after {steps[-1]:,} steps")
     above, below = figure.subplots(2, 1, sharex=True)
-    above.plot(steps, accuracies, color=plots.BLUE, marker=".")
-    below.plot(steps, losses, color=plots.VERMILION, marker=".")
+    above.plot(steps, accuracies, marker=".")
+    below.plot(steps, losses, marker=".")
     above.set(ylabel="validation accuracy", xscale="log")
     below.set(ylabel="training loss per image", xlabel="step (logarithmic)", ylim=(0, None))
     return figure
 
 
-def panels(figure: "Figure | SubFigure", rows: int, columns: int, **more: Any) -> np.ndarray:
-    """Returns empty panels [rows, columns] without a frame."""
+def gallery(title: str, images: np.ndarray, titles: Iterable[str], **look: Any) -> "Figure":
+    """Returns images [n, height, width, ...], five in a row, each with its title."""
+    rows = -(-len(images) // COLUMNS)
+    figure = plots.figure(0.4 + 1.8 * rows, title)
     bare = {"xticks": [], "yticks": [], "frame_on": False}
-    return figure.subplots(rows, columns, squeeze=False, subplot_kw=bare, **more)
-
-
-def weights(W: np.ndarray, dataset: data.Dataset) -> "Figure":
-    """Returns each column of W [features, classes], on one scale that is white at 0."""
-    templates = W.T.reshape(-1, *dataset.image_shape).mean(axis=-1)
-    limit, rows = np.abs(templates).max(), -(-len(templates) // 5)
-    figure = new_figure(0.4 + 1.68 * rows, "The weights: what each class looks for")
-    empty = panels(figure, rows, 5)
-    for axes, template, name in zip(empty.flat, templates, dataset.class_names, strict=False):
-        image = axes.imshow(template, cmap="RdBu_r", vmin=-limit, vmax=limit)
-        axes.set_title(name, loc="center")
-    figure.colorbar(image, ax=empty, fraction=0.03, label="against  ←  weight  →  for")
+    panels = figure.subplots(rows, COLUMNS, squeeze=False, subplot_kw=bare)
+    for axes, image, text in zip(panels.flat, images, titles, strict=False):
+        axes.imshow(image, **look)
+        axes.set_title(text, loc="center")
     return figure
 
 
-def confusion(probabilities: np.ndarray, dataset: data.Dataset) -> "Figure":
+def weights(state: State, probabilities: np.ndarray) -> "Figure":
+    """Returns each column of W, on one scale that is white at 0."""
+    W, names = state.model.W.numpy(), state.dataset.class_names
+    templates = W.T.reshape(-1, *state.dataset.image_shape).mean(axis=-1)
+    limit = np.abs(templates).max()
+    title = "The weights of each class: red speaks for it, blue against it"
+    return gallery(title, templates, names, cmap="RdBu_r", vmin=-limit, vmax=limit)
+
+
+def confusion(state: State, probabilities: np.ndarray) -> "Figure":
     """Returns the counts of true class (row) by answer (column); colour is for mistakes alone."""
-    names, labels = dataset.class_names, dataset.test.labels
-    counts = np.zeros([len(names)] * 2, int)
-    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
-    right = f"{np.trace(counts):,} of {len(labels):,} right (diagonal)"
-    figure = new_figure(4.6, f"Test images: {right}, the rest wrong")
+    names, labels = state.dataset.class_names, state.dataset.test.labels
+    answers, places = probabilities.argmax(axis=1), range(len(names))
+    counts = tf.math.confusion_matrix(labels, answers, len(names)).numpy()
+    right = f"{np.trace(counts):,} of {len(labels):,} right"
+    figure = plots.figure(4.6, f"Test images: {right} (diagonal), the rest wrong")
     axes = figure.subplots()
-    mistakes = np.ma.masked_array(counts, np.eye(len(names), dtype=bool))
-    image = axes.imshow(mistakes, aspect="auto", cmap="Blues", vmin=0, alpha=0.6)
-    size = min(10.0, 150 / len(names))
+    mistakes = counts * (1 - np.eye(len(names)))
+    image = axes.imshow(mistakes, aspect="auto", cmap="Blues", alpha=0.6)
+    figure.colorbar(image, fraction=0.03, label="mistakes")
+    axes.set(xlabel="answer", ylabel="truth")
     if len(names) <= MAX_CLASSES:
         for row, column in np.argwhere(counts):
-            axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=size)
-        axes.set_xticks(range(len(names)), names, rotation="vertical")
-        axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="answer", ylabel="truth")
-    figure.colorbar(image, ax=axes, fraction=0.03, label="mistakes")
+            axes.text(column, row, counts[row, column], ha="center", va="center", fontsize="small")
+        axes.set_xticks(places, names, rotation="vertical")
+        axes.set_yticks(places, names)
     return figure
 
 
-def pick(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns indices of test images by title: right and surest, right by a hair, wrong and surest.
+def predictions(state: State, probabilities: np.ndarray) -> "Figure":
+    """Returns test images that are read surely, hardly and wrongly, with what they are read as."""
+    dataset, names = state.dataset, state.dataset.class_names
+    labels, answers = dataset.test.labels, probabilities.argmax(axis=1)
+    chosen = pick(probabilities, labels)
+    images = dataset.test.images[chosen].reshape(-1, *dataset.image_shape)
+    titles = [
+        f"{names[answers[index]]}: {probabilities[index].max():.0%}\nis {names[labels[index]]}"
+        for index in chosen
+    ]
+    title = "Test images: right and sure, right by a hair, wrong and sure"
+    return gallery(title, images, titles, cmap="gray_r")
 
-    In each group the true classes differ, as long as there are enough of them.
+
+def pick(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns indices of test images: right and surest, right by a hair, wrong and surest.
+
+    In each of the three groups the true classes differ, and there are at most five.
     """
-    *_, second, first = np.sort(probabilities, axis=1).T
+    second, first = np.sort(probabilities, axis=1)[:, -2:].T
     right = probabilities.argmax(axis=1) == labels
-    chosen = {}
-    for title, among, key in (
-        ("Sure, and right", right, -first),
-        ("Unsure: right by a hair", right, first - second),
-        ("Wrong, and sure of it (orange: its answer, blue: the truth)", ~right, -first),
-    ):
-        indices = np.flatnonzero(among)
-        order = indices[np.argsort(key[indices], kind="stable")]
-        firsts = np.unique(labels[order], return_index=True)[1]
-        chosen[title] = order[np.sort(firsts)][:EXAMPLES]
-    return chosen
-
-
-def predictions(probabilities: np.ndarray, dataset: data.Dataset) -> "Figure":
-    """Returns sure, unsure and wrong test images, with their probabilities [n, classes] as bars."""
-    figure = new_figure(6.6)
-    labels, names = dataset.test.labels, dataset.class_names
-    groups = pick(probabilities, labels)
-    parts = np.asarray(figure.subfigures(len(groups)))
-    for part, title in zip(parts, groups, strict=True):
-        part.suptitle(title, x=0.01, ha="left")
-        columns = panels(part, 2, EXAMPLES, height_ratios=(3, 2)).T
-        for index, (above, below) in zip(groups[title], columns, strict=False):
-            shares, label = probabilities[index], labels[index]
-            answer = shares.argmax()
-            truth = f", is {names[label]}" if label != answer else ""
-            above.set_title(f"{names[answer]}: {shares[answer]:.0%}{truth}", loc="center")
-            image = dataset.test.images[index].reshape(dataset.image_shape)
-            above.imshow(image.squeeze(), cmap="gray_r")
-            bars = below.bar(range(len(names)), shares, color=plots.GREY)
-            bars[answer].set_color(plots.VERMILION)
-            bars[label].set_color(plots.BLUE)
-            below.set(ylim=(0, 1), xticks=[answer], xticklabels=[names[answer]])
-    return figure
+    margins = np.where(right, first - second, second - first)
+    order = np.argsort(margins)
+    wrong, right_by_margin = np.split(order, [np.sum(~right)])
+    groups = []
+    for group in (right_by_margin[::-1], right_by_margin, wrong):
+        firsts = np.unique(labels[group], return_index=True)[1]
+        groups.append(group[np.sort(firsts)][:COLUMNS])
+    return np.concatenate(groups)

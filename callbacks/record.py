@@ -16,16 +16,15 @@ from runtime.state import State
 class Record(Callback):
     """Writes --record after the run, whole or not at all."""
 
-    def __init__(self, state: State) -> None:
-        super().__init__(state)
-        self.path = pathlib.Path(state.config.record)
-        replace = state.config.overwrite or state.goes_on
-        check_writable("record", state.config.record, replace)
+    def __post_init__(self) -> None:
+        config = self.state.config
+        check_writable("record", config.record, config.overwrite or self.state.goes_on)
 
     def on_train_end(self, record: dict[str, Any]) -> None:
+        path = pathlib.Path(self.state.config.record)
         text = json.dumps(record, indent=2) + "\n"
-        with writing("record", self.path):
-            write_atomically(self.path, lambda file: file.write(text.encode()))
+        with writing("record", path):
+            write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def of(state: State, test_accuracy: float, device: tf.config.LogicalDevice) -> dict[str, Any]:

@@ -1,10 +1,8 @@
 """TensorBoard: --logdir has curves, pictures of the weights, and the flags; --profile a trace."""
 
 import contextlib
-import itertools
-import pathlib
 import re
-import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +14,6 @@ import model
 from callbacks.base import Callback, writing
 from common.errors import InputError
 from common.files import writable_folder
-from runtime.state import State
 
 # Flags that change neither what is trained nor what is logged: no folder is named after them.
 UNNAMED = flags.PLACES | {"checkpoint_every", "overwrite", "timeout"}
@@ -29,8 +26,8 @@ class TensorBoard(Callback):
     A resumed run goes on in its folder.
     """
 
-    def __init__(self, state: State) -> None:
-        super().__init__(state)
+    def __post_init__(self) -> None:
+        state, flags_given = self.state, self.state.config.as_dict().items()
         self.folder = writable_folder("logdir", state.config.logdir)
         try:
             from tensorboard.plugins.hparams import api
@@ -38,33 +35,24 @@ class TensorBoard(Callback):
             raise InputError(
                 "--logdir needs TensorBoard: python -m pip install -r requirements/tensorboard.txt"
             ) from None
-        given = state.config.as_dict().items()
-        values = {name: value for name, value in given if value is not None}
-        text = "\n".join(f"    --{name}={value}" for name, value in values.items())
+        state.log = state.log or f"{name_of(state.config)},{time.strftime('%Y-%m-%d-%H-%M-%S')}"
         with writing("logdir", self.folder):
-            state.log = state.log or new_folder(self.folder, name_of(state.config))
             self.writer = tf.summary.create_file_writer(str(self.folder / state.log))
-        self.logged = state.examples, 0.0
         with self._writing():
-            api.hparams(values)
-            tf.summary.text("flags", text, step=0)
+            api.hparams({name: value for name, value in flags_given if value is not None})
 
     def on_block_end(self, losses: np.ndarray, evaluated: bool) -> None:
-        """Adds a point to the curves; the speed is that of the steps since the one before."""
+        """Adds a point to the curves."""
         if not evaluated:
             return
-        state = self.state
-        examples, seconds = state.examples, state.ledger.parts["train"]
-        speed = (examples - self.logged[0]) / (seconds - self.logged[1])
-        self.logged = examples, seconds
         curves = {
-            "training_loss": state.loss,
-            "validation_accuracy": state.evaluations[-1][2],
-            "images_per_second": speed,
+            "training_loss": self.state.loss,
+            "validation_accuracy": self.state.evaluations[-1][2],
+            "images_per_second": self.state.images_per_second(),
         }
         with self._writing():
             for name, value in curves.items():
-                tf.summary.scalar(name, value, state.step)
+                tf.summary.scalar(name, value, self.state.step)
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Adds the test accuracy and the pictures."""
@@ -78,9 +66,8 @@ class TensorBoard(Callback):
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Puts what is logged inside on the disk; raises RunError when that fails."""
-        with writing("logdir", self.folder):
-            with self.writer.as_default():
-                yield
+        with writing("logdir", self.folder), self.writer.as_default():
+            yield
             self.writer.flush()
 
 
@@ -91,29 +78,23 @@ class Profile(Callback):
     done once.
     """
 
-    def __init__(self, state: State) -> None:
-        super().__init__(state)
-        self.folder = writable_folder("profile", state.config.profile)
-        self.start = min(state.config.eval_first, state.total_steps - 1)
-        self.running = self.traced = False
+    def __post_init__(self) -> None:
+        self.folder = writable_folder("profile", self.state.config.profile)
+        self.start = min(self.state.config.eval_first, self.state.total_steps - 1)
+        self.traced = False
+        self.trace = self.closing.enter_context(contextlib.ExitStack())  # its end writes the trace
 
     def on_block_end(self, losses: np.ndarray, evaluated: bool) -> None:
-        self.close()
-        if not (self.traced or self.state.ends()) and self.state.step >= self.start:
-            with writing("profile", self.folder):
-                tf.profiler.experimental.start(str(self.folder))
-            self.running = self.traced = True
+        self.trace.close()
+        state = self.state
+        if self.traced or state.ends() or state.step < self.start:
+            return
+        self.traced = True
+        self.trace.enter_context(tf.profiler.experimental.Profile(str(self.folder)))
 
     def on_train_end(self, record: dict[str, Any]) -> None:
-        if not self.traced:
-            print("--profile: no trace, the run had no warm block", file=sys.stderr)
-
-    def close(self) -> None:
-        """Writes the trace, where the run ends in its block too."""
-        if self.running:
-            self.running = False
-            with writing("profile", self.folder):
-                tf.profiler.experimental.stop()
+        traced = f"a block in {self.folder}, whose cost is in the seconds of training"
+        print(f"profile: {traced if self.traced else 'no trace, the run had no warm block'}")
 
 
 def name_of(config: flags.Config) -> str:
@@ -125,16 +106,6 @@ def name_of(config: flags.Config) -> str:
         if name not in UNNAMED and value != defaults[name]
     )
     return re.sub(r"[^\w.,=+-]", "-", text)[:MAX_LETTERS] or "defaults"
-
-
-def new_folder(parent: pathlib.Path, name: str) -> str:
-    """Makes the folder `name` in `parent`, or name_2, name_3 and so on; returns its name."""
-    for number in itertools.count(1):
-        own = name if number == 1 else f"{name}_{number}"
-        with contextlib.suppress(FileExistsError):
-            (parent / own).mkdir()
-            return own
-    raise AssertionError
 
 
 def pictures(softmax: model.SoftmaxRegression, image_shape: tuple[int, ...]) -> np.ndarray:

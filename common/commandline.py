@@ -1,6 +1,8 @@
 """The command line: absl's flags, read once into an immutable config, or refused in one line."""
 
+import contextlib
 import difflib
+import math
 import os
 import re
 import sys
@@ -20,8 +22,6 @@ class Config(types.SimpleNamespace):
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{name}: a config is not changed; config.replace makes another one")
-
-    __delattr__ = __setattr__  # type: ignore[assignment]
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(vars(self).items()))
@@ -45,23 +45,14 @@ class PathParser(flags.ArgumentParser):
     def parse(self, argument: str) -> str:
         """Returns the path; raises ValueError on one at which nothing could be written later."""
         path = os.path.expanduser(argument)
-        if not path or "\0" in path:
-            raise ValueError(f"must be {self.syntactic_help}")
-        if URL.match(path):
-            raise ValueError(f"must be {self.syntactic_help}, not a URL: copy or mount it here")
+        if not path or "\0" in path or URL.match(path):
+            raise ValueError("must be a path on this machine, and no URL")
         if path.startswith("~"):
             raise ValueError("must be a path in a home folder that is known; write it out")
-        if not _is_utf8(path):
-            raise ValueError("must be a path whose bytes are valid UTF-8; rename it")
-        return path
-
-
-def _is_utf8(path: str) -> bool:
-    """Says whether the file system has this path in UTF-8, as TensorFlow expects it."""
-    try:
-        return os.fsencode(path) == path.encode()
-    except UnicodeEncodeError:
-        return False
+        with contextlib.suppress(UnicodeEncodeError):
+            if os.fsencode(path) == path.encode():
+                return path
+        raise ValueError("must be a path in UTF-8, as TensorFlow reads it; rename it")
 
 
 def define_path(name: str, text: str, flag_values: flags.FlagValues, module_name: str) -> None:
@@ -84,8 +75,8 @@ def parse(
     values.set_gnu_getopt()
     stray = _read(values, argv)
     if values.help:
-        groups = map(values.module_help, values.flags_by_module_dict())
-        shown = re.sub(r"\(default: '(.*?)'\)", r"(default: \1)", "\n".join(groups), flags=re.S)
+        groups = "\n".join(map(values.module_help, values.flags_by_module_dict()))
+        shown = re.sub(r"\(default: '(.*?)'\)", r"(default: \1)", groups, flags=re.S)
         print(f"{(summary or '').rstrip()}\n{shown}", flush=True)
         sys.exit(0)
     if stray and arguments is None:
@@ -96,34 +87,46 @@ def parse(
     return Config(**given, **{arguments: tuple(stray)} if arguments else {})
 
 
+def require_finite(values: flags.FlagValues) -> None:
+    """Has all floats of `values` refuse nan and inf, which pass a bound of absl's."""
+    for name in values:
+        if isinstance(values[name].parser, flags.FloatParser):
+            flags.register_validator(
+                name,
+                lambda value: value is None or math.isfinite(value),
+                "must be a finite number",
+                flag_values=values,
+            )
+
+
 def _read(values: flags.FlagValues, argv: list[str]) -> list[str]:
     """Gives `values` the flags in `argv`; returns what is no flag."""
+    require_finite(values)
     try:
         return values(argv)[1:]
     except flags.UnrecognizedFlagError as error:
         nearest = ", ".join(f"--{name}" for name in _nearest(values, error.flagname))
         found = f"--{error.flagname}: there is no such flag"
         raise InputError(f"{found}{nearest and '; nearest: '}{nearest}; see --help") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"--flagfile: must be a text file in UTF-8 ({error})") from None
     except (flags.Error, ValueError) as error:
-        raise InputError(f"{_explained(values, str(error))}; see --help") from None
+        where = "--flagfile: " if isinstance(error, UnicodeError) else ""
+        raise InputError(f"{where}{_explained(values, str(error))}; see --help") from None
 
 
 def _explained(values: flags.FlagValues, message: str) -> str:
     """Returns absl's message in one line that says what is allowed."""
-    given, _, why = message.removeprefix("flag ").partition(": ")
+    message = re.sub("^(flag|ERROR::) ", "", " ".join(message.split()))
+    given, _, why = message.partition(": ")
     name = given.lstrip("-").partition("=")[0]
-    if name in values and not why.startswith("must be "):
-        allowed = "true or false" if values[name].boolean else values[name].parser.syntactic_help
-        why = f"must be {allowed}" if allowed else why
-    return " ".join(f"{given}: {why}".split()).removesuffix(":").removeprefix("ERROR:: ")
+    if name not in values or why.startswith("must be "):
+        return message
+    allowed = "true or false" if values[name].boolean else values[name].parser.syntactic_help
+    return f"{given}: must be {allowed}" if allowed else message
 
 
 def _nearest(values: flags.FlagValues, name: str) -> list[str]:
-    """Returns the flags that are written alike, or else whose help has these words."""
-    words = re.sub("[-_]", " ", name).lower()
+    """Returns the flags that are written alike, or else whose help has these two words."""
+    alike = difflib.get_close_matches(name, values, cutoff=0.75)
+    words = name.replace("_", " ").lower()
     described = [other for other in values if words in (values[other].help or "").lower()]
-    return difflib.get_close_matches(name, values, cutoff=0.75) or described * (
-        len(words.split()) > 1
-    )
+    return alike or described * (" " in words)

@@ -17,7 +17,6 @@ NOISE = r"\{\{.*?\}\} |\[\[.*| \[Op:\w+\].*|Traceback \(most recent.*"
 
 OUT_OF_MEMORY = r"(?i)out.of.memory"  # as CUDA and XLA say it
 
-
 before_leaving: list[Callable[[], object]] = []  # called by `end`
 
 
@@ -52,12 +51,8 @@ def reason(error: BaseException | str) -> str:
 def of_the_system(error: BaseException) -> bool:
     """Says whether memory, a disk or rights are to blame for an error, not the content of a
     file."""
-    tensorflows = type(error).__name__ in ("ResourceExhaustedError", "PermissionDeniedError")
-    return (
-        isinstance(error, MemoryError)
-        or tensorflows
-        or getattr(error, "errno", None) in OF_THE_SYSTEM
-    )
+    names = {"MemoryError", "ResourceExhaustedError", "PermissionDeniedError"}
+    return type(error).__name__ in names or getattr(error, "errno", None) in OF_THE_SYSTEM
 
 
 @contextlib.contextmanager
@@ -67,35 +62,60 @@ def one_line(leave: bool = False) -> Iterator[None]:
     With `leave` it ends in any case.
     """
     open_streams()
+    code = 0
     try:
         yield
-        code = 0
         sys.stdout.flush()
-    except Stopped as stopped:
-        code = _complain(str(stopped), stopped.exit_code)
-    except (InputError, RunError) as error:
-        code = _complain(f"error: {error}", error.exit_code)
-    except KeyboardInterrupt:
-        code = _complain("stopped by SIGINT", 130)
-    except OSError as error:
-        if not (line := _of_a_file(error)):
+    except BaseException as error:
+        code = _say(error)
+        if not code:
             raise
-        # whoever read what this prints has gone, as `head` does
-        gone = isinstance(error, BrokenPipeError)
-        code = 141 if gone else _complain(f"error: {line}", 1)
-    except Exception as error:
-        if not (line := _failed(error)):
-            raise
-        code = _complain(f"error: {line}", 1)
     if code or leave:
         end(code)
 
 
+def exit_with_one_line(main: Callable[[], int | None]) -> None:
+    """Runs `main` and exits with its code; what may be expected to go wrong becomes one line on
+    stderr."""
+    with one_line():
+        code = main() or 0
+    end(code)
+
+
+def _say(error: BaseException) -> int:
+    """Prints a line on stderr; returns the exit code, 0 for a fault of this program."""
+    if isinstance(error, BrokenPipeError) and error.filename:
+        return 141  # whoever read what this prints has gone, as `head` does
+    if isinstance(error, KeyboardInterrupt):
+        error = Stopped("stopped by SIGINT", 130)
+    if not (line := _line(error)):
+        return 0
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    print(line if isinstance(error, Stopped) else f"error: {line}", file=sys.stderr, flush=True)
+    return getattr(error, "exit_code", 1)
+
+
+def _line(error: BaseException) -> str:
+    """Returns what to say of an error; nothing for a fault of this program."""
+    kinds, why = {kind.__name__ for kind in type(error).__mro__}, reason(error)
+    if hasattr(error, "exit_code"):
+        return str(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {why}"
+    if isinstance(error, OSError) and "temporary directory" in why:
+        return "TMPDIR: no folder for temporary files can be written; name one there"
+    full = kinds & {"MemoryError", "ResourceExhaustedError"} and "space left" not in why
+    if full or ("OpError" in kinds and re.search(OUT_OF_MEMORY, why)):
+        return f"out of memory ({why}): a smaller --batch_size or --input=stream needs less"
+    if "OpError" in kinds:
+        return f"TensorFlow failed: {why}; what was written before is kept"
+    return ""
+
+
 def is_alone() -> bool:
     """Says whether no profiler, debugger, notebook or prompt waits for an orderly end."""
-    tools = getattr(sys, "monitoring", None)  # as profilers and debuggers are from Python 3.12 on
-    watched = tools and any(tools.get_tool(number) for number in range(6))
-    if watched or sys.flags.inspect or sys.gettrace() or sys.getprofile():
+    if sys.flags.inspect or sys.gettrace() or sys.getprofile():
         return False
     frame = outermost = sys._getframe()
     while frame := frame.f_back:  # type: ignore[assignment]
@@ -119,88 +139,36 @@ def end(code: int, at_once: bool = False) -> None:
         sys.exit(code)
 
 
-def exit_with_one_line(main: Callable[[], int | None]) -> None:
-    """Runs `main` and exits with its code; what may be expected to go wrong becomes one line on
-    stderr."""
-    with one_line():
-        code = main() or 0
-    end(code)
-
-
-class _Stdout(io.FileIO):
-    """stdout, named in its errors."""
+class _Stream(io.FileIO):
+    """stdout, named in its errors, or stderr, where a full disk fails nothing."""
 
     def write(self, data: Any) -> int:
         try:
             return super().write(data)
         except OSError as error:
+            if self.fileno() == 2:
+                return len(data)
             error.filename = "standard output"
             raise
 
 
-class _Stderr(io.FileIO):
-    """stderr, where a full disk fails nothing."""
-
-    def write(self, data: Any) -> int:
-        with contextlib.suppress(OSError):
-            super().write(data)
-        return len(data)
-
-
 def open_streams() -> None:
-    """Opens the streams that are closed, so that no other file gets their numbers."""
+    """Opens the streams that are closed, so that no other file gets their numbers.
+
+    What they cannot encode, such as the name of a class, is escaped.
+    """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:  # the lowest number that is free is taken
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    if sys.stdout is sys.__stdout__:
-        buffer = io.BufferedWriter(_Stdout(1, "w", closefd=False))
-        sys.stdout = _text(buffer, sys.stdout, line_buffering=os.isatty(1))
-    if sys.stderr is sys.__stderr__:
-        raw: Any = _Stderr(2, "w", closefd=False)
-        sys.stderr = _text(raw, sys.stderr, line_buffering=True)
-
-
-def _text(binary: Any, before: Any, line_buffering: bool) -> io.TextIOWrapper:
-    """Returns a text stream; what it cannot encode, such as the name of a class, is escaped."""
-    encoding = getattr(before, "encoding", "utf-8")
-    write_through = not isinstance(binary, io.BufferedWriter)
-    return io.TextIOWrapper(
-        binary,
-        encoding,
-        errors="backslashreplace",
-        line_buffering=line_buffering,
-        write_through=write_through,
-    )
-
-
-def _of_a_file(error: OSError) -> str | None:
-    """Returns what to say of a file, standard output or TMPDIR; None for a fault of this
-    program."""
-    if error.filename:
-        return f"{error.filename}: {reason(error)}"
-    if "temporary directory" in str(error):
-        return "TMPDIR: no folder for temporary files can be written; name one there"
-    return None
-
-
-def _failed(error: Exception) -> str | None:
-    """Returns what to say where memory has run out, or TensorFlow has failed; None for a fault of
-    this program."""
-    kinds, why = {kind.__name__ for kind in type(error).__mro__}, reason(error)
-    full = kinds & {"MemoryError", "ResourceExhaustedError"} or (
-        "OpError" in kinds and re.search(OUT_OF_MEMORY, why)
-    )
-    if full and "space left" not in why:
-        return f"out of memory ({why}): a smaller --batch_size or --input=stream needs less"
-    return (
-        f"TensorFlow failed: {why}; what was written before is kept" if "OpError" in kinds else None
-    )
-
-
-def _complain(line: str, code: int) -> int:
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-    print(line, file=sys.stderr, flush=True)
-    return code
+    for number, name in enumerate(("stdout", "stderr"), 1):
+        stream = getattr(sys, name)
+        if stream is getattr(sys, f"__{name}__"):
+            text = io.TextIOWrapper(
+                io.BufferedWriter(_Stream(number, "w", closefd=False)),
+                encoding=getattr(stream, "encoding", "utf-8"),
+                errors="backslashreplace",
+                line_buffering=number == 2 or os.isatty(number),
+            )
+            setattr(sys, name, text)

@@ -24,29 +24,23 @@ def write_atomically(path: pathlib.Path, write: Callable[[IO[bytes]], object]) -
     """Calls `write` on a new file beside `path`, then renames it; on an error what was there before
     stays.
 
-    A link stays one: the file it leads to is replaced. Who may read the file, the umask says, as
-    for any new one.
+    A link stays one: the file it leads to is replaced.
     """
     path = path.resolve()
-    mask = os.umask(0o077)  # it can only be read by setting it
-    os.umask(mask)
-    descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    new = path.with_name(f"{OURS}.{os.getpid()}")
     try:
-        with open(descriptor, "wb") as file:
+        with open(new, "wb") as file:
             write(file)
-            file.flush()
-            os.fsync(descriptor)
-        os.chmod(new, 0o666 & ~mask)
-        os.replace(new, path)
-    except BaseException:
-        os.unlink(new)
-        raise
+        synced(new)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
-def synced(*paths: str | pathlib.Path) -> None:
+def synced(*paths: pathlib.Path) -> None:
     """Returns once files and folders are on the disk, so that a power cut does not take them."""
     for path in paths:
-        if os.name == "nt" and os.path.isdir(path):
+        if os.name == "nt" and path.is_dir():
             continue  # Windows syncs no folders, and no file that is open for reading alone
         descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
         try:
@@ -77,20 +71,12 @@ def check_writable(flag: str, path: str | None, replace: bool) -> None:
     """
     if path is None:
         return
-    file = pathlib.Path(path)
-    try:
-        if file.exists() and not file.is_file():
-            raise OSError("it is there, and no regular file")
-        file.resolve().parent.mkdir(parents=True, exist_ok=True)
-        try_writing(file.resolve().parent)
-        if file.exists() and not replace:
-            raise InputError(
-                f"--{flag}={path}: is there already; give --overwrite, or another file"
-            )
-    except OSError as error:
-        raise InputError(
-            f"--{flag}={path}: must be a file in a folder that can be written ({reason(error)})"
-        ) from None
+    file = pathlib.Path(path).resolve()
+    writable_folder(flag, file.parent)
+    if file.exists() and not (replace and file.is_file()):
+        why = "is there already; give --overwrite, or another file"
+        why = why if file.is_file() else "is there, and no regular file; give another one"
+        raise InputError(f"--{flag}={path}: {why}")
 
 
 @contextlib.contextmanager
@@ -136,10 +122,10 @@ def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
     there, or comes back with `tidy`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f"{OURS}.{target.name}.new."
+    tidy(target)
     try:
-        with tempfile.TemporaryDirectory(
-            prefix=f"{OURS}.{target.name}.new.", dir=target.parent
-        ) as place:
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as place:
             new = pathlib.Path(place, "new")
             new.mkdir()
             yield new
@@ -157,11 +143,9 @@ def tidy(target: pathlib.Path) -> None:
     back."""
     if _replaced(target).exists() and is_free(target):
         _replaced(target).rename(target)
-    for leftover in (
-        _replaced(target),
-        *target.parent.glob(f"{OURS}.{glob.escape(target.name)}.new.*"),
-    ):
-        shutil.rmtree(leftover, ignore_errors=True)
+    left = target.parent.glob(f"{OURS}.{glob.escape(target.name)}.new.*")
+    for folder in (_replaced(target), *left):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_free(path: str | pathlib.Path | None) -> bool:

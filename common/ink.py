@@ -1,98 +1,106 @@
 """Finds the strokes of a digit on a picture, among light, lines, boxes and rims."""
 
+import math
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
 
-SIDE = 1000  # pixels of the longer side of a picture, at most
+SIDE = 600  # pixels of the longer side of a picture, at most
 SMALL = 100  # pixels of the longer side of the copy on which the ground is found
-WIDE = 0.35  # of the copy's shorter side: what is wider is ground
+GROUND = 35  # pixels of the copy: what is wider is ground
+WIDE = 1.6  # times its height: no digit is wider
 CORE, FAINT = 0.45, 0.15  # of the strongest ink: a stroke, and perhaps a printed line
+RING = 0.03  # of a side: where to look for the ground
 CONTRAST = 10  # grey levels that ink differs from its ground by, at least
 EDGE = 0.015  # of the longer side: what comes as near to the border is at it
-THIN = 10  # pixels: a printed line is thinner
+THIN = 6  # pixels: a printed line is thinner
+BOX = 27  # pixels: lines further apart may be those of a box
 # Thickness of strokes, in boxes of 20: what is less than the first becomes the second.
 THINNEST, THICKENED = 1.7, 2.6
 
 
-class Ink(NamedTuple):
-    """How much each pixel differs from its ground, float32 [height, width]; by being darker?"""
+class Prepared(NamedTuple):
+    """A digit's strokes, float32 [height, width] in 0..1, or the image that a model takes, uint8.
 
-    strength: np.ndarray
-    dark: bool
+    And what was done to the picture, and why it may be misread.
+    """
 
-
-class Digit(NamedTuple):
-    """Strokes, float32 [height, width] in 0..1, cropped; what was done; why it may be misread."""
-
-    strokes: np.ndarray
+    pixels: np.ndarray
     done: list[str]
-    doubt: str | None
+    doubt: str | None = None
 
 
 class Lines(NamedTuple):
-    """Pixels of parallel lines, uint8; their angle; the longest one's share of the picture."""
+    """Pixels of nearly level lines, uint8; the longest one's share of the picture."""
 
     zone: np.ndarray
-    angle: float
     length: float
-    spread: float  # pixels from the first to the last, on a copy of SIDE / 3
+    spread: float  # pixels from the first to the last
 
 
-def find(image: Image.Image, dark: bool | None) -> Digit | None:
+def find(image: Image.Image, dark: bool | None) -> Prepared | None:
     """Returns the digit on an RGB image, None where it has no ink; `dark` says how ink differs."""
-    image.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
-    ink = ink_on(image, dark)
-    strength = ink.strength
-    noise = float(np.median(np.abs(np.diff(strength, axis=0, prepend=0))))
-    floor = max(CONTRAST, 5 * noise)
-    if cv2.GaussianBlur(strength, (0, 0), 1).max() < floor:
+    strength, dark = ink_on(image, dark)
+    floor = max(CONTRAST, 5 * np.median(np.abs(np.diff(strength, axis=0, prepend=0))))  # noise
+    nearby = cv2.blur(strength, (SIDE // 20, SIDE // 20))  # light falls more evenly than this
+    if (cv2.GaussianBlur(strength, (0, 0), 1) - nearby).max() < floor:
         return None
-    done = ["inverted"] * ink.dark
+    done, doubt = ["inverted"] * dark, None
     peak = peak_of(strength)
-    gone = printed_lines((strength > max(FAINT * peak, 3 * noise)).astype(np.uint8))
+    gone = printed_lines((strength > FAINT * peak).astype(np.uint8))
     rest = strength * (1 - gone)
-    doubt = None
     if gone.any() and rest.max() > floor:
-        left = (rest > CORE * peak).sum() / (strength > CORE * peak).sum()
-        doubt = "its lines are as strong as its ink" if left < 0.15 else None
-        strength, done = rest, [*done, "lines left out"]
-    strength = cv2.GaussianBlur(strength, (0, 0), max(strength.shape) / 700)
+        if (rest > CORE * peak).sum() < 0.15 * (strength > CORE * peak).sum():
+            doubt = "its lines are as strong as its ink"
+        strength = rest
+        done.append("lines left out")
+    strength = cv2.GaussianBlur(strength, (0, 0), 1.2)
     strength = strength / peak_of(strength)
     mask, shapes = one_shape((strength > CORE).astype(np.uint8))
+    strokes = of_usual_thickness(strength, mask)
     if shapes > 1:
         doubt = f"there are {shapes} shapes on it, of which this is the largest"
-    return Digit(of_usual_thickness(strength, mask), done, doubt)
+    elif strokes.shape[1] > WIDE * strokes.shape[0]:
+        doubt = "it is wider than a digit"
+    return Prepared(strokes, [*done, "cropped to its ink, centred"], doubt)
 
 
-def ink_on(image: Image.Image, dark: bool | None) -> Ink:
-    """Returns what differs from the ground along the axis on which colours differ most."""
+def ink_on(image: Image.Image, dark: bool | None) -> tuple[np.ndarray, bool]:
+    """Returns how much each pixel differs from its ground, float32, and whether by being darker.
+
+    Colours differ along the axis on which they vary most.
+    """
+    pixels = np.asarray(image, np.float32)
     copy = image.copy()
     copy.thumbnail((SMALL, SMALL), Image.Resampling.BOX)
-    pixels, small = (np.asarray(each, np.float32) for each in (image, copy))
-    covariance = np.cov(small.reshape(-1, 3), rowvar=False, bias=True)
-    axis = np.linalg.eigh(covariance)[1][:, -1].astype(np.float32)
-    axis = axis if axis.sum() > 0 else -axis
-    kernel = np.ones([int(WIDE * SMALL)] * 2)
+    small = np.asarray(copy, np.float32)
+    axis = cv2.PCACompute(small.reshape(-1, 3), np.empty(0), maxComponents=1)[1][0]
+    axis *= np.copysign(1, axis.sum())
     values = small @ axis
     if dark is None:
-        border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
-        # The third moment: ink is less than its ground, on the border too where it reaches that.
-        inner, outer = (((each - each.mean()) ** 3).mean() for each in (values, border))
-        dark = bool(inner + outer / 2 < 0)
+        dark = is_dark(values)
+    side = cv2.MORPH_CLOSE if dark else cv2.MORPH_OPEN
+    ground = cv2.morphologyEx(values, side, np.ones((GROUND, GROUND)))
+    ground = cv2.resize(cv2.GaussianBlur(ground, (0, 0), 1.5), image.size)
+    if not dark:
+        return pixels @ axis - ground, False
+    light = ground.clip(16)  # of which ink sends back a share
+    return (ground - pixels @ axis) * (light.max() / light), True
 
-    def ground(values: np.ndarray) -> np.ndarray:
-        side = cv2.MORPH_CLOSE if dark else cv2.MORPH_OPEN
-        smooth = cv2.GaussianBlur(cv2.morphologyEx(values, side, kernel), (0, 0), 1.5)
-        return cv2.resize(smooth, image.size)
 
-    strength = (pixels @ axis - ground(values)) * (-1 if dark else 1)
-    light = ground(small.mean(axis=2))
-    if dark:  # ink sends back a share of the light that falls on it
-        strength *= light.max() / light.clip(16)
-    return Ink(strength, dark)
+def is_dark(values: np.ndarray) -> bool:
+    """Says whether the ink is less than its ground, by a skewed distribution and by a ring.
+
+    Ink is the rarer one, as a third moment shows, and rarer still near the border; the outermost
+    pixels are left to frames and rims.
+    """
+    values = values - values.mean()
+    size = np.array(values.shape[::-1])
+    inset = (RING * size).astype(int)
+    ring = cv2.rectangle(np.zeros_like(values), inset.tolist(), (size - 1 - inset).tolist(), 1)
+    return bool((values**3).mean() < 0.7 * values[ring > 0].mean() * values.var())
 
 
 def peak_of(strength: np.ndarray) -> float:
@@ -102,41 +110,38 @@ def peak_of(strength: np.ndarray) -> float:
 
 def printed_lines(mask: np.ndarray) -> np.ndarray:
     """Returns which pixels are of lines across the whole picture, or of a box; uint8."""
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5)))
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5)))  # chalk has grains
     level, upright = (level_lines(np.ascontiguousarray(view)) for view in (mask, mask.T))
-    both = level.zone | upright.zone.T
-    is_square = abs(level.angle + upright.angle - np.pi) < np.radians(2.5)
-    is_box = is_square and max(level.spread, upright.spread) > 15
-    across = [level.length > 0.8, upright.length > 0.8]
-    if is_box and (any(across) or both.sum() < 0.8 * mask.sum()):
-        return cv2.dilate(both, np.ones((3, 3)))
-    return cv2.dilate(level.zone * across[0] | upright.zone.T * across[1], np.ones((3, 3)))
+    solid = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((THIN, THIN)))
+    is_box = max(level.spread, upright.spread) > BOX and solid.sum() > 0.2 * mask.sum()
+    across = [is_box or lines.length > 0.8 for lines in (level, upright)]
+    return level.zone * across[0] | upright.zone.T * across[1]
 
 
 def level_lines(mask: np.ndarray) -> Lines:
     """Returns the thin lines within 6 degrees of level that are parallel to the longest one."""
     zone = np.zeros_like(mask)
+    width = mask.shape[1]
     thin = mask - cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((THIN, 1)))
-    scale = SIDE / 3 / max(mask.shape)
-    reduced = cv2.resize(thin * 255, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     lines = cv2.HoughLinesWithAccumulator(
-        (reduced > 40).astype(np.uint8),
+        thin,
         rho=1,
         theta=np.radians(0.25),
-        threshold=1 + int(0.12 * scale * max(cv2.boundingRect(mask)[2:])),
+        threshold=1 + int(0.12 * max(cv2.boundingRect(mask)[2:])),
         min_theta=np.radians(84),
         max_theta=np.radians(96),
     )
     if lines is None:
-        return Lines(zone, 0.0, 0.0, 0.0)
+        return Lines(zone, 0.0, 0.0)
     lines = lines.reshape(-1, 3)
-    _, angle, votes = lines[0]
-    lines = lines[(abs(lines[:, 1] - angle) < np.radians(1.2)) & (lines[:, 2] > votes / 2)]
-    for rho, theta, _ in lines:
-        left = (rho + 0.5) / scale / np.sin(theta)
-        right = left - mask.shape[1] / np.tan(theta)
-        cv2.line(zone, (0, round(left)), (mask.shape[1], round(right)), 1, THIN + 3)
-    return Lines(zone & thin, angle, votes / reduced.shape[1], np.ptp(lines[:, 0]))
+    _, angle, longest = lines[0]
+    is_parallel = np.abs(lines[:, 1] - angle) < np.radians(1.2)
+    lines = lines[is_parallel & (lines[:, 2] > longest / 2)]
+    for rho, theta, _ in lines.tolist():
+        left = rho / math.sin(theta)
+        right = left - width / math.tan(theta)
+        cv2.line(zone, (0, round(left)), (width, round(right)), 1, THIN + 3)
+    return Lines(zone & thin, longest / width, np.ptp(lines[:, 0]))
 
 
 def one_shape(mask: np.ndarray) -> tuple[np.ndarray, int]:
@@ -147,14 +152,14 @@ def one_shape(mask: np.ndarray) -> tuple[np.ndarray, int]:
     closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((7, 7)))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(closed)
     stats[0] = 0  # the ground
-    left, top, width, height, areas = stats.T
-    gap = np.min([left, top, mask.shape[1] - left - width, mask.shape[0] - top - height], axis=0)
+    corners, sizes, areas = stats[:, :2], stats[:, 2:4], stats[:, 4]
+    gap = np.minimum(corners, mask.shape[::-1] - corners - sizes).min(axis=1)
     inner = areas * (gap > EDGE * max(mask.shape))
     if inner.max() > 0.05 * areas.max():
         areas = inner
     largest = int(areas.argmax())
     apart = cv2.distanceTransform((labels != largest).astype(np.uint8), cv2.DIST_L2, 5)
-    near = np.unique(labels[apart < 0.15 * stats[largest, 2:4].max()])
+    near = np.unique(labels[apart < 0.15 * sizes[largest].max()])
     others = np.delete(areas, near) > areas[largest] / 4
     return mask * np.isin(labels, near[areas[near] > 0]), 1 + int(others.sum())
 
@@ -164,8 +169,7 @@ def of_usual_thickness(strength: np.ndarray, mask: np.ndarray) -> np.ndarray:
     unit = max(cv2.boundingRect(mask)[2:]) / 20
     strength, mask = (np.pad(each, int(THICKENED * unit)) for each in (strength, mask))
     depth = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
-    ridge = depth[(depth == cv2.dilate(depth, np.ones((3, 3)))) & (mask > 0)]
-    thickness = (2 * np.median(ridge) - 1) / unit
+    thickness = 4 * depth[mask > 0].mean() / unit  # a stroke's pixels lie a quarter of it deep
     strokes = strength.clip(0, 1) * cv2.dilate(mask, np.ones((5, 5)))
     if thickness < THINNEST:
         distance = cv2.distanceTransform(1 - mask, cv2.DIST_L2, 5)

@@ -18,22 +18,15 @@ BLUE, VERMILION, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#E69F00", "#9A9A9A",
 GREEN, PINK, SKY = "#009E73", "#CC79A7", "#56B4E9"
 WIDTH, DPI = 8.3, 160
 LOOK: dict[Any, Any] = {
-    "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
-    "savefig.facecolor": "white",
-    "font.size": 10,
     "axes.titlesize": 11,
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.prop_cycle": f"cycler(color=['{BLUE}', '{VERMILION}'])",
     "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
     "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
     "grid.color": "#DDDDDD",
-    "lines.linewidth": 1.6,
     "legend.frameon": False,
 }
 
@@ -43,13 +36,22 @@ def look(flag: str) -> Iterator[None]:
     """Gives the pictures made in the `with` block their look; raises InputError naming `flag`
     without matplotlib."""
     try:
-        import matplotlib
+        import matplotlib.figure
     except ImportError:
         raise InputError(
             f"{flag} needs matplotlib: run `python -m pip install -r requirements/plots.txt`"
         ) from None
     with matplotlib.rc_context(LOOK):
         yield
+
+
+def figure(height: float, title: str) -> "Figure":
+    """Returns an empty figure of README width and this height in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height))
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
 
 
 def save(figure: "Figure", path: pathlib.Path) -> None:

@@ -27,7 +27,7 @@ from comparison.worker import LEFT_OUT
 LONG_ENOUGH = 0.3  # seconds of jobs: who is faster does the job again and again
 WARM_SECONDS = 1.0  # of jobs before the clock counts on a GPU, whose clock is low at rest
 CLOSE = 5  # times NumPy's own error in the same precision
-TOO_CLOSE = 1e-7  # float64 cast once is at most 6e-8 off; float32 shows more from TEN_STEPS on
+TOO_CLOSE = 6e-8  # which float64 cast once is off at most; float32 is more from TEN_STEPS on
 TEN_STEPS = 10
 SHORT_GAP = 0.02  # seconds: to write the weights and to begin anew takes a few milliseconds
 WEIGHTS = ("W.npy", "b.npy")

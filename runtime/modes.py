@@ -35,7 +35,7 @@ def choose(net: model.SoftmaxRegression, config: flags.Config, split: data.Split
     """Returns the mode of a run on one device, by --mode and by the size of a batch."""
     if config.mode in ("eager", "graph"):
         return FromPipeline(net, config, model.sgd_step)
-    longest = plan.longest(config, len(split), data.steps_of_part(split, config.batch_size))
+    longest = plan.longest(config, len(split), data.steps_per_buffer(split, config.batch_size))
     return InXla(net, longest, on_gpu="GPU" in net.b.device)
 
 
@@ -49,7 +49,7 @@ def warm_up(
 ) -> None:
     """Compiles and runs all that a run needs from `step` on; every variable is as before then."""
     before = [variable.numpy() for variable in net.variables]
-    spans = plan.spans(config, len(split), data.steps_of_part(split, config.batch_size), step)
+    spans = plan.spans(config, len(split), data.steps_per_buffer(split, config.batch_size), step)
     blocks = mode.blocks(split, config, spans)
     for block in itertools.islice(blocks, 1):
         for kind in mode.kinds(block, plan.batch_sizes(config, len(split))):
@@ -68,7 +68,7 @@ class FromPipeline:
         self.net = net
         self.train_batches = model.compiled_pipeline(net, config, step)
 
-    def __call__(self, block: data.BatchBlock, config: flags.Config) -> np.ndarray:
+    def __call__(self, block: data.PipelineBlock, config: flags.Config) -> np.ndarray:
         if config.mode == "eager":
             batches = itertools.islice(block.batches, block.steps)
             return np.array(
@@ -78,10 +78,10 @@ class FromPipeline:
 
     def blocks(
         self, split: data.Split, config: flags.Config, spans: Iterator[plan.Span]
-    ) -> Generator[data.BatchBlock]:
-        return data.batch_blocks(split, config.batch_size, config.seed, config.shuffle, spans)
+    ) -> Generator[data.PipelineBlock]:
+        return data.pipeline_blocks(split, config.batch_size, config.seed, config.shuffle, spans)
 
-    def kinds(self, block: data.BatchBlock, batch_sizes: list[int]) -> list[data.BatchBlock]:
+    def kinds(self, block: data.PipelineBlock, batch_sizes: list[int]) -> list[data.PipelineBlock]:
         return [block._replace(steps=1)]
 
 

@@ -14,6 +14,7 @@ from runtime import plan
 from runtime.clock import Ledger
 
 MAX_SCALED = 16 * 2**20  # bytes of uint8 images that are kept as floats, of four times as many
+NUM_LOSSES = 100  # whose mean is shown: as many in every mode, however long a block is
 
 
 class DivergedError(RunError):
@@ -25,7 +26,7 @@ class State:
     """A run: its flags, data, model and clock, and what changes from block to block.
 
     step, examples: what was trained on so far.
-    loss: the mean loss of an example in the newest block.
+    losses: the loss of an image in each of the newest 100 steps; `loss` is their mean.
     evaluations: the [step, seconds of training, validation accuracy, loss] of each.
     log: the name of the run's folder below --logdir.
     seconds: of training before this process.
@@ -41,6 +42,7 @@ class State:
     step: int = 0
     examples: int = 0
     loss: float = math.nan
+    losses: list[float] = dataclasses.field(default_factory=list)
     evaluations: list[list[float]] = dataclasses.field(default_factory=list)
     log: str = ""
     seconds: float = 0.0
@@ -61,7 +63,7 @@ class State:
     def order(self) -> str:
         """How an epoch is shuffled: as a whole, or in buffers read one after the other."""
         train, batch_size = self.dataset.train, self.config.batch_size
-        several = batch_size * data.steps_of_part(train, batch_size) < len(train)
+        several = batch_size * data.steps_per_buffer(train, batch_size) < len(train)
         return "buffers" if self.config.shuffle and several else "whole"
 
     @property
@@ -89,18 +91,20 @@ class State:
         """Keeps the validation accuracy of this step."""
         self.evaluations.append([self.step, self.training_seconds(), accuracy, self.loss])
 
-    def count(self, block: data.Block | data.BatchBlock, losses: np.ndarray) -> None:
+    def count(self, block: data.Block | data.PipelineBlock, losses: np.ndarray) -> None:
         """Counts the steps of `block`.
 
         Raises RunError if a loss is not finite, or the weights overflow.
         """
-        mean = float(losses.mean())
-        if not math.isfinite(mean):
+        if not np.isfinite(losses).all():
             first = int(np.flatnonzero(~np.isfinite(losses))[0])
             raise self._diverged(f"the loss is {losses[first]} at step {self.step + first + 1:,}")
         self.step += block.steps
         self.examples += block.steps * block.batch_size
-        self.loss = mean / (block.batch_size if self.config.loss_reduction == "sum" else 1)
+        images = block.batch_size if self.config.loss_reduction == "sum" else 1
+        newest = (losses[-NUM_LOSSES:] / images).tolist()
+        self.losses = [*self.losses, *newest][-NUM_LOSSES:]
+        self.loss = sum(self.losses) / len(self.losses)
         # A loss is from before its step: what the last step did shows in the weights alone.
         if not is_finite(self.model):
             raise self._diverged(f"the weights overflow after step {self.step:,}")

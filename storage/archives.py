@@ -1,6 +1,7 @@
 """The archives that tfds prepares a dataset from: known by their content, whatever they are
 called."""
 
+import contextlib
 import gzip
 import hashlib
 import pathlib
@@ -17,16 +18,14 @@ from tensorflow_datasets.core.download.resource import get_dl_fname
 
 from common.errors import InputError, reason
 from common.files import PROJECT
-from storage.cache import expanded
 
 ARCHIVES = PROJECT / "archives"
-GZIP = b"\x1f\x8b"
-IDX = b"\0\0\x08"  # MNIST's own format, of bytes
+IDX = b"\0\0\x08"  # begins a file in MNIST's own format, of bytes
 
 
 def folder_of(name: str, manual_dir: str | None) -> pathlib.Path:
     """Returns the folder of a dataset's archives: the flag's, or this project's."""
-    return expanded("manual_dir", manual_dir or ARCHIVES / re.split("[/:]", name)[0])
+    return pathlib.Path(manual_dir or ARCHIVES / re.split("[/:]", name)[0])
 
 
 def gather(
@@ -40,7 +39,8 @@ def gather(
       InputError: an archive is damaged, or is neither there nor to be downloaded.
     """
     new.mkdir()
-    for url, info in builder.url_infos.items():
+    wanted = builder.url_infos or {}  # some datasets of tfds have none
+    for url, info in wanted.items():
         cached = get_dl_fname(url, info.checksum)
         name = info.filename or cached
         if path := _found(info, folder, ARCHIVES / builder.name / name):
@@ -48,9 +48,13 @@ def gather(
         elif (folder / name).is_file():
             raise InputError(f"--manual_dir: {_fault(folder / name, info)}")
         elif not any((root / "downloads").rglob(cached)) and (why := _unreachable(url)):
+            needed = [info.filename or url for url, info in wanted.items()]
+            dataset = builder.info.full_name.rpartition("/")[0]
+            flags = f"--dataset={dataset}", f"--data_dir={root}", "--manual_dir=FOLDER"
             raise InputError(
                 f"--manual_dir: {folder} lacks an archive, and {url} cannot be downloaded ({why}). "
-                f"{_advice(builder, root)}"
+                f"Put {', '.join(sorted(needed))} into a folder and run: "
+                f"{shlex.join(['python', 'train.py', *flags])}"
             )
 
 
@@ -77,23 +81,14 @@ def _fault(path: pathlib.Path, info: UrlInfo) -> str:
 def _digest_of_idx(path: pathlib.Path) -> str | None:
     """Returns the SHA-256 of the content of an IDX file, compressed or not; None for another
     file."""
-    try:
-        with open(path, "rb") as file:
-            compressed = file.read(len(GZIP)) == GZIP
-        with gzip.open(path) if compressed else open(path, "rb") as file:
-            if (start := file.read(len(IDX))) == IDX:
-                return hashlib.sha256(start + file.read()).hexdigest()
-    except (OSError, EOFError, zlib.error):
-        pass
+    for opened in (gzip.open, open):
+        with (
+            contextlib.suppress(OSError, EOFError, zlib.error),
+            opened(path, "rb") as file,
+        ):
+            if file.read(len(IDX)) == IDX:
+                return hashlib.sha256(file.read()).hexdigest()
     return None
-
-
-def _advice(builder: tfds.core.DatasetBuilder, root: pathlib.Path) -> str:
-    needed = sorted(info.filename or url for url, info in builder.url_infos.items())
-    dataset = builder.info.full_name.rpartition("/")[0]
-    flags = f"--dataset={dataset}", f"--data_dir={root}", "--manual_dir=FOLDER"
-    command = shlex.join(["python", "train.py", *flags])
-    return f"Put {', '.join(needed)} into a folder and run: {command}"
 
 
 def _unreachable(url: str) -> str | None:

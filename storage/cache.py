@@ -25,27 +25,24 @@ SPLITS = ("train", "validation", "test")
 
 
 def root_folder(data_dir: str | None) -> pathlib.Path:
-    """Returns the folder of prepared datasets, absolute: the flag's, the environment's or
-    tfds's."""
+    """Returns the folder of prepared datasets, absolute: the flag's, the environment's or tfds's.
+
+    Raises InputError if there is no such home folder as its `~` means.
+    """
     given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return expanded("data_dir", given).absolute()
-
-
-def expanded(flag: str, path: str | pathlib.Path) -> pathlib.Path:
-    """Returns a path without its `~`; raises InputError, naming the flag, if there is no such
-    home."""
     try:
-        return pathlib.Path(path).expanduser()
+        return pathlib.Path(given).expanduser().absolute()
     except RuntimeError:
         raise InputError(
-            f"--{flag}: {path}: there is no such home folder; give --{flag}=FOLDER"
+            f"--data_dir: {given}: there is no such home folder; give --data_dir=FOLDER"
         ) from None
 
 
-def places(root: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+def places(root: pathlib.Path) -> list[pathlib.Path]:
     """Returns where caches may be: `root`, and a folder of the user's that stands in for it."""
     of_user = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    return root, of_user.joinpath("softmax-regression", "data", *root.parts[1:])
+    own = of_user.joinpath("softmax-regression", "data", *root.parts[1:])
+    return [root, own] if own.is_absolute() else [root]
 
 
 def folder_in(place: pathlib.Path, name: str) -> pathlib.Path:
@@ -97,19 +94,19 @@ def _read(folder: pathlib.Path, name: str, max_bytes: float) -> Dataset:
         raise ValueError(f"{ABOUT} is not whole")
     files = about["files"]
     streamed = files["train_images.npy"]["size"] > max_bytes
-    splits = {}
-    for split in SPLITS:
-        images, labels = (folder / f"{split}_{kind}.npy" for kind in ("images", "labels"))
-        splits[split] = Split(
-            _array(images, files[images.name], streamed),
-            _array(labels, files[labels.name]),
-            streamed,
-        )
+    arrays = {
+        file: _array(folder / file, sums, streamed and "images" in file)
+        for file, sums in files.items()
+    }
+    splits = {
+        split: Split(arrays[f"{split}_images.npy"], arrays[f"{split}_labels.npy"], streamed)
+        for split in SPLITS
+    }
     names, shape = about["class_names"], tuple(about["image_shape"])
     return Dataset(name, **splits, class_names=names, image_shape=shape, checksum=_digest(files))
 
 
-def _array(path: pathlib.Path, expected: dict[str, int], streamed: bool = False) -> np.ndarray:
+def _array(path: pathlib.Path, expected: dict[str, int], streamed: bool) -> np.ndarray:
     """Returns a map of an array; raises ValueError if its file is damaged, but for streamed
     content.
 
@@ -134,19 +131,10 @@ def _digest(content: Any) -> str:
 
 def describe(folder: pathlib.Path, class_names: list[str], image_shape: Sequence[int]) -> None:
     """Writes about.json, of the .npy files in `folder`: {train,validation,test}_{images,labels}."""
-    paths = sorted(folder.glob("*.npy"))
     about = {
         "format": FORMAT,
         "class_names": class_names,
         "image_shape": list(image_shape),
-        "files": {path.name: _sums(path) for path in paths},
+        "files": {path.name: _sums(path) for path in sorted(folder.glob("*.npy"))},
     }
     (folder / ABOUT).write_text(json.dumps(about | {"sha256": _digest(about)}))
-
-
-def format_of(folder: pathlib.Path) -> int | None:
-    """Returns the format of a cache; None where its description cannot be read."""
-    try:
-        return json.loads((folder / ABOUT).read_text())["format"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 
 from common.errors import InputError
 
+NAME = r"\w+(/[\w.+-]+)?(:[\d.*]+)?"  # dataset/config:version, and nothing else that tfds reads
 MIN_EXAMPLES = 12  # to train on: one in twelve validates, the article's 5,000 of 60,000
 # where a dataset has no test split, the last seventh of train tests: MNIST's 10,000 of 70,000
 TEST_SHARE = 7
@@ -35,6 +36,8 @@ def builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
       Exception: whatever tfds raises if what is prepared cannot be read.
     """
     try:
+        if not re.fullmatch(NAME, name):
+            raise ValueError(name)
         found = tfds.builder(name, data_dir=root)
     except (json.JSONDecodeError, UnicodeDecodeError):  # ValueErrors too
         raise
@@ -51,12 +54,10 @@ def builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
 def _fault(info: tfds.core.DatasetInfo) -> str | None:
     """Returns why a dataset cannot be trained on, if so."""
     keys = info.supervised_keys or ()
-    kinds = tfds.features.Image, tfds.features.ClassLabel
     found = [info.features[key] if isinstance(key, str) else key for key in keys]
-    if len(found) != len(kinds) or not all(map(isinstance, found, kinds)):
-        return (
-            f"not an image-classification dataset (it has {found or 'no pair of image and label'})"
-        )
+    if list(map(type, found)) != [tfds.features.Image, tfds.features.ClassLabel]:
+        pair = found or "no pair of image and label"
+        return f"not an image-classification dataset (it has {pair})"
     image = found[0]
     if None in image.shape or image.np_dtype != np.uint8:
         return f"its images must be uint8 and of one size, and are {image}"

@@ -1,11 +1,15 @@
 """A dataset in three splits, whose images are mapped from their files or read from them."""
 
+import concurrent.futures
 import dataclasses
+import io
 from collections.abc import Iterator
 
 import numpy as np
 
 from common.errors import RunError, reason
+
+READERS = 4  # threads, which keep a disk busy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,33 +30,35 @@ class Split:
     def chunks(self, rows: int = 5_000) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields (images, labels), so many rows at a time."""
         for first in range(0, len(self), rows):
-            labels = self.labels[first : first + rows]
+            labels, images = (array[first : first + rows] for array in (self.labels, self.images))
             if self.streamed:
-                images = np.empty((len(labels), self.images.shape[1]), np.uint8)
+                images = np.empty(images.shape, np.uint8)
                 self.read(np.arange(first, first + len(labels)), images)
-            else:
-                images = self.images[first : first + rows]
             yield images, labels
 
     def read(self, rows: np.ndarray, buffer: np.ndarray) -> None:
         """Reads `rows` [n] of streamed images into the first n of `buffer` [.., features] uint8.
 
-        Rows that lie in a row are read in one piece. Their map could not report an error.
+        Rows that lie in a row are read in one piece, a few pieces at once. Their map could not
+        report an error.
 
         Raises:
           RunError: the file cannot be read any more.
         """
         assert isinstance(self.images, np.memmap)
-        path, length = str(self.images.filename), self.images.shape[1]
-        pieces = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+        path, offset = str(self.images.filename), self.images.offset
+
+        def read_piece(first: np.integer, piece: np.ndarray) -> None:
+            with io.FileIO(path) as file:
+                file.seek(offset + int(first) * piece.shape[1])
+                if file.readinto(piece.data) < piece.nbytes:
+                    raise EOFError("it ends too soon")
+
+        starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+        pieces = np.split(buffer[: len(rows)], starts[1:])
         try:
-            with open(path, "rb") as file:
-                for start, piece in zip(
-                    pieces, np.split(buffer[: len(rows)], pieces[1:]), strict=True
-                ):
-                    file.seek(self.images.offset + int(rows[start]) * length)
-                    if file.readinto(piece.data) < piece.nbytes:
-                        raise EOFError("it ends too soon")
+            with concurrent.futures.ThreadPoolExecutor(READERS) as readers:
+                list(readers.map(read_piece, rows[starts], pieces))
         except (OSError, EOFError) as error:
             raise RunError(f"{path}: cannot be read any more: {reason(error)}") from None
 

@@ -1,9 +1,10 @@
 """Writes the cache of a dataset from what tfds has prepared, some examples at a time."""
 
+import functools
 import math
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 import rich.console
@@ -36,49 +37,50 @@ def write(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
       InputError: an example has no label, or there are too few examples.
       tf.errors.OpError: a file of tfds is damaged.
     """
-    image, label = (builder.info.features[key] for key in builder.info.supervised_keys)
-    sources = catalog.sources(builder.info)
+    sources, labels = catalog.sources(builder.info), {}
     with progress_bar() as bar:
         task = bar.add_task("Decoding", total=sum(source.length for source in sources.values()))
-        labels = {}
+        advance = functools.partial(bar.advance, task)
         for split, source in sources.items():
-            found = [np.empty(0, np.int64)]
-            with open(folder / f"{split}_images.npy", "wb") as file:
-                shape = source.length, math.prod(image.shape)
-                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
-                for images, numbers in _batches(builder, source):
-                    file.write(images.data)
-                    found.append(numbers)
-                    bar.advance(task, len(numbers))
-            labels[split] = np.concatenate(found)
-    classes = np.unique(np.concatenate(list(labels.values())))
+            labels[split] = _write_images(builder, source, folder / f"{split}_images.npy", advance)
+    classes = np.unique(np.concatenate(list(labels.values()))).tolist()
     if classes[0] < 0 or not all(map(len, labels.values())):
         raise InputError(
             f"--dataset={builder.name}: needs {catalog.MIN_EXAMPLES} examples to train on, one to "
             f"test on and a label from 0 for each; found {[*map(len, labels.values())]} to "
             f"validate, train and test, with labels from {classes[0]}"
         )
-    for split, numbers in labels.items():
-        np.save(folder / f"{split}_labels.npy", np.searchsorted(classes, numbers).astype(np.int32))
-    names = [label.int2str(each) if label.num_classes else str(each) for each in classes.tolist()]
+    for split, own in labels.items():
+        np.save(folder / f"{split}_labels.npy", np.searchsorted(classes, own).astype(np.int32))
+    image, label = (builder.info.features[key] for key in builder.info.supervised_keys)
+    names = [label.int2str(each) if label.num_classes else str(each) for each in classes]
     cache.describe(folder, names, image.shape)
 
 
-def _batches(
-    builder: tfds.core.DatasetBuilder, source: catalog.Source
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields images [batch, height, width, channels] uint8, upright, and labels [batch].
+def _write_images(
+    builder: tfds.core.DatasetBuilder,
+    source: catalog.Source,
+    path: pathlib.Path,
+    advance: Callable[[int], None],
+) -> list[int]:
+    """Writes the images of `source`, upright, to a .npy file, and returns their labels.
 
     Raises:
       tf.errors.FailedPreconditionError: tfds has counted more or fewer examples.
     """
-    image_key, label_key = builder.info.supervised_keys
-    examples = builder.as_dataset(split=source.split).skip(source.first)
+    image = builder.info.features[builder.info.supervised_keys[0]]
+    examples = builder.as_dataset(split=source.split, as_supervised=True).skip(source.first)
     if source.first + source.length < builder.info.splits[source.split].num_examples:
         examples = examples.take(source.length)  # tfds counts where the end is read
-    for batch in examples.batch(EXAMPLES_AT_A_TIME).as_numpy_iterator():
-        images = batch[image_key]
-        if builder.name in TRANSPOSED:
-            images = images.swapaxes(1, 2)
-        yield np.ascontiguousarray(images), batch[label_key]
+    labels: list[int] = []
+    with open(path, "wb") as file:
+        shape = source.length, math.prod(image.shape)
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for images, numbers in examples.batch(EXAMPLES_AT_A_TIME).as_numpy_iterator():
+            if builder.name in TRANSPOSED:
+                images = images.swapaxes(1, 2)
+            file.write(images.tobytes())
+            labels += numbers.tolist()
+            advance(len(images))
+    return labels

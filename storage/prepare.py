@@ -5,9 +5,8 @@ import io
 import json
 import pathlib
 import re
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import filelock
 import tensorflow as tf
@@ -15,11 +14,10 @@ import tensorflow_datasets as tfds
 from google.protobuf import json_format, message
 
 from common.errors import InputError, RunError, of_the_system, reason
-from common.files import locked, tidy, whole_folder, writable_folder
+from common.files import locked, whole_folder, writable_folder
 from storage import archives, cache, catalog, decode
+from storage.dataset import Dataset
 
-# the version this project is written for; any other dataset: its newest
-VERSIONS = {"mnist": "mnist:3.*.*"}
 DAMAGE = (  # what a file that is cut, altered or gone raises
     tf.errors.DataLossError,
     tf.errors.FailedPreconditionError,  # other examples than dataset_info.json counts
@@ -31,125 +29,102 @@ DAMAGE = (  # what a file that is cut, altered or gone raises
 )
 
 
-def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes: float) -> None:
-    """Makes the cache of a dataset, unless another process has just made it.
+def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes: float) -> Dataset:
+    """Makes the cache of a dataset, unless another process has just made it, and reads it.
 
     What was there before is replaced only by what is whole.
 
     Raises:
       InputError: there is no such dataset, its archives cannot be had or are damaged, or the folder
         cannot be written.
-      RunError: the disk or memory is full, or what tfds has prepared cannot be read and shows no
-        damage.
+      RunError: the disk or memory is full, what was written cannot be read, or what tfds has
+        prepared cannot be read and shows no damage.
     """
     tfds.disable_progress_bar()
-    versioned = VERSIONS.get(name, name)
-    target = _target(versioned, root)
-    place = _place(name, root, target)
+    dataset = re.split("[/:]", name)[0]
+    prepared, decoded = None, False
+    with _saying_damage(root, dataset):
+        prepared = catalog.builder(name, root)
+    place = _place(root, name)
     folder = cache.folder_in(place, name)
-    with _alone(place / re.split("[/:]", name)[0], (target, folder)):
+    with _alone(place / dataset):
         with contextlib.suppress(ValueError):
-            cache.read(folder, name, max_bytes)
-            return
-        if _cache_prepared(versioned, root, folder):
-            return
-        writable_folder("data_dir", target.parent)  # what is read-only may be damaged
-        _prepare(versioned, target, root, archives.folder_of(name, manual_dir))
-        _cache(catalog.builder(versioned, root), folder)
+            return cache.read(folder, name, max_bytes)
+        if prepared and prepared.data_path.joinpath("dataset_info.json").exists():
+            with _saying_damage(root, dataset):
+                _decode(prepared, folder)
+                decoded = True
+        if not decoded:
+            _prepare(name, root, archives.folder_of(name, manual_dir))
+            _decode(catalog.builder(name, root), folder)
+        return cache.read(folder, name, max_bytes)
 
 
-def _target(name: str, root: pathlib.Path) -> pathlib.Path:
-    """Returns where tfds keeps a dataset below `root`, damaged or not."""
-    nowhere = root / "empty"
+@contextlib.contextmanager
+def _saying_damage(root: pathlib.Path, dataset: str) -> Iterator[None]:
+    """Says on stderr where what tfds has prepared turns out to be damaged.
+
+    Raises RunError where the system is to blame, or it cannot be read and shows no damage.
+    """
     try:
-        return root / catalog.builder(name, nowhere).data_path.relative_to(nowhere)
-    except InputError:  # it may be known by its files alone
-        try:
-            return pathlib.Path(catalog.builder(name, root).data_dir)
-        except DAMAGE as error:
-            raise _unreadable(root, error) from None
-
-
-def _unreadable(root: pathlib.Path, error: Exception) -> RunError:
-    return RunError(
-        f"--data_dir: tfds cannot read what is prepared in {root} ({type(error).__name__}: "
-        f"{reason(error)}). Nothing in it was changed: mend it, or move it away to have it "
-        "prepared anew"
-    )
-
-
-def _place(name: str, root: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
-    """Returns where the cache goes: `root`, or a folder of the user's where that is read-only."""
-    place, of_user = cache.places(root)
-    try:
-        writable_folder("data_dir", cache.folder_in(place, name).parent)
+        yield
     except InputError:
-        if not _is_prepared(target) or not of_user.is_absolute():
-            raise
-        place = writable_folder("data_dir", of_user)
-        _say(f"{root} cannot be written: the decoded examples go to {place}")
-    return place
-
-
-def _is_prepared(folder: pathlib.Path) -> bool:
-    return (folder / "dataset_info.json").exists()
+        raise
+    except Exception as error:  # tfds may raise anything, and wrap it
+        if isinstance(error, OSError) or of_the_system(error):
+            raise RunError(
+                f"--data_dir: {root}: cannot prepare {dataset}: {reason(error)}"
+            ) from None
+        found = f"what is prepared of {dataset}"
+        if not isinstance(error, DAMAGE) and not isinstance(error.__cause__, DAMAGE):
+            raise RunError(
+                f"--data_dir: {root}: tfds cannot read {found} ({type(error).__name__}: "
+                f"{reason(error)}). Nothing in it was changed: mend it, or move it away to have it "
+                "prepared anew"
+            ) from None
+        _say(f"{root}: {found} is damaged ({type(error).__name__}): preparing {dataset} again")
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def _place(root: pathlib.Path, name: str) -> pathlib.Path:
+    """Returns where the cache goes: `root`, or a folder of the user's where that is read-only."""
+    for place in cache.places(root):
+        with contextlib.suppress(InputError):
+            writable_folder("data_dir", cache.folder_in(place, name).parent)
+            return place
+    return writable_folder("data_dir", root)
+
+
 @contextlib.contextmanager
-def _alone(place: pathlib.Path, targets: Sequence[pathlib.Path]) -> Iterator[None]:
-    """Lets one process at a time write to `place`, and removes what a killed one left of
-    `targets`."""
+def _alone(place: pathlib.Path) -> Iterator[None]:
+    """Lets one process at a time write to `place`."""
     try:
         lock = locked(place / ".lock", wait=False)
     except filelock.Timeout:
         _say(f"waiting for another run, which prepares {place.name}")
         lock = locked(place / ".lock", wait=True)
     try:
-        for target in targets:
-            tidy(target)
         yield
-    except (OSError, MemoryError, tf.errors.OpError) as error:
-        raise RunError(f"--data_dir: cannot prepare {place}: {reason(error)}") from None
+    except (OSError, MemoryError, ValueError, tf.errors.OpError) as error:
+        raise RunError(f"--data_dir: {place}: cannot prepare it: {reason(error)}") from None
     finally:
         lock.release()
 
 
-def _cache_prepared(name: str, root: pathlib.Path, folder: pathlib.Path) -> bool:
-    """Caches what tfds has prepared; returns False if that is not there or, said, damaged."""
-    try:
-        builder = catalog.builder(name, root)
-        if not _is_prepared(builder.data_path):
-            return False
-        _cache(builder, folder)
-    except Exception as error:  # tfds may raise anything, and wrap it
-        if isinstance(error, DAMAGE) or isinstance(error.__cause__, DAMAGE):
-            dataset = name.partition(":")[0]
-            why = f"is damaged ({type(error).__name__})"
-            _say(f"{root}: what is prepared of {dataset} {why}: preparing {dataset} again")
-            return False
-        if isinstance(error, (InputError, OSError)) or of_the_system(error):
-            raise
-        raise _unreadable(root, error) from None
-    return True
-
-
-def _cache(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
-    _say(f"decoding {builder.info.full_name}, once ...")
+def _decode(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
+    _say(f"decoding {builder.info.full_name} into {folder}, once ...")
     with whole_folder(folder) as new:
         decode.write(builder, new)
-    former = pathlib.Path(builder.data_dir, cache.FOLDER)  # where the cache was until its format 3
-    if former != folder and cache.format_of(former) != cache.FORMAT:
-        shutil.rmtree(former, ignore_errors=True)
 
 
-def _prepare(
-    name: str, target: pathlib.Path, root: pathlib.Path, archive_folder: pathlib.Path
-) -> None:
-    """Has tfds prepare a dataset from its archives, and puts it in the place of a damaged one."""
+def _prepare(name: str, root: pathlib.Path, archive_folder: pathlib.Path) -> None:
+    """Has tfds prepare a dataset from its archives, in the place of a damaged one."""
+    nowhere = root / "empty"  # where nothing can be damaged
+    target = root / catalog.builder(name, nowhere).data_path.relative_to(nowhere)
+    writable_folder("data_dir", target.parent)
     with whole_folder(target) as new:
         builder = catalog.builder(name, new.parent)
         gathered = new.parent / "archives"

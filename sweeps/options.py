@@ -1,100 +1,36 @@
-"""The flags of sweep.py: those of train.py, several values of its numbers and choices, and its
-own."""
+"""The flags of sweep.py: those of train.py, of which several values may be given, and its own."""
 
 import itertools
 import math
-from collections.abc import Sequence
+import re
 from typing import Any
 
 from absl import flags as absl_flags
 
 import flags
 from common import commandline, files, plots
+from common.commandline import Config
 from common.errors import InputError
 from runtime import cluster
 
 MAX_RUNS = 10_000
-MAX_RANGE = 1_000_000
-OWN = ("jobs", "output", "figures", "yes")
-NUMBERS_AND_CHOICES = absl_flags.IntegerParser, absl_flags.FloatParser, absl_flags.EnumParser
-
-
-class Several(absl_flags.ArgumentParser):
-    """Values with commas between them, each as train.py's flag takes it; 1:4 is 1,2,3."""
-
-    def __init__(self, single: absl_flags.FlagValues, name: str) -> None:
-        self.single, self.flag = single, single[name]
-        self.has_ranges = isinstance(self.flag.parser, absl_flags.IntegerParser)
-        choices = getattr(self.flag.parser, "enum_values", ())
-        one = f"one of {', '.join(choices)}" if choices else self.flag.parser.syntactic_help
-        ranges = "; 1:4 is 1,2,3" if self.has_ranges else ""
-        self.syntactic_help = f"{one}, or several with commas between them, none twice{ranges}"
-
-    def parse(self, argument: str) -> tuple:
-        """Returns the values; raises flags.Error or ValueError where one is not allowed."""
-        values = [value for item in argument.split(",") for value in self._values(item)]
-        if len(set(values)) < len(values):
-            raise ValueError("has a value twice")
-        return tuple(values)
-
-    def _values(self, item: str) -> Sequence[Any]:
-        """Returns what stands between two commas: a value, or the integers of a range."""
-        start, colon, stop = item.partition(":")
-        if not colon or not self.has_ranges:
-            return [self._value(item)]
-        span = range(self._value(start), int(stop))
-        if not span or span[-1] - span[0] >= MAX_RANGE:
-            raise ValueError(f"must be a range of 1 to {MAX_RANGE:,} integers")
-        self._value(str(span[-1]))
-        return span
-
-    def _value(self, item: str) -> Any:
-        """Returns one value, by the parser and the validators of train.py's flag."""
-        self.flag.parse(item)
-        self.single.validate_all_flags()
-        return self.flag.value
-
-
-def swept_flags() -> tuple[str, ...]:
-    """Returns the names of the flags that take several values; lr and seed are the last."""
-    training = absl_flags.FlagValues()
-    flags.define_training_flags(training)
-    names = [name for name in training if isinstance(training[name].parser, NUMBERS_AND_CHOICES)]
-    return tuple(sorted(names, key=("lr", "seed").__contains__))
-
-
-SWEPT = swept_flags()
+DEFAULTS = flags.training_config().as_dict()
+TRAINING = flags.train_flags().flags_by_module_dict()["Training"]
+SWEPT = [flag.name for flag in TRAINING if not flag.boolean]  # they take several values
 
 
 def sweep_flags() -> absl_flags.FlagValues:
-    """Returns the flags of sweep.py, not yet read."""
-    values, single = absl_flags.FlagValues(), flags.train_flags()
+    """Returns the flags of one run of a sweep, not yet read."""
+    values = absl_flags.FlagValues()
     flags.define_data_flags(values)
     flags.define_training_flags(values)
     flags.define_device_flags(values)
     flags.define_evaluation_flags(values)
-    for name in SWEPT:
-        values[name].parser = Several(single, name)
-        values[name].serializer = absl_flags.ListSerializer(",")
-        values[name].validators.clear()
-        values.set_default(name, str(single[name].default))
-    values.set_default("eval_every", None)
-    values[
-        "eval_every"
-    ].help = (
-        "As in train.py; default: as there with --figures or --target_accuracy, else 0, at the end."
-    )
-    define_own_flags(values)
-    return values
-
-
-def define_own_flags(values: absl_flags.FlagValues) -> None:
-    """Defines what train.py has not, or not so."""
     group: dict[str, Any] = {"flag_values": values, "module_name": "Sweep"}
     absl_flags.DEFINE_integer(
         "jobs",
         0,
-        "Runs at the same time, where one core serves a run best; 0: one a core.",
+        "Runs at the same time; 0: one a core, or one by one where a run takes the whole device.",
         lower_bound=0,
         **group,
     )
@@ -107,28 +43,38 @@ def define_own_flags(values: absl_flags.FlagValues) -> None:
         "figures", "Draw accuracy over learning rate and over steps, in this folder.", **group
     )
     absl_flags.DEFINE_boolean("yes", False, f"Allow more than {MAX_RUNS:,} runs.", **group)
+    return values
 
 
-def parse(
-    argv: list[str], summary: str | None
-) -> tuple[list[commandline.Config], commandline.Config]:
-    """Returns the configs of all runs that `argv` asks for, and that of the sweep.
+def parse(argv: list[str], summary: str | None) -> list[Config]:
+    """Returns the config of each run that `argv` asks for: the flags of train.py and sweep.py.
 
     Raises InputError on what is not allowed, or cannot be written.
     """
-    sweep = commandline.parse(sweep_flags(), argv, summary)
-    if sweep.eval_every is None:
-        evaluates = sweep.figures or sweep.target_accuracy
-        sweep = sweep.replace(eval_every=flags.training_config().eval_every if evaluates else 0)
-    lists = [getattr(sweep, name) for name in SWEPT]
-    if (count := math.prod(map(len, lists))) > MAX_RUNS and not sweep.yes:
+    alternatives = [values_of(argument) for argument in argv]
+    count = math.prod(map(len, alternatives))
+    if count > MAX_RUNS and "--yes" not in argv:
         raise InputError(f"{count:,} runs: at most {MAX_RUNS:,} without --yes")
-    files.check_writable("output", sweep.output, replace=True)
-    if sweep.figures:
-        files.writable_folder("figures", sweep.figures)
+    configs = []
+    for arguments in itertools.product(*alternatives):
+        given = commandline.parse(sweep_flags(), list(arguments), summary)
+        configs.append(cluster.checked(Config(**DEFAULTS | given.as_dict())))
+    files.check_writable("output", configs[0].output, replace=True)
+    if configs[0].figures:
+        files.writable_folder("figures", configs[0].figures)
         with plots.look("--figures"):  # says now that matplotlib is missing
             pass
-    shared = {name: value for name, value in sweep.as_dict().items() if name not in (*OWN, *SWEPT)}
-    run = flags.training_config(**shared)
-    combinations = (dict(zip(SWEPT, values, strict=True)) for values in itertools.product(*lists))
-    return [cluster.checked(run.replace(**combination)) for combination in combinations], sweep
+    return list(dict.fromkeys(configs))
+
+
+def values_of(argument: str) -> list[str]:
+    """Returns the arguments that one stands for: --seed=4,0:2 for --seed=4, --seed=0, --seed=1."""
+    name, _, text = argument.partition("=")
+    if name.strip("-") not in SWEPT:
+        return [argument]
+    values: list[object] = []
+    for item in text.split(","):
+        ends = re.fullmatch(r"(\d{1,6}):(\d{1,6})", item)
+        integers = range(int(ends[1]), int(ends[2])) if ends else ()
+        values += integers or [item]  # train.py refuses what is no range
+    return [f"{name}={value}" for value in values]

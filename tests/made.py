@@ -1,19 +1,12 @@
-"""Datasets made for the tests, prepared by tfds itself."""
+"""Data made for the tests: a dataset of tfds, and a split that stays in its file."""
 
-import contextlib
-import gzip
-import hashlib
 import pathlib
-import struct
-from collections.abc import Callable, Iterator, Mapping
-from unittest import mock
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.image_classification import mnist
 
 import data
-from tests.conftest import learnable_split
 
 tfds.disable_progress_bar()
 
@@ -24,75 +17,28 @@ def streamed(images: np.ndarray, labels: np.ndarray, folder: pathlib.Path) -> da
     return data.Split(np.load(folder / "images.npy", mmap_mode="r"), labels, streamed=True)
 
 
-def prepare(
-    root: pathlib.Path,
-    splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    image: tfds.features.FeatureConnector,
-    label: tfds.features.FeatureConnector,
-    keys: tuple[str, str] | None = ("image", "label"),
-    dataset: str = "made",
-) -> tfds.core.DatasetBuilder:
-    """Has tfds prepare a dataset below `root`, and returns its builder.
-
-    The splits have images [n, height, width, channels] uint8 and labels [n].
-    """
-    with tfds.core.registered.skip_registration():
-
-        class Made(tfds.core.GeneratorBasedBuilder):
-            VERSION = tfds.core.Version("1.0.0")
-            name = dataset
-
-            def _info(self) -> tfds.core.DatasetInfo:
-                return self.dataset_info_from_configs(
-                    features=tfds.features.FeaturesDict({"image": image, "label": label}),
-                    supervised_keys=keys,
-                )
-
-            def _split_generators(self, _: object) -> dict:
-                return {
-                    name: self._generate_examples(*examples) for name, examples in splits.items()
-                }
-
-            def _generate_examples(self, images: np.ndarray, labels: np.ndarray):
-                for i, pair in enumerate(zip(images, labels, strict=True)):
-                    yield i, dict(zip(("image", "label"), pair, strict=True))
-
-    builder = Made(data_dir=root)
-    builder.download_and_prepare()
-    return builder
+def examples(count: int, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns random images [count, 4, 4, 1] uint8 and labels that go round `labels`."""
+    rng = np.random.default_rng(count)
+    return rng.integers(256, size=(count, 4, 4, 1), dtype=np.uint8), np.resize(labels, count)
 
 
-@contextlib.contextmanager
-def fashion_mnist(
-    archives: pathlib.Path, num_train: int, num_test: int
-) -> Iterator[Callable[[pathlib.Path], None]]:
-    """Makes four archives of learnable images, which tfds takes for those of fashion_mnist inside
-    the `with` block.
+class Made(tfds.core.GeneratorBasedBuilder):
+    """The dataset "made" of tfds: a test may patch what is in it."""
 
-    Yields what has tfds prepare them below a folder.
-    """
-    archives.mkdir()
-    url_infos = {}
-    for prefix, count in (("train", num_train), ("t10k", num_test)):
-        split = learnable_split(count, seed=count)
-        for kind, header, array in (
-            ("images-idx3", struct.pack(">4I", 2051, count, 28, 28), split.images),
-            ("labels-idx1", struct.pack(">2I", 2049, count), split.labels.astype(np.uint8)),
-        ):
-            name = f"{prefix}-{kind}-ubyte.gz"
-            content = gzip.compress(header + array.tobytes())
-            (archives / name).write_bytes(content)
-            url_infos[mnist.FashionMNIST.URL + name] = tfds.download.checksums.UrlInfo(
-                size=len(content), checksum=hashlib.sha256(content).hexdigest(), filename=name
-            )
+    VERSION = tfds.core.Version("1.0.0")
+    splits: ClassVar = {"train": examples(48, [0, 1]), "test": examples(20, [0, 1])}
+    image = tfds.features.Image(shape=(4, 4, 1))
+    label = tfds.features.ClassLabel(num_classes=37)
+    keys: tuple[str, str] | None = ("image", "label")
 
-    def prepare_below(root: pathlib.Path) -> None:
-        config = tfds.download.DownloadConfig(manual_dir=archives)
-        tfds.builder("fashion_mnist", data_dir=root).download_and_prepare(download_config=config)
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = tfds.features.FeaturesDict({"image": self.image, "label": self.label})
+        return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=self.keys)
 
-    with (
-        mock.patch.object(mnist, "_TRAIN_EXAMPLES", num_train),
-        mock.patch.object(mnist, "_TEST_EXAMPLES", num_test),
-        mock.patch.object(mnist.FashionMNIST, "url_infos", url_infos),
-    ):
-        yield prepare_below
+    def _split_generators(self, _: object) -> dict:
+        return {name: self._generate_examples(*pair) for name, pair in self.splits.items()}
+
+    def _generate_examples(self, images: np.ndarray, labels: np.ndarray):
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            yield i, {"image": image, "label": label}

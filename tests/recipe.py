@@ -31,7 +31,7 @@ class Known(distribute.OneDevice):
     """Mode xla as on a GPU."""
 
     def mode(self, net, config, split):
-        longest = plan.longest(config, len(split), data.steps_of_part(split, config.batch_size))
+        longest = plan.longest(config, len(split), data.steps_per_buffer(split, config.batch_size))
         return modes.InXla(net, longest, on_gpu=True)
 
 

@@ -4,7 +4,6 @@ a time."""
 import json
 import os
 import pathlib
-import subprocess
 import sys
 
 import pytest
@@ -12,9 +11,9 @@ import pytest
 import callbacks
 import train
 from common import errors, files
-from tests.conftest import PROJECT
 
 FOLDERS = ("checkpoint_dir", "export_dir", "figures", "logdir", "profile")
+SHORT = ("--max_steps=1", "--mode=graph")
 
 
 @pytest.mark.parametrize("flag", [*FOLDERS, "record"])
@@ -24,35 +23,25 @@ def test_a_place_that_cannot_be_written_is_refused(run_here, tmp_path, flag):
         run_here(f"--{flag}={tmp_path / 'file' / 'folder' / 'deep'}")
 
 
-def letter(place):
-    place.mkdir()
-    (place / "letter.txt").write_text("years of work")
+def folder_with(name):
+    def make(place):
+        place.mkdir()
+        (place / name).write_text("years of work")
+
+    return make
 
 
-def model_there(place):
-    place.mkdir()
-    (place / "saved_model.pb").write_text("a model")
-
-
-def picture_that_is_a_folder(place):
-    (place / "weights.png").mkdir(parents=True)
-
-
-def locked_for_export(place):
-    return files.locked(place.with_name(f"{files.OURS}.place.lock"), wait=False)
+def locked(name):
+    return lambda place: files.locked(place.parent / name, wait=False)
 
 
 WRONG = [
     ("record", pathlib.Path.touch, [], "is there already; give --overwrite, or another"),
-    ("record", pathlib.Path.mkdir, ["--overwrite"], "must be a file .*no regular file"),
-    ("export_dir", model_there, [], "is there already; give --overwrite, or another"),
-    ("export_dir", letter, ["--overwrite"], "is not a SavedModel"),
-    ("export_dir", locked_for_export, [], "another run writes to it"),
-    (
-        *("checkpoint_dir", lambda place: files.locked(place / ".lock", wait=False), []),
-        "another run is using it",
-    ),
-    ("figures", picture_that_is_a_folder, [], "must be a file .*no regular file"),
+    ("record", pathlib.Path.mkdir, ["--overwrite"], "is there, and no regular file"),
+    ("export_dir", folder_with("saved_model.pb"), [], "is there already; give --overwrite, or"),
+    ("export_dir", folder_with("letter.txt"), ["--overwrite"], "is not a SavedModel"),
+    ("export_dir", locked(f"{files.OURS}.place.lock"), [], "another run is using it"),
+    ("checkpoint_dir", locked("place/.lock"), [], "another run is using it"),
 ]
 
 
@@ -70,67 +59,60 @@ def test_what_is_there_is_refused_before_the_run_and_stays(
     assert set(tmp_path.rglob("*")) == before
     if hasattr(held, "release"):
         held.release()
-        assert run_here(f"--{flag}={place}", "--max_steps=1", "--mode=graph")["steps"] == 1
+        assert run_here(f"--{flag}={place}", *SHORT)["steps"] == 1
 
 
 @pytest.mark.parametrize(
     ("flag", "module", "file"),
-    [("figures", "matplotlib", "plots.txt"), ("logdir", "tensorboard", "tensorboard.txt")],
+    [
+        ("figures", "matplotlib", "plots.txt"),
+        ("logdir", "tensorboard.plugins.hparams", "tensorboard.txt"),
+    ],
 )
-def test_without_a_library_one_line_says_what_to_install(run_train, tmp_path, flag, module, file):
-    (tmp_path / f"{module}.py").write_text("raise ImportError")
-    environment = {"PYTHONPATH": str(tmp_path), "PATH": ""}
-    done = run_train(f"--{flag}={tmp_path / 'new'}", cwd=tmp_path, env=environment)
-    assert done.returncode == 2 and done.stderr.startswith(f"error: --{flag} needs ")
-    assert f"requirements/{file}" in done.stderr and done.stderr.count("\n") == 1
+def test_without_a_library_a_line_says_what_to_install(
+    run_here, tmp_path, monkeypatch, flag, module, file
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(errors.InputError, match=f"^--{flag} needs .*requirements/{file}"):
+        run_here(f"--{flag}={tmp_path}")
 
 
 def test_a_refusal_frees_what_the_callbacks_before_it_have_taken(run_here, tmp_path):
-    letter(tmp_path / "model")
-    kept, new = f"--checkpoint_dir={tmp_path / 'kept'}", f"--export_dir={tmp_path / 'new'}"
-    for arguments in ([kept, f"--export_dir={tmp_path / 'model'}"], [new, "--figures=/dev/null"]):
-        with pytest.raises(errors.InputError):
-            run_here(*arguments)
-    assert run_here(kept, new, "--max_steps=1", "--mode=graph")["steps"] == 1
+    outputs = [f"--{flag}={tmp_path / flag}" for flag in ("checkpoint_dir", "export_dir")]
+    with pytest.raises(errors.InputError):
+        run_here(*outputs, "--figures=/dev/null")
+    assert run_here(*outputs, *SHORT)["steps"] == 1
 
 
-def test_a_record_that_is_there_is_refused_before_tensorflow_is_imported(tmp_path):
-    record = tmp_path / "run.json"
-    record.write_text("of another run")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow is imported')")
-
-    def run(*more):
-        command = [sys.executable, str(PROJECT / "train.py"), f"--record={record}", *more]
-        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
-
-    for more in ([], [f"--checkpoint_dir={tmp_path / 'new'}"]):
-        done = run(*more)
-        assert done.returncode == 2 and f"--record={record}: is there already" in done.stderr
-    assert record.read_text() == "of another run"
-    assert "TensorFlow is imported" in run("--overwrite").stderr
+@pytest.mark.parametrize("more", [[], ["--checkpoint_dir=new"]])
+def test_a_record_that_is_there_is_refused_as_the_flags_are_read(tmp_path, monkeypatch, more):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("run.json").touch()
+    monkeypatch.setattr(sys, "argv", ["train.py", "--record=run.json", *more])
+    with pytest.raises(errors.InputError, match=r"^--record=run\.json: is there already"):
+        train.read_flags()
+    sys.argv.append("--overwrite")
+    assert train.read_flags().record == "run.json"
 
 
 def test_a_record_is_replaced_only_with_overwrite_or_by_the_run_that_goes_on(run_here, tmp_path):
     record, kept = tmp_path / "run.json", f"--checkpoint_dir={tmp_path / 'kept'}"
-    job = f"--record={record}", "--max_steps=5", "--mode=graph"
+    job = f"--record={record}", *SHORT
     for more in ([kept], [kept], ["--overwrite"]):
         found = run_here(*job, *more)
         assert json.loads(record.read_text()) == found
         record.write_text("of another run")
-    letter(tmp_path / "other")
+    folder_with("letter.txt")(tmp_path / "other")
     with pytest.raises(errors.InputError, match=f"^--record={record}: is there already"):
         run_here(*job, f"--checkpoint_dir={tmp_path / 'other'}")
 
 
 def test_a_record_follows_links_and_the_umask(run_here, tmp_path):
-    (tmp_path / "real").mkdir()
     link, real = tmp_path / "link.json", tmp_path / "real" / "run.json"
     link.symlink_to(real)
     before = os.umask(0o027)
     try:
-        run_here(f"--record={link}", "--max_steps=1", "--mode=graph")
+        run_here(f"--record={link}", *SHORT)
     finally:
         os.umask(before)
     assert link.is_symlink() and real.stat().st_mode & 0o777 == 0o640
@@ -147,17 +129,30 @@ def test_a_disk_that_is_full_at_the_end_is_one_line(run_here, tmp_path, monkeypa
     monkeypatch.setattr(callbacks.tensorboard.tf.summary, "image", full)
     place = tmp_path / "new"
     with pytest.raises(errors.RunError, match=f"^--{flag}={place}: cannot be written: No space"):
-        run_here("--max_steps=1", "--mode=graph", f"--{flag}={place}")
+        run_here(*SHORT, f"--{flag}={place}")
 
 
-def test_a_run_that_fails_or_is_refused_leaves_no_model_and_no_lock(run_train, tmp_path):
-    done = run_train("--lr=1e38", f"--export_dir={tmp_path / 'new' / 'models' / 'mine'}")
-    assert done.returncode == 1, done.stderr
-    assert [*(tmp_path / "new" / "models").iterdir()] == []
+def test_a_run_that_fails_leaves_no_model_no_lock_and_nothing_temporary(
+    run_here, tmp_path, monkeypatch
+):
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    kept, models = tmp_path / "kept[1]", tmp_path / "new" / "models"
+    with pytest.raises(errors.RunError):
+        run_here("--lr=1e38", f"--checkpoint_dir={kept}", f"--export_dir={models / 'mine'}")
+    assert kept.exists() and [*models.iterdir(), *temporary.iterdir()] == []
 
 
-def test_a_run_leaves_nothing_in_the_folder_for_temporary_files(run_train, tmp_path):
-    (place := tmp_path / "temporary").mkdir()
-    job = "--mode=graph", "--max_steps=5", f"--checkpoint_dir={tmp_path / 'kept[1]'}"
-    done = run_train(*job, env=os.environ | {"TMPDIR": str(place)})
-    assert done.returncode == 0 and [*place.iterdir()] == []
+def test_the_loss_is_of_as_many_steps_in_every_mode_and_after_a_resume(run_here, tmp_path):
+    """Whatever a block's length is: it is cut by evaluations, checkpoints and the mode."""
+    job, kept = ("--max_steps=130", "--epochs=2"), f"--checkpoint_dir={tmp_path / 'kept'}"
+    run_here(*job, kept, "--max_steps=70", "--mode=xla")
+    first, *others = (
+        run_here(*job, *more)["final_loss"]
+        for more in (
+            ["--mode=eager", "--eval_first=0", "--eval_every=7"],
+            ["--mode=graph", "--eval_every=0"],
+            ["--mode=xla", "--eval_every=0", kept],
+        )
+    )
+    assert others == pytest.approx([first, first], rel=1e-5)

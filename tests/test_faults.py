@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import data
 from common import errors
-from storage import cache, prepare
+from storage import cache
 from tests import forked
 from tests.conftest import PROJECT
 
@@ -107,14 +107,6 @@ def test_no_memory_and_no_rights_are_not_called_damage(
     assert capsys.readouterr().err == ""
 
 
-def test_a_new_cache_that_cannot_be_read_back_is_one_line(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prepare, "make_cache", lambda *_: None)
-    with pytest.raises(errors.RunError, match="was just written cannot be read; check the disk"):
-        data.load("mnist", str(tmp_path))
-
-
 FAILING = """
 import os, pathlib, sys
 import flags, train
@@ -123,7 +115,7 @@ from runtime import clock
 from storage import stream
 
 file, kind = pathlib.Path(sys.argv.pop(1)), sys.argv.pop(1)
-stream.PART_BYTES, compiled = 100 * 784, train.compiled
+stream.BUFFER_BYTES, compiled = 100 * 784, train.compiled
 happens = {
     "none": lambda: None,
     "cut": lambda: os.truncate(file, 200_000),

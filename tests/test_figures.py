@@ -1,88 +1,87 @@
 """--figures: what is drawn is what happened, in files another reader can open."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import data
+import flags
+import model
 from callbacks import figures
 from common import plots
+from runtime.clock import Ledger
+from runtime.state import State
 
 
-@pytest.fixture(autouse=True)
-def look():
+@pytest.fixture
+def state(tiny_dataset):
+    net = model.SoftmaxRegression(784, 10)
+    net.W.assign(np.random.default_rng(0).normal(size=(784, 10)))
     with plots.look("--figures"):
-        yield
+        yield State(flags.training_config(), tiny_dataset, net, Ledger())
 
 
 def test_a_run_is_drawn(run_here, tmp_path):
-    run_here(f"--figures={tmp_path}", "--eval_every=0", "--max_steps=7", "--mode=graph")
-    for name in figures.NAMES:
-        with Image.open(tmp_path / f"{name}.png") as image:
+    folder = tmp_path / "figures"
+    run_here(f"--figures={folder}", "--eval_every=0", "--max_steps=7", "--mode=graph")
+    names = {path.stem for path in folder.iterdir()}
+    assert names == {"accuracy", "weights", "confusion", "predictions"}
+    for path in folder.iterdir():
+        with Image.open(path) as image:
             assert image.width == int(plots.WIDTH * plots.DPI)
             assert len(image.convert("RGB").getcolors(2**24)) > 50  # something is drawn
 
 
-def test_accuracy_draws_each_evaluation():
-    evaluations = [[1, 0.1, 0.2, 2.5], [2, 0.2, 0.4, 2.0], [300, 0.3, 0.9, 0.5]]
-    above, below = figures.accuracy(evaluations).axes
-    assert above.lines[0].get_xydata().tolist() == [[1, 0.2], [2, 0.4], [300, 0.9]]
-    assert below.lines[0].get_xydata().tolist() == [[1, 2.5], [2, 2.0], [300, 0.5]]
+def test_accuracy_draws_each_evaluation(state):
+    state.evaluations = [[1, 0.1, 0.2, 2.5], [2, 0.2, 0.4, 2.0], [300, 0.3, 0.9, 0.5]]
+    drawn = [axes.lines[0].get_xydata().tolist() for axes in figures.accuracy(state, None).axes]
+    assert drawn == [[[1, 0.2], [2, 0.4], [300, 0.9]], [[1, 2.5], [2, 2.0], [300, 0.5]]]
 
 
-def test_weights_share_one_scale_that_is_symmetric_about_zero(tiny_dataset):
-    W = np.random.default_rng(0).normal(size=(784, 10)).astype(np.float32)
-    W[5, 3] = -9.0
-    panels = [axes for axes in figures.weights(W, tiny_dataset).axes if axes.images]
-    assert [axes.get_title() for axes in panels] == [str(digit) for digit in range(10)]
+def test_weights_share_one_scale_that_is_symmetric_about_zero(state):
+    state.model.W[5, 3].assign(-9.0)
+    W, panels = state.model.W.numpy(), figures.weights(state, None).axes
     for digit, axes in enumerate(panels):
-        assert axes.images[0].get_clim() == (-9.0, 9.0)
+        assert axes.get_title() == str(digit) and axes.images[0].get_clim() == (-9.0, 9.0)
         np.testing.assert_array_equal(axes.images[0].get_array(), W[:, digit].reshape(28, 28))
+    assert len(panels) == 10
 
 
-@pytest.mark.parametrize(("classes", "wrong"), [(3, True), (10, False), (100, True)])
-def test_confusion_counts_every_image_and_all_is_drawn(tiny_dataset, classes, wrong):
+@pytest.mark.parametrize("classes", [3, 100])
+def test_confusion_counts_every_image(state, classes):
     rng = np.random.default_rng(0)
-    labels = rng.integers(classes, size=500).astype(np.int32)
-    answers = rng.integers(classes, size=500) if wrong else labels
+    labels, answers = rng.integers(classes, size=(2, 500))
     split = data.Split(rng.integers(256, size=(500, 12), dtype=np.uint8), labels)
     names = [f"class {number}" for number in range(classes)]
-    dataset = dataclasses.replace(
-        tiny_dataset, test=split, class_names=names, image_shape=(2, 2, 3)
+    shape = (2, 2, 3)
+    state.dataset = dataclasses.replace(
+        state.dataset, test=split, class_names=names, image_shape=shape
     )
     shares = np.eye(classes)[answers]
-    axes = figures.confusion(shares, dataset).axes[0]
-    counts = np.array(
-        [
-            [np.sum((labels == row) & (answers == n)) for n in range(classes)]
-            for row in range(classes)
-        ]
-    )
-    np.testing.assert_array_equal(axes.images[0].get_array().data, counts)
-    # the diagonal has no colour
-    np.testing.assert_array_equal(axes.images[0].get_array().mask, np.eye(classes, dtype=bool))
+    axes = figures.confusion(state, shares).axes[0]
+    counts = np.zeros([classes, classes])
+    for label, answer in zip(labels, answers, strict=True):
+        counts[label, answer] += 1
     drawn = {text.get_position(): int(text.get_text()) for text in axes.texts}
-    few = classes <= figures.MAX_CLASSES
-    assert drawn == {
-        (column, row): counts[row, column] for row, column in np.argwhere(counts) if few
-    }
-    figures.predictions(shares, dataset)
-    figures.weights(rng.normal(size=(12, classes)), dataset)
+    cells = {(column, row): counts[row, column] for row, column in np.argwhere(counts)}
+    assert drawn == (cells if classes <= figures.MAX_CLASSES else {})
+    np.fill_diagonal(counts, 0)  # which has no colour
+    np.testing.assert_array_equal(axes.images[0].get_array(), counts)
+    for axes in figures.predictions(state, shares).axes:
+        title = axes.get_title()
+        assert not title or re.fullmatch(r"class \d+: 100%\nis class \d+", title)
 
 
 def test_pick_finds_the_surest_the_closest_and_the_worst():
     rng = np.random.default_rng(0)
-    shares = rng.random((400, 10)) ** 4
-    shares /= shares.sum(axis=1, keepdims=True)
-    labels = rng.integers(10, size=400)
-    sure, unsure, wrongest = figures.pick(shares, labels).values()
-    answers, tops = shares.argmax(axis=1), shares.max(axis=1)
-    right, wrong = np.flatnonzero(answers == labels), np.flatnonzero(answers != labels)
-    assert sure[0] == max(right, key=lambda index: tops[index])
-    assert wrongest[0] == max(wrong, key=lambda index: tops[index])
-    assert unsure[0] == min(right, key=lambda index: tops[index] - np.sort(shares[index])[-2])
-    for group, among in ((sure, right), (unsure, right), (wrongest, wrong)):
-        assert set(group) <= set(among)
-        assert len(set(labels[group])) == len(group) == figures.EXAMPLES
+    shares, labels = rng.dirichlet(np.ones(10), size=400), rng.integers(10, size=400)
+    groups = figures.pick(shares, labels).reshape(3, figures.COLUMNS)
+    *_, second, first = np.sort(shares, axis=1).T
+    margins, right = first - second, shares.argmax(axis=1) == labels
+    surest, worst = np.where(right, margins, 0).argmax(), np.where(right, 0, margins).argmax()
+    assert groups[:, 0].tolist() == [surest, np.where(right, margins, 1).argmin(), worst]
+    for group, is_right in zip(groups, (True, True, False), strict=True):
+        assert (right[group] == is_right).all() and len(set(labels[group])) == len(group)

@@ -61,7 +61,7 @@ def test_nvidia_smi_is_not_asked_for_the_memory_where_nothing_depends_on_it(monk
     "said", ["CUDA_ERROR_OUT_OF_MEMORY: failed", "RESOURCE_EXHAUSTED: Out of memory while ..."]
 )
 def test_a_gpu_without_memory_left_is_one_line_whatever_tensorflow_calls_it(said):
-    line = errors._failed(tf.errors.InternalError(None, None, said))
+    line = errors._line(tf.errors.InternalError(None, None, said))
     assert (
         line.startswith("out of memory (") and "--batch_size" in line and "--input=stream" in line
     )

@@ -106,7 +106,7 @@ def test_a_graph_is_traced_once_whatever_the_batches(tiny_dataset, monkeypatch):
 def test_the_rows_of_mode_xla_are_those_of_the_pipeline(tiny_dataset):
     split = tiny_dataset.train
     config = flags.training_config(batch_size=64, epochs=3, eval_every=7, seed=5)
-    spans = list(plan.spans(config, 660, data.steps_of_part(split, 64), start=2))
+    spans = list(plan.spans(config, 660, data.steps_per_buffer(split, 64), start=2))
     in_rows = []
     for block in data.blocks(split, 64, 5, True, spans):
         first = block.first
@@ -116,7 +116,7 @@ def test_the_rows_of_mode_xla_are_those_of_the_pipeline(tiny_dataset):
             first += block.batch_size
     in_batches = [
         tuple(part.numpy() for part in batch)
-        for block in data.batch_blocks(split, 64, 5, True, spans)
+        for block in data.pipeline_blocks(split, 64, 5, True, spans)
         for batch in itertools.islice(block.batches, block.steps)
     ]
     assert len(in_rows) == len(in_batches) == 3 * 11 - 2

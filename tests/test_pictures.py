@@ -1,125 +1,110 @@
 """How pictures become what a model takes: drawings of every kind, and a line for what is none."""
 
-import struct
-from zlib import crc32
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from common import pictures
 from common.errors import InputError
-from tests.drawn import digit_image, frame, grid, save, template, written
+from tests.drawn import STANDING, STROKES, frame, grey, grid, save, template, written
 
 SIZE = (640, 820)
-TEMPLATES = np.array([template(digit) for digit in range(10)])
+TEMPLATES = {digit: template(digit) for digit in STROKES}
 NOISE = np.random.default_rng(0).normal(0, 1, SIZE[::-1])
 FALL = np.indices(SIZE[::-1]).sum(axis=0) / sum(SIZE)  # of the light, across the paper
-LIT = np.where(np.arange(SIZE[0]) > 320, 1, 0.55)  # a hard shadow beside the digit
+COLUMNS = np.arange(SIZE[0])
 
 
 def prepare(path, **flags):
-    return pictures.prepare(str(path), (28, 28, 1), (20, 20), **flags)
+    return pictures.prepare(path, (28, 28, 1), (20, 20), **flags)
 
 
-def grey(values):
-    return Image.fromarray(np.asarray(values).clip(0, 255).astype(np.uint8))
-
-
-def over(cover, colour=(150, 175, 230)):
+def on(cover, colour=(150, 175, 230)):
     """Returns how a digit is drawn on white paper with a layer of colour below its ink."""
-    paper = 250 + cover[..., None] * (colour - np.full(3, 250.0))
-    return lambda ink: grey(paper * (1 - 0.88 * ink[..., None]) + NOISE[..., None])
+    paper = 250 + cover[..., None] * np.subtract(colour, [250] * 3)
+    return lambda ink: grey(paper * (1 - 0.88 * ink[..., None]))
 
 
 def in_colours(colour, ground):
-    return lambda ink: grey(ink[..., None] * colour + (1 - ink[..., None]) * ground)
+    return lambda ink: grey(ground + ink[..., None] * np.subtract(colour, ground))
 
 
 def plain(ink):
     return grey(240 - 200 * ink)
 
 
-RIM = np.maximum(np.arange(SIZE[0]) < 24, np.arange(SIZE[1])[:, None] > 790) * 1.0
-
-KINDS = {  # name: how it is drawn, and with which pen
-    "plain": (plain, 50),
-    "light on dark": (lambda ink: grey(20 + 210 * ink), 50),
-    "small": (lambda ink: plain(ink).resize((140, 180)), 50),
-    "pencil": (lambda ink: grey(220 - 60 * ink + 4 * NOISE), 50),
-    "of one grey": (in_colours((200, 60, 60), (44, 124, 60)), 50),
-    "transparent": (lambda ink: Image.merge("LA", [grey(0 * ink), grey(255 * ink)]), 50),
-    "photo": (lambda ink: grey((235 - 120 * FALL) * (1 - 0.85 * ink) + 3 * NOISE), 50),
-    "chalk": (lambda ink: grey(40 + 160 * ink * (NOISE > -0.7) + 5 * NOISE), 50),
-    "squares": (over(grid(SIZE, 41, 3, 0, True)), 50),
-    "tilted": (over(grid(SIZE, 47, 3, 3, True)), 50),
-    "ruled": (over(grid(SIZE, 67, 3, 0, False)), 50),
-    "boxed": (over(frame(SIZE, (0.2, 0.1, 0.9, 0.9), 4), 0), 50),
-    "crossed": (over(frame(SIZE, (0.5, 0.3, 0.9, 0.6), 4), 90), 50),
-    "framed": (over(frame(SIZE, (0, 0, 0.998, 0.998), 7), 0), 50),
-    "rim": (over(RIM, 20), 50),
-    "cropped": (lambda ink: plain(ink).crop(grey(255 * ink).getbbox()), 50),
-    "12 bits": (lambda ink: Image.fromarray((900 - 800 * ink).astype(np.uint16)), 50),
-    "pen of 3": (plain, 3),
-    "pen of 80": (plain, 80),
-    "shadow": (lambda ink: grey(230 * LIT * (1 - 0.85 * ink) + 2 * NOISE), 50),
+KINDS = {  # name: how it is drawn
+    "plain": plain,
+    "light on dark": lambda ink: grey(20 + 210 * ink),
+    "small": lambda ink: plain(ink).resize((140, 180)),
+    "of one grey": in_colours((200, 60, 60), (44, 124, 60)),
+    "transparent": lambda ink: Image.merge("LA", [grey(0 * ink), grey(255 * ink)]),
+    "photo": lambda ink: grey((235 - 120 * FALL) * (1 - 0.85 * ink) + 3 * NOISE),
+    "chalk": lambda ink: grey(40 + 160 * ink * (NOISE > -0.7) + 5 * NOISE),
+    "squares": on(grid(SIZE, 41, 0, True)),
+    "tilted": on(grid(SIZE, 47, 0.05, True)),
+    "ruled": on(grid(SIZE, 67, 0, False)),
+    "boxed": on(frame(SIZE, (0.2, 0.1, 0.9, 0.9), 4), 0),
+    "crossed": on(frame(SIZE, (0.5, 0.3, 0.9, 0.6), 4), 90),
+    "framed": on(frame(SIZE, (0, 0, 0.998, 0.998), 7), 0),
+    "rim": on(COLUMNS + 0 * NOISE < 24, 20),
+    "cropped": lambda ink: plain(ink).crop(grey(255 * ink).getbbox()),
+    "12 bits": lambda ink: Image.fromarray((900 - 800 * ink).astype(np.uint16)),
+    "shadow": lambda ink: grey(230 * np.where(COLUMNS > 320, 1, 0.55) * (1 - 0.85 * ink)),
 }
+PENS = {"thin pen": 3, "broad pen": 80}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *PENS])
 def test_digit_of_each_kind_becomes_what_mnist_has(kind, tmp_path):
-    draw, pen = KINDS[kind]
     right = 0
-    for digit in range(0, 10, 2):
-        path = save(tmp_path / f"{digit}.png", draw(written(digit, SIZE, 420, pen)))
+    for digit in STROKES:
+        ink = written(digit, SIZE, 420, PENS.get(kind, 50))
+        path = save(tmp_path / f"{digit}.png", KINDS.get(kind, plain)(ink))
         image = prepare(path).pixels[:, :, 0]
-        nearest = np.square(TEMPLATES - image).sum(axis=(1, 2)).argmin()
-        right += nearest == digit
+        apart = {each: np.square(image - found).sum() for each, found in TEMPLATES.items()}
+        right += min(apart, key=apart.get) == digit
         mass = [np.average(each, weights=image) for each in np.indices(image.shape)]
         np.testing.assert_allclose(mass, 14, atol=0.7)
-    if kind == "pen of 3" and right < 4:
-        pytest.xfail("straight strokes of a thin pen are read as printed lines, with a doubt")
     assert right >= 4 - (kind == "shadow")
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "I;16"])
-@pytest.mark.parametrize("suffix", ["png", "tiff"])
-def test_what_stands_as_mnist_stays_as_it_is(mode, suffix, tmp_path):
-    picture = Image.fromarray(digit_image(4))
-    if mode == "I;16":
-        picture = Image.fromarray(digit_image(4).astype(np.uint16) * 257)
-    image, done, doubt = prepare(save(tmp_path / f"4.{suffix}", picture.convert(mode)))
-    np.testing.assert_array_equal(image[:, :, 0], digit_image(4))
+FILES = [
+    *((suffix, mode) for suffix in ("png", "tiff") for mode in ("L", "1", "P", "RGBA", "I;16")),
+    *((suffix, "L") for suffix in ("bmp", "gif", "webp")),
+]
+
+
+@pytest.mark.parametrize("suffix, mode", FILES)
+def test_what_stands_as_mnist_stays_as_it_is(suffix, mode, tmp_path):
+    values = STANDING.astype(np.uint16) * 257 if mode == "I;16" else STANDING
+    path = tmp_path / f"a.{suffix}"
+    image, done, doubt = prepare(save(path, Image.fromarray(values).convert(mode), lossless=True))
+    np.testing.assert_array_equal(image[:, :, 0], STANDING)
     assert (image.dtype, done, doubt) == (np.uint8, [], None)
 
 
-@pytest.mark.parametrize("suffix", ["bmp", "gif", "webp"])
-def test_each_format_is_read(suffix, tmp_path):
-    path = save(tmp_path / f"4.{suffix}", Image.fromarray(digit_image(4)), lossless=True)
-    np.testing.assert_array_equal(prepare(path).pixels[:, :, 0], digit_image(4))
-
-
-@pytest.mark.parametrize("tag", [0x011A, 700])
+@pytest.mark.parametrize("tag", [b"\x1a\1", b"\xbc\2"], ids=["XResolution", "700"])
 def test_orientation_is_followed_beside_a_tag_that_should_not_be_ascii(tag, tmp_path):
-    tags = sorted([(0x0112, 3, 1, b"\6\0\0\0"), (tag, 2, 4, b"72\0\0")])
-    entries = b"".join(struct.pack("<HHI4s", *each) for each in tags)
-    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
-    turned = Image.fromarray(np.rot90(digit_image(4)))
-    path = save(tmp_path / "4.jpg", turned, exif=exif, quality=100)
+    orientation = b"\x12\1\3\0\1\0\0\0\6\0\0\0"
+    entries = orientation + tag + b"\2\0\4\0\0\0" + b"72\0\0"
+    exif = b"Exif\0\0II*\0\x08\0\0\0\2\0" + entries + bytes(4)
+    turned = Image.fromarray(np.rot90(STANDING))
+    path = save(tmp_path / "a.jpg", turned, exif=exif, quality=100)
     image = prepare(path, invert=False, center=False).pixels[:, :, 0]
-    np.testing.assert_allclose(image, digit_image(4), atol=40)
+    np.testing.assert_allclose(image, STANDING, atol=40)
 
 
 @pytest.mark.parametrize("flags", [{}, {"invert": True}, {"center": False}, {"invert": False}])
 def test_flags_override_what_is_found(flags, tmp_path):
-    path = save(tmp_path / "dark.png", Image.fromarray(255 - digit_image(4)))
+    path = save(tmp_path / "dark.png", Image.fromarray(255 - STANDING))
     image, done, _ = prepare(path, **({"center": False} | flags))
     inverted = flags.get("invert", True)
-    np.testing.assert_array_equal(image[:, :, 0] == digit_image(4), inverted)
+    np.testing.assert_array_equal(image[:, :, 0] == STANDING, inverted)
     assert done == ["inverted"] * inverted
 
 
-TWO = written(3, SIZE, 300, 30, 0.1) + written(3, SIZE, 300, 30, 0.6)
+TWO = written(2, SIZE, 300, 30, 0.1) + written(2, SIZE, 300, 30, 0.6)
 
 
 @pytest.mark.parametrize(
@@ -127,11 +112,7 @@ TWO = written(3, SIZE, 300, 30, 0.1) + written(3, SIZE, 300, 30, 0.6)
     [
         (np.full((1, 1), 255), "nothing"),
         (np.zeros((1, 900)), "nothing"),
-        pytest.param(
-            200 - 100 * FALL,
-            "nothing",
-            marks=pytest.mark.xfail(reason="the corner of an even fall of light is read as ink"),
-        ),
+        (200 - 100 * FALL, "nothing"),
         (200 + 8 * NOISE, "nothing"),
         (255 - 255 * TWO, "2 shapes"),
         (255 - 255 * frame(SIZE, (0.1, 0.45, 0.9, 0.55), 40), "wider than a digit"),
@@ -150,34 +131,24 @@ def test_colour_model_gets_colour_and_no_doubt(tmp_path):
 
 
 def test_jpeg_of_108_megapixels_is_read(tmp_path):
-    large = Image.fromarray(255 - digit_image(4)).resize((12000, 9000), Image.Resampling.NEAREST)
+    large = Image.fromarray(255 - STANDING).resize((12000, 9000), Image.Resampling.NEAREST)
     assert prepare(save(tmp_path / "large.jpg", large)).pixels.max() > 200
 
 
-def png(width, height):
-    """Returns a PNG that says it has a size, and holds no pixels."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = [
-        struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc32(name + content))
-        for name, content in ((b"IHDR", header), (b"IDAT", b""), (b"IEND", b""))
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
 @pytest.mark.parametrize(
-    "content, says",
+    "size, part, says",
     [
-        (png(100_000, 100_000), "is 100,000 x 100,000 pixels: must be at most 50,000,000"),
-        (png(50, 50), "cannot be read: "),
-        (png(50, 50)[:20], ""),
-        (b"", "is not an image"),
-        (b"%PDF" + bytes(100), "is not an image"),
+        ((10_000, 5_001), None, "is 10,000 x 5,001 pixels: must be at most 50,000,000"),
+        ((50, 50), -30, "cannot be read: "),
+        ((50, 50), 20, ""),
+        ((50, 50), 0, "is not an image"),
     ],
-    ids=["huge", "cut", "cut header", "empty", "PDF"],
+    ids=["huge", "cut", "cut header", "empty"],
 )
-def test_what_is_no_image_is_one_line(content, says, tmp_path):
+def test_what_is_no_image_is_one_line(size, part, says, tmp_path):
     path = tmp_path / "file.png"
-    path.write_bytes(content)
+    save(path, Image.new("1", size))
+    path.write_bytes(path.read_bytes()[:part])
     with pytest.raises(InputError) as refused:
         prepare(path)
     assert str(refused.value).startswith(f"{path}: {says}") and "\n" not in str(refused.value)

@@ -70,9 +70,7 @@ def test_a_resumed_run_ends_with_the_same_record_whatever_its_folder_is_called(
 @pytest.mark.slow
 def test_more_epochs_go_on_and_the_newest_three_are_kept(run_here, tmp_path, capsys):
     kept = f"--checkpoint_dir={tmp_path / 'kept'}"
-    cost = run_here(*SHORT, kept, "--checkpoint_every=40")["checkpoints"]
-    # 0, 40, 80, 120, 160, 190
-    assert cost["written"] == 6 and 0 < cost["seconds_at_start"] < cost["seconds"]
+    run_here(*SHORT, kept, "--checkpoint_every=40")
     assert kept_steps(tmp_path / "kept") == [120, 160, 190]
     more = run_here(*SHORT, "--epochs=3", kept)
     assert more["weights_sha256"] == run_here(*SHORT, "--epochs=3")["weights_sha256"]
@@ -124,7 +122,7 @@ def test_another_order_of_the_examples_is_refused(run_here, tmp_path, monkeypatc
     # the order of the dataset is one and the same
     run_here(*job, f"--input={second}")
     monkeypatch.setattr(stream, "SHARD_BYTES", 2**14)
-    monkeypatch.setattr(stream, "PART_BYTES", 2**16)
+    monkeypatch.setattr(stream, "BUFFER_BYTES", 2**16)
     job = (*SHORT, f"--checkpoint_dir={tmp_path / 'shuffled'}")
     run_here(*job, "--epochs=1", f"--input={first}")
     with pytest.raises(errors.InputError, match=f"--input={second}: .* has --input={first};"):
@@ -211,10 +209,11 @@ def test_a_resume_with_other_flags_is_refused_naming_both_values(run_here, tmp_p
     assert {path: path.read_bytes() for path in (tmp_path / "kept").glob("step-*")} == before
     run_here(*SHORT, kept, "--mode=xla")
     said = capsys.readouterr().err
-    assert "--mode=xla, before --mode=graph: " in said and "the last bits may differ" in said
+    assert said.startswith("--mode=xla: the run kept in ") and said.count("\n") == 1
+    assert "has --mode=graph; the last bits may differ" in said
 
 
-def test_other_versions_and_cores_are_said_in_one_line(run_here, tmp_path, monkeypatch, capsys):
+def test_other_versions_and_cores_are_said(run_here, tmp_path, monkeypatch, capsys):
     kept = f"--checkpoint_dir={tmp_path / 'kept'}"
     with monkeypatch.context() as before:
         before.setattr(np, "__version__", "1.2.3")
@@ -223,10 +222,11 @@ def test_other_versions_and_cores_are_said_in_one_line(run_here, tmp_path, monke
         before.setattr(checkpoints.devices, "threads", lambda: 98)
         run_here(*SHORT, kept, "--max_steps=20")
     run_here(*SHORT, kept, "--max_steps=30")
-    said = capsys.readouterr().err
-    here = f"numpy={np.__version__}, tensorflow={tf.__version__}, threads="
-    there = "before numpy=1.2.3, tensorflow=2.3.4, threads=98, cores=99: "
-    assert said.startswith(here) and there in said and said.count("\n") == 1
+    said = capsys.readouterr().err.splitlines()
+    for line, name, before in zip(
+        said, ("numpy", "tensorflow", "threads", "cores"), ("1.2.3", "2.3.4", 98, 99), strict=True
+    ):
+        assert line.startswith(f"{name}=") and f" has {name}={before}; the last bits" in line
     run_here(*SHORT, kept)
     assert capsys.readouterr().err == ""
 
@@ -236,7 +236,7 @@ def test_checkpoints_of_another_format_are_refused_and_stay(run_here, tmp_path, 
     monkeypatch.setattr(checkpoints, "FORMAT", 1)
     run_here(*job)
     monkeypatch.undo()
-    with pytest.raises(errors.InputError, match="have format 1, this program reads format 3"):
+    with pytest.raises(errors.InputError, match=r"^format=4: .* has format=1;"):
         run_here(*job)
     assert kept_steps(tmp_path) == [0, 20]
 
@@ -268,11 +268,13 @@ def test_a_full_disk_while_training_keeps_the_checkpoints_before(run_here, tmp_p
 
     with monkeypatch.context() as patch:
         patch.setattr(tf.train.CheckpointManager, "save", full)
-        with pytest.raises(errors.RunError, match="the checkpoint of step 16: No space left"):
+        with pytest.raises(
+            errors.RunError, match=r"^--checkpoint_dir=.* cannot be written: No space"
+        ):
             run_here(*job)
     assert kept_steps(tmp_path / "kept") == [4, 8, 12]
-    assert not (tmp_path / "kept" / "step-16_temp").exists()
     assert run_here(*job)["weights_sha256"] == whole["weights_sha256"]
+    assert not (tmp_path / "kept" / "step-16_temp").exists()
 
 
 @pytest.mark.parametrize(

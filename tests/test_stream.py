@@ -1,10 +1,9 @@
-"""Streams: every example once an epoch, an order by the seed, any step of it, and two buffers."""
+"""The order of the examples, in memory and from the disk, from any step; a stream's two buffers."""
 
 import dataclasses
 import functools
 import itertools
 import os
-import pathlib
 
 import numpy as np
 import pytest
@@ -17,13 +16,12 @@ from storage import stream
 from tests import made, oracle
 from tests.conftest import trained
 
-NUM, FEATURES, BATCH, SHARD = 1003, 7, 10, 16
-PART = 80  # rows: the whole batches in room for 85
-STEPS = 101  # of an epoch; the last one has 3 examples
+NUM, FEATURES = 1003, 7
+SHARD, ROOM = 16, 85  # rows of a shard, and that a buffer has room for
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> data.Split:
+def split(tmp_path_factory):
     """1,003 examples on the disk; each image's first four bytes are its label."""
     images = np.zeros((NUM, FEATURES), np.uint8)
     images[:, :4] = np.arange(NUM, dtype=np.uint32)[:, None].view(np.uint8)
@@ -31,136 +29,100 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> data.Split:
 
 
 @pytest.fixture(autouse=True)
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_buffers(monkeypatch):
     monkeypatch.setattr(stream, "SHARD_BYTES", SHARD * FEATURES)
-    monkeypatch.setattr(stream, "PART_BYTES", 85 * FEATURES)
+    monkeypatch.setattr(stream, "BUFFER_BYTES", ROOM * FEATURES)
 
 
-def expected(seed: int, epoch: int, shuffle: bool = True) -> np.ndarray:
+def expected(split, batch, epoch, seed, shuffle):
     """Returns the labels of an epoch, as docs/training.md describes their order."""
-    shards = [list(range(NUM))[first : first + SHARD] for first in range(0, NUM, SHARD)]
-    parts = -(-NUM // PART)
     order_of = functools.partial(data.epoch_order, seed=seed, epoch=epoch, shuffle=shuffle)
-    rows = np.concatenate([shards[at] for at in order_of(len(shards), part=parts)])
-    of_parts = [rows[first : first + PART] for first in range(0, NUM, PART)]
-    return np.concatenate(
-        [own[order_of(len(own), part=number)] for number, own in enumerate(of_parts)]
-    )
+    size = max(1, ROOM // batch) * batch
+    if not split.streamed or size >= NUM:
+        return order_of(NUM)
+    shards = np.split(np.arange(NUM), range(SHARD, NUM, SHARD))
+    starts = range(0, NUM, size)
+    rows = np.concatenate([shards[at] for at in order_of(len(shards), buffer=len(starts))])
+    buffers = enumerate(np.split(rows, starts[1:]))
+    return np.concatenate([own[order_of(len(own), buffer=number)] for number, own in buffers])
 
 
-def counted(images: np.ndarray) -> np.ndarray:
-    """Returns the number in each image [n, features]."""
-    return np.ascontiguousarray(images[:, :4]).view(np.uint32)[:, 0]
+def labels_of(images, labels):
+    """Returns the labels of a batch, which its images have too."""
+    images, labels = np.ascontiguousarray(np.asarray(images)[:, :4]), np.asarray(labels)
+    np.testing.assert_array_equal(images.view(np.uint32)[:, 0], labels)
+    return labels
 
 
-def of_blocks(split: data.Split, start: int = 0, eval_every: int = 33, **order: int) -> np.ndarray:
-    """Returns the labels of two epochs of blocks from a step on, each of which its image has
-    too."""
-    config = flags.training_config(batch_size=BATCH, epochs=2, eval_first=0, eval_every=eval_every)
-    spans = plan.spans(config, NUM, data.steps_of_part(split, BATCH), start)
-    found = []
-    for block in data.blocks(split, BATCH, spans=spans, **{"seed": 0, "shuffle": True} | order):
-        rows = block.order.numpy()[block.first :][: block.steps * block.batch_size]
-        assert len(rows) == block.steps * block.batch_size  # no batch straddles two parts
-        found.append(block.labels.numpy()[rows])
-        np.testing.assert_array_equal(counted(block.images.numpy()[rows]), found[-1])
-    return np.concatenate(found)
-
-
-def of_pipeline(split: data.Split, **order: int) -> np.ndarray:
-    """Returns the labels of an epoch of batches."""
-    batches = [tuple(map(np.asarray, pair)) for pair in data.pipeline(split, BATCH, **order)]
-    assert [len(labels) for _, labels in batches] == [BATCH] * (STEPS - 1) + [NUM % BATCH]
-    for images, labels in batches:
-        np.testing.assert_array_equal(counted(images), labels)
-    return np.concatenate([labels for _, labels in batches])
-
-
-@pytest.mark.parametrize(("seed", "shuffle"), [(0, True), (3, True), (3, False)])
-def test_an_epoch_is_shuffled_by_shards_and_in_its_parts(
-    split: data.Split, seed: int, shuffle: bool
-) -> None:
-    epochs = [expected(seed, epoch, shuffle) for epoch in (0, 1)]
-    for eval_every in (33, 7):
-        found = of_blocks(split, eval_every=eval_every, seed=seed, shuffle=shuffle)
-        np.testing.assert_array_equal(found, np.concatenate(epochs))
-    for epoch in (0, 1):
-        found = of_pipeline(split, seed=seed, epoch=epoch, shuffle=shuffle)
-        np.testing.assert_array_equal(found, epochs[epoch])
-        np.testing.assert_array_equal(np.sort(found), np.arange(NUM))
-    assert shuffle == (epochs[0] != epochs[1]).any()
-
-
-@pytest.mark.parametrize("start", [1, 7, 8, 50, 100, 101, 130])
-def test_blocks_go_on_exactly_from_any_step(split: data.Split, start: int) -> None:
-    consumed = start * BATCH if start < STEPS else NUM + (start - STEPS) * BATCH
-    whole = np.concatenate([expected(0, 0), expected(0, 1)])
-    np.testing.assert_array_equal(of_blocks(split, start), whole[consumed:])
-
-
+@pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize(
-    ("room", "rows"), [(1, BATCH), (25, 20), (512, 510), (1010, NUM), (10**6, NUM)]
+    ("batch", "start", "shuffle"),
+    [(10, start, True) for start in (0, 1, 8, 50, 100, 101, 130)]
+    + [(1, 0, True), (64, 17, True), (500, 1, True), (NUM, 0, True), (10, 0, False)],
 )
-def test_parts_have_whole_batches_and_one_that_fits_is_as_in_memory(
-    split: data.Split, room: int, rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream, "PART_BYTES", room * FEATURES)
-    assert stream.rows_of_part(split, BATCH) == rows
-    found = of_pipeline(split, seed=5, epoch=1)
-    np.testing.assert_array_equal(np.sort(found), np.arange(NUM))
-    in_memory = data.Split(np.array(split.images), split.labels)
-    same = (found == of_pipeline(in_memory, seed=5, epoch=1)).all()
-    assert same == (rows == NUM)
+def test_batches_have_each_epoch_in_its_order_from_any_step_the_last_smaller_one_too(
+    split, streamed, batch, start, shuffle
+):
+    own = split if streamed else data.Split(np.array(split.images), split.labels)
+    epoch, step = divmod(start, -(-NUM // batch))
+    orders = [expected(own, batch, number, 3, shuffle) for number in (0, 1)]
+    left = np.concatenate(orders)[epoch * NUM + step * batch :]
+    np.testing.assert_array_equal(np.sort(orders[0]), np.arange(NUM))
+    assert shuffle == (orders[0] != orders[1]).any()
+
+    found = [labels_of(*pair) for pair in data.pipeline(own, batch, 3, epoch, shuffle, step)]
+    of_epoch = left[: NUM - step * batch]
+    for labels, rows in zip(
+        found, np.split(of_epoch, range(batch, len(of_epoch), batch)), strict=True
+    ):
+        np.testing.assert_array_equal(labels, rows)
+
+    config = flags.training_config(batch_size=batch, epochs=2, eval_first=0, eval_every=7)
+    spans = list(plan.spans(config, NUM, data.steps_per_buffer(own, batch), start))
+    blocks = []
+    for span, block in zip(spans, data.blocks(own, batch, 3, shuffle, spans), strict=True):
+        assert (block.steps, block.evaluate) == (span.stop - span.start, span.evaluate)
+        rows = block.order.numpy()[block.first :][: block.steps * block.batch_size]
+        blocks.append(labels_of(block.images.numpy()[rows], block.labels.numpy()[rows]))
+    np.testing.assert_array_equal(np.concatenate(blocks), left)
 
 
-@pytest.mark.parametrize(("room", "reads"), [(85, 21), (NUM + 9, 1)])
-def test_a_part_holds_while_the_next_is_read_and_one_part_is_read_once(
-    split: data.Split, room: int, reads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream, "PART_BYTES", room * FEATURES)
-    read, seen = data.Split.read, []
+def test_a_buffer_holds_while_the_next_is_read(split, monkeypatch):
+    read = data.Split.read
 
-    def spoiling(own: data.Split, rows: np.ndarray, buffer: np.ndarray) -> None:
+    def spoiling(own, rows, buffer):
         buffer[:] = 255  # so that whoever still needs what was there sees it
-        seen.append(len(rows))
         read(own, rows, buffer)
 
     monkeypatch.setattr(data.Split, "read", spoiling)
-    parts = stream.parts(split, functools.partial(data.epoch_order, seed=0), BATCH, epoch=0)
-    for part in itertools.islice(parts, 20):
-        np.testing.assert_array_equal(counted(part.images[part.order]), part.labels[part.order])
-    del parts, part  # waits for what is being read
-    assert len(seen) == reads
+    order_of = functools.partial(data.epoch_order, seed=0)
+    for buffer in itertools.islice(stream.buffers(split, 10, order_of, epoch=0), 20):
+        labels_of(buffer.images[buffer.order], buffer.labels[buffer.order])
 
 
 @pytest.mark.parametrize("mode", [pytest.param("eager", marks=pytest.mark.slow), "graph", "xla"])
-def test_a_streamed_run_takes_the_oracles_steps(
-    tiny_dataset: data.Dataset, tmp_path: pathlib.Path, mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_streamed_run_takes_the_oracles_steps(tiny_dataset, tmp_path, mode, monkeypatch):
     monkeypatch.setattr(stream, "SHARD_BYTES", 30 * 784)
-    monkeypatch.setattr(stream, "PART_BYTES", 200 * 784)
+    monkeypatch.setattr(stream, "BUFFER_BYTES", 200 * 784)
     images, labels = tiny_dataset.train.images, tiny_dataset.train.labels
     train = made.streamed(images, labels, tmp_path)
-    numbered = data.Split(train.images, np.arange(660, dtype=np.int32), streamed=True)
-    orders = [
-        np.concatenate([labels for _, labels in data.pipeline(numbered, 64, seed=3, epoch=epoch)])
-        for epoch in (0, 1)
-    ]
-    assert (orders[0] != data.epoch_order(660, 3, 0)).mean() > 0.9
+    numbered = dataclasses.replace(train, labels=np.arange(660, dtype=np.int32))
+    batches = [*data.pipeline(numbered, 64, 3, epoch=0), *data.pipeline(numbered, 64, 3, epoch=1)]
+    order = np.concatenate([rows for _, rows in batches])
     streamed = dataclasses.replace(tiny_dataset, train=train)
     ran = trained(streamed, mode=mode, batch_size=64, epochs=2, seed=3)
-    W, b, _ = oracle.train(images, labels, orders, 64, 0.01)
+    W, b, _ = oracle.train(images, labels, np.split(order, 2), 64, 0.01)
     np.testing.assert_allclose(ran.model.W, W, atol=1e-5)
     np.testing.assert_allclose(ran.model.b, b, atol=1e-5)
     assert (ran.examples, ran.order) == (1320, "buffers")
 
 
 @pytest.mark.parametrize("rows", [100, 5_000])
-def test_an_evaluation_sees_every_example_once_in_order(split: data.Split, rows: int) -> None:
-    for _ in range(2):
-        images, labels = map(np.concatenate, zip(*split.chunks(rows), strict=True))
-        np.testing.assert_array_equal(labels, np.arange(NUM))
-        np.testing.assert_array_equal(images, split.images)
+@pytest.mark.parametrize("streamed", [True, False])
+def test_an_evaluation_sees_every_example_once_in_order(split, rows, streamed):
+    own = dataclasses.replace(split, streamed=streamed)
+    found = [labels_of(*chunk) for chunk in own.chunks(rows)]
+    np.testing.assert_array_equal(np.concatenate(found), np.arange(NUM))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +132,7 @@ def test_an_evaluation_sees_every_example_once_in_order(split: data.Split, rows:
         (os.unlink, "No such file or directory"),
     ],
 )
-def test_a_file_that_is_cut_or_gone_is_one_line(tmp_path: pathlib.Path, damage, why: str) -> None:
+def test_a_file_that_is_cut_or_gone_is_one_line(tmp_path, damage, why):
     torn = made.streamed(np.zeros((20, 3), np.uint8), np.zeros(20, np.int32), tmp_path)
     damage(tmp_path / "images.npy")
     with pytest.raises(RunError, match=rf"images\.npy: cannot be read any more: {why}"):

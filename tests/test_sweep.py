@@ -5,465 +5,223 @@ import itertools
 import json
 import os
 import pathlib
-import resource
 import signal
-import statistics
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-import flags
-import model
 import sweep
-import train
 from common.errors import InputError, RunError, Stopped
-from runtime import signals
-from runtime.clock import Ledger
-from runtime.distribute import OneDevice
-from runtime.state import State
-from sweeps import kept, options, report
-from tests import forked
+from sweeps import options, results
 from tests.conftest import PROJECT
 
-Sweep = Callable[..., list[kept.Row]]
+SHORT = "--max_steps=5", "--mode=graph"
 
 
 @pytest.fixture
-def sweep_here(tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path) -> Sweep:
+def output(tmp_path):
+    return tmp_path / "new" / "runs.jsonl"
+
+
+@pytest.fixture
+def run_sweep(tiny_data_dir, output):
     """Runs what `python sweep.py` runs, in this process, and returns the rows of its file."""
 
-    def run(*arguments: str) -> list[kept.Row]:
-        file = tmp_path / "runs.jsonl"
-        sweep.run(
-            *options.parse(
-                ["sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", *arguments], ""
-            )
-        )
-        return [json.loads(line) for line in file.read_text().splitlines()[1:]]
+    def run(*arguments):
+        argv = ["sweep.py", f"--data_dir={tiny_data_dir}", f"--output={output}", *arguments]
+        sweep.run(options.parse(argv, ""))
+        return [json.loads(line) for line in output.read_text().splitlines()]
 
     return run
-
-
-def arguments_of(row: kept.Row) -> list[str]:
-    return [f"--{name}={row[name]}" for name in options.SWEPT]
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param(
-            ("--lr=0.01,0.02", "--batch_size=10,64", "--epochs=1,2"), marks=pytest.mark.slow
-        ),
-        pytest.param(
-            (
-                "--loss_reduction=sum,mean",
-                "--jobs=3",
-                "--seed=4,6",
-                "--max_steps=50",
-                "--mode=graph",
-            ),
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(("--batch_size=10,600", "--lr=0.001", "--figures"), marks=pytest.mark.slow),
-        pytest.param(
-            ("--lr=0.003,0.01", "--target_accuracy=0.5", "--eval_first=9"), marks=pytest.mark.slow
-        ),
-        ("--epochs=1,2", "--mode=graph", "--noshuffle", "--jobs=2"),
+        "--epochs=1,2 --mode=graph --jobs=3",
+        pytest.param("--lr=0.01,0.02 --batch_size=10,600 --seed=4:6", marks=pytest.mark.slow),
+        pytest.param("--loss_reduction=sum,mean --target_accuracy=0.5", marks=pytest.mark.slow),
     ],
-    ids=["all", "means", "shared batches", "target", "graph"],
 )
-def test_each_run_ends_at_the_bits_of_train_py(sweep_here, run_here, tmp_path, arguments):
-    arguments = [f"--figures={tmp_path}" if each == "--figures" else each for each in arguments]
-    shared = [
-        each
-        for each in arguments
-        if each.partition("=")[0][2:] not in {*options.SWEPT, "jobs", "figures"}
-    ]
-    rows = sweep_here(*arguments)
-    assert len(rows) == len({kept.key(row) for row in rows}) > 1
+def test_each_run_ends_at_the_bits_of_train_py(run_sweep, run_here, arguments):
+    arguments = arguments.split()
+    rows = run_sweep(*arguments)
+    alike = [each for each in arguments if each.startswith(("--mode", "--target"))]
+    assert len({results.key(row) for row in rows}) == len(rows) > 1
     for row in rows:
-        record = run_here(*shared, *arguments_of(row))
-        for name in ("weights_sha256", "test_accuracy", "steps", "examples"):
-            assert row[name] == record[name], (name, arguments_of(row))
-        assert row["validation_accuracy"][-1] == record["validation_accuracy"][-1]
+        record = run_here(*alike, *(f"--{name}={row[name]}" for name in options.SWEPT))
+        for name in ("weights_sha256", "test_accuracy", "validation_accuracy"):
+            assert row[name] == record[name]
 
 
-def test_the_same_command_does_only_what_is_missing(sweep_here, tmp_path, monkeypatch):
-    file = tmp_path / "runs.jsonl"
-    whole = sweep_here("--seed=0:3", "--mode=graph")
-    lines = file.read_bytes().splitlines(keepends=True)
-    file.write_bytes(b"".join(lines[:3]) + lines[3][:-20])  # as a kill may leave it
-    begun = []
-    here = sweep.runs.Runner.run
-    monkeypatch.setattr(
-        sweep.runs.Runner, "run", lambda self, config: begun.append(config) or here(self, config)
-    )
-    again = sweep_here(
-        "--seed=0:4", "--eval_every=50", "--mode=graph"
-    )  # more seeds, and a cadence that no weight depends on
-    # two threads: in either order
-    assert sorted(config.seed for config in begun) == sorted([whole[2]["seed"], 3])
-    assert again[:2] == whole[:2]
-    hashes = {row["seed"]: row["weights_sha256"] for row in again}
-    assert (
-        hashes == {row["seed"]: row["weights_sha256"] for row in whole} | {3: hashes[3]}
-        and len(again) == 4
-    )
-    assert sweep_here("--seed=0:4", "--mode=graph") == again and len(begun) == 2
+def test_runs_share_their_programs_and_draw_in_a_new_folder(run_sweep, monkeypatch, tmp_path):
+    made, folder, choose = [], tmp_path / "a" / "b", sweep.modes.choose
+    monkeypatch.setattr(sweep.modes, "choose", lambda *of: made.append(of) or choose(*of))
+    rows = run_sweep("--lr=0.1,0.2", "--seed=0:3", "--epochs=1,2", f"--figures={folder}")
+    assert len(rows) == 12 and 1 <= len(made) <= sweep.devices.cores()
+    assert {path.name for path in folder.iterdir()} == {"learning_rate.png", "steps.png"}
+
+
+def test_the_same_command_does_only_what_is_missing(run_sweep, output):
+    whole = run_sweep("--seed=0:3", "--jobs=1", *SHORT)
+    lines = output.read_bytes().splitlines(keepends=True)
+    output.write_bytes(b"".join(lines[:2]) + lines[2][:-20])  # as a kill may leave it
+    again = run_sweep("--seed=0:4", "--jobs=1", *SHORT)
+    assert again[:2] == whole[:2] and [row["seed"] for row in again] == [0, 1, 2, 3]
+    assert again[2]["weights_sha256"] == whole[2]["weights_sha256"]
+    assert run_sweep("--seed=0:2", *SHORT) == again
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("change", "words"),
     [
-        (["--noshuffle"], "shuffle True, not False"),
-        (["--target_accuracy=0.9"], "target_accuracy None, not 0.9"),
-        (["--max_steps=9", "--mode=eager"], "mode graph, not eager"),
+        ({"shuffle": False}, "shuffle False"),
+        ({"tensorflow": "1.0"}, "tensorflow 1.0"),
+        ({"device_name": "abacus"}, "device_name abacus"),
+        ({"data": "other"}, "data other"),
+        (b"my notes", "line 1 has damaged JSON"),
+        (b'{"lr": 0.1}\n', "data None"),
     ],
 )
-def test_a_file_of_another_sweep_is_refused_and_stays(sweep_here, tmp_path, arguments, words):
-    sweep_here("--seed=1", "--mode=graph")
-    before = (tmp_path / "runs.jsonl").read_bytes()
+def test_a_file_of_something_else_is_refused_and_stays(run_sweep, output, change, words):
+    (row,) = run_sweep(*SHORT)
+    if isinstance(change, dict):
+        change = json.dumps(row | change).encode() + b"\n"
+    output.write_bytes(change)
     with pytest.raises(InputError, match=words):
-        sweep_here("--mode=graph", *arguments)
-    assert (tmp_path / "runs.jsonl").read_bytes() == before
+        run_sweep(*SHORT)
+    assert output.read_bytes() == change
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"my notes", "no file of a sweep"),
-        (b'{"sweep": 1}\n', "line 1 is damaged"),
-        (
-            b'{"sweep": 0, "data": "", "tensorflow": "", "device_name": "", "flags": []}\n',
-            "line 1 is damaged",
-        ),
-        (None, "line 2 is damaged"),
-        (1, "sweep 0, not 1"),
-        (2, "tensorflow 1.0"),
-        (3, "data other"),
-    ],
-)
-def test_a_damaged_or_foreign_file_is_refused_and_stays(sweep_here, tmp_path, content, words):
-    file = tmp_path / "runs.jsonl"
-    if not isinstance(content, bytes):
-        sweep_here("--seed=1", "--mode=graph")
-        header = json.loads(file.read_bytes().splitlines()[0])
-        changed = {1: {"sweep": 0}, 2: {"tensorflow": "1.0"}, 3: {"data": "other"}}.get(content, {})
-        content = json.dumps(header | changed).encode() + b'\n{"lr": 0.1}\n{}\n'
-    file.write_bytes(content)
-    with pytest.raises(InputError, match=words):
-        sweep_here("--seed=1", "--mode=graph")
-    assert file.read_bytes() == content
+def test_a_full_disk_is_one_line():
+    with pytest.raises(RunError, match="--output=/dev/full: cannot be written: No space left"):
+        results.add(pathlib.Path("/dev/full"), {})
 
 
-def test_two_sweeps_do_not_write_to_one_file(sweep_here, tmp_path):
-    sweep_here("--max_steps=5", "--mode=graph")
-    with (
-        kept.locked(tmp_path / ".runs.jsonl.lock", wait=False),
-        pytest.raises(InputError, match="another sweep"),
-    ):
-        sweep_here("--max_steps=5", "--mode=graph")
-
-
-@pytest.mark.slow
-def test_a_disk_that_is_full_is_one_line_and_keeps_what_was_there(
-    tiny_data_dir, sweep_here, tmp_path
-):
-    file = tmp_path / "runs.jsonl"
-    job = ["--seed=0:30", "--max_steps=1", "--mode=graph"]
-    process = forked.Forked(
-        [PROJECT / "sweep.py", f"--data_dir={tiny_data_dir}", f"--output={file}", *job]
-    )
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (8192, 8192))
-    printed, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "runs.jsonl: cannot be written" in errors and len(errors.splitlines()) == 1
-    before = file.read_bytes()
-    assert len(before) == 8192 and "cannot tell" not in printed and "**best**" in printed
-    rows = sweep_here(*job)
-    assert file.read_bytes().startswith(before[: before.rfind(b"\n") + 1]) and len(rows) == 30
-
-
-def test_a_run_that_diverges_is_a_row(sweep_here, capsys):
-    rows = {row["lr"]: row for row in sweep_here("--lr=0.01,1e38", "--seed=0", "--mode=graph")}
-    assert "with --lr=1e+38" in rows[1e38]["diverged"]
-    assert "weights_sha256" in rows[0.01] and "weights_sha256" not in rows[1e38]
+def test_a_run_that_diverges_is_a_row(run_sweep, capsys):
+    rows = run_sweep("--lr=0.01,1e38", "--mode=graph", "--jobs=1")
+    assert "diverged" not in rows[0] and "with --lr=1e+38" in rows[1]["diverged"]
     printed = capsys.readouterr().out
-    assert "diverged: 1 of 1" in printed and printed.count("**best**") == 1
+    assert "1 of 1 diverged" in printed and printed.count("**best**") == 1
 
 
-def test_a_failure_of_a_run_ends_the_sweep(sweep_here, monkeypatch):
-    def fail(*_: object) -> None:
-        raise RunError("the disk is gone")
+def test_a_signal_keeps_and_shows_what_is_finished(run_sweep, output, monkeypatch, capsys):
+    def add_and_interrupt(*args, add=results.add):
+        add(*args)
+        signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(sweep.runs.train, "compiled", fail)
-    with pytest.raises(RunError, match="the disk is gone"):
-        sweep_here("--seed=0:4")
-
-
-def test_a_run_that_ends_when_a_signal_has_stopped_another_is_kept(monkeypatch):
-    both, stopped = threading.Barrier(2, timeout=60), threading.Event()
-
-    class Runner:
-        def __init__(self, first: State):
-            pass
-
-        def run(self, config: flags.Config) -> kept.Row:
-            both.wait()
-            if config.seed == 0:
-                monkeypatch.setattr(signals, "asked", lambda: signal.SIGINT)
-                stopped.set()
-                raise Stopped("in its middle", 130)
-            assert stopped.wait(timeout=60)
-            return {"seed": config.seed}
-
-    monkeypatch.setattr(sweep.runs, "Runner", Runner)
-    configs = [flags.training_config(seed=seed) for seed in range(9)]
-    assert [*sweep.runs.finished(configs, 2, None, "/CPU:0")] == [{"seed": 1}]
-
-
-def test_a_run_that_had_its_last_step_when_a_signal_came_is_kept(tiny_dataset, monkeypatch):
-    first = train.start(
-        flags.training_config(mode="xla", max_steps=9, eval_every=0),
-        tiny_dataset,
-        Ledger(),
-        OneDevice(),
-    )
-    scaled, scale = [], model.scale
-    monkeypatch.setattr(model, "scale", lambda images: scaled.append(images) or scale(images))
-    runner = sweep.runs.Runner(first)
-    assert not scaled  # all runners evaluate on the images that the first run has scaled
-    monkeypatch.setattr(signals, "asked", lambda: signal.SIGINT)
-    assert runner.run(first.config)["steps"] == 9
-    with pytest.raises(Stopped):
-        runner.run(first.config.replace(max_steps=0, epochs=2))
-
-
-def test_a_signal_shows_and_keeps_what_is_finished(tiny_data_dir, tmp_path):
-    file = tmp_path / "runs.jsonl"
-    command = [
-        PROJECT / "sweep.py",
-        f"--data_dir={tiny_data_dir}",
-        f"--output={file}",
-        "--epochs=1,100000",
-        "--jobs=2",
-    ]
-    process = forked.Forked(command)
-    assert any(line.startswith("1/2 runs, best validation so far") for line in process.stdout), (
-        process.communicate()
-    )
-    process.send_signal(signal.SIGINT)
-    printed, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (
-        130,
-        "stopped by SIGINT with 1 of 2 runs left: the same command goes on\n",
-    )
-    assert "**best**" in printed and file.read_bytes().count(b"\n") == 2
+    monkeypatch.setattr(results, "add", add_and_interrupt)
+    with pytest.raises(Stopped) as stopped:
+        run_sweep("--seed=0:3", "--epochs=1,1000", "--jobs=1")
+    assert stopped.value.exit_code == 143
+    assert "**best**" in capsys.readouterr().out and output.read_bytes().count(b"\n") == 1
 
 
 BAD = [
-    ("--lr=", "--lr="),
-    ("--lr=0.1,,0.2", "--lr=: must be a number, or several"),
-    ("--lr=0.1,1e-1", "none twice"),
-    ("--lr=0:10", "must be a number, or several with commas between them, none twice; see"),
-    ("--seed=0:3,2", "none twice"),
-    ("--seed=5:2", "--seed=5:2: must be a range of 1 to 1,000,000 integers; see"),
-    ("--seed=5:5", "--seed=5:5: must be a range of 1 to 1,000,000 integers; see"),
-    ("--seed=-1", "--seed=-1: must be a non-negative integer, or several"),
-    ("--seed=0:100000000000000", "must be a range of 1 to 1,000,000 integers"),
-    (f"--seed=0:{10**30}", "must be a range of 1 to 1,000,000 integers"),
+    ("--lr=0.1,,0.2", "--lr=: must be a number"),
+    ("--seed=5:2", "--seed=5:2: must be a non-negative integer"),
+    ("--seed=0:100000000000000", "must be a non-negative integer"),
     ("--epochs=0:3", "--epochs=0: must be a positive integer"),
     ("--lr=0.1,nan", "--lr=nan: must be a finite number above 0"),
-    ("--batch_size=10,1.5", "--batch_size=1.5: must be a positive integer"),
-    ("--max_steps=9,-1", "--max_steps=-1: must be a non-negative integer"),
-    ("--loss_reduction=sum,max", "sum, mean"),
+    ("--loss_reduction=sum,max", "<sum|mean>"),
     ("--seed=0:10001", "10,001 runs: at most 10,000 without --yes"),
     ("--strategy=mirrored", "strategy"),
-    ("--jobs=-1", "--jobs=-1"),
     ("--record=x.json", "record"),
     ("--output=/dev/null/x", "--output"),
+    ("--figures=/dev/null/x", "--figures"),
 ]
 
 
-@pytest.mark.parametrize(("argument", "words"), BAD, ids=[argument for argument, _ in BAD])
-def test_bad_input_is_refused(argument: str, words: str) -> None:
+@pytest.mark.parametrize(("argument", "words"), BAD)
+def test_bad_input_is_refused(argument, words):
     with pytest.raises(InputError) as caught:
         options.parse(["sweep.py", argument], "")
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_bad_input_is_refused_before_tensorflow_is_imported(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')\n")
+    command = [sys.executable, PROJECT / "sweep.py", "--lr=0"]
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.startswith("error: --lr=0")
+
+
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "words"),
     [
-        (["--seed=0:20000"], 2, "error: 20,000 runs: at most 10,000 without --yes"),
-        (["--seed=0:20000", "--yes"], 1, "TensorFlow was imported"),
+        (["--batch_size=10,661"], "at most the 660 training images"),
+        (["--batch_size=10,600", "--mode=graph"], "--mode=graph needs a sweep"),
     ],
 )
-def test_bad_input_is_refused_before_tensorflow_is_imported(
-    tmp_path: pathlib.Path, arguments: list[str], code: int, said: str
-) -> None:
-    (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')\n")
-    done = subprocess.run(
-        [sys.executable, "sweep.py", *arguments],
-        cwd=PROJECT,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == code
-    assert done.stderr.startswith(said) and done.stderr.count("\n") == 1
+def test_batches_that_cannot_be_are_refused_before_a_run(run_sweep, output, arguments, words):
+    with pytest.raises(InputError, match=words):
+        run_sweep(*arguments)
+    assert not output.exists()
 
 
-def test_what_only_the_data_or_all_runs_tell_is_refused_before_a_run(sweep_here, monkeypatch):
-    monkeypatch.setattr(sweep.runs.Runner, "run", lambda *_: pytest.fail("a run was begun"))
-    with pytest.raises(InputError, match="at most the 660 training images"):
-        sweep_here("--batch_size=10,661")
-    with pytest.raises(InputError, match="--mode=graph needs a sweep"):
-        sweep_here("--batch_size=10,600", "--mode=graph")
-
-
-def test_lists_and_ranges() -> None:
-    given = ["--lr=0.1,0.2", "--seed=7,0:3,12:13", "--max_steps=0,9", "--batch_size=5"]
-    configs, _ = options.parse(["sweep.py", *given], "")
+def test_lists_and_ranges():
+    given = ["--lr=0.1,0.2,2e-1", "--seed=7,0:3,12:13", "--max_steps=0,9", "--yes"]
+    configs = options.parse(["sweep.py", *given], "")
     found = [(config.lr, config.seed, config.max_steps) for config in configs]
     assert sorted(found) == [*itertools.product((0.1, 0.2), (0, 1, 2, 7, 12), (0, 9))]
-    assert {config.batch_size for config in configs} == {5}
-    assert configs[0].as_dict().keys() == flags.training_config().as_dict().keys()
 
 
-def test_the_validation_cadence_is_train_pys_only_where_it_matters(tmp_path: pathlib.Path) -> None:
-    for arguments, every in (
-        ((), 0),
-        (("--target_accuracy=0.9",), 200),
-        ((f"--figures={tmp_path}",), 200),
-        (("--eval_every=7", "--target_accuracy=0.9"), 7),
-    ):
-        assert options.parse(["sweep.py", *arguments], "")[0][0].eval_every == every
-
-
-@pytest.mark.parametrize("count", range(1, 11))
-def test_the_sign_test_is_that_of_all_throws_of_a_coin(count: int) -> None:
-    throws = [abs(sum(signs)) for signs in itertools.product((-1, 1), repeat=count)]
-    for wins in range(count + 1):
-        expected = np.mean([throw >= abs(2 * wins - count) for throw in throws])
-        assert report.sign_test(wins, count - wins) == pytest.approx(expected)
-    assert report.sign_test(0, 0) == 1
-
-
-def made(lr: float, accuracies: dict[int, float], **more: object) -> list[kept.Row]:
-    """Returns the rows of one lr, with its validation accuracy by seed, and a test accuracy of 0.1
-    less."""
-    values = {"batch_size": 10, "loss_reduction": "sum", "epochs": 1, "lr": lr}
-    reached = {"us_per_step": 5.0 + lr, "seconds": {"train": 2.0}}
+def rows_of(accuracies, **values):
+    """Returns the rows of a combination by the validation accuracy of each seed; that of the test
+    is 0.1 less."""
     return [
-        values
-        | {
-            "seed": seed,
-            "validation_accuracy": [[1, 0.1], [9, share]],
-            "test_accuracy": share - 0.1,
-        }
-        | reached
-        | more
-        for seed, share in accuracies.items()
+        {**options.DEFAULTS, "seed": seed, "test_accuracy": accuracy - 0.1}
+        | {"validation_accuracy": [[1, 0.1], [9, accuracy]], **values}
+        for seed, accuracy in enumerate(accuracies)
     ]
 
 
-def table_of(rows: list[kept.Row]) -> list[list[str]]:
-    table = report.table(report.grouped(rows))
-    return [list(cells) for cells in zip(*(column.cells for column in table.columns), strict=True)]
+def cells(rows, capsys):
+    """Returns the cells of the table that is printed of rows, line by line."""
+    results.show(rows)
+    lines = capsys.readouterr().out.partition("\n\n")[0].splitlines()
+    assert max(map(len, lines)) <= 80
+    return [line.replace(" ", "").split("|") for line in lines]
 
 
-def test_the_table_is_plain_arithmetic() -> None:
-    rng = np.random.default_rng(0)
-    shares = {lr: dict(enumerate(rng.uniform(0.5, 0.9, size=7))) for lr in (0.1, 0.2)}
-    cells = table_of([row for lr in (0.2, 0.1) for row in made(lr, shares[lr])])
-    assert [row[3] for row in cells] == ["0.1", "0.2"] and {tuple(row[:3]) for row in cells} == {
-        ("10", "1", "sum")
-    }
-    for row in cells:
-        values = np.array([*shares[float(row[3])].values()])
-        for cell, part in ((row[5], values), (row[6], values - 0.1)):
-            assert (
-                cell
-                == f"{part.mean():.4f} ± {part.std(ddof=1):.4f} ({part.min():.4f}-{part.max():.4f})"
-            )
-        assert row[7:9] == ["2.00", f"{5 + float(row[3]):.1f}"] and row[4] == "7"
-    best = max(shares, key=lambda lr: statistics.fmean(shares[lr].values()))
-    assert [row[-1] == "**best**" for row in cells] == [lr == best for lr in (0.1, 0.2)]
+def test_the_table_is_plain_arithmetic_and_fits_80_columns(capsys):
+    rng, rows, expected = np.random.default_rng(0), [], []
+    for size, lr, epochs in itertools.product((10, 10000), (0.0003, 0.03), (1, 100)):
+        for loss in ("mean", "sum"):
+            shares = rng.uniform(0.5, 0.9, size=10)
+            rows += rows_of(shares, batch_size=size, lr=lr, epochs=epochs, loss_reduction=loss)
+            mean, sd = shares.mean(), shares.std(ddof=1)
+            accuracies = [f"{mean:.4f}±{sd:.4f}", f"{mean - 0.1:.4f}"]
+            expected.append([str(size), str(lr), str(epochs), loss, *accuracies])
+    headings, _, *lines = cells(rows[::-1], capsys)
+    assert headings == ["batch", "lr", "epochs", "loss", "validation", "test", "besidethebest"]
+    assert [line[:6] for line in lines] == expected
+    assert [line for line in lines if line[6] == "**best**"] == [
+        max(lines, key=lambda line: line[4])
+    ]
 
 
-@pytest.mark.parametrize(
-    ("sizes", "kind", "said"),
-    [
-        ([10], "CPU", "Training alone, while runs shared the 2 cores of one X."),
-        ([600], "CPU", "Training alone, one run after the other on the 2 cores of one X."),
-        (
-            [10, 600],
-            "CPU",
-            "Training alone: batches below 500 while runs shared the 2 cores of one X, "
-            "larger ones one ",
-        ),
-        ([10, 600], "GPU", "Training alone, one run after the other on one X."),
-    ],
-)
-def test_what_is_printed_says_what_shared_the_machine_without_blanks_around(
-    capsys, sizes, kind, said
-) -> None:
-    rows = [row for size in sizes for row in made(0.1, {0: 0.5}, batch_size=size)]
-    report.show(rows, {"cores": 2, "device_kind": kind, "device_name": "X"}, None)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].startswith(said) and lines[0].startswith("| batch")
-    assert all(line and line == line.rstrip() for line in lines)
+# By the number of seeds: how many may be better where p < 0.05, as tables of the sign test say.
+CRITICAL = {6: 0, 7: 0, 8: 0, 9: 1, 10: 1, 11: 1, 12: 2, 15: 3, 20: 5, 25: 7}
 
 
-def test_the_verdict_says_what_the_seeds_carry() -> None:
-    best = dict.fromkeys(range(6), 0.9)
-    for worse, words in (
-        (dict.fromkeys(range(6), 0.8), "worse on 6 of 6, p 0.031"),
-        (dict.fromkeys(range(5), 0.8), "5 seeds cannot tell, p 0.062"),
-        ({seed: 0.8 if seed else 0.95 for seed in range(6)}, "6 seeds cannot tell, p 0.22"),
-        ({seed: 0.9 if seed else 0.8 for seed in range(6)}, "6 seeds cannot tell, p 1"),
-        ({seed: 0.91 if seed < 6 else 0.5 for seed in range(7)}, "better on 6 of 6, p 0.031"),
-    ):
-        cells = table_of(made(0.1, best) + made(0.2, worse))
-        assert [row[-1] for row in cells] == ["**best**", words]
+@pytest.mark.parametrize(("better", "count"), [(0, 5), *((b, c) for c, b in CRITICAL.items())])
+def test_a_star_is_a_p_below_5_percent(capsys, better, count):
+    for lucky, star in ((better, "*" * (count > 5)), (better + 1, "")):
+        shares = [0.8] * (count - lucky) + [0.91] * lucky
+        line = cells(rows_of([0.9] * (count + 1), lr=0.1) + rows_of(shares, lr=0.2), capsys)[3]
+        assert line[3] == f"worseon{count - lucky}of{count}{star}"
 
 
-def test_a_combination_of_which_a_seed_diverged_is_not_the_best() -> None:
-    diverged = [{**made(0.3, {9: 0.0})[0], "diverged": "the loss is nan"}]
-    cells = table_of(made(0.1, {0: 0.5, 1: 0.6}) + made(0.3, {0: 0.99}) + diverged)
-    assert [row[-1] for row in cells] == ["**best**", "diverged: 1 of 2"]
-
-
-def test_the_pictures_show_every_rate_and_every_seed(tmp_path: pathlib.Path) -> None:
-    groups = report.grouped(
-        made(0.1, {0: 0.5, 1: 0.6})
-        + made(1.0, {0: 0.7, 1: 0.75})
-        + made(2.0, {0: 0}, diverged="nan")
-    )
-    (rates,) = report.over_learning_rate(groups).axes
-    (line,) = rates.lines
-    assert rates.get_xscale() == "log" and [*line.get_xdata()] == [0.1, 1.0]
-    assert [*line.get_ydata()] == pytest.approx([0.55, 0.725])
-    assert rates.collections[0].get_datalim(rates.transData).intervaly == pytest.approx([0.5, 0.75])
-    steps = report.over_steps(groups, (10, 1, 0, "sum", 1.0)).axes
-    assert [axes.get_title() for axes in steps] == ["lr 0.1", "lr 1"]
-    ends = [sorted(line.get_ydata()[-1] for line in axes.lines) for axes in steps]
-    assert ends == [[0.5, 0.6], [0.7, 0.75]]
-    rows = [row for runs in groups.values() for row in runs]
-    report.show(rows, {"cores": 2, "device_kind": "CPU", "device_name": "X"}, str(tmp_path))
-    assert {path.name for path in tmp_path.iterdir()} == {"learning_rate.png", "steps.png"}
-
-
-def test_help_names_the_flags_of_both(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit) as stop:
-        options.parse(["sweep.py", "--help"], "")
-    said = " ".join(capsys.readouterr().out.split())
-    assert stop.value.code == 0
-    assert "--jobs" in said and "--[no]tf32" in said and "--checkpoint_dir" not in said
-    assert "(default: 10) (a positive integer, or several with commas between them" in said
+def test_the_charts_show_every_run(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(results.plots, "save", lambda figure, _: drawn.append(figure.axes[0]))
+    rows = rows_of([0.5, 0.6], lr=0.1) + rows_of([0.7], lr=1.0) + rows_of([0.2], lr=2.0, epochs=9)
+    results.draw(rows, pathlib.Path())
+    rates, steps = ([line.get_ydata().tolist() for line in axes.lines] for axes in drawn)
+    assert rates == [[0.5, 0.6, 0.7], [0.2]]
+    assert steps == [[0.1, 0.5, 0.1, 0.6], [0.1, 0.7]]
+    assert drawn[0].lines[0].get_xdata().tolist() == [0.1, 0.1, 1.0]

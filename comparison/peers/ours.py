@@ -41,7 +41,7 @@ def _in_mode(work: Work, mode: str) -> Train:
         take_steps = train.compiled(state, engine)
 
     def blocks() -> Iterable[Any]:
-        part_steps = data.steps_of_part(dataset.train, work.batch_size)
+        part_steps = data.steps_per_buffer(dataset.train, work.batch_size)
         spans = plan.spans(config, len(dataset.train), part_steps)
         return take_steps.blocks(dataset.train, config, spans)
 

@@ -1,0 +1,159 @@
+"""What a sweep found: its rows, the file whose lines they are, a table of them, and two charts.
+
+A row tells all of a run: its flags, where it ran, and what it reached or that it diverged.
+`pandas.read_json(file, lines=True)` makes a table of a file.
+"""
+
+import json
+import math
+import os
+import pathlib
+import statistics
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any
+
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
+
+import flags
+from callbacks.base import writing
+from common import plots
+from common.errors import InputError
+from sweeps.options import DEFAULTS, SWEPT
+
+Row = dict[str, Any]
+
+# All rows of a sweep have the same data, machine and flags, but for these.
+SAME = {"data", "tensorflow", "device_name", *DEFAULTS} - flags.PLACES - {*SWEPT, "device"}
+NOTE = """
+Accuracies are means over the seeds ± standard deviation. The best is chosen by
+validation. "Worse on" counts seeds. * marks p < 0.05 in a sign test; fewer than
+6 seeds cannot reach p < 0.05."""
+
+
+def key(row: Row) -> tuple:
+    """Returns what tells a run from the others of its sweep."""
+    return tuple(row[name] for name in SWEPT)
+
+
+def read(path: pathlib.Path, new: Row) -> Iterator[Row]:
+    """Yields the rows of a file, if it is there, then cuts off a last line that a kill has torn.
+
+    Raises InputError, and leaves the file as it is, unless all are of the sweep of the `new` row.
+    """
+    path.touch()
+    *lines, torn = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines or filter(None, [torn]), 1):
+        try:
+            row = DEFAULTS | json.loads(line)
+            other = ", ".join(
+                f"{name} {row.get(name)}" for name in SAME if row.get(name) != new[name]
+            )
+        except (ValueError, TypeError):
+            other = "damaged JSON"
+        if other:
+            raise InputError(
+                f"--output={path}: line {number} has {other}, and is no row of this sweep: "
+                "remove it, or choose another name"
+            )
+        yield row
+    if torn:
+        os.truncate(path, path.stat().st_size - len(torn))
+
+
+def add(path: pathlib.Path, row: Row) -> None:
+    """Writes a row behind the others; raises RunError if the file cannot take it."""
+    with writing("output", path), path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def show(rows: Collection[Row]) -> None:
+    """Prints a table in Markdown: a line for the seeds of each combination of flags."""
+    varying = [name for name in SWEPT if name != "seed" and len({row[name] for row in rows}) > 1]
+    groups = grouped(rows, varying).values()
+    headings = [name.split("_")[0] for name in varying]
+    table = Table(
+        *headings,
+        "validation",
+        "test",
+        "beside the best",
+        box=MARKDOWN,
+        show_edge=False,
+        pad_edge=False,
+    )
+    for runs in groups:
+        values = [str(runs[0][name]) for name in varying]
+        table.add_row(*values, *cells(runs, max(groups, key=mean)))
+    Console(width=1000).print(table)
+    print(NOTE)
+
+
+def grouped(rows: Iterable[Row], names: list[str]) -> dict[str, list[Row]]:
+    """Returns the runs with the same values of some flags together, by what these are."""
+    groups: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=key):
+        label = ", ".join(f"{name} {row[name]}" for name in names)
+        groups.setdefault(label, []).append(row)
+    return groups
+
+
+def last(run: Row) -> float:
+    """Returns the last validation accuracy of a run."""
+    return run["validation_accuracy"][-1][1]
+
+
+def mean(runs: list[Row]) -> float:
+    """Returns the mean of the last validation accuracies."""
+    return statistics.fmean(map(last, runs))
+
+
+def cells(runs: list[Row], best: list[Row]) -> list[str]:
+    """Returns what the table says of a combination beside the best one."""
+    sd = f" ± {statistics.stdev(map(last, runs)):.4f}" if len(runs) > 1 else ""
+    test = statistics.fmean(run["test_accuracy"] for run in runs)
+    diverged = sum("diverged" in run for run in runs)
+    said = "**best**" if runs is best else verdict(runs, best)
+    if diverged:
+        said = f"{diverged} of {len(runs)} diverged"
+    return [f"{mean(runs):.4f}{sd}", f"{test:.4f}", said]
+
+
+def verdict(runs: list[Row], best: list[Row]) -> str:
+    """Returns on how many of the seeds that both have a combination is worse than the best.
+
+    A star says that a fair coin falls as one-sidedly, to either side, less than once in 20 times.
+    """
+    gains = [last(a) - last(b) for a in runs for b in best if a["seed"] == b["seed"]]
+    worse, better = sum(gain < 0 for gain in gains), sum(gain > 0 for gain in gains)
+    throws = worse + better
+    p = 2 * sum(math.comb(throws, k) for k in range(min(worse, better) + 1)) / 2**throws
+    return f"worse on {worse} of {len(gains)}{' *' if p < 0.05 else ''}"
+
+
+def draw(rows: Iterable[Row], folder: pathlib.Path) -> None:
+    """Draws the validation accuracy over the learning rate, and over the steps of the best run and
+    those that differ from it in rate and seed; raises RunError."""
+    lines = grouped(rows, [name for name in SWEPT if name not in ("lr", "seed")])
+    best = max(lines.values(), key=lambda runs: max(map(last, runs)))
+    with plots.look("--figures"), writing("figures", folder):
+        chart(lines, lambda run: [[run["lr"], last(run)]], folder / "learning_rate.png")
+        chart(grouped(best, ["lr"]), lambda run: run["validation_accuracy"], folder / "steps.png")
+
+
+def chart(groups: dict[str, list[Row]], points: Callable, path: pathlib.Path) -> None:
+    """Draws accuracies over x: of each label the mean of its runs, in a band from min to max."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(plots.WIDTH, 4.2))
+    axes = figure.add_subplot(xscale="log", xlabel=path.stem, ylabel="validation accuracy")
+    for label, runs in groups.items():
+        by_x: dict[float, list[float]] = {}
+        for x, accuracy in (pair for run in runs for pair in points(run)):
+            by_x.setdefault(x, []).append(accuracy)
+        places = sorted(by_x)
+        values = [by_x[x] for x in places]
+        axes.plot(places, list(map(statistics.fmean, values)), marker=".", label=label)
+        axes.fill_between(places, list(map(min, values)), list(map(max, values)), alpha=0.15)
+    axes.legend()
+    plots.save(figure, path)
