@@ -124,9 +124,8 @@ class Bench:
         except OSError as error:
             raise Failed(f"{error.filename}: {error.strerror}") from None
         line = telling_line(self.log.read_text(errors="replace"))
-        if code == LEFT_OUT:
-            raise LeftOut(line or "it says that it cannot run here")
-        raise Failed(line or f"exit code {code}")
+        kind = LeftOut if code == LEFT_OUT else Failed
+        raise kind(line or f"exit code {code}")
 
     def talk(self, process: subprocess.Popen, began: float, task: Task) -> dict[str, Any]:
         """Has the contender do its job until it was timed for long enough; checks every
