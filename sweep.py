@@ -80,13 +80,12 @@ def trained(state: State, mode: modes.Mode) -> results.Row | None:
         train.train(state, mode)
     except DivergedError as error:
         row["diverged"] = str(error)
-        train.evaluate_end(state)
     except Stopped:
         return None
-    return row | record.reached(state, train.accuracy(state, state.dataset.test))
+    return row | record.reached(state, train.test_accuracy(state))
 
 
-def chosen_device(configs: list[Config]) -> tf.config.LogicalDevice:
+def chosen_device(configs: list[Config]) -> str:
     """Returns the device of all runs; raises InputError if no start of TensorFlow suits all."""
     one_thread, *others = {modes.one_thread(config) for config in configs}
     first = configs[0]
@@ -94,12 +93,7 @@ def chosen_device(configs: list[Config]) -> tf.config.LogicalDevice:
         needs = f"--mode={first.mode} needs a sweep for those from {modes.SHARED_BATCH} on"
         raise InputError(f"--batch_size: {needs}")
     with startup.quiet():
-        return devices.choose(
-            first.device,
-            first.tf32,
-            one_thread=one_thread,
-            deterministic=first.deterministic,
-        )
+        return devices.choose(first, one_thread)
 
 
 def run(configs: list[Config]) -> None:
@@ -108,7 +102,7 @@ def run(configs: list[Config]) -> None:
     tf.get_logger().setLevel("ERROR")  # the evaluation of each one's weights is traced anew
     device = chosen_device(configs)
     first = max(configs, key=lambda config: config.batch_size)
-    with tf.device(device.name):
+    with tf.device(device):
         max_bytes = devices.most_bytes(first.input, device)
         dataset = data.load(first.dataset, first.data_dir, first.manual_dir, max_bytes)
         train.start(first, dataset, Ledger(), OneDevice())  # refuses a batch that is too large
@@ -116,10 +110,10 @@ def run(configs: list[Config]) -> None:
     output = pathlib.Path(first.output or os.devnull)
     found = {results.key(row): row for row in results.read(output, first.as_dict() | place)}
     configs = [config for config in configs if results.key(config.as_dict()) not in found]
-    alone = device.device_type == "GPU" or first.batch_size >= modes.SHARED_BATCH
+    alone = device == "GPU:0" or first.batch_size >= modes.SHARED_BATCH
     jobs = first.jobs or (1 if alone else devices.cores())
     try:
-        with signals.deferred(), ThreadPool(jobs, tf.device(device.name).__enter__) as pool:
+        with signals.deferred(), ThreadPool(jobs, tf.device(device).__enter__) as pool:
             rows = filter(None, pool.imap_unordered(trainer(dataset), configs))
             for row in track(rows, "runs", len(configs), disable=not sys.stdout.isatty()):
                 found[results.key(row)] = row | place

@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -
 import flags
 from common import commandline, files
 from common.errors import InputError, one_line
-from runtime import clock, cluster, devices, plan, signals, startup
+from runtime import clock, cluster, devices, signals, startup
 
 
 def read_flags() -> flags.Config:
@@ -54,11 +54,12 @@ def start(
 
 
 def compiled(state: State, engine: distribute.OneDevice) -> modes.Mode:
-    """Returns the mode that takes the run's steps, compiled and warm."""
-    config, split = state.config, state.dataset.train
-    mode = engine.mode(state.model, config, split)
-    if not state.reached_target():
-        modes.warm_up(mode, state.model, split, config, state.step)
+    """Returns the mode that takes the run's steps, compiled and warm, where all workers start."""
+    engine.follow_chief(state)
+    state.resumed = state.step, state.examples
+    mode = engine.mode(state.model, state.config, state.dataset.train)
+    if not state.ends():
+        modes.warm_up(mode, state)
     num_correct(state, state.validation)
     return mode
 
@@ -67,31 +68,31 @@ def train(state: State, mode: modes.Mode, watching: Sequence[Callback] = ()) -> 
     """Takes the steps, block by block, and evaluates where the plan says so.
 
     Raises RunError when a loss is not finite or the weights overflow, Stopped after a block in
-    which a signal came.
+    which a signal came, if it was not the last.
     """
-    config, split = state.config, state.dataset.train
-    part_steps = data.steps_per_buffer(split, config.batch_size)
-    blocks = mode.blocks(split, config, plan.spans(config, len(split), part_steps, state.step))
-    while not state.reached_target():
+    blocks = modes.blocks(mode, state)
+    while not state.ends():
         with state.ledger("train"):
-            block = next(blocks, None)
-            if block is None:
-                return
-            losses = mode(block, config)
+            block = next(blocks)
+            losses = mode(block, state.config)
         state.count(block, losses)
         if block.evaluate:
             state.evaluated(accuracy(state, state.validation))
-        state.signal = signals.asked()
+        state.signal = state.asked()
         for callback in watching:
             callback.on_block_end(losses, block.evaluate)
-        if state.signal and not state.reached_target():
-            raise signals.stopped(progress.reached(state))
+    if not state.is_complete():
+        raise signals.stopped(progress.reached(state), state.signal)
 
 
-def evaluate_end(state: State) -> None:
-    """Evaluates a run that was resumed at its last step, where the one before had not to."""
+def test_accuracy(state: State) -> float:
+    """Returns the test accuracy of a run that is complete.
+
+    One that was resumed at its last step is validated too, where the one before had not to.
+    """
     if not state.evaluations or state.evaluations[-1][0] != state.step:
         state.evaluated(accuracy(state, state.validation))
+    return accuracy(state, state.dataset.test)
 
 
 def accuracy(state: State, split: data.Split) -> float:
@@ -107,34 +108,25 @@ def num_correct(state: State, split: data.Split) -> int:
 
 def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
     """Loads, compiles, trains, evaluates; shows and writes it all, and returns the record."""
-    engine = distribute.start(config)  # waits for the other workers, which is no import
     with ledger("import"), startup.quiet():
-        device = devices.choose(
-            config.device,
-            config.tf32,
-            among=engine.device_names,
-            one_thread=modes.one_thread(config),
-            deterministic=config.deterministic,
-        )
+        device = devices.choose(config, modes.one_thread(config))
+    engine = distribute.start(config, device)  # waits for the other workers, which is no import
     ledger.barrier = engine.barrier
-    with tf.device(device.name):
+    with tf.device(device):
         with ledger("data"):
             max_bytes = devices.most_bytes(config.input, device)
             dataset = data.load(config.dataset, config.data_dir, config.manual_dir, max_bytes)
             state = start(config, dataset, ledger, engine)
         with callbacks.asked_for(state, engine.is_chief) as watching:
-            engine.follow_chief(state)
-            state.resumed = state.step, state.examples
             print(progress.header(state, devices.describe(device)), flush=True)
-            with ledger("compile"):
+            with engine.meeting(), ledger("compile"):
                 mode = compiled(state, engine)
-            with signals.deferred():
-                train(state, mode, watching)
-                evaluate_end(state)
-                found = record.of(state, accuracy(state, dataset.test), device)
+            with signals.deferred(), ledger.watching_pauses():
+                with engine.meeting():
+                    train(state, mode, watching)
+                    tested = test_accuracy(state)
+                found = record.of(state, tested, device)
                 for callback in watching:
-                    if signals.asked():
-                        raise signals.stopped(progress.reached(state))
                     callback.on_train_end(found)
     return found
 

@@ -87,7 +87,10 @@ def history() -> list[dict[str, Any]]:
         "date": about["date"],
         "commit": about["git_commit"][:10],
         "machine": about["device_name"],
-        **{name: f"{statistics.median(values):,.2f}" for name, values in modes.items()},
+        **{
+            name: f"{statistics.median(modes[name]):,.2f}"
+            for name in (f"mode {mode}, µs/step" for mode in speed.MODES)
+        },
         "best opponent": best_opponent(),
         speed.WARM: f"{statistics.median(start[speed.WARM]):.2f}",
         "nodes of the syntax trees": size(),

@@ -8,12 +8,22 @@ from typing import Any
 
 from benchmarks.common import load, median_range, python
 from common.files import PROJECT
+from comparison import charts, report
+from comparison.stats import number
+
+COMPARISONS = PROJECT / "docs" / "comparison"
 
 QUIET = 0.2  # cores that other processes may keep busy
-ABOUT = (
-    "{date} on {device_name}, {cores} cores; Python {python}, TensorFlow {tensorflow}; "
-    "commit {git_commit:.12}.{others} To repeat it: `{command}`"
-)
+ABOUT = {
+    "en": "{date} on {device_name}, {cores} cores; Python {python}, TensorFlow {tensorflow}; "
+    "commit {git_commit:.12}.{others} To repeat it: `{command}`",
+    "es": "{date}, {device_name}, {cores} núcleos; Python {python}, TensorFlow {tensorflow}; "
+    "commit {git_commit:.12}.{others} Se repite con `{command}`",
+}
+OTHERS = {
+    "en": " **The machine was not quiet**: other processes kept {:.1f} cores busy.",
+    "es": " **La máquina no estaba libre**: otros procesos ocupaban {:.1f} núcleos.",
+}
 Line = Sequence[object]
 
 
@@ -23,10 +33,11 @@ def table(heads: Line, rows: Iterable[Line]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def conditions(about: dict[str, Any]) -> str:
+def conditions(about: dict[str, Any], language: str = "en") -> str:
     """Returns when and where a record was made, and how to make it again."""
-    others = f" **The machine was not quiet**: others kept {about['other_cores']} cores busy."
-    return ABOUT.format_map({**about, "others": others * (about["other_cores"] > QUIET)})
+    busy = about["other_cores"]
+    others = OTHERS[language].format(busy) if busy > QUIET else ""
+    return ABOUT[language].format_map({**about, "others": others})
 
 
 def samples(name: str) -> str:
@@ -35,6 +46,36 @@ def samples(name: str) -> str:
     rows = [(what, median_range(values)) for what, values in found.items()]
     heads = ("what", f"median (min-max) of {len(next(iter(found.values())))} rounds")
     return f"{table(heads, rows)}\n\n{conditions(about)}"
+
+
+RUNGS = ("mode eager", "tf.function a batch", "mode graph", "mode xla")
+# What is written around `sgd_step` on each of them.
+RUNG_LINES = {
+    "en": (
+        "`loss = sgd_step(net, images, labels, config)` for each batch, in Python",
+        "`step = tf.function(sgd_step)`, called for each batch",
+        "`@tf.function` around the loop over the batches",
+        "`@tf.function(jit_compile=True)` around the loop, which gathers its own rows",
+    ),
+    "es": (
+        "`loss = sgd_step(net, images, labels, config)` con cada lote, en Python",
+        "`step = tf.function(sgd_step)`, llamada con cada lote",
+        "`@tf.function` en torno al bucle sobre los lotes",
+        "`@tf.function(jit_compile=True)` en torno al bucle, que reúne sus propias filas",
+    ),
+}
+RUNG_HEADS = {"en": ("the line", "µs/step", "speed"), "es": ("la línea", "µs/paso", "velocidad")}
+
+
+def rungs(language: str = "en") -> str:
+    """The ways to call the same step, the slowest first, and what each one wins."""
+    about, found = load("modes")
+    times = [statistics.median(found[f"{name}, µs/step"]) for name in RUNGS]
+    rows = [
+        (line, f"{time:,.{0 if time >= 100 else 1}f}", f"{times[0] / time:,.0f} ×")
+        for line, time in zip(RUNG_LINES[language], times, strict=True)
+    ]
+    return f"{table(RUNG_HEADS[language], rows)}\n\n{conditions(about, language)}"
 
 
 def quoted(text: str) -> str:
@@ -58,13 +99,19 @@ def flags() -> str:
     return quoted(python("train.py", "--help").output)
 
 
-def accuracy() -> str:
+ACCURACY = {
+    "en": "Test accuracy, mean ± standard deviation over ten seeds:",
+    "es": "Exactitud en test, media ± desviación típica de diez semillas:",
+}
+
+
+def accuracy(language: str = "en") -> str:
     """The test accuracy at the learning rate of the main job."""
     said = [
-        f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} with `--epochs={epochs}`"
+        f"`--epochs={epochs}` {statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
         for epochs, values in load("rates")[1]["test accuracies"].items()
     ]
-    return f"Test accuracy, mean ± standard deviation over ten seeds: {', '.join(said)}."
+    return f"{ACCURACY[language]} {', '.join(said)}."
 
 
 def rates() -> str:
@@ -75,14 +122,30 @@ def rates() -> str:
 
 def compared(name: str) -> str:
     """What compare.py has written of a comparison: its tables, charts and notes."""
-    text = (PROJECT / "docs" / "comparison" / f"{name}.md").read_text()
+    text = (COMPARISONS / f"{name}.md").read_text()
     return re.sub(r"(\]\(|src(?:set)?=\")(?=\w)", r"\1comparison/", text).rstrip()
 
 
-def peers() -> str:
-    """The first table of the comparison at batch 10, and the machine."""
-    title, body, *_, notes = compared("batch10").split("\n\n")
-    return f"{body}\n\n{title.strip('*')}; {notes.rpartition('- ')[2]}"
+CHART = {
+    "en": "Time of one training step at batch size 10, {rounds} rounds on {cpu}. "
+    "The fastest: {fastest}. {steps:,} steps a measurement; {date}, commit {commit:.10}.",
+    "es": "Tiempo de un paso de entrenamiento con lotes de 10, {rounds} rondas en {cpu}. "
+    "Los más rápidos: {fastest}. {steps:,} pasos por medida; {date}, commit {commit:.10}.",
+}
+
+
+def chart(language: str = "en") -> str:
+    """The chart of the comparison at batch 10, and the three fastest, whoever they are."""
+    shown = report.shown_rows(report.load(COMPARISONS / "batch10.json"))[10]
+    rows = [row for row in shown if not row.metadata["again"]]
+    fastest = [f"{charts.in_words(row.name)} ({number(row.time.median)} µs)" for row in rows[:3]]
+    facts = {
+        **{"cpu": rows[0].metadata["cpu_model_name"], "date": rows[0].metadata["date"][:10]},
+        **{"commit": rows[0].metadata["commit"], "steps": rows[0].base.job.steps},
+        **{"rounds": len(rows[0].base.times), "fastest": "; ".join(fastest)},
+    }
+    picture = report.PICTURE.format("docs/comparison/batch10")
+    return f"{picture}\n\n{CHART[language].format(**facts)}"
 
 
 def batch_sizes() -> str:
@@ -113,12 +176,16 @@ def faults(part: str, heads: Line) -> str:
 SAMPLES = ("start", "modes", "variants", "batches", "large", "replicas")
 BLOCKS: dict[str, Callable[[], str]] = {
     **{name: functools.partial(samples, name) for name in SAMPLES},
+    "rungs": rungs,
+    "rungs_es": functools.partial(rungs, "es"),
     "output": output,
     "predict": predict,
     "flags": flags,
     "accuracy": accuracy,
+    "accuracy_es": functools.partial(accuracy, "es"),
     "rates": rates,
-    "peers": peers,
+    "chart": chart,
+    "chart_es": functools.partial(chart, "es"),
     "batch10": functools.partial(compared, "batch10"),
     "sweep": batch_sizes,
     "noise": noise,
@@ -126,7 +193,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "kills": functools.partial(faults, "kills", ("killed in", "kills", "restarts that held")),
     "faults": functools.partial(faults, "faults", ("fault", "tried", "held")),
 }
-PAGES = (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))
+PAGES = (*sorted(PROJECT.glob("README*.md")), *sorted((PROJECT / "docs").glob("*.md")))
 
 
 def rendered(page: str) -> str:

@@ -16,6 +16,7 @@ IMPORT = "import tensorflow, os; os._exit(0)"
 WARM = "a warm run, the whole process, s"
 # Of a run of which the training alone is looked at.
 ALONE = ("--eval_every=0", "--eval_first=0", "--loss_reduction=mean")
+BY_HAND = "tf.function a batch, µs/step"
 MODES = {"xla": "--epochs=10", "graph": "--epochs=2", "eager": "--max_steps=2000"}
 BATCHES = (10, 30, 100, 300, 500, 1_000, 3_000, 10_000, 55_000)
 LARGE = 70  # times MNIST: 3.3 GB
@@ -39,8 +40,8 @@ def start() -> dict[str, float]:
 
 @in_rounds
 def modes() -> dict[str, float]:
-    """Microseconds of a step of batch 10 in each mode of train.py."""
-    found = {}
+    """Microseconds of a step of batch 10 in each mode of train.py, and in the README's loop."""
+    found = {BY_HAND: float(common.python("-m", "benchmarks.by_hand").output)}
     for mode, length in MODES.items():
         run = common.train(f"--mode={mode}", length, *ALONE)
         found[f"mode {mode}, µs/step"] = run.record["us_per_step"]

@@ -5,8 +5,6 @@ import json
 import pathlib
 from typing import Any
 
-import tensorflow as tf
-
 from callbacks.base import Callback, writing
 from common.files import check_writable, write_atomically
 from runtime import devices
@@ -27,7 +25,7 @@ class Record(Callback):
             write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def of(state: State, test_accuracy: float, device: tf.config.LogicalDevice) -> dict[str, Any]:
+def of(state: State, test_accuracy: float, device: str) -> dict[str, Any]:
     """Returns the record of a finished run."""
     config, dataset = state.config, state.dataset
     return {

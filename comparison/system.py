@@ -67,7 +67,7 @@ def check_devices(asked: Collection[str], index: int) -> dict[str, str]:
     listed = [] if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else gpu.smi("name")
     found = {"cpu": devices.cpu_model()}
     if index < len(listed):
-        found["gpu"] = listed[index]["name"]
+        found["gpu"] = listed[index]
     elif "gpu" in asked:
         raise InputError(
             f"--devices=gpu: nvidia-smi lists {len(listed)} GPUs, so that there is none with "

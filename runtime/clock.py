@@ -1,13 +1,16 @@
 """The honest clock: where the seconds of a run went, in parts that add up to the wall clock."""
 
 import contextlib
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-
-from runtime import signals
+from types import FrameType
 
 START = time.perf_counter()  # a command imports this first
 PARTS = ("import", "data", "compile", "train", "evaluate", "paused")
+BEAT = 0.05  # seconds
+CONTINUED = getattr(signal, "SIGCONT", None)
 
 
 class Ledger:
@@ -22,10 +25,11 @@ class Ledger:
         start: float | None = None,
         first: str = "",
         clock: Callable[[], float] = time.perf_counter,
-        cpu_clock: Callable[[], float] = time.process_time,
     ) -> None:
-        self.clock, self.cpu_clock = clock, cpu_clock
+        self.clock = clock
         self.start = clock() if start is None else start
+        self.pauses = 0
+        self.newest_beat = self.longest_beat = 0.0
         self.barrier: Callable[[], None] = lambda: None
         self.parts = dict.fromkeys(PARTS, 0.0)
         if first:
@@ -33,22 +37,47 @@ class Ledger:
 
     @contextlib.contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Charges the time of the `with` block to `part`. Blocks do not nest.
-
-        If the process was stopped in it (SIGSTOP, Ctrl-Z), the part has the CPU time that the block
-        took, and the rest was a pause. The clock itself stands still while the machine sleeps.
-        """
-        pauses, cpu_seconds = signals.pauses(), self.cpu_clock()
-        began = self._now()
+        """Charges the time of the `with` block to `part`, but not its pauses. Blocks do not
+        nest."""
+        pauses, began = self.pauses, self._now()
+        self.newest_beat, self.longest_beat = began, 0.0
         try:
             yield
         finally:
-            seconds = self._now() - began
-            if signals.pauses() > pauses:
-                paused = max(0.0, seconds - (self.cpu_clock() - cpu_seconds))
-                self.parts["paused"] += paused
-                seconds -= paused
-            self.parts[part] += seconds
+            now = self._now()
+            self.beat(now)
+            paused = self.longest_beat if self.pauses > pauses else 0.0
+            self.parts["paused"] += paused
+            self.parts[part] += now - began - paused
+
+    @contextlib.contextmanager
+    def watching_pauses(self) -> Iterator[None]:
+        """Sees in the `with` block for how long this process is stopped (SIGSTOP, Ctrl-Z).
+
+        A thread beats. A busy machine delays a beat too: the longest of a block was a pause only
+        where SIGCONT came. The clock itself stands still while the machine sleeps.
+        """
+        over = threading.Event()
+
+        def beat_on() -> None:
+            while not over.wait(BEAT):
+                self.beat(self.clock())
+
+        threading.Thread(target=beat_on, daemon=True).start()
+        if CONTINUED:
+            signal.signal(CONTINUED, self._count_pause)
+        try:
+            yield
+        finally:
+            over.set()
+
+    def _count_pause(self, number: int, frame: FrameType | None) -> None:
+        self.pauses += 1
+
+    def beat(self, now: float) -> None:
+        """Notes that this process runs at `now`."""
+        self.longest_beat = max(self.longest_beat, now - self.newest_beat)
+        self.newest_beat = now
 
     def _now(self) -> float:
         self.barrier()

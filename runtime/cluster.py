@@ -35,40 +35,30 @@ class Cluster:
         text = os.environ.get("TF_CONFIG", "")
         try:
             config = json.loads(text)
-            jobs = config["cluster"]
-            task = config["task"]
-            tasks = {
-                (job, number): address
-                for job in ("chief", "worker")
-                for number, address in enumerate(jobs.get(job, []))
-            }
-            own = task["type"], task["index"]
-            if own not in tasks:
-                raise ValueError(f"{own} is not in the cluster")
-            names = set(map(host_and_port, tasks.values()))
-            if len(names) < sum(map(len, jobs.values())) or ("chief", 1) in tasks:
-                raise ValueError(
-                    "an address stands twice, there are two chiefs, "
-                    "or a job is neither chief nor worker"
-                )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            found = repr(error) if text else "it is not set"
+            jobs, task = config["cluster"], config["task"]
+            addresses = [*jobs.get("chief", [])[:1], *jobs.get("worker", [])]
+            own = addresses.index(jobs[task["type"]][task["index"]])
+            if len(set(map(host_and_port, addresses))) < sum(map(len, jobs.values())):
+                raise ValueError("an address twice, two chiefs, or neither chief nor worker")
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            found = f"{text} ({error!r})" if text else "none"
             raise InputError(
-                f"--strategy=multi_worker: TF_CONFIG must be like {EXAMPLE}; {found}"
+                f"--strategy=multi_worker: TF_CONFIG must be like {EXAMPLE}; found {found}"
             ) from None
-        return cls(tuple(tasks.values()), list(tasks).index(own))
+        return cls(tuple(addresses), own)
 
     def prepare(self) -> None:
         """Lets TensorFlow reach the workers themselves where a proxy is set for other hosts.
 
         Raises InputError if this worker cannot listen at its port.
         """
-        hosts = ",".join(host_and_port(address)[0] for address in self.addresses)
+        places = [host_and_port(address) for address in self.addresses]
+        hosts = ",".join(host for host, _ in places)
         os.environ["no_grpc_proxy"] = hosts  # noqa: SIM112 - gRPC reads no other
-        own = self.addresses[self.index]
         try:
-            socket.create_server(("", host_and_port(own)[1])).close()
+            socket.create_server(("", places[self.index][1])).close()
         except OSError as error:
+            own = self.addresses[self.index]
             raise InputError(
                 f"TF_CONFIG: cannot listen at {own}: {error.strerror}; take another port"
             ) from None
@@ -105,7 +95,7 @@ def _answers(address: str, deadline: float) -> bool:
 
 
 def checked(config: flags.Config) -> flags.Config:
-    """Returns the flags as this process uses them: with a mode, and a record for the chief alone.
+    """Returns the flags with a mode.
 
     Raises InputError if they do not go together.
     """
@@ -124,6 +114,5 @@ def checked(config: flags.Config) -> flags.Config:
     if config.strategy == "multi_worker":
         # What TensorFlow logs of a lost worker is said in one line.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        if Cluster.from_environment().index:
-            config = config.replace(record=None)
+        Cluster.from_environment()
     return config.replace(mode="graph")

@@ -9,19 +9,17 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
+import flags
 from common.files import PROJECT
 from runtime import gpu
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-
 CPU_INFO = pathlib.Path("/proc/cpuinfo")
+OWN_GROUPS = pathlib.Path("/proc/self/cgroup")
+GROUPS = pathlib.Path("/sys/fs/cgroup")
 THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own variable
 
 
@@ -31,42 +29,34 @@ def hide_gpus(asked: str) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 
-def choose(
-    asked: str,
-    tf32: bool,
-    among: Sequence[str] = (),
-    one_thread: bool = False,
-    deterministic: bool = False,
-) -> "tf.config.LogicalDevice":
-    """Returns the first device to train on, one of `among` if given.
+def choose(config: flags.Config, one_thread: bool) -> str:
+    """Sets TensorFlow up, before it touches a device; returns the one to train on: CPU:0 or GPU:0.
 
-    On a CPU each operation has one thread if asked. Where TensorFlow runs already, as with
-    --strategy, and where the user has set its threads, they stay as they are.
-    Raises InputError if `asked` is gpu and there is none.
+    On a CPU each operation has one thread if asked, else one a core, or as many as the user has
+    set. Where TensorFlow runs already they stay as they are.
+    Raises InputError if --device is gpu and there is none.
     """
     import tensorflow as tf
 
-    kind = "GPU" if gpu.usable(asked) else "CPU"
-    if deterministic:
+    device = "GPU:0" if gpu.usable(config.device) else "CPU:0"
+    if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    if kind == "CPU" and one_thread and THREADS not in os.environ:
+    tf.config.experimental.enable_tensor_float_32_execution(config.tf32)
+    if THREADS not in os.environ:
+        threads = 1 if one_thread and device == "CPU:0" else cores()
         with contextlib.suppress(RuntimeError):
-            tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.experimental.enable_tensor_float_32_execution(tf32)
-    found = tf.config.list_logical_devices(kind)
-    return next(
-        device for device in found if not among or any(name.endswith(device.name) for name in among)
-    )
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+    return device
 
 
-def describe(device: "tf.config.LogicalDevice") -> str:
+def describe(device: str) -> str:
     """Returns the name of a device as its maker calls it."""
-    if device.device_type != "GPU":
+    if device == "CPU:0":
         return cpu_model()
     import tensorflow as tf
 
     # of all that TensorFlow found, it may not use each
-    gpu = tf.config.get_visible_devices("GPU")[int(device.name.rsplit(":", 1)[1])]
+    gpu = tf.config.get_visible_devices("GPU")[0]
     return tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
 
 
@@ -78,27 +68,51 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def most_bytes(source: str, device: "tf.config.LogicalDevice | None" = None) -> float:
+def most_bytes(source: str, device: str = "CPU:0") -> float:
     """Returns how many bytes of images --input=`source` keeps in memory: auto, a quarter of it."""
     return memory(device) / 4 if source == "auto" else {"memory": math.inf, "stream": -1}[source]
 
 
-def memory(device: "tf.config.LogicalDevice | None" = None) -> float:
+def memory(device: str) -> float:
     """Returns the bytes of memory that a device has; for a CPU, that this process may use."""
-    if device and device.device_type == "GPU":
+    if device == "GPU:0":
         return gpu.memory_bytes()
-    limits = [psutil.virtual_memory().total]
-    with contextlib.suppress(OSError, ValueError):  # a container's own limit; "max" if it has none
-        limits.append(int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min(limits)
+    limits = group_limits("memory", "memory.max") + group_limits("memory", "memory.limit_in_bytes")
+    return min([psutil.virtual_memory().total, *(int(limit) for (limit,) in limits)])
+
+
+def group_limits(controller: str, *files: str) -> list[list[str]]:
+    """Returns the words of a controller's `files` in this process's control group and those around
+    it (Linux's cgroups, of version 1 or 2), where they set a limit."""
+    found = []
+    with contextlib.suppress(OSError):
+        for line in OWN_GROUPS.read_text().splitlines():
+            _, controllers, name = line.split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
+            top = GROUPS / controller if controllers else GROUPS
+            group = top / name.strip("/")
+            for folder in (group, *group.parents):
+                with contextlib.suppress(OSError):
+                    found.append(" ".join((folder / file).read_text() for file in files).split())
+    return [words for words in found if words[0] not in ("max", "-1")]
+
+
+def quota() -> float | None:
+    """Returns how many cores' time the control groups let this process take; None: all of it."""
+    limits = group_limits("cpu", "cpu.max")
+    limits += group_limits("cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us")
+    return min((int(allowed) / int(period) for allowed, period in limits), default=None)
 
 
 def cores() -> int:
-    """Returns the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Returns the number of cores this process may use; a quota's part of a core is one."""
+    affinity = hasattr(os, "sched_getaffinity")
+    count = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
+    return min(count, math.ceil(quota() or count))
 
 
-def environment(device: "tf.config.LogicalDevice", mode: str, tf32: bool) -> dict[str, Any]:
+def environment(device: str, mode: str, tf32: bool) -> dict[str, Any]:
     """Returns what a reader of a record must know to compare its figures with others."""
     version = importlib.metadata.version
     return {
@@ -106,10 +120,11 @@ def environment(device: "tf.config.LogicalDevice", mode: str, tf32: bool) -> dic
         "python": platform.python_version(),
         "tensorflow": version("tensorflow"),
         "tensorflow_datasets": version("tensorflow-datasets"),
-        "device_kind": device.device_type,
+        "device_kind": device[:3],
         "device_name": describe(device),
         "cpu_model": cpu_model(),
         "cores": cores(),
+        "cpu_quota": quota(),
         "intra_op_threads": threads(),
         "os": platform.platform(),
         "git_commit": git_commit(),
@@ -128,14 +143,18 @@ def threads() -> int:
 
 
 def git_commit(digits: int = 40) -> str | None:
-    """Returns this project's commit, `-dirty` if files differ; None without a checkout."""
-    command = ["git", "describe", "--always", "--dirty", f"--abbrev={digits}", "--exclude=*"]
+    """Returns this project's commit, `-dirty` if files differ; None without a checkout.
+
+    Where git does not tell, it is what git says instead.
+    """
+    command = ["git", "-c", "safe.directory=*"]  # whoever owns the checkout
+    command += ["describe", "--always", "--dirty", f"--abbrev={digits}", "--exclude=*"]
     # git does not look for a checkout above this folder
-    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(PROJECT.parent)}
+    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(PROJECT.parent), "LC_ALL": "C"}
     try:
-        found = subprocess.run(
-            command, cwd=PROJECT, env=environment, capture_output=True, text=True
-        )
+        done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
     except OSError:
         return None
-    return found.stdout.strip() or None
+    if "not a git repository" in done.stderr:
+        return None
+    return done.stdout.strip() or f"unknown ({done.stderr.partition(chr(10))[0]})"

@@ -6,8 +6,7 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -16,23 +15,23 @@ import data
 import flags
 import model
 from common.errors import InputError, RunError, before_leaving
-from runtime import gpu, modes, signals, startup
+from runtime import modes, signals
 from runtime.cluster import Cluster
 from runtime.state import State
 
 
 class OneDevice:
-    """Training on one device, by which the others are measured.
-
-    device_names: the devices of this process; none where --device decides.
-    """
+    """Training on one device, by which the others are measured."""
 
     is_chief = True
     count = 1  # replicas
-    device_names: tuple[str, ...] = ()
 
     def scope(self, dataset: data.Dataset) -> contextlib.AbstractContextManager:
         """Returns the context in which the model for a dataset is made."""
+        return contextlib.nullcontext()
+
+    def meeting(self) -> contextlib.AbstractContextManager:
+        """Returns the context in which other workers are waited for."""
         return contextlib.nullcontext()
 
     def barrier(self) -> None:
@@ -55,7 +54,6 @@ class Replicas(OneDevice):
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
         self.strategy = strategy
         self.count = strategy.num_replicas_in_sync
-        self.device_names = strategy.extended.worker_devices
 
     def scope(self, dataset: data.Dataset) -> contextlib.AbstractContextManager:
         """Makes variables that are kept equal on all replicas."""
@@ -63,7 +61,7 @@ class Replicas(OneDevice):
 
     def mode(
         self, net: model.SoftmaxRegression, config: flags.Config, split: data.Split
-    ) -> modes.FromPipeline:
+    ) -> modes.Mode:
         """Returns mode graph, in which every replica takes its share of each batch."""
         with self.strategy.scope():
             return modes.FromPipeline(net, config, self._sgd_step)
@@ -96,75 +94,62 @@ class Replicas(OneDevice):
 class Workers(Replicas):
     """Training on the replicas of several workers, of which this process is one."""
 
-    def __init__(self, strategy: tf.distribute.Strategy, cluster: Cluster, timeout: int) -> None:
+    def __init__(
+        self, strategy: tf.distribute.Strategy, cluster: Cluster, config: flags.Config
+    ) -> None:
         super().__init__(strategy)
-        self.cluster = cluster
+        self.cluster, self.config = cluster, config
         self.is_chief = cluster.index == 0
-        self.meeting = functools.partial(meeting, cluster, timeout)
         self._gather = tf.function(functools.partial(strategy.gather, axis=0), autograph=False)
 
     def barrier(self) -> None:
         """Waits for nothing: TensorFlow would ask other machines, and a block reads its losses."""
 
+    def meeting(self) -> contextlib.AbstractContextManager:
+        return meeting(self.cluster, self.config.timeout)
+
     @contextlib.contextmanager
     def scope(self, dataset: data.Dataset) -> Iterator[None]:
-        """Makes the variables of all workers; raises InputError on all if one has other data."""
-        self.compare({"--input=stream": dataset.on_disk, "checksum of the data": dataset.checksum})
+        """Makes the variables of all workers.
+
+        Raises InputError on all, with the first that differs, if one has other flags or data.
+        """
+        given = self.config.replace(**dict.fromkeys(flags.PLACES)).as_dict()
+        values = {f"--{name}": value for name, value in given.items()}
+        values |= {"--input=stream": dataset.on_disk, "checksum of the data": dataset.checksum}
         with self.meeting(), super().scope(dataset):
+            rows = self.exchange([zlib.crc32(str(value).encode()) for value in values.values()])
+            for name, column in zip(values, rows.T, strict=True):
+                others = np.array(self.cluster.addresses)[column != column[self.cluster.index]]
+                if others.size:
+                    raise InputError(
+                        f"{name}={values[name]}: another at {', '.join(others)}; "
+                        "all workers must have the same: start all again"
+                    )
             yield
-
-    def mode(
-        self, net: model.SoftmaxRegression, config: flags.Config, split: data.Split
-    ) -> modes.FromPipeline:
-        """Returns mode graph; a signal to one worker is one to all, after the same block."""
-        mode = super().mode(net, config, split)
-        mode.train_batches = functools.partial(self._train_together, mode.train_batches)
-        return mode
-
-    def _train_together(
-        self, train_batches: Callable[..., tf.Tensor], *arguments: Any
-    ) -> tf.Tensor:
-        """Returns the losses of a block, once all workers know of the signals to each."""
-        with self.meeting():
-            losses = train_batches(*arguments)
-            losses.numpy()  # waits for all devices
-        signals.decide(int(self.exchange(signals.waiting()).max()))
-        return losses
 
     def follow_chief(self, state: State) -> None:
         """Lets the runs of all workers start where the chief's callbacks have put its own.
 
-        From then on the chief's count of right answers is that of all.
+        From then on the chief's count of right answers is that of all, and a signal to one worker
+        is one to all, after the same block.
         """
         newest = (state.evaluations or [[0.0] * 4])[-1]
-        step, examples, *newest = self._from_chief([state.step, state.examples, *newest]).tolist()
+        step, examples, *newest = self.exchange([state.step, state.examples, *newest])[0].tolist()
         state.step, state.examples = int(step), int(examples)
         if not self.is_chief:
             state.evaluations = [newest]
         for variable in state.model.variables:
-            variable.assign(self._from_chief(variable.numpy()))
-        state.agreed = lambda count: int(self._from_chief(count))
-
-    def compare(self, values: Mapping[str, object]) -> None:
-        """Raises InputError, with the first that differs, on all unless all have the same."""
-        rows = self.exchange([zlib.crc32(str(value).encode()) for value in values.values()])
-        for name, column in zip(values, rows.T, strict=True):
-            others = np.array(self.cluster.addresses)[column != column[self.cluster.index]]
-            if others.size:
-                raise InputError(
-                    f"{name}={values[name]}: another at {', '.join(others)}; "
-                    "all workers must have the same: start all again"
-                )
+            variable.assign(self.exchange(variable.numpy())[0])
+        state.agreed = lambda count: int(self.exchange(count)[0])
+        state.asked = lambda: int(self.exchange(signals.asked()).max())
 
     def exchange(self, value: np.typing.ArrayLike) -> np.ndarray:
         """Returns, on every worker, the `value` of each [workers, ...] as float64."""
         own = tf.constant(value, tf.float64)[tf.newaxis]
-        with self.meeting():
-            of_replicas = self.strategy.experimental_distribute_values_from_function(lambda _: own)
-            return self._gather(of_replicas).numpy()[:: len(self.device_names)]
-
-    def _from_chief(self, value: np.typing.ArrayLike) -> np.ndarray:
-        return self.exchange(value)[0]
+        of_replicas = self.strategy.experimental_distribute_values_from_function(lambda _: own)
+        of_workers = len(self.strategy.extended.worker_devices)
+        return self._gather(of_replicas).numpy()[::of_workers]
 
 
 @contextlib.contextmanager
@@ -175,64 +160,52 @@ def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
     """
     over = threading.Event()
 
-    def lost() -> str:
-        silent = cluster.silent(0) or ["none by now"]
+    def lost(silent: list[str]) -> str:
         return f"--timeout={timeout}: lost a worker; silent: {', '.join(silent)}. Start all again"
 
     def watch() -> None:  # nothing else ends a thread that waits inside TensorFlow
         while not over.wait(timeout / 2):
-            if cluster.silent(timeout / 2) and not over.is_set():
-                signals.say(f"error: {lost()}")
+            if (silent := cluster.silent(timeout / 2)) and not over.is_set():
+                signals.say(f"error: {lost(silent)}")
                 os._exit(RunError.exit_code)
 
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield
-    except tf.errors.OpError as error:
-        over.set()
-        raise RunError(f"{lost()} ({type(error).__name__})") from None
+    except tf.errors.OpError:
+        raise RunError(lost(cluster.silent(0) or ["none by now"])) from None
     finally:
         over.set()
 
 
-def start(config: flags.Config) -> OneDevice:
-    """Returns what trains, by --strategy; call it before TensorFlow touches a device.
+def start(config: flags.Config, device: str) -> OneDevice:
+    """Returns what trains, by --strategy, on devices of the kind of `device`.
 
-    Raises InputError if a batch is smaller than the number of replicas, there are fewer devices
-    than --replicas, or the flags of the workers differ.
+    Raises InputError if there are fewer than --replicas.
     """
-    if config.strategy == "none":
-        return OneDevice()
-    replicas = _mirrored(config) if config.strategy == "mirrored" else _workers(config)
-    if config.batch_size < replicas.count:
-        raise InputError(
-            f"--batch_size={config.batch_size}: {replicas.count} replicas cannot share it; "
-            "at least one each"
-        )
-    return replicas
+    if config.strategy == "mirrored":
+        return _mirrored(config, device[:3])
+    return _workers(config) if config.strategy == "multi_worker" else OneDevice()
 
 
-def _mirrored(config: flags.Config) -> Replicas:
-    with startup.quiet():
-        gpus = gpu.usable(config.device)
-    if config.replicas and not gpus:
+def _mirrored(config: flags.Config, kind: str) -> Replicas:
+    """Returns replicas on the GPUs, or on the parts of a CPU."""
+    if kind == "CPU" and config.replicas:
         parts = [tf.config.LogicalDeviceConfiguration()] * config.replicas
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
-    elif len(gpus) < max(config.replicas, 1):
+    names = [device.name for device in tf.config.list_logical_devices(kind)]
+    if len(names) < config.replicas:
         raise InputError(
-            f"--strategy=mirrored: {len(gpus)} GPUs are too few; "
-            "--device=cpu --replicas=2 splits the CPU in two"
+            f"--replicas={config.replicas}: there are {len(names)} GPUs; "
+            "--device=cpu splits the CPU in so many"
         )
-    names = [device.name for device in tf.config.list_logical_devices("GPU" if gpus else "CPU")]
     return Replicas(tf.distribute.MirroredStrategy(names[: config.replicas or None]))
 
 
 def _workers(config: flags.Config) -> Workers:
-    """Returns this worker once all are there; raises InputError on all if their flags differ."""
+    """Returns this worker once all are there."""
     from tensorflow.python.eager import context
 
-    with startup.quiet():
-        gpu.usable(config.device)
     cluster = Cluster.from_environment()
     cluster.prepare()
     # TensorFlow's coordination service stops Python's threads and signals while it waits for a
@@ -240,9 +213,7 @@ def _workers(config: flags.Config) -> Workers:
     context.context().configure_coordination_service(service_type="", service_leader="")
     tf.get_logger().setLevel("CRITICAL")  # it would print what becomes an exception here
     with meeting(cluster, config.timeout):
-        workers = Workers(tf.distribute.MultiWorkerMirroredStrategy(), cluster, config.timeout)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
     # What the others wait for may still be on its way.
     before_leaving.append(lambda: time.sleep(0.5))
-    config = config.replace(**dict.fromkeys(flags.PLACES))
-    workers.compare({f"--{name}": value for name, value in config.as_dict().items()})
-    return workers
+    return Workers(strategy, cluster, config)

@@ -16,46 +16,43 @@ BLACKWELL, ITS_CUDA = (10, 0), (12, 8)
 CURE = "Run `python -m pip install -r requirements/gpu.txt` and check nvidia-smi"
 
 
-def smi(*fields: str) -> list[dict[str, str]]:
-    """Returns fields of each GPU as nvidia-smi prints them; [] where it does not answer."""
-    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
-    options = {"capture_output": True, "text": True, "timeout": 10, "check": True}
+def smi(field: str) -> list[str]:
+    """Returns a field of each GPU as nvidia-smi prints it; [] where it does not answer."""
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
     try:
-        printed = subprocess.run(command, **options).stdout  # type: ignore[call-overload]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    rows = [map(str.strip, line.split(",")) for line in printed.splitlines()]
-    return [dict(zip(fields, row, strict=False)) for row in rows]
+    return done.stdout.splitlines()
 
 
 def memory_bytes() -> float:
     """Returns the memory of the smallest GPU; infinite where nvidia-smi does not tell."""
-    totals = [found["memory.total"] for found in smi("memory.total")]
-    return min((int(total) * 2**20 for total in totals if total.isdecimal()), default=math.inf)
+    totals = [int(total) for total in smi("memory.total") if total.isdecimal()]
+    return min(totals, default=math.inf) * 2**20
 
 
-def unseen() -> str | None:
-    """Returns a line on GPUs that nvidia-smi lists while TensorFlow sees none, with the cure."""
-    listed = [found["name"] for found in smi("name")]
-    if not listed or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return None
-    return f"nvidia-smi lists {', '.join(listed)}, and TensorFlow sees no GPU. {CURE}"
-
-
-def too_new(gpu: "tf.config.PhysicalDevice") -> str | None:
-    """Returns why a GPU is not for the CUDA that this TensorFlow is built with; None if it is."""
+def too_new(gpu: "tf.config.PhysicalDevice") -> str:
+    """Returns why a GPU is not for the CUDA that this TensorFlow is built with; "" if it is."""
     import tensorflow as tf
 
     capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
     cuda = tf.sysconfig.get_build_info().get("cuda_version", "99.0")
     built = tuple(int(part) for part in cuda.split(".")[:2])
     if capability < BLACKWELL or built >= ITS_CUDA:
-        return None
+        return ""
     return (
         f"{gpu.name} has compute capability {capability[0]}.{capability[1]}, which needs a "
         f"TensorFlow built with CUDA 12.8 or later; this one is built with {cuda}. "
         "Install such a TensorFlow"
     )
+
+
+def unseen() -> str:
+    """Returns which GPUs nvidia-smi lists while TensorFlow sees none, with the cure; "" if none."""
+    listed = [] if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else smi("name")
+    names = ", ".join(listed)
+    return f"nvidia-smi lists {names}, and TensorFlow sees no GPU. {CURE}" if names else ""
 
 
 def usable(asked: str) -> "list[tf.config.PhysicalDevice]":

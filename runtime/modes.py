@@ -2,33 +2,38 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Generator, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.types.experimental import PolymorphicFunction
 
 import data
 import flags
 import model
 from runtime import devices, plan
+from runtime.state import State
 
 SHARED_BATCH = 500  # from here on all cores share the rows of a batch: docs/performance.md
 
 
-class Mode(Protocol):
+class Mode:
     """Takes the steps of a block in one call, and returns their losses [steps] float32."""
 
-    def __call__(self, block: Any, config: flags.Config) -> np.ndarray: ...
+    read: Callable[..., Generator[Any]]
+
+    def __call__(self, block: Any, config: flags.Config) -> np.ndarray:
+        raise NotImplementedError
 
     def blocks(
-        self, split: data.Split, config: flags.Config, spans: Iterator[plan.Span]
+        self, split: data.Split, config: flags.Config, spans: Iterable[plan.Span]
     ) -> Generator[Any]:
         """Yields the block of each span."""
+        return self.read(split, config.batch_size, config.seed, config.shuffle, spans)
 
     def kinds(self, block: Any, batch_sizes: list[int]) -> list[Any]:
         """Returns blocks such as `block`, of all the kinds that are compiled by themselves."""
+        return [block._replace(steps=1)]
 
 
 def choose(net: model.SoftmaxRegression, config: flags.Config, split: data.Split) -> Mode:
@@ -41,26 +46,33 @@ def choose(net: model.SoftmaxRegression, config: flags.Config, split: data.Split
 
 def one_thread(config: flags.Config) -> bool:
     """Says whether an operation is best left to one core: to share out a small one costs more."""
-    return config.mode not in ("eager", "graph") or config.batch_size < SHARED_BATCH
+    in_graph = config.mode in ("eager", "graph")
+    return config.strategy == "none" and (not in_graph or config.batch_size < SHARED_BATCH)
 
 
-def warm_up(
-    mode: Mode, net: model.SoftmaxRegression, split: data.Split, config: flags.Config, step: int
-) -> None:
-    """Compiles and runs all that a run needs from `step` on; every variable is as before then."""
-    before = [variable.numpy() for variable in net.variables]
-    spans = plan.spans(config, len(split), data.steps_per_buffer(split, config.batch_size), step)
-    blocks = mode.blocks(split, config, spans)
-    for block in itertools.islice(blocks, 1):
-        for kind in mode.kinds(block, plan.batch_sizes(config, len(split))):
-            mode(kind, config)
-    blocks.close()  # ends a thread that reads ahead
-    for variable, value in zip(net.variables, before, strict=True):
+def blocks(mode: Mode, state: State) -> Generator[Any]:
+    """Yields the blocks that are left of a run."""
+    config, split = state.config, state.dataset.train
+    part_steps = data.steps_per_buffer(split, config.batch_size)
+    return mode.blocks(split, config, plan.spans(config, len(split), part_steps, state.step))
+
+
+def warm_up(mode: Mode, state: State) -> None:
+    """Compiles and runs all that the steps left need; every variable is as before then."""
+    before = [variable.numpy() for variable in state.model.variables]
+    left = blocks(mode, state)
+    sizes = plan.batch_sizes(state.config, len(state.dataset.train))
+    for block in mode.kinds(next(left), sizes):
+        mode(block, state.config)
+    left.close()  # ends a thread that reads ahead
+    for variable, value in zip(state.model.variables, before, strict=True):
         variable.assign(value)
 
 
-class FromPipeline:
+class FromPipeline(Mode):
     """Modes eager and graph: a step is taken on each batch that data.pipeline hands out."""
+
+    read = staticmethod(data.pipeline_blocks)
 
     def __init__(
         self, net: model.SoftmaxRegression, config: flags.Config, step: Callable[..., tf.Tensor]
@@ -76,43 +88,34 @@ class FromPipeline:
             )
         return self.train_batches(block.batches, tf.constant(block.steps), floats(config)).numpy()
 
-    def blocks(
-        self, split: data.Split, config: flags.Config, spans: Iterator[plan.Span]
-    ) -> Generator[data.PipelineBlock]:
-        return data.pipeline_blocks(split, config.batch_size, config.seed, config.shuffle, spans)
 
-    def kinds(self, block: data.PipelineBlock, batch_sizes: list[int]) -> list[data.PipelineBlock]:
-        return [block._replace(steps=1)]
-
-
-class InXla:
+class InXla(Mode):
     """Mode xla: a program for each batch size; on a GPU, where XLA must know the number of steps,
     one for a single step and one for a block of `longest`, each made when it is first needed."""
 
+    read = staticmethod(data.blocks)
+
     def __init__(self, net: model.SoftmaxRegression, longest: int, on_gpu: bool) -> None:
         self.net, self.on_gpu = net, on_gpu
-        self.lengths = sorted({1, longest}) if self.on_gpu else [plan.MAX_STEPS]
+        self.lengths = sorted({1, longest}) if on_gpu else [plan.MAX_STEPS]
         self.programs: dict[tuple[int, int], Callable[..., tf.Tensor]] = {}
 
     def __call__(self, block: data.Block, config: flags.Config) -> np.ndarray:
         rows = model.Rows(block.images, block.labels, block.order, tf.constant(block.first))
         inputs = rows, tf.constant(block.steps), floats(config)
-        length = next(length for length in self.lengths if block.steps <= length)
-        key = block.batch_size, length
+        key = block.batch_size, self.lengths[0 if block.steps == 1 else -1]
         if key not in self.programs:
-            program = self._compiled(config, block.batch_size, length)
-            self.programs[key] = program.get_concrete_function(*inputs)  # which checks nothing
+            self.programs[key] = self._compiled(inputs, config, *key)
         return self.programs[key](*inputs).numpy()[: block.steps]
 
-    def _compiled(self, config: flags.Config, batch_size: int, length: int) -> PolymorphicFunction:
+    def _compiled(
+        self, inputs: tuple[Any, ...], config: flags.Config, batch_size: int, length: int
+    ) -> Callable[..., tf.Tensor]:
         if not self.on_gpu and config.batch_size >= SHARED_BATCH:
-            return model.compiled_on_cores(self.net, config, batch_size, devices.cores())
-        return model.compiled_block(self.net, config, batch_size, length, known_steps=self.on_gpu)
-
-    def blocks(
-        self, split: data.Split, config: flags.Config, spans: Iterator[plan.Span]
-    ) -> Generator[data.Block]:
-        return data.blocks(split, config.batch_size, config.seed, config.shuffle, spans)
+            program = model.compiled_on_cores(self.net, config, batch_size, devices.cores())
+        else:
+            program = model.compiled_block(self.net, config, batch_size, length, self.on_gpu)
+        return program.get_concrete_function(*inputs)  # which checks nothing
 
     def kinds(self, block: data.Block, batch_sizes: list[int]) -> list[data.Block]:
         lengths = self.lengths if self.on_gpu else [1]

@@ -1,9 +1,8 @@
 """The plan of a run: its steps as spans, each taken in one call, cut where the run must look up."""
 
-import dataclasses
 import math
-import sys
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import flags
 
@@ -12,8 +11,7 @@ MAX_STEPS = 2_000
 MAX_STEPS_EAGER = 50  # an eager step takes far longer
 
 
-@dataclasses.dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """Steps [start, stop) of a run, taken in one call; `evaluate` says whether an evaluation
     follows."""
 
@@ -22,18 +20,29 @@ class Span:
     evaluate: bool
 
 
+def steps_per_epoch(config: flags.Config, num_examples: int) -> int:
+    """Returns how many steps an epoch has, the one of a smaller last batch included."""
+    return math.ceil(num_examples / config.batch_size)
+
+
 def last_step(config: flags.Config, num_examples: int) -> int:
     """Returns the step at which a run ends."""
-    return min(
-        config.epochs * math.ceil(num_examples / config.batch_size), config.max_steps or sys.maxsize
-    )
+    steps = config.epochs * steps_per_epoch(config, num_examples)
+    return min(steps, config.max_steps or steps)
 
 
 def batch_sizes(config: flags.Config, num_examples: int) -> list[int]:
     """Returns the sizes of a run's batches: the last one of an epoch may be smaller."""
     rest = num_examples % config.batch_size
-    ends_an_epoch = last_step(config, num_examples) >= math.ceil(num_examples / config.batch_size)
+    ends_an_epoch = last_step(config, num_examples) >= steps_per_epoch(config, num_examples)
     return [config.batch_size, rest] if rest and ends_an_epoch else [config.batch_size]
+
+
+def evaluates(config: flags.Config, step: int) -> bool:
+    """Says whether --eval_first or --eval_every asks for an evaluation after `step` steps."""
+    if not config.eval_every:
+        return False
+    return step <= config.eval_first or step % config.eval_every == 0
 
 
 def spans(
@@ -44,26 +53,18 @@ def spans(
     They are cut at evaluations and checkpoints, where a part of an epoch ends, and before a smaller
     last batch.
     """
-    steps_per_epoch, total = (
-        math.ceil(num_examples / config.batch_size),
-        last_step(config, num_examples),
-    )
-    most = MAX_STEPS_EAGER if config.mode == "eager" else MAX_STEPS
+    total = last_step(config, num_examples)
+    epoch_steps = steps_per_epoch(config, num_examples)
+    whole_batches = num_examples // config.batch_size
+    max_steps = MAX_STEPS_EAGER if config.mode == "eager" else MAX_STEPS
     while start < total:
-        epoch, step = start // steps_per_epoch * steps_per_epoch, start % steps_per_epoch
-        cuts = [total, start + most, epoch + steps_per_epoch]
-        cuts.append(epoch + (step // steps_of_part + 1) * steps_of_part)
-        cuts.append((start // config.checkpoint_every + 1) * config.checkpoint_every)
-        if num_examples % config.batch_size:
-            cuts.append(epoch + steps_per_epoch - 1)
-        if config.eval_every:
-            cuts.append((start // config.eval_every + 1) * config.eval_every)
-            cuts.append(start + 1 if start < config.eval_first else total)
-        stop = min(cut for cut in cuts if cut > start)
-        on_cadence = bool(config.eval_every) and (
-            stop <= config.eval_first or stop % config.eval_every == 0
-        )
-        yield Span(start, stop, evaluate=stop == total or on_cadence)
+        length = 1 if evaluates(config, start + 1) else max_steps
+        for every in (total, config.checkpoint_every, config.eval_every or total):
+            length = min(length, every - start % every)
+        for every in (epoch_steps, whole_batches, steps_of_part):
+            length = min(length, every - start % epoch_steps % every)
+        stop = start + length
+        yield Span(start, stop, evaluate=stop == total or evaluates(config, stop))
         start = stop
 
 

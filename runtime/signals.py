@@ -13,21 +13,16 @@ from common.errors import Stopped, end, is_alone
 
 SHOW_CURSOR = b"\x1b[?25h"  # the bar hides it
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
-CONTINUED = getattr(signal, "SIGCONT", None)
 
 
 class _State:
     """What has come to this process.
 
     waiting: the signal that waits for the end of a block, 0 for none.
-    decided: the signal by which all workers of a run stop; None where this process decides alone.
-    pauses: how often this process was stopped (SIGSTOP, Ctrl-Z) and went on.
     stderr: a descriptor of it; 2 itself is held while TensorFlow is imported.
     """
 
     waiting = 0
-    decided: int | None = None
-    pauses = 0
     stderr = 2
 
 
@@ -35,30 +30,27 @@ def install() -> None:
     """Lets a signal end the process at once, with one line, where nobody else handles them."""
     if not is_alone():
         return
-    if _State.stderr == 2:
-        with contextlib.suppress(OSError):  # stderr may be closed
-            _State.stderr = os.dup(2)
-    for number in _taken():
+    with contextlib.suppress(OSError):  # stderr may be closed
+        _State.stderr = os.dup(2)
+    for number in _handled():
         signal.signal(number, _leave)
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Inside, a first signal waits to be `asked` for; raises Stopped at the end if it was not."""
-    _State.waiting, _State.decided = 0, None
-    before = {number: signal.signal(number, _defer) for number in _taken()}
-    if CONTINUED:
-        before[CONTINUED] = signal.signal(CONTINUED, _count_pause)
+    """Inside, a first signal waits to be `asked` for; raises Stopped at the end if one came."""
+    before = {number: signal.signal(number, _defer) for number in _handled()}
     try:
         yield
     finally:
+        came, _State.waiting = _State.waiting, 0
         for number, handler in before.items():
             signal.signal(number, handler)
-    if _State.waiting:
-        raise Stopped(_words(_State.waiting), 128 + _State.waiting)
+    if came:
+        raise Stopped(_words(came), 128 + came)
 
 
-def _taken() -> list[int]:
+def _handled() -> list[int]:
     """Returns the signals that end a run: not those that are ignored, as under nohup."""
     numbers = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
@@ -80,10 +72,6 @@ def _leave(number: int, frame: FrameType | None) -> None:
     end(128 + number, at_once=True)
 
 
-def _count_pause(number: int, frame: FrameType | None) -> None:
-    _State.pauses += 1
-
-
 def _words(number: int) -> str:
     return f"stopped by {signal.Signals(number).name}"
 
@@ -94,26 +82,15 @@ def say(line: str) -> None:
         os.write(_State.stderr, f"{line}\n".encode())
 
 
-def pauses() -> int:
-    """Returns how often this process was stopped and continued."""
-    return _State.pauses
-
-
-def waiting() -> int:
-    """Returns the signal that waits for the end of the block in this process; 0 for none."""
+def asked() -> int:
+    """Returns the signal by which this process is to stop at the end of the block; 0 for none."""
     return _State.waiting
 
 
-def decide(number: int) -> None:
-    """Lets this process stop by signal `number` at the end of its block, or with 0 go on."""
-    _State.decided = number
+def stopped(reached: str, number: int = 0) -> Stopped:
+    """Returns what ends the run with the code of a signal, saying what was `reached`.
 
-
-def asked() -> int:
-    """Returns the signal by which the run is to stop at the end of the block; 0 for none."""
-    return _State.waiting if _State.decided is None else _State.decided
-
-
-def stopped(reached: str) -> Stopped:
-    """Returns what ends the run with the code of the signal, saying what was `reached`."""
-    return Stopped(f"{_words(asked())} {reached}", 128 + asked())
+    number: the signal, where it came to another worker.
+    """
+    number = number or asked()
+    return Stopped(f"{_words(number)} {reached}", 128 + number)

@@ -5,12 +5,13 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import tensorflow as tf
 
 import data
 import flags
 import model
 from common.errors import RunError
-from runtime import plan
+from runtime import plan, signals
 from runtime.clock import Ledger
 
 MAX_SCALED = 16 * 2**20  # bytes of uint8 images that are kept as floats, of four times as many
@@ -49,8 +50,9 @@ class State:
     signal: int = 0
     goes_on: bool = False  # from a checkpoint
     resumed: tuple[int, int] = (0, 0)  # step and examples at the start of this process
-    # with several workers, the chief's count for that of each
-    agreed: Callable[[int], int] = lambda count: count
+    # with several workers, the chief's count for that of each, and a signal to one for all
+    agreed: Callable[[int], int] = int
+    asked: Callable[[], int] = lambda: signals.asked()
     validation: data.Split = dataclasses.field(init=False)  # as it is evaluated
 
     def __post_init__(self) -> None:
@@ -76,12 +78,16 @@ class State:
 
     def reached_target(self) -> bool:
         """Says whether the newest validation accuracy is at least --target_accuracy."""
-        target = self.config.target_accuracy or math.inf
-        return bool(self.evaluations) and self.evaluations[-1][2] >= target
+        target = self.config.target_accuracy
+        return bool(target and self.evaluations) and self.evaluations[-1][2] >= target
+
+    def is_complete(self) -> bool:
+        """Says whether no step is left."""
+        return self.step == self.total_steps or self.reached_target()
 
     def ends(self) -> bool:
         """Says whether the newest block is the last."""
-        return bool(self.signal) or self.step == self.total_steps or self.reached_target()
+        return bool(self.signal) or self.is_complete()
 
     def training_seconds(self) -> float:
         """Returns how long the run was trained for, in this process and those before."""
@@ -94,10 +100,11 @@ class State:
     def count(self, block: data.Block | data.PipelineBlock, losses: np.ndarray) -> None:
         """Counts the steps of `block`.
 
-        Raises RunError if a loss is not finite, or the weights overflow.
+        Raises DivergedError if a loss is not finite, or the weights overflow.
         """
-        if not np.isfinite(losses).all():
-            first = int(np.flatnonzero(~np.isfinite(losses))[0])
+        finite = np.isfinite(losses)
+        if not finite.all():
+            first = int(finite.argmin())
             raise self._diverged(f"the loss is {losses[first]} at step {self.step + first + 1:,}")
         self.step += block.steps
         self.examples += block.steps * block.batch_size
@@ -106,16 +113,10 @@ class State:
         self.losses = [*self.losses, *newest][-NUM_LOSSES:]
         self.loss = sum(self.losses) / len(self.losses)
         # A loss is from before its step: what the last step did shows in the weights alone.
-        if not is_finite(self.model):
+        norms = [float(tf.norm(variable, ord=1)) for variable in self.model.variables]
+        if not math.isfinite(sum(norms)):  # pixels are at most 1: else no logit can overflow
             raise self._diverged(f"the weights overflow after step {self.step:,}")
 
     def _diverged(self, found: str) -> DivergedError:
         lr = f"--lr={self.config.lr:g}"
         return DivergedError(f"{found} with {lr}: try a smaller --lr, or --loss_reduction=mean")
-
-
-def is_finite(net: model.SoftmaxRegression) -> bool:
-    """Says whether no image can make a logit overflow."""
-    with np.errstate(over="ignore"):  # pixels are at most 1, so that this bounds a class's logit
-        bounds = np.abs(net.W.numpy()).sum(axis=0) + np.abs(net.b.numpy())
-    return bool(np.isfinite(bounds).all())

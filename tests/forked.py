@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
+from unittest import mock
 
 # Nothing of the project is imported here: a fork would have it already.
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -34,7 +35,7 @@ class Forked:
         readers, writers = zip(*(CONTEXT.Pipe(duplex=False) for _ in range(2)), strict=True)
         given = self.args, str(cwd) or os.getcwd(), dict(env), *writers
         self._process = CONTEXT.Process(target=_become, args=given, daemon=True)
-        with startup.without_keras():
+        with mock.patch.dict(os.environ, {startup.LEGACY_KERAS: "1"}):
             self._process.start()
         self.pid = self._process.pid
         for writer in writers:

@@ -47,8 +47,6 @@ def main(folder):
     engines = {"mirrored": mirrored, "known": Known()}
     for name in MODES:
         for batch_size in BATCH_SIZES:
-            if name == "mirrored" and batch_size == 1:
-                continue  # two replicas cannot share it
             mode = {"mirrored": "graph", "known": "xla"}.get(name, name)
             config = flags.training_config(
                 **CHANGES, mode=mode, batch_size=batch_size, lr=0.02 / batch_size

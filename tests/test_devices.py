@@ -1,9 +1,8 @@
-"""Devices and notices: what hides them, what shows them, and that nothing of one system alone is
-imported."""
+"""Devices and notices: what hides them, what shows them, and what is recorded of a machine."""
 
-import ast
 import gc
-import pathlib
+import math
+import os
 import subprocess
 import sys
 import types
@@ -11,24 +10,23 @@ import types
 import pytest
 import tensorflow as tf
 
+import flags
 from common.errors import InputError
 from runtime import devices, gpu, startup
 from tests.conftest import PROJECT
-from tests.test_house import modules
 
 NOTICE = 'os.write(2, b"this CPU lacks AVX\\n")'
-OF_ONE_SYSTEM = {"fcntl", "resource", "termios", "pty", "pwd", "winreg", "msvcrt"}
 
 
-def test_garbage_is_collected_again_when_the_outermost_import_is_done_or_failed() -> None:
-    with startup.without_collecting():
-        with startup.without_collecting():
+def test_garbage_is_collected_again_when_the_outermost_import_is_done_or_failed():
+    with startup.fast():
+        with startup.fast():
             assert not gc.isenabled()
-        assert not gc.isenabled()
+        assert not gc.isenabled() and startup.LEGACY_KERAS in os.environ
     assert gc.isenabled() and gc.get_freeze_count()
-    with pytest.raises(ImportError), startup.without_collecting():
+    with pytest.raises(ImportError), startup.fast():
         raise ImportError
-    assert gc.isenabled()
+    assert gc.isenabled() and startup.LEGACY_KERAS not in os.environ
     gc.unfreeze()
 
 
@@ -42,19 +40,17 @@ def test_garbage_is_collected_again_when_the_outermost_import_is_done_or_failed(
         ("os.kill(os.getpid(), signal.SIGTERM)", False),
     ],
 )
-def test_notices_are_shown_when_tensorflow_fails_and_only_then(then: str, said: bool) -> None:
+def test_notices_are_shown_when_tensorflow_fails_and_only_then(then, said):
     program = "import os, signal\nfrom common import errors\n"
     program += "from runtime import startup, signals\nsignals.install()\n"
-    program += f"with startup.quiet('waiting'):\n    {NOTICE}\n    {then}\n"
+    program += f"with startup.quiet():\n    {NOTICE}\n    {then}\n"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, timeout=60
     )
     assert ("this CPU lacks AVX" in done.stderr) == said
 
 
-def test_who_asks_for_notices_sees_them(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
-) -> None:
+def test_who_asks_for_notices_sees_them(monkeypatch, capfd):
     monkeypatch.setenv(startup.LOG_LEVEL, "0")
     with startup.quiet():
         subprocess.run(["sh", "-c", "echo a notice >&2"], check=True)
@@ -62,122 +58,106 @@ def test_who_asks_for_notices_sees_them(
 
 
 @pytest.fixture
-def nvidia_smi(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Puts an nvidia-smi on the path that lists one GPU, which TensorFlow does not see."""
+def nvidia_smi(tmp_path, monkeypatch):
+    """Puts an nvidia-smi on the path; returns what gives it lines to print for each GPU."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    (tmp_path / "nvidia-smi").write_text('#!/bin/sh\necho "Some GPU"\n')
-    (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    program = tmp_path / "nvidia-smi"
+
+    def print_lines(*lines):
+        program.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
+        program.chmod(0o755)
+
+    return print_lines
+
+
+def test_a_gpu_that_tensorflow_does_not_see_is_said_with_the_cure(nvidia_smi, monkeypatch, capfd):
+    nvidia_smi("Some GPU")
     tf.config.list_physical_devices("GPU")  # what TensorFlow says at its first look
     monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [])
-
-
-@pytest.mark.usefixtures("nvidia_smi")
-def test_a_gpu_that_tensorflow_does_not_see_is_said_with_the_cure(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
-) -> None:
+    capfd.readouterr()
     assert gpu.usable("auto") == []
     said = capfd.readouterr().err
-    assert said.startswith(
-        "--device=auto takes the CPU: nvidia-smi lists Some GPU, and TensorFlow sees no GPU. Run "
-    )
-    assert "requirements/gpu.txt" in said and said.count("\n") == 1
+    assert said.count("\n") == 1 and "Some GPU" in said and "requirements/gpu.txt" in said
     with pytest.raises(InputError, match="--device=gpu: nvidia-smi lists Some GPU"):
         gpu.usable("gpu")
-    capfd.readouterr()
-    assert gpu.usable("cpu") == [] and capfd.readouterr().err == ""
+    assert gpu.usable("cpu") == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hidden on purpose
     assert gpu.usable("auto") == [] and capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
-    ("capability", "cuda", "good"),
-    [
-        ((12, 0), "12.5.1", False),
-        ((10, 0), "12.5.1", False),
-        ((9, 0), "12.5.1", True),
-        ((12, 0), "12.8", True),
-        ((7, 5), "12.5.1", True),
-        (None, "12.5.1", True),
-        ((12, 0), None, True),
-    ],
+    ("major", "cuda", "good"),
+    [(12, "12.5.1", False), (10, "12.5.1", False), (9, "12.5.1", True), (12, "12.8", True)],
 )
-def test_a_gpu_that_this_build_would_end_at_is_not_taken(
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture,
-    capability: tuple[int, int] | None,
-    cuda: str | None,
-    good: bool,
-) -> None:
-    device, config = types.SimpleNamespace(name="/physical_device:GPU:0"), "tensorflow.config"
-    visible: list = []
-    monkeypatch.setattr(f"{config}.list_physical_devices", lambda kind: [device])
-    monkeypatch.setattr(
-        f"{config}.set_visible_devices", lambda devices, kind: visible.append(list(devices))
-    )
-    monkeypatch.setattr(f"{config}.experimental.set_memory_growth", lambda gpu, grow: None)
-    details = {"compute_capability": capability} if capability else {}
-    monkeypatch.setattr(f"{config}.experimental.get_device_details", lambda gpu: details)
-    monkeypatch.setattr(
-        "tensorflow.sysconfig.get_build_info", lambda: {"cuda_version": cuda} if cuda else {}
-    )
-    assert gpu.usable("auto") == ([device] if good else [])
-    assert visible == [[device] if good else []]
-    said = capfd.readouterr().err
-    assert (
-        said == ""
-        if good
-        else said.count("\n") == 1 and "needs a TensorFlow built with CUDA 12.8" in said
-    )
+def test_a_gpu_that_this_build_would_end_at_is_not_taken(monkeypatch, capfd, major, cuda, good):
+    device, visible = types.SimpleNamespace(name="/physical_device:GPU:0"), []
+    for name, stub in {
+        "config.list_physical_devices": lambda kind: [device],
+        "config.set_visible_devices": lambda devices, kind: visible.extend(devices),
+        "config.experimental.set_memory_growth": lambda gpu, grow: None,
+        "config.experimental.get_device_details": lambda gpu: {"compute_capability": (major, 0)},
+        "sysconfig.get_build_info": lambda: {"cuda_version": cuda},
+    }.items():
+        monkeypatch.setattr(f"tensorflow.{name}", stub)
+    assert gpu.usable("auto") == visible == ([device] if good else [])
+    assert capfd.readouterr().err.count("needs a TensorFlow built with CUDA 12.8") == (not good)
     if not good:
-        with pytest.raises(
-            InputError, match=r"--device=gpu: .* Install such a TensorFlow, or use --device=cpu"
-        ):
+        with pytest.raises(InputError, match=r"--device=gpu: .* or use --device=cpu"):
             gpu.usable("gpu")
 
 
 @pytest.mark.parametrize(
     ("printed", "gib"),
-    [
-        ([], float("inf")),
-        (["81920"], 80),
-        (["81920", "40960", "[N/A]"], 40),
-        (["[N/A]"], float("inf")),
-    ],
+    [(["81920", "40960", "[N/A]"], 40), (["[N/A]"], math.inf)],
 )
-def test_the_smallest_gpu_says_how_much_memory_there_is(tmp_path, monkeypatch, printed, gib):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    if printed:
-        lines = "".join(f"echo '{line}'\n" for line in printed)
-        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{lines}")
-        (tmp_path / "nvidia-smi").chmod(0o755)
-    device = types.SimpleNamespace(device_type="GPU", name="/device:GPU:0")
-    assert devices.memory(device) == gib * 2**30
+def test_the_smallest_gpu_says_how_much_memory_there_is(nvidia_smi, printed, gib):
+    nvidia_smi(*printed)
+    assert devices.memory("GPU:0") == gib * 2**30
 
 
 @pytest.mark.parametrize("tf32", [True, False])
-def test_tf32_is_used_only_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch, tf32: bool) -> None:
+def test_tf32_is_used_only_where_it_is_allowed(monkeypatch, tf32):
     allowed: list[bool] = []
     monkeypatch.setattr(
         "tensorflow.config.experimental.enable_tensor_float_32_execution", allowed.append
     )
-    devices.choose("cpu", tf32)
+    devices.choose(flags.training_config(device="cpu", tf32=tf32), one_thread=True)
     assert allowed == [tf32]
 
 
-def test_no_module_imports_what_one_system_alone_has() -> None:
-    for path in modules(PROJECT).values():
-        body = ast.parse(path.read_text()).body
-        names = [
-            alias.name for node in body if isinstance(node, ast.Import) for alias in node.names
-        ]
-        names += [node.module for node in body if isinstance(node, ast.ImportFrom)]
-        assert not OF_ONE_SYSTEM & set(names), path
+NONE = None, 8, None
+NO_QUOTA = {"cpu.max": "max 100000", "memory.max": "max"}
 
 
-def test_only_the_commit_of_a_checkout_of_its_own_is_recorded(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("group", "files", "quota", "cores", "memory"),
+    [
+        ("0::/", NO_QUOTA, *NONE),
+        ("0::/", {"cpu.max": "50000 100000", "memory.max": "4096"}, 0.5, 1, 4096),
+        ("0::/a/b", NO_QUOTA | {"a/cpu.max": "250000 100000", "a/memory.max": "9"}, 2.5, 3, 9),
+        ("1:cpu,cpuacct:/a", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "9"}, *NONE),
+        ("1:cpu:/a", {"cpu/a/cpu.cfs_quota_us": "18", "cpu/a/cpu.cfs_period_us": "9"}, 2, 2, None),
+        ("1:name=x:/a", {"cpu/a/cpu.cfs_quota_us": "1", "cpu/a/cpu.cfs_period_us": "9"}, *NONE),
+        ("2:memory:/not/seen", {"memory/memory.limit_in_bytes": "9"}, None, 8, 9),
+    ],
+)
+def test_the_limits_of_control_groups_are_followed(
+    monkeypatch, tmp_path, group, files, quota, cores, memory
+):
+    (tmp_path / "own").write_text(f"{group}\n")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n")
+    monkeypatch.setattr(devices, "OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(devices, "GROUPS", tmp_path)
+    whole = devices.memory("CPU:0")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    assert (devices.quota(), devices.cores()) == (quota, cores)
+    assert whole == (memory or devices.psutil.virtual_memory().total)
+
+
+def test_the_commit_is_that_of_a_checkout_of_its_own_whoever_owns_it(tmp_path, monkeypatch):
     """A copy of the project inside another repository has no commit."""
     git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.org"]
     inner = tmp_path / "inner"
@@ -189,6 +169,35 @@ def test_only_the_commit_of_a_checkout_of_its_own_is_recorded(
         for arguments in (["init", "-q"], ["add", "file"], ["commit", "-qm", "all"]):
             subprocess.run([*git, *arguments], cwd=repository, check=True)
         found.append(devices.git_commit())
-    (inner / "file").write_text("changed")
     assert found[0] is None and len(found[1]) == 40
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own variable
+    (inner / "file").write_text("changed")
     assert devices.git_commit() == f"{found[1]}-dirty"
+    (inner / ".git" / "config").write_text("[")
+    assert devices.git_commit().startswith("unknown (fatal: bad config line")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("limits", "options"),
+    [
+        ("ulimit -n 64; ulimit -s 1024; TZ=:nowhere/at/all", "-OO -X dev"),
+        ("TZ=Pacific/Chatham", "-W error"),
+        ("unset HOME USER LOGNAME; PYTHONPATH=$NAMELESS", ""),
+    ],
+)
+def test_it_trains_in_odd_surroundings(tiny_data_dir, tmp_path, limits, options):
+    nameless = "import pwd\ndef getpwuid(uid): raise KeyError(uid)\npwd.getpwuid = getpwuid\n"
+    (tmp_path / "sitecustomize.py").write_text(nameless)
+    job = f"{PROJECT / 'train.py'} --data_dir={tiny_data_dir} --max_steps=3 --mode=eager"
+    done = subprocess.run(
+        f"{limits} {sys.executable} {options} {job}",
+        shell=True,
+        cwd=tmp_path,
+        env=os.environ | {"NAMELESS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "training alone: 3 steps" in done.stdout and not (tmp_path / "~").exists()

@@ -11,6 +11,8 @@ import data
 import flags
 import model
 from runtime import devices, modes, plan
+from runtime.clock import Ledger
+from runtime.state import State
 from tests import oracle
 from tests.conftest import trained
 
@@ -86,7 +88,7 @@ def test_where_xla_must_know_the_steps_two_programs_serve_and_the_bits_are_the_s
     for on_gpu, programs in ((True, 4), (False, 2)):
         net = model.SoftmaxRegression(784, 10)
         mode = modes.InXla(net, plan.longest(config, 660, 11), on_gpu)
-        modes.warm_up(mode, net, tiny_dataset.train, config, 0)
+        modes.warm_up(mode, State(config, tiny_dataset, net, Ledger()))
         assert len(mode.programs) == programs and not net.W.numpy().any()
         blocks = mode.blocks(tiny_dataset.train, config, plan.spans(config, 660, 11))
         losses = np.concatenate([mode(block, config) for block in blocks])

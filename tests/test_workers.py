@@ -1,8 +1,8 @@
 """Several workers: the weights of one device, from processes that meet, compare and fail."""
 
+import contextlib
 import dataclasses
 import json
-import pathlib
 import signal
 import socket
 
@@ -10,22 +10,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import data
 import flags
 from benchmarks.common import loopback
 from common.errors import InputError
 from runtime import cluster, distribute
 from runtime.cluster import Cluster
-from tests import forked
 from tests.weights_of import JOB, assert_weights_of_one_device, finish, start
 
 ENDLESS = JOB | {"epochs": 100_000, "eval_first": 0, "timeout": 20}
 PROXY = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "elsewhere"}
 
 
-def start_workers(
-    data_dir: pathlib.Path, folder: pathlib.Path, environments: list[dict[str, str]], **job: object
-) -> list[forked.Forked]:
+def start_workers(data_dir, folder, environments, **job):
     """Starts workers; number i writes folder/i.npz and is asked for folder/i.json."""
     job["strategy"] = "multi_worker"
     return [
@@ -39,13 +35,8 @@ def start_workers(
     [(2, "[::1]", "stream"), pytest.param(3, "127.0.0.1", "memory", marks=pytest.mark.slow)],
 )
 def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes_and_decides(
-    tiny_data_dir: pathlib.Path,
-    tiny_dataset: data.Dataset,
-    tmp_path: pathlib.Path,
-    count: int,
-    host: str,
-    source: str,
-) -> None:
+    tiny_data_dir, tiny_dataset, tmp_path, count, host, source
+):
     environments = [
         {"TF_CONFIG": each["TF_CONFIG"].replace("127.0.0.1", host), **PROXY, "BLIND": "1"}
         for each in loopback(count)
@@ -71,13 +62,8 @@ def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes_and_d
     ],
 )
 def test_a_signal_to_one_worker_ends_all_with_one_line_and_they_go_on_from_the_checkpoint(
-    tiny_data_dir: pathlib.Path,
-    tiny_dataset: data.Dataset,
-    tmp_path: pathlib.Path,
-    number: signal.Signals,
-    hit: int,
-    code: int,
-) -> None:
+    tiny_data_dir, tiny_dataset, tmp_path, number, hit, code
+):
     places = {"checkpoint_dir": tmp_path / "checkpoints", "checkpoint_every": 10}
     both = start_workers(tiny_data_dir, tmp_path, loopback(2), **ENDLESS, **places)
     for _ in range(2):  # at the second one a checkpoint is there
@@ -100,9 +86,7 @@ def test_a_signal_to_one_worker_ends_all_with_one_line_and_they_go_on_from_the_c
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_a_worker_that_never_comes_is_named(
-    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path, index: int
-) -> None:
+def test_a_worker_that_never_comes_is_named(tiny_data_dir, tmp_path, index):
     environment = loopback(2)[index]
     addresses = json.loads(environment["TF_CONFIG"])["cluster"]["worker"]
     (worker,) = start_workers(tiny_data_dir, tmp_path, [environment], timeout=2)
@@ -110,7 +94,7 @@ def test_a_worker_that_never_comes_is_named(
     assert line.startswith("error: --timeout=2: ") and f"silent: {addresses[1 - index]}." in line
 
 
-def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_is_taken_is_named(monkeypatch):
     monkeypatch.setenv("no_grpc_proxy", "")
     with socket.create_server(("", 0)) as other:
         own = f"localhost:{other.getsockname()[1]}"
@@ -118,41 +102,28 @@ def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
             Cluster((own,), 0).prepare()
 
 
-def test_workers_with_other_flags_end_before_the_first_step(
-    tiny_data_dir: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    chief, other = loopback(2)
-    workers = [
-        *start_workers(tiny_data_dir, tmp_path, [chief], lr=0.001),
-        *start_workers(tiny_data_dir, tmp_path, [other], lr=0.002),
-    ]
-    lines = [finish(worker, code=2)[1][0] for worker in workers]
-    address = json.loads(chief["TF_CONFIG"])["cluster"]["worker"][0]
-    assert lines[1].startswith(f"error: --lr=0.002: another at {address}; ")
-    assert not list(tmp_path.glob("*.npz"))
-
-
-def test_workers_with_other_data_end_before_the_first_step(
-    tiny_dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent = []
-
-    def exchange(self: distribute.Workers, values: list[int]) -> np.ndarray:
-        sent.append(values)
-        return np.array([sent[0], values])
-
+@pytest.mark.parametrize(
+    ("changes", "checksum", "named"),
+    [({"lr": 0.002}, "", "--lr=0.002"), ({}, "two", "checksum of the data=two")],
+)
+def test_workers_with_other_flags_or_data_are_refused(
+    tiny_dataset, monkeypatch, changes, checksum, named
+):
+    """The chief has the defaults, and the record in another place."""
+    sent, strategy = [], tf.distribute.MirroredStrategy(["CPU:0"])
+    exchange = lambda _, values: sent.append(values) or np.array([sent[0], values])  # noqa: E731
     monkeypatch.setattr(distribute.Workers, "exchange", exchange)
-    cluster = Cluster(("a:1", "b:1"), 1)
-    worker = distribute.Workers(tf.distribute.MirroredStrategy(["CPU:0"]), cluster, 60)
-    with worker.scope(tiny_dataset):
-        pass
-    with pytest.raises(InputError, match=r"^checksum of the data=two: another at a:1; "):
-        worker.scope(dataclasses.replace(tiny_dataset, checksum="two")).__enter__()
+    for index, config in enumerate([flags.training_config(), flags.training_config(**changes)]):
+        worker = distribute.Workers(
+            strategy, Cluster(("a:1", "b:1"), index), config.replace(record=str(index))
+        )
+        dataset = dataclasses.replace(tiny_dataset, checksum=checksum if index else "")
+        expected = pytest.raises(InputError, match=f"^{named}: another at a:1; ")
+        with expected if index else contextlib.nullcontext(), worker.scope(dataset):
+            pass
 
 
-def test_a_worker_that_takes_its_time_is_waited_for_while_it_answers(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_worker_that_takes_its_time_is_waited_for_while_it_answers(monkeypatch):
     given_up: list[int] = []
     monkeypatch.setattr(distribute.os, "_exit", given_up.append)
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -165,36 +136,34 @@ def test_a_worker_that_takes_its_time_is_waited_for_while_it_answers(
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("hosts", "task", "words"),
     [
-        ("", "it is not set"),
-        ("{", "JSONDecodeError"),
-        ("[]", "TypeError"),
-        ("{}", "'cluster'"),
-        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}', "'worker', 1"),
-        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": "0"}}', "'0'"),
-        ('{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}', "'ps', 0"),
-        ('{"cluster": {"worker": ["b"]}, "task": {"type": "worker", "index": 0}}', "'b' is not"),
-        ('{"cluster": {"worker": ["b:x"]}, "task": {"type": "worker", "index": 0}}', "Port"),
-        (
-            '{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}',
-            "twice",
-        ),
+        ('{"worker": ["a:1"]}', "worker 1", "IndexError"),
+        ('{"worker": ["a:1"]}', "worker x", "TypeError"),
+        ('{"ps": ["a:1"]}', "ps 0", "ValueError"),
+        ('{"worker": ["b"]}', "worker 0", "'b' is not"),
+        ('{"worker": ["b:x"]}', "worker 0", "Port"),
+        ('{"worker": ["a:1", "a:1"]}', "worker 0", "twice"),
+        ('{"chief": ["a:1", "b:1"]}', "chief 0", "two chiefs"),
+        ("[]", "worker 0", "AttributeError"),
+        ("{", "worker 0", "JSONDecodeError"),
     ],
 )
-def test_a_malformed_tf_config_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, text: str, words: str
-) -> None:
-    monkeypatch.setenv("TF_CONFIG", text)
+def test_a_malformed_tf_config_is_one_line(monkeypatch, hosts, task, words):
+    set_tf_config(monkeypatch, hosts, task)
     with pytest.raises(InputError, match=words) as refused:
         cluster.checked(flags.training_config(strategy="multi_worker"))
     assert str(refused.value).startswith("--strategy=multi_worker: TF_CONFIG must be like")
     assert "\n" not in str(refused.value)
 
 
-def test_a_chief_comes_before_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    hosts = {"worker": ["a:1", "b:1"], "chief": ["c:1"]}
-    for job, index, place in (("chief", 0, 0), ("worker", 1, 2)):
-        task = {"type": job, "index": index}
-        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": hosts, "task": task}))
-        assert Cluster.from_environment() == Cluster(("c:1", "a:1", "b:1"), place)
+@pytest.mark.parametrize(("task", "place"), [("chief 0", 0), ("worker 1", 2)])
+def test_a_chief_comes_before_the_workers(monkeypatch, task, place):
+    set_tf_config(monkeypatch, '{"worker": ["a:1", "b:1"], "chief": ["c:1"]}', task)
+    assert Cluster.from_environment() == Cluster(("c:1", "a:1", "b:1"), place)
+
+
+def set_tf_config(monkeypatch, hosts, task):
+    job, index = task.split()
+    place = f'{{"type": "{job}", "index": {index.replace("x", "null")}}}'
+    monkeypatch.setenv("TF_CONFIG", f'{{"cluster": {hosts}, "task": {place}}}')

@@ -11,7 +11,7 @@ from comparison.worker import Train, Work, leave_out
 from runtime import devices, startup
 from runtime.clock import Ledger
 
-with startup.without_keras(), startup.without_collecting():  # as the command does
+with startup.fast():  # as the command does
     import tensorflow as tf
 
     import data
@@ -31,10 +31,10 @@ def _in_mode(work: Work, mode: str) -> Train:
         max_steps=work.steps,
         eval_every=0,
         mode=mode,
+        device=work.device,
         tf32=work.precision == "tf32",
     )
-    one_thread = modes.one_thread(config)
-    place = devices.choose(work.device, config.tf32, one_thread=one_thread).name
+    place = devices.choose(config, modes.one_thread(config))
     engine, dataset = distribute.OneDevice(), _dataset(work)
     with tf.device(place):
         state = train.start(config, dataset, Ledger(), engine)
