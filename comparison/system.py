@@ -143,23 +143,17 @@ def _throttled_seconds() -> float:
     return int(dict(zip(words[::2], words[1::2], strict=False)).get("throttled_usec", 0)) / 1e6
 
 
-def quota() -> str:
-    """Returns the cores' worth of time that this container may take; "" where there is no quota."""
-    words = _words(f"{CGROUP}/cpu.max")
-    return f"{int(words[0]) / int(words[1]):g} cores" if words and words[0] != "max" else ""
-
-
 def facts(keep: Collection[str]) -> dict[str, str | int]:
     """Returns what a reader must know of machine and versions, in pyperf's names where it has
     some."""
-    installed = versions(sys.executable)
+    installed, quota = versions(sys.executable), devices.quota()
     found: dict[str, str | int] = {
         "cpu_model_name": devices.cpu_model(),
         "cpu_count": devices.cores(),
         "platform": platform.platform(),
         "python_version": platform.python_version(),
         **{name: installed.get(name, "") for name in PACKAGES},
-        "quota": quota(),
+        "quota": f"{quota:g} cores" if quota else "",
         "governor": " ".join(_words(GOVERNOR)),
         "kept": ", ".join(f"{name}={os.environ[name]}" for name in keep if name in os.environ),
         "commit": devices.git_commit(digits=12) or "",
