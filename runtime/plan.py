@@ -46,7 +46,7 @@ def evaluates(config: flags.Config, step: int) -> bool:
 
 
 def spans(
-    config: flags.Config, num_examples: int, steps_of_part: int, start: int = 0
+    config: flags.Config, num_examples: int, steps_per_buffer: int, start: int = 0
 ) -> Iterator[Span]:
     """Yields the spans of a run from step `start` on.
 
@@ -61,14 +61,14 @@ def spans(
         length = 1 if evaluates(config, start + 1) else max_steps
         for every in (total, config.checkpoint_every, config.eval_every or total):
             length = min(length, every - start % every)
-        for every in (epoch_steps, whole_batches, steps_of_part):
+        for every in (epoch_steps, whole_batches, steps_per_buffer):
             length = min(length, every - start % epoch_steps % every)
         stop = start + length
         yield Span(start, stop, evaluate=stop == total or evaluates(config, stop))
         start = stop
 
 
-def longest(config: flags.Config, num_examples: int, steps_of_part: int) -> int:
+def longest(config: flags.Config, num_examples: int, steps_per_buffer: int) -> int:
     """Returns a number of steps that no span of a run has more of."""
-    cadences = [config.checkpoint_every, steps_of_part, last_step(config, num_examples)]
+    cadences = [config.checkpoint_every, steps_per_buffer, last_step(config, num_examples)]
     return min(MAX_STEPS, *cadences, config.eval_every or MAX_STEPS)

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import common
 
-FEW = 4  # kills of a run, unless --kills is given
+FEW = 2  # kills of a run, unless --kills is given
 FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 
 

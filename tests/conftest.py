@@ -5,7 +5,7 @@ import os
 import pathlib
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import psutil
@@ -30,13 +30,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
 
 
-def learnable_split(num_examples: int, seed: int, num_classes: int = 10) -> data.Split:
+def learnable_split(num_examples: int, seed: int) -> data.Split:
     """Returns 28x28 images with a bright row pair that says the class, under noise."""
     rng = np.random.default_rng(seed)
-    labels = rng.integers(num_classes, size=num_examples).astype(np.int32)
+    labels = rng.integers(10, size=num_examples).astype(np.int32)
     images = rng.integers(0, 120, size=(num_examples, 28, 28), dtype=np.uint8)
-    for i, label in enumerate(labels):
-        images[i, 2 * label : 2 * label + 2] += 90
+    images += 90 * (np.arange(28) // 2 == labels[:, None]).astype(np.uint8)[:, :, None]
     return data.Split(images.reshape(num_examples, 784), labels)
 
 
@@ -59,21 +58,31 @@ def gone(pid: int) -> bool:
     return True
 
 
+def spoilt(path: pathlib.Path, bits: Iterable[int], lengths: Iterable[int]) -> Iterator[str]:
+    """Yields after each damage of a file: a bit flipped, its end lost, all of it gone; mends it."""
+    whole = path.read_bytes()
+    for bit in bits:
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        yield f"{path.name}: bit {bit}"
+    for length in lengths:
+        path.write_bytes(whole[:length])
+        yield f"{path.name}: length {length}"
+    path.unlink()
+    yield f"{path.name}: gone"
+    path.write_bytes(whole)
+
+
 @pytest.fixture(scope="session")
 def tiny_dataset() -> data.Dataset:
     """A dataset of 660 training, 60 validation and 100 test examples that softmax regression can
     learn."""
     train, test = learnable_split(720, seed=1), learnable_split(100, seed=2)
-    names = [str(digit) for digit in range(10)]
-    validation = data.Split(train.images[:60], train.labels[:60])
-    return data.Dataset(
-        "mnist",
-        data.Split(train.images[60:], train.labels[60:]),
-        validation,
-        test,
-        names,
-        (28, 28, 1),
+    rest, validation = (
+        data.Split(train.images[rows], train.labels[rows]) for rows in (slice(60, None), slice(60))
     )
+    return data.Dataset("mnist", rest, validation, test, [*"0123456789"], (28, 28, 1))
 
 
 @pytest.fixture
@@ -82,9 +91,8 @@ def tiny_data_dir(tiny_dataset: data.Dataset, tmp_path: pathlib.Path) -> pathlib
     folder = cache.folder_in(tmp_path / "data", "mnist")
     folder.mkdir(parents=True)
     for name in cache.SPLITS:
-        split = getattr(tiny_dataset, name)
-        np.save(folder / f"{name}_images.npy", split.images)
-        np.save(folder / f"{name}_labels.npy", split.labels)
+        for kind in ("images", "labels"):
+            np.save(folder / f"{name}_{kind}.npy", getattr(getattr(tiny_dataset, name), kind))
     cache.describe(folder, tiny_dataset.class_names, tiny_dataset.image_shape)
     return tmp_path / "data"
 

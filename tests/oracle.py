@@ -26,26 +26,30 @@ def gradients(
     return x.T @ error, error.sum(axis=0)
 
 
-def train(
-    images: np.ndarray,
-    labels: np.ndarray,
-    epochs: list[np.ndarray],
-    batch: int,
-    lr: float,
-    mean: bool = False,
-):
-    """Returns W, b and the losses of plain SGD from zeros on uint8 images; an epoch is its order of
-    examples."""
+def train(images, labels, epochs, batch, lr, mean=False, l2=0.0, momentum=0.0):
+    """Returns W, b and the losses of SGD from zeros on uint8 images.
+
+    An epoch is its order of examples. The losses are those of the batches, without the L2 penalty.
+    """
     classes = int(labels.max()) + 1
     W, b, losses = np.zeros((images.shape[1], classes)), np.zeros(classes), []
+    velocity_W, velocity_b = np.zeros_like(W), np.zeros_like(b)
     for rows in (
         order[first : first + batch] for order in epochs for first in range(0, len(order), batch)
     ):
         x, divisor = images[rows] / 255, len(rows) if mean else 1
         losses.append(loss(W, b, x, labels[rows]) / divisor)
         gradient_W, gradient_b = gradients(W, b, x, labels[rows])
-        W, b = W - lr / divisor * gradient_W, b - lr / divisor * gradient_b
+        velocity_W = momentum * velocity_W + gradient_W / divisor + 2 * l2 * W
+        velocity_b = momentum * velocity_b + gradient_b / divisor
+        W, b = W - lr * velocity_W, b - lr * velocity_b
     return W, b, np.array(losses)
+
+
+def assert_weights(found, W, b, atol=1e-5):
+    """Compares what has the weights by their names: a model's variables, or a file of NumPy's."""
+    np.testing.assert_allclose(found["W"], W, rtol=0, atol=atol)
+    np.testing.assert_allclose(found["b"], b, rtol=0, atol=atol)
 
 
 def read_idx(path: pathlib.Path) -> np.ndarray:
@@ -54,22 +58,3 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
     raw = gzip.decompress(path.read_bytes())
     shape = np.frombuffer(raw, ">i4", count=raw[3], offset=4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
-
-
-def train_with_terms(images, labels, batch, config):
-    """Returns W, b of SGD with an L2 penalty and a momentum, in the order of data.epoch_order."""
-    classes = int(labels.max()) + 1
-    W, b = np.zeros((images.shape[1], classes)), np.zeros(classes)
-    velocity_W, velocity_b = np.zeros_like(W), np.zeros_like(b)
-    batches = [
-        order[first : first + batch]
-        for epoch in range(config["epochs"])
-        for order in [np.random.default_rng((config["seed"], epoch, 0)).permutation(len(labels))]
-        for first in range(0, len(labels), batch)
-    ]
-    for rows in batches[: config["max_steps"]]:
-        gradient_W, gradient_b = gradients(W, b, images[rows] / 255, labels[rows])
-        velocity_W = config["momentum"] * velocity_W + gradient_W + 2 * config["l2"] * W
-        velocity_b = config["momentum"] * velocity_b + gradient_b
-        W, b = W - 0.02 / batch * velocity_W, b - 0.02 / batch * velocity_b
-    return W, b

@@ -21,12 +21,12 @@ JOBS = [
 
 @pytest.mark.parametrize("num_examples", [55_000, 54_321])
 @pytest.mark.parametrize("changes", JOBS)
-@pytest.mark.parametrize("steps_of_part", [10**6, 300])
+@pytest.mark.parametrize("steps_per_buffer", [10**6, 300])
 def test_the_plan_takes_every_step_once_and_looks_up_where_it_must(
-    num_examples, changes, steps_of_part
+    num_examples, changes, steps_per_buffer
 ):
     config = flags.training_config(**changes)
-    job = config, num_examples, steps_of_part
+    job = config, num_examples, steps_per_buffer
     spans = list(plan.spans(*job))
     epoch_steps = math.ceil(num_examples / config.batch_size)
     whole_batches = num_examples // config.batch_size
@@ -37,7 +37,7 @@ def test_the_plan_takes_every_step_once_and_looks_up_where_it_must(
         of_epoch = (step - 1) % epoch_steps + 1
         if config.eval_every and (step <= config.eval_first or step % config.eval_every == 0):
             evaluated.add(step)
-        if of_epoch in (epoch_steps, whole_batches) or not of_epoch % steps_of_part:
+        if of_epoch in (epoch_steps, whole_batches) or not of_epoch % steps_per_buffer:
             cut.add(step)
     assert {span.stop for span in spans if span.evaluate} == evaluated | {total}
     assert cut | {*range(config.checkpoint_every, total, config.checkpoint_every)} <= {
