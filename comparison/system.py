@@ -191,7 +191,8 @@ def gpu_state(device: str, index: int) -> dict[str, Any]:
         slowed = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
         others = len(pynvml.nvmlDeviceGetComputeRunningProcesses(handle)) - 1
         said = sorted({why for bit, why in SLOWED.items() if slowed & bit})
-        if said or others > 0:
-            found["disturbed"] = ", ".join([*said, f"{others} other processes"])
+        said += [f"{others} other processes"] if others > 0 else []
+        if said:
+            found["disturbed"] = ", ".join(said)
         found["joules"] = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000
     return found
