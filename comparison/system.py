@@ -4,14 +4,13 @@ No GPU has run this yet: what is here of GPUs is unmeasured.
 """
 
 import contextlib
-import dataclasses
-import importlib.metadata
+import functools
+import json
 import os
 import pathlib
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -24,17 +23,21 @@ from runtime import devices, gpu
 # slower or faster in silence: OMP_NUM_THREADS, OPENBLAS_CORETYPE, XLA_FLAGS, TF_*, KERAS_BACKEND,
 # ...
 ALLOWED = (
-    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "CC"),
-    *("TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "VIRTUAL_ENV", "XDG_CACHE_HOME"),
-    *("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH", "CUDA_DEVICE_ORDER"),
-    *("NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),
+    "PATH HOME USER LOGNAME LANG LC_ALL LC_CTYPE TZ CC TMPDIR TEMP TMP SYSTEMROOT VIRTUAL_ENV "
+    "XDG_CACHE_HOME LD_LIBRARY_PATH CUDA_HOME CUDA_PATH CUDA_DEVICE_ORDER "
+    "NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES"
 )
 PACKAGES = ("tensorflow", "keras", "numpy", "jax", "jaxlib", "torch")
+# Asked of any Python, since a contender may have one of its own.
+INSTALLED = (
+    "import importlib.metadata as m, json; "
+    "print(json.dumps({each.name.lower(): each.version for each in m.distributions()}))"
+)
 BUSY = 0.1  # cores that others keep busy; a quiet desktop or server stays below
 STOLEN = 0.02  # share of the time that a hypervisor or a quota may take
-CGROUP = pathlib.Path("/sys/fs/cgroup")
-GOVERNOR = pathlib.Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-# What is no fault of the machine: at rest, or held to a clock by its owner.
+CGROUP = "/sys/fs/cgroup"
+GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+# What is no fault of the machine is left out: at rest, or held to a clock by its owner.
 SLOWED = {0x4: "power cap", 0x8: "slowdown", 0x20: "heat", 0x40: "heat", 0x80: "power brake"}
 
 
@@ -45,7 +48,7 @@ def environment(
 
     Keras's settings are its defaults: it looks for them in `folder`, where there are none.
     """
-    found = {name: os.environ[name] for name in (*ALLOWED, *keep) if name in os.environ}
+    found = {name: os.environ[name] for name in (*ALLOWED.split(), *keep) if name in os.environ}
     found |= {"KERAS_HOME": str(folder), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     if device == "gpu":
         return found | {"CUDA_VISIBLE_DEVICES": visible_gpu(index)}
@@ -54,8 +57,8 @@ def environment(
 
 def visible_gpu(index: int) -> str:
     """Returns what CUDA calls the GPU of this number among those that the user lets be seen."""
-    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
-    return visible[index] if any(visible) and index < len(visible) else str(index)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "").split(",")
+    return visible[index] if any(visible[index : index + 1]) else str(index)
 
 
 def check_devices(asked: Collection[str], index: int) -> dict[str, str]:
@@ -70,7 +73,7 @@ def check_devices(asked: Collection[str], index: int) -> dict[str, str]:
             f"--devices=gpu: nvidia-smi lists {len(listed)} GPUs, so that there is none with "
             f"--device_index={index}: leave it out, or install NVIDIA's driver"
         )
-    return {name: found[name] for name in asked or found if name in found}
+    return {name: found[name] for name in asked or found}
 
 
 @contextlib.contextmanager
@@ -93,143 +96,103 @@ def can_pin() -> bool:
     return hasattr(psutil.Process, "cpu_affinity")
 
 
+def _words(path: str) -> list[str]:
+    """Returns the words of one of the kernel's files; [] where it has no such file."""
+    with contextlib.suppress(OSError):
+        return pathlib.Path(path).read_text().split()
+    return []
+
+
 def peak_mib(pid: int) -> float:
     """Returns the peak of the memory of a process and its children in MiB, 0 if they are gone."""
     total = 0.0
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         for each in [process, *process.children(recursive=True)]:
-            total += _peak_of(each)
-    return total / 2**20
+            words = _words(f"/proc/{each.pid}/status")
+            if "VmHWM:" in words:  # getrusage would begin with the peak of who started it
+                total += int(words[words.index("VmHWM:") + 1]) / 2**10
+            else:
+                memory = each.memory_info()
+                total += getattr(memory, "peak_wset", memory.rss) / 2**20
+    return total
 
 
-def _peak_of(process: psutil.Process) -> float:
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path(f"/proc/{process.pid}/status").read_text().splitlines():
-            # getrusage would begin with the peak of who started the process
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 2**10
-    memory = process.memory_info()
-    return getattr(memory, "peak_wset", memory.rss)
-
-
-class Watch:
-    """Looks at the machine from its making to `seen`; what is measured must have ended in
-    between."""
-
-    def __init__(self) -> None:
-        self.before = self._state()
-
-    def _state(self) -> tuple[float, float, float]:
-        times, own = psutil.cpu_times(), psutil.Process().cpu_times()
-        kinds = ("user", "nice", "system", "irq", "softirq")
-        busy = sum(getattr(times, kind, 0.0) for kind in kinds)
-        # and of the children that this process has waited for
-        used = own.user + own.system + own.children_user + own.children_system
-        taken = getattr(times, "steal", 0.0) / devices.cores() + _throttled_seconds()
-        return time.perf_counter(), busy - used, taken
-
-    def seen(self) -> dict[str, float]:
-        """Returns the cores that others kept busy, and the share of the time taken by the host."""
-        now = self._state()
-        wall, others, taken = (new - old for new, old in zip(now, self.before, strict=True))
-        return {"other_cores": max(0.0, others / wall), "stolen": max(0.0, taken / wall)}
+@contextlib.contextmanager
+def watched() -> Iterator[dict[str, float]]:
+    """Yields what has at the end the cores that others kept busy, and the share of the time that
+    the host has taken; what is measured must have ended by then."""
+    found: dict[str, float] = {}
+    psutil.cpu_times_percent()  # which the next call counts from
+    before, throttled_before = os.times(), _throttled_seconds()
+    yield found
+    percent, after = psutil.cpu_times_percent(), os.times()
+    wall = after.elapsed - before.elapsed
+    stolen = getattr(percent, "steal", 0.0)
+    free = percent.idle + getattr(percent, "iowait", 0.0) + stolen
+    # and of the children that this process has waited for
+    own = sum(after[:4]) - sum(before[:4])
+    busy = (100 - free) / 100 * (psutil.cpu_count() or 1)
+    found["other_cores"] = max(0.0, busy - own / wall)
+    found["stolen"] = stolen / 100 + (_throttled_seconds() - throttled_before) / wall
 
 
 def _throttled_seconds() -> float:
     """Returns for how long this container's CPU quota has held it back; 0 where there is none."""
-    with contextlib.suppress(OSError):
-        for line in (CGROUP / "cpu.stat").read_text().splitlines():
-            key, _, value = line.partition(" ")
-            if key == "throttled_usec":
-                return int(value) / 1e6
-    return 0.0
-
-
-def quota() -> str:
-    """Returns the cores' worth of time that this container may take; "" where there is no quota."""
-    with contextlib.suppress(OSError, ValueError):
-        allowed, period = (CGROUP / "cpu.max").read_text().split()
-        return f"{int(allowed) / int(period):g} cores"
-    return ""
-
-
-def governor() -> str:
-    """Returns how the kernel sets the CPU's clock; "" where it does not tell."""
-    with contextlib.suppress(OSError):
-        return GOVERNOR.read_text().strip()
-    return ""
+    words = _words(f"{CGROUP}/cpu.stat")
+    return int(dict(zip(words[::2], words[1::2], strict=False)).get("throttled_usec", 0)) / 1e6
 
 
 def facts(keep: Collection[str]) -> dict[str, str | int]:
     """Returns what a reader must know of machine and versions, in pyperf's names where it has
     some."""
-    installed = {name: version(sys.executable, name) for name in PACKAGES}
+    installed, quota = versions(sys.executable), devices.quota()
     found: dict[str, str | int] = {
         "cpu_model_name": devices.cpu_model(),
         "cpu_count": devices.cores(),
         "platform": platform.platform(),
         "python_version": platform.python_version(),
-        **{name: number for name, number in installed.items() if number},
-        "quota": quota(),
-        "governor": governor(),
+        **{name: installed.get(name, "") for name in PACKAGES},
+        "quota": f"{quota:g} cores" if quota else "",
+        "governor": " ".join(_words(GOVERNOR)),
         "kept": ", ".join(f"{name}={os.environ[name]}" for name in keep if name in os.environ),
         "commit": devices.git_commit(digits=12) or "",
     }
     return {name: value for name, value in found.items() if value}
 
 
-def version(python: str, package: str) -> str:
-    """Returns the version of a package in the environment of this Python; "" if it is not there."""
-    if python == sys.executable:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(package)
-        return ""
-    ask = f"import importlib.metadata as m; print(m.version({package!r}))"
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.check_output(
-            [python, "-c", ask], text=True, stderr=subprocess.DEVNULL, timeout=60
-        ).strip()
-    return ""
+@functools.cache
+def versions(python: str) -> dict[str, str]:
+    """Returns the versions of what is installed beside this Python, by name in lower case."""
+    options: dict[str, Any] = {"stderr": subprocess.DEVNULL, "text": True, "timeout": 60}
+    with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
+        return json.loads(subprocess.check_output([python, "-c", INSTALLED], **options))
+    return {}
 
 
-@dataclasses.dataclass(frozen=True)
-class Gpu:
-    """A GPU by way of NVIDIA's library; every reading is left out where the library lacks it."""
+def gpu_state(device: str, index: int) -> dict[str, Any]:
+    """Returns what NVIDIA's library says of the GPU that contenders see; {} if the device is a CPU.
 
-    nvml: Any
-    handle: Any
+    gpu_peak_mib: its memory in use. disturbed: what slows it now, or who else computes on it.
+    joules: the energy since its driver was loaded. What the library lacks is left out, and
+    everything without nvidia-ml-py or a driver.
+    """
+    found: dict[str, Any] = {}
+    if device == "cpu":
+        return found
+    with contextlib.suppress(Exception):
+        import pynvml
 
-    @classmethod
-    def find(cls, index: int) -> "Gpu | None":
-        """Returns the GPU that contenders see; None without nvidia-ml-py or a driver."""
-        with contextlib.suppress(Exception):
-            import pynvml
-
-            pynvml.nvmlInit()
-            name = visible_gpu(index)
-            by_name = pynvml.nvmlDeviceGetHandleByUUID
-            find = pynvml.nvmlDeviceGetHandleByIndex if name.isdecimal() else by_name
-            return cls(pynvml, find(int(name) if name.isdecimal() else name))
-        return None
-
-    def joules(self) -> float | None:
-        """Returns the energy that the GPU has taken since its driver was loaded."""
-        with contextlib.suppress(self.nvml.NVMLError):
-            return self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1000
-        return None
-
-    def memory_mib(self) -> float | None:
-        """Returns the memory in use on the GPU."""
-        with contextlib.suppress(self.nvml.NVMLError):
-            return self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used / 2**20
-        return None
-
-    def disturbed(self) -> str:
-        """Returns what slows the GPU now, or who else computes on it; "" if nothing does."""
-        with contextlib.suppress(self.nvml.NVMLError):
-            slowed = self.nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self.handle)
-            found = sorted({name for bit, name in SLOWED.items() if slowed & bit})
-            others = len(self.nvml.nvmlDeviceGetComputeRunningProcesses(self.handle)) - 1
-            return ", ".join([*found, *([f"{others} other processes"] if others > 0 else [])])
-        return ""
+        pynvml.nvmlInit()
+        name = visible_gpu(index)
+        by_index, by_name = pynvml.nvmlDeviceGetHandleByIndex, pynvml.nvmlDeviceGetHandleByUUID
+        handle = by_index(int(name)) if name.isdecimal() else by_name(name)
+        found["gpu_peak_mib"] = pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20
+        slowed = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+        others = len(pynvml.nvmlDeviceGetComputeRunningProcesses(handle)) - 1
+        said = sorted({why for bit, why in SLOWED.items() if slowed & bit})
+        said += [f"{others} other processes"] if others > 0 else []
+        if said:
+            found["disturbed"] = ", ".join(said)
+        found["joules"] = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000
+    return found

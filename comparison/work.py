@@ -1,31 +1,30 @@
-"""The work of every contender, and the runs in NumPy that tell what it must end with.
-
-`prepare` runs in a process of its own, python -m comparison.work FOLDER, so that TensorFlow is
-never in the process that keeps the clock.
-"""
+"""The work of every contender, and the runs in NumPy that tell what it must end with."""
 
 import dataclasses
 import hashlib
-import json
+import itertools
 import math
 import pathlib
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.errors import InputError, RunError, exit_with_one_line, reason
-from common.files import PROJECT
+from common.commandline import Config
+from common.errors import InputError, RunError, reason
 from runtime import startup
+
+if TYPE_CHECKING:
+    import data
 
 REFERENCE_BATCH = 10  # --lr is meant for this batch
 MIN_STEPS = 300  # of a job, in whole epochs: long enough for the clock of a fast GPU
 SLOW_STEPS = 1_000  # of a contender that takes seconds for an epoch
-EXAMPLES = "examples"  # the folder of a prepared work that contenders are handed
 
 Weights = tuple[np.ndarray, np.ndarray]  # W [features, classes], b [classes]
+References = dict[tuple[int, int], "Reference"]  # by batch size and steps
+Rounding = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,28 +50,6 @@ class Job:
         return dataclasses.replace(self, steps=min(self.steps, SLOW_STEPS))
 
 
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """W and b after a job in float64, and how far off NumPy is in each precision."""
-
-    weights: Weights
-    errors: dict[str, float]
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What `prepare` is asked for: a job for each batch size on a dataset."""
-
-    dataset: str
-    data_dir: str | None
-    manual_dir: str | None
-    batch_sizes: list[int]
-    max_steps: int
-    lr: float
-    seed: int
-    precisions: list[str]
-
-
 def steps_of(batch_size: int, num_examples: int, max_steps: int) -> int:
     """Returns the steps of a job: as many whole epochs as have MIN_STEPS, or max_steps if not 0."""
     steps_per_epoch = math.ceil(num_examples / batch_size)
@@ -94,30 +71,24 @@ def as_tf32(array: np.ndarray) -> np.ndarray:
     return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
 
 
-def batches(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Yields the rows of each batch; the last one of an epoch may be smaller."""
-    for rows in order:
-        for first in range(0, len(rows), batch_size):
-            yield rows[first : first + batch_size]
-
-
 def weights_after(
     job: Job,
     examples: Sequence[np.ndarray],
-    steps: Collection[int],
     dtype: type,
-    rounded: Callable[[np.ndarray], np.ndarray] = lambda array: array,
-) -> dict[int, Weights]:
-    """Returns W and b after these numbers of steps, from W = b = 0.
+    rounded: Rounding = np.asarray,
+) -> Weights:
+    """Returns W and b after the steps of a job, from W = b = 0.
 
-    examples: images [n, features] uint8, labels [n] int32, order [epochs, n] int32. The factors of
-    each matrix product are `rounded`; what is added up is of `dtype`, each batch first.
+    examples: images [n, features] uint8, labels [n] int32, order [epochs, n] int32, of which each
+    epoch's last batch may be smaller. The factors of each matrix product are `rounded`; what is
+    added up is of `dtype`, each batch first.
     """
     images, labels, order = examples
     W: np.ndarray = np.zeros((job.num_features, job.num_classes), dtype)
     b: np.ndarray = np.zeros(job.num_classes, dtype)
-    found = {}
-    for step, rows in enumerate(batches(order, job.batch_size), 1):
+    starts = range(0, job.num_examples, job.batch_size)
+    batches = (rows[first : first + job.batch_size] for rows in order for first in starts)
+    for rows in itertools.islice(batches, job.steps):
         x = rounded(images[rows].astype(dtype) / dtype(255))
         logits = x @ rounded(W) + b
         delta = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -125,118 +96,84 @@ def weights_after(
         delta[np.arange(len(rows)), labels[rows]] -= 1
         W -= dtype(job.lr) * (x.T @ rounded(delta))
         b -= dtype(job.lr) * delta.sum(axis=0)
-        if step in steps:
-            found[step] = W.copy(), b.copy()
-        if step >= max(steps):
-            return found
-    return found
+    return W, b
 
 
 def relative_error(found: Weights, expected: Weights) -> float:
-    """Returns the largest difference of W or b, as a share of the largest weight; inf for NaN."""
-    differences = [np.abs(f - e).max() for f, e in zip(found, expected, strict=True)]
-    largest = max(np.abs(e).max() for e in expected)
-    error = float(max(differences) / largest)
-    return error if math.isfinite(error) else math.inf
+    """Returns the largest difference of W or b, as a share of the largest weight; nan for nan."""
+    here, there = (np.concatenate([*W, b]) for W, b in (found, expected))
+    return float(np.abs(here - there).max() / np.abs(there).max())
 
 
-def references(
-    job: Job, examples: Sequence[np.ndarray], precisions: Collection[str]
-) -> dict[int, Reference]:
-    """Returns the reference of a job and, by its steps, of its cut."""
-    steps = {job.steps, job.cut().steps}
-    exact = weights_after(job, examples, steps, np.float64)
-    kinds = {"float32": lambda array: array, "tf32": as_tf32}
-    found = {
-        name: weights_after(job, examples, steps, np.float32, kinds[name]) for name in precisions
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """W and b after a job in float64, and by precision the relative error of NumPy in float32."""
+
+    weights: Weights
+    errors: dict[str, float]
+
+
+def reference(job: Job, examples: Sequence[np.ndarray], precisions: Collection[str]) -> Reference:
+    """Returns what a job must end with; examples are those of `weights_after`."""
+    exact = weights_after(job, examples, np.float64)
+    rounding: dict[str, Rounding] = {"float32": np.asarray, "tf32": as_tf32}
+    errors = {
+        name: relative_error(weights_after(job, examples, np.float32, rounding[name]), exact)
+        for name in precisions
     }
-    return {
-        n: Reference(exact[n], {p: relative_error(found[p][n], exact[n]) for p in precisions})
-        for n in steps
-    }
+    return Reference(exact, errors)
 
 
-def prepare(request: Request, folder: pathlib.Path, environment: dict[str, str]) -> list[Job]:
-    """Leaves the examples and the references in `folder`; returns the jobs, one for a batch size.
-
-    Where it fails, its process has said why, and this one ends with its code.
-    """
-    (folder / "request.json").write_text(json.dumps(dataclasses.asdict(request)))
-    command = [sys.executable, "-m", "comparison.work", str(folder)]
-    done = subprocess.run(command, cwd=PROJECT, env=environment)
-    if done.returncode < 0:
-        raise RunError(f"the preparation was ended by signal {-done.returncode}")
-    if done.returncode:
-        sys.exit(done.returncode)
-    return [Job(**job) for job in json.loads((folder / "jobs.json").read_text())]
-
-
-def reference(folder: pathlib.Path, job: Job) -> Reference:
-    """Returns the reference of a job that `prepare` has left."""
-    with np.load(folder / f"reference-{job.batch_size}-{job.steps}.npz") as found:
-        weights = found["W"], found["b"]
-        return Reference(weights, json.loads(str(found["errors"])))
-
-
-def save_examples(request: Request, folder: pathlib.Path) -> list[Job]:
-    """Leaves images, labels and order in `folder`; returns the jobs.
-
-    Raises InputError if the dataset cannot be had or a batch is larger than its training split.
-    """
-    with startup.starting():
-        import data
-
-    dataset = data.load(request.dataset, request.data_dir, request.manual_dir)
-    count = len(dataset.train)
-    for size in request.batch_sizes:
+def jobs_of(dataset: "data.Dataset", config: Config) -> list[Job]:
+    """Returns the job at each batch size; raises InputError if one is larger than the training
+    split."""
+    images, labels = dataset.train.images, dataset.train.labels
+    digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    count, jobs = len(labels), []
+    for size in map(int, config.batch_sizes):
         if size > count:
             raise InputError(
                 f"--batch_sizes={size}: must be at most the {count} training images of "
                 f"{dataset.name}"
             )
-    images, labels = np.asarray(dataset.train.images), np.asarray(dataset.train.labels)
-    digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-    jobs = [
-        Job(
-            dataset=request.dataset,
+        job = Job(
+            dataset=config.dataset,
             data_sha256=digest,
             num_examples=count,
             num_features=dataset.num_features,
             num_classes=len(dataset.class_names),
             batch_size=size,
-            steps=steps_of(size, count, request.max_steps),
-            lr=lr_of(size, request.lr),
-            seed=request.seed,
+            steps=steps_of(size, count, config.max_steps),
+            lr=lr_of(size, config.lr),
+            seed=config.seed,
         )
-        for size in request.batch_sizes
-    ]
-    epochs = max(math.ceil(job.steps / math.ceil(count / job.batch_size)) for job in jobs)
-    order = np.stack([data.epoch_order(count, request.seed, epoch) for epoch in range(epochs)])
-    folder.mkdir()
-    for name, array in {"images": images, "labels": labels, "order": order}.items():
-        np.save(folder / f"{name}.npy", array)
+        jobs.append(job)
     return jobs
 
 
-def main() -> None:
-    """Does what the request in the folder asks for, and leaves jobs.json behind all else."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is answered by compare.py
-    folder = pathlib.Path(sys.argv[1])
-    request = Request(**json.loads((folder / "request.json").read_text()))
+def prepare(config: Config, folder: pathlib.Path) -> tuple[list[Job], References]:
+    """Leaves the examples in `folder`; returns the job at each batch size, and the references of
+    these and of their cuts, by batch size and steps.
+
+    Raises InputError if the dataset cannot be had or a batch is larger than its training split.
+    """
+    warnings.simplefilter("ignore")  # of TensorFlow, which else ends at PYTHONWARNINGS=error
+    with startup.starting():
+        import tensorflow as tf
+
+        import data
+
+        tf.config.set_visible_devices([], "GPU")  # all of it is for the contenders
+    dataset = data.load(config.dataset, config.data_dir, config.manual_dir)
+    jobs = jobs_of(dataset, config)
+    count = jobs[0].num_examples
+    epochs = max(-(-job.steps // -(-count // job.batch_size)) for job in jobs)
+    order = [data.epoch_order(count, config.seed, epoch) for epoch in range(epochs)]
+    examples = np.asarray(dataset.train.images), np.asarray(dataset.train.labels), np.stack(order)
     try:
-        jobs = save_examples(request, folder / EXAMPLES)
-        names = ("images", "labels", "order")
-        examples = [np.load(folder / EXAMPLES / f"{name}.npy") for name in names]
-        for job in jobs:
-            for steps, found in references(job, examples, request.precisions).items():
-                path = folder / f"reference-{job.batch_size}-{steps}.npz"
-                W, b = found.weights
-                np.savez(path, W=W, b=b, errors=json.dumps(found.errors))
-        text = json.dumps([dataclasses.asdict(job) for job in jobs])
-        (folder / "jobs.json").write_text(text)
-    except OSError as error:
-        raise RunError(f"{error.filename or folder}: {reason(error)}") from None
-
-
-if __name__ == "__main__":
-    exit_with_one_line(main)
+        for name, array in zip(("images", "labels", "order"), examples, strict=True):
+            np.save(folder / f"{name}.npy", array)
+    except OSError as error:  # of a full disk, which names no file
+        raise RunError(f"{folder}: {reason(error)}") from None
+    all_jobs = {(job.batch_size, job.steps): job for full in jobs for job in (full, full.cut())}
+    return jobs, {key: reference(job, examples, config.precision) for key, job in all_jobs.items()}

@@ -7,13 +7,14 @@ file needs, so that a contender can have a Python of its own.
 """
 
 import dataclasses
+import functools
 import importlib
 import json
 import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -23,8 +24,10 @@ LEFT_OUT = 77  # exit code of a contender that cannot use the device or the prec
 Train = Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
-class CannotUse(Exception):  # noqa: N818 - no error: the contender is left out
-    """Raised by a contender that cannot use the device or the precision; the message says why."""
+def leave_out(why: str) -> NoReturn:
+    """Ends the process of a contender that cannot use the device or the precision."""
+    print(why, file=sys.stderr, flush=True)
+    os._exit(LEFT_OUT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +69,12 @@ class Work:
         A smaller last batch of an epoch is a block of its own.
         """
         for rows in self.epochs():
-            full = len(rows) // self.batch_size
-            whole = rows[: full * self.batch_size].reshape(full, self.batch_size)
-            for first in range(0, full, max_steps or max(1, full)):
-                yield whole[first : first + (max_steps or full)]
-            if len(rows) % self.batch_size:
-                yield rows[full * self.batch_size :][np.newaxis]
+            end = len(rows) - len(rows) % self.batch_size
+            size = max_steps * self.batch_size if max_steps else len(rows)
+            for first in range(0, end, size):
+                yield rows[first : min(first + size, end)].reshape(-1, self.batch_size)
+            if end < len(rows):
+                yield rows[np.newaxis, end:]
 
 
 def load(folder: pathlib.Path) -> Work:
@@ -82,21 +85,14 @@ def load(folder: pathlib.Path) -> Work:
     return Work(**{field.name: job[field.name] for field in dataclasses.fields(Work)})
 
 
-def own_stdout() -> Callable[[str], None]:
-    """Returns what writes a line to compare.py; all else that is printed goes to stderr from now
-    on."""
-    answers = os.fdopen(os.dup(1), "w")
+def main() -> None:
+    """Makes the contender that the arguments name ready, and lets it do the job at each line on
+    stdin until there is none."""
+    (module, _, function), folder = sys.argv[1].partition(":"), pathlib.Path(sys.argv[2])
+    # all else that is printed goes to stderr from here on
+    say = functools.partial(print, file=os.fdopen(os.dup(1), "w"), flush=True)
     os.dup2(2, 1)
-
-    def say(word: str) -> None:
-        print(word, file=answers, flush=True)
-
-    return say
-
-
-def serve(build: Callable[[Work], Train], folder: pathlib.Path, say: Callable[[str], None]) -> None:
-    """Makes the contender ready, and lets it do the job at each line on stdin until there is
-    none."""
+    build: Callable[[Work], Train] = getattr(importlib.import_module(module), function)
     work = load(folder)
     say("loaded")
     train = build(work)
@@ -107,21 +103,8 @@ def serve(build: Callable[[Work], Train], folder: pathlib.Path, say: Callable[[s
         np.save(folder / "W.npy", W)
         np.save(folder / "b.npy", b)
         say("ready")
-
-
-def main() -> None:
-    """Serves the contender that the arguments name; ends with LEFT_OUT and a line if it cannot
-    run."""
-    (module, _, function), folder = sys.argv[1].partition(":"), pathlib.Path(sys.argv[2])
-    say = own_stdout()
-    try:
-        serve(getattr(importlib.import_module(module), function), folder, say)
-    except CannotUse as why:
-        print(why, file=sys.stderr, flush=True)
-        os._exit(LEFT_OUT)
     os._exit(0)  # at once: to take a library down in order takes long, for nothing
 
 
 if __name__ == "__main__":
-    # the module that contenders import too, not __main__
-    importlib.import_module("comparison.worker").main()
+    main()

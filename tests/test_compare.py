@@ -1,20 +1,19 @@
 """The command compare.py, end to end on small data; who does other work gets no time."""
 
 import dataclasses
-import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import types
 
-import numpy as np
 import pytest
 
 import compare
 from comparison import measure, report, system, work
 from comparison.peers import Contender
-from tests import forked
+from tests import forked, jobs
 from tests.conftest import PROJECT, gone
 
 NO_GPU = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
@@ -22,12 +21,12 @@ QUICK = ("--devices=cpu", "--max_steps=100", "--cores=1")
 
 # A contender that speaks the door's protocol in its own words; CHEAT is what it does instead.
 PROGRAM = """
-import json, pathlib, sys, time
+import json, pathlib, sys
 import numpy as np
 here, cheat = pathlib.Path(sys.argv[2]), sys.argv[1]
 job = json.loads((here / "job.json").read_text())
 images, labels, order = (np.load(here / f"{name}.npy") for name in ("images", "labels", "order"))
-kind, size = (np.float64 if cheat == "float64" else np.float32), job["batch_size"]
+kind, size = (np.float64 if cheat in ("float64", "dtype") else np.float32), job["batch_size"]
 steps = job["steps"] // 2 if cheat == "half" else job["steps"]
 lr = job["lr"] / size if cheat == "mean" else job["lr"]
 def train():
@@ -41,6 +40,9 @@ def train():
         delta = delta / delta.sum(1, keepdims=True) - np.eye(10, dtype=kind)[labels[rows]]
         W -= kind(lr) * (x.T @ delta)
         b -= kind(lr) * delta.sum(0)
+    if cheat == "nan":
+        b[0] = np.nan
+    print("worked")
     return W, b
 print("noise")
 print("ready", flush=True)
@@ -49,8 +51,7 @@ while sys.stdin.readline():
     W, b = before or train()
     print("done", flush=True)
     if cheat == "before":
-        for _ in range(4):
-            before = train()
+        before = train()
     if cheat != "nothing":
         np.save(here / "W.npy", W if cheat == "dtype" else W.astype(np.float32))
         np.save(here / "b.npy", b.astype(np.float32))
@@ -62,41 +63,59 @@ while sys.stdin.readline():
 
 @pytest.fixture(scope="module")
 def prepared(tiny_dataset, tmp_path_factory):
-    """A folder as work.prepare leaves it, with a job of 400 steps, and a program that can cheat."""
+    """A folder as work.prepare leaves it, a task of 400 steps, its reference, and a program that
+    can cheat."""
     folder = tmp_path_factory.mktemp("prepared")
-    (folder / work.EXAMPLES).mkdir()
-    order = np.stack([np.random.default_rng(n).permutation(660) for n in range(7)]).astype(np.int32)
-    split = tiny_dataset.train
-    examples = split.images, split.labels, order
-    for name, array in zip(("images", "labels", "order"), examples, strict=True):
-        np.save(folder / work.EXAMPLES / f"{name}.npy", array)
-    job = work.Job("tiny", "0" * 64, 660, 784, 10, batch_size=10, steps=400, lr=0.01, seed=0)
-    for steps, found in work.references(job, examples, ["float32", "tf32"]).items():
-        W, b = found.weights
-        errors = json.dumps(found.errors)
-        np.savez(folder / f"reference-10-{steps}.npz", W=W, b=b, errors=errors)
+    task, examples = jobs.fill(folder, tiny_dataset.train, batch_size=10, steps=400, lr=0.01)
     (folder / "program.py").write_text(PROGRAM)
-    return folder, job
+    return folder, task, work.reference(task, examples, ["float32", "tf32"])
+
+
+def bench_of(prepared, timeout=60, **commands):
+    """Returns a bench with contenders of these names and commands."""
+    folder, task, reference = prepared
+    contenders = {
+        name: Contender(name, command=command, place=None) for name, command in commands.items()
+    }
+    config = types.SimpleNamespace(timeout=timeout, device_index=0, keep_env=[])
+    references = {(task.batch_size, task.steps): reference}
+    return measure.Bench(folder, contenders, references, config)
 
 
 def measured(prepared, *command, timeout=60):
-    folder, job = prepared
-    mine = Contender("mine", command=command, place=None)
-    bench = measure.Bench(folder, {"mine": mine}, [job], timeout)
-    return bench.measure(measure.Task("mine", "cpu", 10, 1, "float32"))
+    return bench_of(prepared, timeout, mine=command).measure(prepared[1])
 
 
 def cheating(prepared, cheat):
     return measured(prepared, sys.executable, str(prepared[0] / "program.py"), cheat)
 
 
-def test_who_does_the_job_gets_the_time_of_this_process(prepared):
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that shows work instead of time: 0.1 s each job that the program does, whenever that
+    is, and 0.02 s each reading."""
+    seconds, wait_for = [0.0], measure.wait_for
+
+    def counting(process, *words):
+        while (word := wait_for(process, "worked", *words)) == "worked":
+            seconds[0] += 0.1
+        return word
+
+    def now():
+        seconds[0] += 0.02
+        return seconds[0]
+
+    monkeypatch.setattr(measure, "wait_for", counting)
+    monkeypatch.setattr(measure, "now", now)
+
+
+def test_who_does_the_job_gets_the_time_of_this_process(prepared, clock):
     run = cheating(prepared, "honest")
     metadata = run.get_metadata()
-    assert 1e-7 < metadata["relative_error"] < 1e-5
-    assert metadata["inner_loops"] == 400
-    assert run.values[0] * 400 * metadata["loops"] > 0.2  # of 0.3 s of jobs
-    assert metadata["start"] > 0 and metadata["peak_mib"] > 10
+    assert 6e-8 < metadata["relative_error"] < 1e-5
+    assert (metadata["inner_loops"], metadata["loops"]) == (400, 3)  # until 0.3 s are over
+    assert run.values == (pytest.approx(0.12 / 400),)
+    assert metadata["start"] == pytest.approx(0.02) and metadata["peak_mib"] > 10
     assert "compile" not in metadata  # nobody said loaded
 
 
@@ -107,41 +126,16 @@ def test_who_does_the_job_gets_the_time_of_this_process(prepared):
         ("rounded", "is rounding"),
         ("half", "not the same work"),
         ("mean", "not the same work"),
+        ("nan", "off by nan"),
         ("before", "between done and ready"),
-        ("nothing", "W.npy cannot be read"),
+        ("dtype", "must be float32: float64"),
+        ("nothing", "W.npy and b.npy cannot be read"),
         ("once", "Error: no memory"),
     ],
 )
-def test_a_cheat_gets_no_time(cheat, why, prepared):
+def test_a_cheat_gets_no_time(cheat, why, prepared, clock):
     with pytest.raises(measure.Failed, match=why):
         cheating(prepared, cheat)
-
-
-def test_a_type_other_than_float32_is_refused(tmp_path):
-    np.save(tmp_path / "W.npy", np.zeros((2, 2)))
-    with pytest.raises(measure.Failed, match=r"W.npy must be float32 \(2, 2\), is float64"):
-        measure.weights_in(tmp_path, [(2, 2), (2,)])
-
-
-def test_the_reference_takes_the_steps_of_plain_python():
-    rng = np.random.default_rng(3)
-    images, labels = rng.integers(0, 256, (11, 5), np.uint8), rng.integers(0, 3, 11)
-    order = np.stack([rng.permutation(11) for _ in range(2)])
-    job = work.Job("tiny", "", 11, 5, 3, batch_size=4, steps=5, lr=0.1, seed=0)
-    found = work.weights_after(job, (images, labels, order), {5}, np.float64)[5]
-    W, b = [[0.0] * 3 for _ in range(5)], [0.0] * 3
-    epochs = [rows.tolist() for rows in order]
-    for rows in [epoch[at : at + 4] for epoch in epochs for at in (0, 4, 8)][:5]:
-        deltas = []
-        for row in rows:
-            x = [value / 255 for value in images[row].tolist()]
-            e = [np.exp(b[k] + sum(x[f] * W[f][k] for f in range(5))) for k in range(3)]
-            deltas.append((x, [e[k] / sum(e) - (k == labels[row]) for k in range(3)]))
-        for k in range(3):
-            b[k] -= 0.1 * sum(delta[k] for _, delta in deltas)
-            for f in range(5):
-                W[f][k] -= 0.1 * sum(x[f] * delta[k] for x, delta in deltas)
-    assert work.relative_error(found, (np.array(W), np.array(b))) < 1e-12
 
 
 @pytest.mark.parametrize(
@@ -168,7 +162,7 @@ def test_a_log_is_told_by_the_line_that_names_the_error(log, line):
 def test_what_a_program_has_started_ends_with_it(code, timeout, why, prepared):
     with pytest.raises(measure.Failed, match=why):
         measured(prepared, "sh", "-c", code, timeout=timeout)
-    assert gone(int((prepared[0] / work.EXAMPLES / "other").read_text()))
+    assert gone(int((prepared[0] / "other").read_text()))
 
 
 def test_one_that_cannot_run_here_is_left_out(prepared):
@@ -182,6 +176,35 @@ def test_a_process_runs_on_its_cores_and_the_next_is_free_again():
     with system.pinned(1):
         assert subprocess.check_output(ask) == b"1\n"
     assert int(subprocess.check_output(ask)) == len(os.sched_getaffinity(0))
+
+
+def test_a_contender_sees_only_what_is_allowed(monkeypatch, tmp_path):
+    for name in (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_CORETYPE",
+        "XLA_FLAGS",
+        "LD_PRELOAD",
+        "KERAS_BACKEND",
+    ):
+        monkeypatch.setenv(name, "1")
+    seen = system.environment("cpu", 0, tmp_path, ["XLA_FLAGS"])
+    assert {"PATH", "XLA_FLAGS"} <= seen.keys()
+    assert not {"OMP_NUM_THREADS", "OPENBLAS_CORETYPE", "LD_PRELOAD"} & seen.keys()
+    assert (seen["KERAS_BACKEND"], seen["KERAS_HOME"]) == ("tensorflow", str(tmp_path))
+    assert system.facts(["XLA_FLAGS"])["kept"] == "XLA_FLAGS=1"
+
+
+def test_the_watch_sees_another_process():
+    spin = "import sys\nprint('on', flush=True)\nwhile True: pass"
+    other = subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE)
+    try:
+        other.stdout.readline()
+        with system.watched() as seen:
+            subprocess.run([sys.executable, "-c", "sum(range(20_000_000))"], check=True)
+        assert seen["other_cores"] > system.BUSY
+    finally:
+        other.kill()
+        other.communicate()
 
 
 def run_compare(*arguments, cwd, **options):
@@ -241,38 +264,35 @@ def test_ctrl_c_keeps_the_finished_rounds(tiny_data_dir, tmp_path):
     assert len(rows[0].times) == len(rows[1].times) >= 2
 
 
-def test_who_fails_is_left_out_and_the_baseline_must_not(prepared):
-    folder, job = prepared
-    good = Contender("", command=(sys.executable, str(folder / "program.py"), "honest"))
-    bad = dataclasses.replace(good, command=("sh", "-c", "echo no memory >&2; exit 1"))
-    bench = measure.Bench(folder, {"good": good, "bad": bad}, [job], 60)
-    config = compare.commandline.parse(compare.compare_flags(), ["", "--cores=1"], None)
-    tasks = compare.tasks_of(bench.contenders, config, ["cpu"])
-    said: list[str] = []
-    comparison = compare.Comparison(bench, tasks, {"device cpu": "A CPU"}, {}, said.append)
+def test_who_fails_is_left_out_and_the_baseline_must_not(prepared, capsys):
+    folder, task, _ = prepared
+    fails = ("sh", "-c", "echo no memory >&2; exit 1")
+    honest = (sys.executable, str(folder / "program.py"), "honest")
+    bench = bench_of(prepared, good=honest, bad=fails)
+    good, bad = (dataclasses.replace(task, contender=name) for name in ("good", "bad"))
+    comparison = compare.Comparison(bench, {good: [], bad: []}, {})
     first, second = comparison.rounds(2)
-    assert {row.metadata["contender"] for row in report.rows_of(second)} == {"good"}
-    assert report.rows_of(first)[0].metadata["failed: bad on cpu"] == "no memory"
-    log = next(line for line in said if line.startswith("its log: ")).removeprefix("its log: ")
+    assert [row.name for row in report.rows_of(second)] == ["good"]
+    assert first.get_metadata()["failed: bad on cpu at batch 10"] == "no memory"
+    log = capsys.readouterr().out.partition("its log: ")[2].splitlines()[0]
     assert pathlib.Path(log).read_text() == "no memory\n"
-    bench.contenders["good"] = bad
+    bench.contenders["good"] = bench.contenders["bad"]
     with pytest.raises(compare.RunError, match=r"the baseline, good.* failed: no memory"):
         list(comparison.rounds(1))
 
 
-def test_a_round_has_each_row_once_and_the_baseline_twice(monkeypatch):
-    monkeypatch.setattr(compare.devices, "cores", lambda: 4)
-    monkeypatch.setattr(system, "can_pin", lambda: True)
-    argv = ["", "--contenders=xla,c,eager", "--batch_sizes=1,10", "--precision=float32,tf32"]
+@pytest.mark.parametrize(("batch_size", "more"), [(10, set()), (500, {("xla", 4), ("c", 4)})])
+def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more):
+    argv = ["", "--contenders=xla,c,graph,eager", "--precision=float32,tf32"]
     config = compare.commandline.parse(compare.compare_flags(), argv, None)
-    contenders = compare.chosen(config)
-    contenders["c"] = dataclasses.replace(contenders["c"], many_threads=False, devices=("cpu",))
-    tasks = compare.tasks_of(contenders, config, ["cpu", "gpu"])
-    assert len(tasks) == len(set(tasks)) == 2 * (1 + 2 * 2 + 1 + 2 * 2)
-    assert {task.cores for task in tasks if task.contender == "c"} == {1}
-    assert [task for task in tasks if task.again] == [
-        measure.Task("xla", "cpu", size, 1, "float32", again=True) for size in (1, 10)
-    ]
+    job = work.Job("tiny", "", 660, 784, 10, batch_size, steps=5500, lr=0.01, seed=0)
+    tasks = compare.tasks_of(compare.chosen(config), [job], config, [1, 4], ["cpu", "gpu"])
+    on_cpu = {(task.contender, task.cores) for task in tasks if task.device == "cpu"}
+    on_one = {(name, 1) for name in ("xla", "c", "graph", "eager")}
+    assert on_cpu == on_one | {("graph", 4), ("eager", 4)} | more
+    assert [task.contender for task in tasks if task.again] == [tasks[0].contender] == ["xla"]
+    assert len(set(tasks)) == len(tasks) == len(on_cpu) + 1 + 2 * 3
+    assert {task.steps for task in tasks if task.contender == "eager"} == {1000}
 
 
 @pytest.mark.parametrize(
@@ -287,9 +307,9 @@ def test_a_round_has_each_row_once_and_the_baseline_twice(monkeypatch):
         (["--rounds=1"], "--rounds=1: must be integer >= 2"),
         (["--batch_sizes=10,0"], "must be whole numbers above 0"),
         (["--batch_sizes=661", "--contenders=numpy_best"], "at most the 660 training images"),
-        (["--output=a.txt"], "must end in .json"),
+        (["--output=a.txt"], "must be a path that ends in .json"),
         (["--output=old.json"], "never overwritten"),
-        (["--output=missing/a.json"], "cannot write to missing"),
+        (["--output=torn.json/a.json"], "--output: torn.json must be a folder"),
         (["--merge=missing.json"], "missing.json: No such file"),
         (["--merge=torn.json"], "torn.json: "),
         (["extra"], "stray argument 'extra'"),

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from common.errors import InputError
-from comparison import charts, guard, report, stats, system, work
+from comparison import charts, guard, report, stats, work
 
 JOB = work.Job("mnist", "0" * 64, 55_000, 784, 10, batch_size=10, steps=5500, lr=0.01, seed=0)
 SAID = {
@@ -192,35 +192,6 @@ def test_guard_measures_what_a_file_of_one_machine_and_enough_rounds_has(tmp_pat
         guard.arguments_of(suite(times=STEADY[:2]), "")
     with pytest.raises(InputError, match="merged"):
         guard.arguments_of(report.merge(saved(tmp_path, suite())), "")
-
-
-def test_a_contender_sees_only_what_is_allowed(monkeypatch, tmp_path):
-    for name in (
-        "OMP_NUM_THREADS",
-        "OPENBLAS_CORETYPE",
-        "XLA_FLAGS",
-        "LD_PRELOAD",
-        "KERAS_BACKEND",
-    ):
-        monkeypatch.setenv(name, "1")
-    seen = system.environment("cpu", 0, tmp_path, ["XLA_FLAGS"])
-    assert {"PATH", "XLA_FLAGS"} <= seen.keys()
-    assert not {"OMP_NUM_THREADS", "OPENBLAS_CORETYPE", "LD_PRELOAD"} & seen.keys()
-    assert (seen["KERAS_BACKEND"], seen["KERAS_HOME"]) == ("tensorflow", str(tmp_path))
-    assert system.facts(["XLA_FLAGS"])["kept"] == "XLA_FLAGS=1"
-
-
-def test_the_watch_sees_another_process():
-    spin = "import sys\nprint('on', flush=True)\nwhile True: pass"
-    other = subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE)
-    try:
-        other.stdout.readline()
-        watch = system.Watch()
-        subprocess.run([sys.executable, "-c", "sum(range(20_000_000))"], check=True)
-        assert watch.seen()["other_cores"] > system.BUSY
-    finally:
-        other.kill()
-        other.communicate()
 
 
 def test_rounds_are_whole_epochs_and_long_enough():

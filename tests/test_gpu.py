@@ -42,12 +42,14 @@ NVML = types.SimpleNamespace(
 def test_what_nvml_says_is_of_the_gpu_in_sight(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
     monkeypatch.setitem(sys.modules, "pynvml", NVML)
-    gpu = system.Gpu.find(0)
-    assert (gpu.joules(), system.Gpu.find(1).joules(), gpu.memory_mib()) == (2, 0, 3072)
-    assert gpu.disturbed() == "heat, 1 other processes"
+    found = system.gpu_state("gpu", 0)
+    assert (found["joules"], found["gpu_peak_mib"]) == (2, 3072)
+    assert found["disturbed"] == "heat, 1 other processes"
+    assert system.gpu_state("gpu", 1)["joules"] == 0
+    assert system.gpu_state("cpu", 0) == {}
     assert system.environment("gpu", 1, PROJECT, ())["CUDA_VISIBLE_DEVICES"] == "0"
     monkeypatch.setitem(sys.modules, "pynvml", None)  # not installed
-    assert system.Gpu.find(0) is None
+    assert system.gpu_state("gpu", 0) == {}
 
 
 AMPERE = 8  # the compute capability from which on there is TF32

@@ -1,102 +1,105 @@
 """Every contender, in a process of its own, does the same work as float64 NumPy, again and
 again."""
 
-import importlib.util
-import json
 import os
 import subprocess
+import sys
+import types
 
 import numpy as np
 import pytest
 
-import data
+import compare
+from comparison import measure, work, worker
 from comparison.peers import CONTENDERS, threads
-from comparison.worker import LEFT_OUT, Work
-from tests import oracle
+from tests import jobs, oracle
+from tests.conftest import PROJECT
 
-# 660 examples in batches of 25: seven epochs of 26 batches and a smaller one, then 11 steps.
-SMALL = {"batch_size": 25, "steps": 200, "cores": 1}
 # In batches of 600, which cores share: six epochs of one and a smaller one, then a step.
 LARGE = {"batch_size": 600, "steps": 13, "cores": 2}
 SHARING = ("c", "xla", "jax_best")
 SLOW = ("usual", "keras", "keras_best", "article", "eager", "torch_best")
 
 
-def given(changes):
-    """Returns what job.json has."""
-    own = {"num_classes": 10, "num_features": 784, "num_examples": 660, "lr": 0.001, "seed": 0}
-    return own | {"device": "cpu", "device_index": 0, "precision": "float32"} | changes
-
-
-def job_folder(path, split, job):
-    """Fills a folder as compare.py does; returns W and b of the job in float64."""
-    epochs = -(-job["steps"] // -(-660 // job["batch_size"]))
-    order = np.stack([data.epoch_order(660, job["seed"], epoch) for epoch in range(epochs)])
-    for name, array in (("images", split.images), ("labels", split.labels), ("order", order)):
-        np.save(path / f"{name}.npy", array)
-    (path / "job.json").write_text(json.dumps(job))
-    W, b = np.zeros((784, 10)), np.zeros(10)
-    size = job["batch_size"]
-    batches = (rows[at : at + size] for rows in order for at in range(0, 660, size))
-    for _, rows in zip(range(job["steps"]), batches, strict=False):
-        dW, db = oracle.gradients(W, b, split.images[rows] / 255, split.labels[rows])
-        W, b = W - job["lr"] * dW, b - job["lr"] * db
-    return W, b
-
-
 def run(contender, folder, lines):
     """Runs a contender on a folder with these lines on its stdin."""
+    if why := compare.missing(contender):
+        pytest.skip(why)
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "KERAS_HOME": str(folder)}
-    return subprocess.run(
-        contender.argv(folder),
-        cwd=contender.place,
-        env=environment,
-        input=lines,
-        capture_output=True,
-        text=True,
-    )
-
-
-def skip_if_absent(contender):
-    if contender.lacks_tool() or not importlib.util.find_spec(contender.package):
-        pytest.skip(f"{contender.tool or contender.package} is not here")
+    pipes = {"input": lines, "capture_output": True, "text": True}
+    command = contender.argv(folder)
+    return subprocess.run(command, cwd=contender.place, env=environment, **pipes)
 
 
 CASES = [
-    *(pytest.param(n, SMALL, marks=[pytest.mark.slow] * (n in SLOW)) for n in CONTENDERS),
+    *(pytest.param(n, {}, marks=[pytest.mark.slow] * (n in SLOW)) for n in CONTENDERS),
     *((name, LARGE) for name in SHARING),
 ]
 
 
 @pytest.mark.parametrize(("name", "changes"), CASES)
 def test_weights_are_those_of_float64_each_time(name, changes, tiny_dataset, tmp_path):
-    contender = CONTENDERS[name]
-    skip_if_absent(contender)
-    expected = job_folder(tmp_path, tiny_dataset.train, given(changes))
-    done = run(contender, tmp_path, "go\ngo\n")
+    task, examples = jobs.fill(tmp_path, tiny_dataset.train, **changes)
+    done = run(CONTENDERS[name], tmp_path, "go\ngo\n")
     assert done.returncode == 0, done.stderr[-2000:]
     words = [word for word in done.stdout.split() if word != "loaded"]
     assert words == ["ready", "done"] * 2 + ["ready"]
-    scale = np.abs(expected[0]).max()
-    for file, right in zip(("W.npy", "b.npy"), expected, strict=True):
-        found = np.load(tmp_path / file)
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, right, atol=1e-5 * scale)
+    found = [np.load(tmp_path / file) for file in measure.WEIGHTS]
+    assert [array.dtype for array in found] == [np.float32] * 2
+    assert work.relative_error(found, work.weights_after(task, examples, np.float64)) < 1e-5
+
+
+def test_jax_takes_a_large_batch_in_pieces(tiny_dataset, tmp_path, monkeypatch):
+    in_jax = pytest.importorskip("comparison.peers.in_jax")
+    monkeypatch.setattr(in_jax, "PIECE", 100)  # of 250 rows, so that three pieces are filled up
+    task, examples = jobs.fill(tmp_path, tiny_dataset.train, batch_size=250, steps=8)
+    found = in_jax.best(worker.load(tmp_path))()
+    assert work.relative_error(found, work.weights_after(task, examples, np.float64)) < 1e-5
+
+
+@pytest.mark.parametrize("changes", [{}, LARGE])
+def test_the_reference_takes_the_oracles_steps(changes, tiny_dataset, tmp_path):
+    task, (images, labels, order) = jobs.fill(tmp_path, tiny_dataset.train, **changes)
+    W, b = np.zeros((784, 10)), np.zeros(10)
+    size = task.batch_size
+    batches = [rows[at : at + size] for rows in order for at in range(0, 660, size)]
+    for rows in batches[: task.steps]:
+        dW, db = oracle.gradients(W, b, images[rows] / 255, labels[rows])
+        W, b = W - task.lr * dW, b - task.lr * db
+    found = work.weights_after(task, (images, labels, order), np.float64)
+    assert work.relative_error(found, (W, b)) < 1e-12
 
 
 @pytest.mark.parametrize("name", ["jax", "jax_best", "torch", "torch_best", "graph", "usual"])
 def test_a_contender_without_a_gpu_is_left_out(name, tiny_dataset, tmp_path):
-    contender = CONTENDERS[name]
-    skip_if_absent(contender)
-    job_folder(tmp_path, tiny_dataset.train, given(SMALL | {"device": "gpu"}))
-    done = run(contender, tmp_path, "")
-    assert done.returncode == LEFT_OUT
+    jobs.fill(tmp_path, tiny_dataset.train, device="gpu")
+    done = run(CONTENDERS[name], tmp_path, "")
+    assert done.returncode == worker.LEFT_OUT
     assert done.stderr.strip().endswith("sees no GPU")
+
+
+def test_what_a_contender_in_python_prints_is_no_answer(tiny_dataset, tmp_path):
+    jobs.fill(tmp_path, tiny_dataset.train)
+    (tmp_path / "mine.py").write_text("def build(work):\n    print('ready')\n    1 / 0\n")
+    command = [sys.executable, "-m", "comparison.worker", "mine:build", str(tmp_path)]
+    env = {"PYTHONPATH": os.pathsep.join(map(str, (tmp_path, PROJECT)))}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "loaded\n")
+    assert measure.telling_line(done.stderr) == "ZeroDivisionError: division by zero"
+
+
+def test_blocks_and_epochs_are_the_same_rows_and_end_with_the_last_step(tiny_dataset, tmp_path):
+    order = jobs.fill(tmp_path, tiny_dataset.train, batch_size=250, steps=8)[1][2]
+    job = worker.load(tmp_path)
+    in_epochs = np.concatenate(list(job.epochs()))
+    np.testing.assert_array_equal(in_epochs, order.ravel()[: 2 * 660 + 500])
+    for max_steps, first in ((1, [(1, 250), (1, 250)]), (None, [(2, 250)])):
+        blocks = list(job.blocks(max_steps))
+        np.testing.assert_array_equal(np.concatenate([b.ravel() for b in blocks]), in_epochs)
+        assert [b.shape for b in blocks] == [*first, (1, 160)] * 2 + first
 
 
 @pytest.mark.parametrize(("batch_size", "expected"), [(10, 1), (499, 1), (500, 4)])
 def test_only_a_large_batch_is_shared_among_the_cores(batch_size, expected):
-    empty = np.zeros((0, 4), np.uint8), np.zeros(0, np.int32), np.zeros((1, 0), np.int32)
-    work = Work(*empty, 2, batch_size, 1, 0.1, 0, "cpu", 4, "float32")
-    assert threads(work) == expected
+    assert threads(types.SimpleNamespace(batch_size=batch_size, cores=4)) == expected

@@ -3,21 +3,21 @@
 import dataclasses
 import os
 import pathlib
-import shutil
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from common.files import PROJECT
-from comparison.worker import CannotUse, Work
+from comparison.worker import Work, leave_out
 
 if TYPE_CHECKING:
     import jax
+    import tensorflow as tf
     import torch
 
 SHARED_BATCH = 500  # from here on it pays to share a batch among the cores
-HERE = pathlib.Path(__file__).parent
 DEFAULT = ("xla", "c", "jax_best", "torch_best", "numpy_best", "graph", "keras_best")
 
 
@@ -25,8 +25,9 @@ DEFAULT = ("xla", "c", "jax_best", "torch_best", "numpy_best", "graph", "keras_b
 class Contender:
     """A function of a module, MODULE:FUNCTION, or a command of its own; and what it is in words.
 
-    package, tool: what must be installed. many_threads: it can use more than one core. slow: it
-    takes seconds for an epoch, and gets a shorter job. place: where its command runs.
+    package, tool: what must be installed. cores_from: the smallest batch at which it may use more
+    than one core. slow: it takes seconds for an epoch, and gets a shorter job. place: where its
+    command runs, by default where the user is.
     """
 
     words: str
@@ -35,45 +36,37 @@ class Contender:
     package: str = "numpy"
     tool: str = ""
     devices: tuple[str, ...] = ("cpu", "gpu")
-    many_threads: bool = True
+    cores_from: int = 100
     slow: bool = False
     python: str = sys.executable
     place: pathlib.Path | None = PROJECT
 
     def argv(self, folder: pathlib.Path) -> list[str]:
         """Returns the command that starts the contender on what is in `folder`."""
-        own = (self.python, "-m", "comparison.worker", self.function)
+        own = (self.python, "-m", "comparison.worker", f"comparison.peers.{self.function}")
         return [*(self.command or own), str(folder)]
 
-    def lacks_tool(self) -> bool:
-        """Says whether the tool that this contender needs is not there."""
-        return bool(self.tool) and not shutil.which(self.tool)
 
-
-def _tensorflow(words: str, function: str, slow: bool = False) -> Contender:
-    return Contender(words, f"comparison.peers.{function}", package="tensorflow", slow=slow)
+def _tensorflow(words: str, function: str, cores_from: int = 1, slow: bool = False) -> Contender:
+    return Contender(words, function, package="tensorflow", cores_from=cores_from, slow=slow)
 
 
 CONTENDERS = {
-    "xla": _tensorflow("this project, xla", "ours:xla"),
+    "xla": _tensorflow("this project, xla", "ours:xla", cores_from=SHARED_BATCH),
     "graph": _tensorflow("this project, graph", "ours:graph"),
     "eager": _tensorflow("this project, eager", "ours:eager", slow=True),
     "usual": _tensorflow("tf.function a batch", "usual:contender", slow=True),
-    "article": _tensorflow("TF1 Session", "article_tf1:contender"),
+    "article": _tensorflow("TF1 Session", "article_tf1:contender", cores_from=SHARED_BATCH),
     "keras": _tensorflow("Keras fit", "keras_fit:contender", slow=True),
     "keras_best": _tensorflow("Keras fit, 500 steps a call", "keras_fit:best"),
-    "numpy_best": Contender("NumPy", "comparison.peers.numpy_sgd:best", devices=("cpu",)),
-    "torch": Contender(
-        "PyTorch autograd", "comparison.peers.torch_autograd:contender", package="torch"
-    ),
-    "torch_best": Contender(
-        "PyTorch compiled", "comparison.peers.torch_best:contender", package="torch"
-    ),
-    "jax": Contender("JAX scan", "comparison.peers.jax_scan:contender", package="jax"),
-    "jax_best": Contender("JAX, classes first", "comparison.peers.jax_best:best", package="jax"),
+    "numpy_best": Contender("NumPy", "numpy_sgd:best", devices=("cpu",)),
+    "torch": Contender("PyTorch autograd", "in_torch:contender", package="torch"),
+    "torch_best": Contender("PyTorch compiled", "in_torch:best", package="torch", tool="g++"),
+    "jax": Contender("JAX scan", "in_jax:contender", package="jax"),
+    "jax_best": Contender("JAX, classes first", "in_jax:best", package="jax"),
     "c": Contender(
         "plain C",
-        command=("sh", str(HERE / "softmax.sh")),
+        command=("sh", str(pathlib.Path(__file__).with_name("softmax.sh"))),
         tool=os.environ.get("CC", "cc"),
         devices=("cpu",),
     ),
@@ -95,10 +88,27 @@ def tensorflow_device(work: Work) -> str:
     import tensorflow as tf
 
     if work.device == "gpu" and not tf.config.list_physical_devices("GPU"):
-        raise CannotUse("TensorFlow sees no GPU")
+        leave_out("TensorFlow sees no GPU")
     tf.config.threading.set_intra_op_parallelism_threads(threads(work))
     tf.config.experimental.enable_tensor_float_32_execution(work.precision == "tf32")
     return f"/{work.device}:0"
+
+
+def tensorflow_pipeline(work: Work) -> "Callable[[np.ndarray], tf.data.Dataset]":
+    """Returns what makes the batches of rows [n], each gathered and converted as a whole."""
+    import tensorflow as tf
+
+    with tf.device("CPU"):  # where pipelines run
+        images, labels = tf.constant(work.images), tf.constant(work.labels)
+
+    def examples(rows: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
+        return tf.cast(tf.gather(images, rows), tf.float32) / 255, tf.gather(labels, rows)
+
+    def batches(rows: np.ndarray) -> "tf.data.Dataset":
+        in_batches = tf.data.Dataset.from_tensor_slices(rows).batch(work.batch_size)
+        return in_batches.map(examples).prefetch(tf.data.AUTOTUNE)
+
+    return batches
 
 
 def torch_device(work: Work) -> "torch.device":
@@ -106,20 +116,19 @@ def torch_device(work: Work) -> "torch.device":
     import torch
 
     if work.device == "gpu" and not torch.cuda.is_available():
-        raise CannotUse("PyTorch sees no GPU")
+        leave_out("PyTorch sees no GPU")
     torch.set_num_threads(threads(work))
     torch.set_float32_matmul_precision("high" if work.precision == "tf32" else "highest")
     return torch.device("cuda" if work.device == "gpu" else "cpu")
 
 
 def jax_device(work: Work) -> "jax.Device":
-    """Returns the device; sets JAX's precision, and as many CPU devices as threads suit."""
+    """Returns the device; sets JAX's precision."""
     import jax
 
     precision = "tensorfloat32" if work.precision == "tf32" else "highest"
     jax.config.update("jax_default_matmul_precision", precision)
-    jax.config.update("jax_num_cpu_devices", threads(work))
     try:
         return jax.devices(work.device)[0]
     except RuntimeError:
-        raise CannotUse("JAX sees no GPU") from None
+        leave_out("JAX sees no GPU")

@@ -27,17 +27,13 @@ def contender(work: Work) -> Train:
     one_hot = np.eye(work.num_classes, dtype=np.float32)
     block_steps = max(1, BLOCK_ROWS // work.batch_size)
 
-    def take_steps(rows: np.ndarray) -> None:
-        images, labels = scaled(work.images[rows]), one_hot[work.labels[rows]]
-        for batch_x, batch_y in zip(images, labels, strict=True):
-            session.run(train_step, feed_dict={x: batch_x, y_: batch_y})
-
     def train() -> tuple[np.ndarray, np.ndarray]:
         session.run(zeros)
         for rows in work.blocks(block_steps):
-            take_steps(rows)
+            images, labels = scaled(work.images[rows]), one_hot[work.labels[rows]]
+            for batch_x, batch_y in zip(images, labels, strict=True):
+                session.run(train_step, feed_dict={x: batch_x, y_: batch_y})
         return tuple(session.run([W, b]))
 
-    session.run(zeros)
-    take_steps(next(work.blocks(1)))
+    train()
     return train

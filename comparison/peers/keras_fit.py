@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from comparison.peers import scaled, tensorflow_device
+from comparison.peers import scaled, tensorflow_device, tensorflow_pipeline
 from comparison.worker import Train, Work
 
 Fit = Callable[[keras.Model, np.ndarray], None]  # fits the model on these rows, in their order
@@ -30,15 +29,10 @@ def best(work: Work) -> Train:
     calls gave nothing; arrays instead of the pipeline and `jit_compile=True` were slower.
     """
     tensorflow_device(work)
-    with tf.device("CPU"):  # where pipelines run
-        images, labels = tf.constant(work.images), tf.constant(work.labels)
-
-    def examples(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.cast(tf.gather(images, rows), tf.float32) / 255, tf.gather(labels, rows)
+    batches = tensorflow_pipeline(work)
 
     def fit(model: keras.Model, rows: np.ndarray) -> None:
-        batches = tf.data.Dataset.from_tensor_slices(rows).batch(work.batch_size).map(examples)
-        model.fit(batches.prefetch(tf.data.AUTOTUNE), verbose=0)
+        model.fit(batches(rows), verbose=0)
 
     return _trained(work, fit, steps_per_execution=500)
 
@@ -59,5 +53,5 @@ def _trained(work: Work, fit: Fit, steps_per_execution: int) -> Train:
             fit(model, rows)
         return tuple(model.get_weights())
 
-    fit(model, next(work.blocks()).reshape(-1)[: 2 * work.batch_size])
+    train()
     return train

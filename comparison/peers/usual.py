@@ -3,15 +3,14 @@
 import numpy as np
 import tensorflow as tf
 
-from comparison.peers import tensorflow_device
+from comparison.peers import tensorflow_device, tensorflow_pipeline
 from comparison.worker import Train, Work
 
 
 def contender(work: Work) -> Train:
     """Returns what does the job. The pipeline batches the rows, then gathers and converts."""
     device = tensorflow_device(work)
-    with tf.device("CPU"):  # where pipelines run
-        images, labels = tf.constant(work.images), tf.constant(work.labels)
+    batches = tensorflow_pipeline(work)
     with tf.device(device):
         W = tf.Variable(tf.zeros([work.num_features, work.num_classes]))
         b = tf.Variable(tf.zeros([work.num_classes]))
@@ -25,16 +24,12 @@ def contender(work: Work) -> Train:
         W.assign_sub(work.lr * dW)
         b.assign_sub(work.lr * db)
 
-    def examples(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.cast(tf.gather(images, rows), tf.float32) / 255, tf.gather(labels, rows)
-
     def train() -> tuple[np.ndarray, np.ndarray]:
         with tf.device(device):
             W.assign(tf.zeros_like(W))
             b.assign(tf.zeros_like(b))
             for rows in work.epochs():
-                batches = tf.data.Dataset.from_tensor_slices(rows).batch(work.batch_size)
-                for x, y in batches.map(examples).prefetch(tf.data.AUTOTUNE):
+                for x, y in batches(rows):
                     sgd_step(x, y)
             return W.numpy(), b.numpy()
 

@@ -1,0 +1,104 @@
+"""JAX as its tutorials have it; and at its best: classes first, a large batch in pieces."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from comparison.peers import jax_device
+from comparison.worker import Train, Work
+
+# On a CPU, whose caches they suit: rows of a large batch at a time, and rows gathered at once.
+PIECE, GATHER = 1_000, 2_000
+UNROLLED = 10  # steps in the loop's body on a GPU, where each turn costs
+
+Parameters = tuple[jax.Array, jax.Array]  # W and b
+Loss = Callable[[Parameters, jax.Array, jax.Array], jax.Array]  # of images in [0, 1] and labels
+
+
+def contender(work: Work) -> Train:
+    """Returns what does the job with W [features, classes], an epoch gathered at once."""
+
+    def loss(parameters: Parameters, images: jax.Array, labels: jax.Array) -> jax.Array:
+        W, b = parameters
+        log_probabilities = jax.nn.log_softmax(images @ W + b)
+        return -jnp.sum(jax.nn.one_hot(labels, len(b)) * log_probabilities)
+
+    return _trained(work, loss, np.zeros((work.num_features, work.num_classes), np.float32))
+
+
+def best(work: Work) -> Train:
+    """Returns what does the job with W [classes, features]."""
+
+    def loss(parameters: Parameters, images: jax.Array, labels: jax.Array) -> jax.Array:
+        W, b = parameters
+        z = W @ images.T + b[:, jnp.newaxis]
+        sums = jnp.where(labels < 0, 0, jax.nn.logsumexp(z, axis=0))
+        return jnp.sum(sums) - jnp.sum(jax.nn.one_hot(labels, len(b), axis=0) * z)
+
+    sizes = {"unroll": UNROLLED} if work.device == "gpu" else {"gather": GATHER, "piece": PIECE}
+    W = np.zeros((work.num_classes, work.num_features), np.float32)
+    train = _trained(work, loss, W, **sizes)
+
+    def classes_last() -> tuple[np.ndarray, np.ndarray]:
+        W, b = train()
+        return W.T, b
+
+    return classes_last
+
+
+def _trained(
+    work: Work, loss: Loss, W: np.ndarray, gather: int = 0, piece: int = 0, unroll: int = 1
+) -> Train:
+    """Returns what does the job, an epoch a call; the order is on the device before the clock.
+
+    gather, piece: in rows; by default all of an epoch, and a batch.
+    """
+    device = jax_device(work)
+    gradients_of = jax.grad(loss)
+    blocks = [in_pieces(rows, gather or rows.size, piece or rows.size) for rows in work.blocks()]
+    examples = work.images, np.append(work.labels, -1)
+    placed = (W, np.zeros(work.num_classes, np.float32)), examples, blocks
+    zeros, examples, epochs = jax.device_put(placed, device)
+
+    def step(parameters: Parameters, batch: tuple[jax.Array, jax.Array]) -> tuple:
+        def of_piece(piece: tuple[jax.Array, jax.Array]) -> Parameters:
+            return gradients_of(parameters, piece[0].astype(jnp.float32) / 255, piece[1])
+
+        gradients = jax.tree.map(lambda each: each.sum(axis=0), jax.lax.map(of_piece, batch))
+        return jax.tree.map(lambda p, g: p - work.lr * g, parameters, gradients), None
+
+    @jax.jit
+    def take_steps(
+        parameters: Parameters, examples: tuple[jax.Array, jax.Array], blocks: jax.Array
+    ) -> Parameters:
+        def gathered(parameters: Parameters, rows: jax.Array) -> tuple:
+            batches = tuple(array[rows] for array in examples)
+            return jax.lax.scan(step, parameters, batches, unroll=unroll)[0], None
+
+        return jax.lax.scan(gathered, parameters, blocks)[0]
+
+    def train() -> tuple[np.ndarray, np.ndarray]:
+        parameters = zeros
+        for rows in epochs:
+            parameters = take_steps(parameters, examples, rows)
+        W, b = map(np.asarray, parameters)
+        return W, b
+
+    train()
+    return train
+
+
+def in_pieces(rows: np.ndarray, gather: int, piece: int) -> np.ndarray:
+    """Returns `rows` [steps, batch] as [gathers, steps, pieces, rows].
+
+    They are filled up with -1, the row without a label: it counts nothing, and so does a step on
+    such rows.
+    """
+    steps, batch = rows.shape
+    pieces = -(-batch // piece)
+    wanted = min(steps, max(1, gather // batch))
+    gathered = min(range(wanted, 2 * wanted), key=lambda number: -steps % number)
+    filled = np.pad(rows, ((0, -steps % gathered), (0, -batch % pieces)), constant_values=-1)
+    return filled.reshape(-1, gathered, pieces, filled.shape[1] // pieces)

@@ -1,0 +1,106 @@
+"""PyTorch as its tutorials have it; and at its best: the gradient by hand, in place, compiled, on a
+GPU in a CUDA graph."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from comparison.peers import torch_device
+from comparison.worker import Train, Work
+
+BLOCK_ROWS = 5_000  # gathered and converted at once on a CPU, in whole batches; on a GPU an epoch
+UNROLLED = 10  # steps, or pieces of them, of a call of what is compiled
+PIECE = 1_000  # rows of a large batch at a time on a CPU, whose caches they suit
+
+Steps = Callable[[torch.Tensor], None]  # takes those on `rows` [steps, batch]
+
+
+def contender(work: Work) -> Train:
+    """Returns what does the job by nn.Linear, cross_entropy, autograd and torch.optim.SGD."""
+    block_steps = None if work.device == "gpu" else max(1, BLOCK_ROWS // work.batch_size)
+    images, labels, blocks = _placed(work, block_steps)
+    model = torch.nn.Linear(work.num_features, work.num_classes, device=images.device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=work.lr)
+
+    def train() -> tuple[np.ndarray, np.ndarray]:
+        for parameter in model.parameters():
+            torch.nn.init.zeros_(parameter)
+        for rows in blocks:
+            for x, y in zip(images[rows].float() / 255, labels[rows], strict=True):
+                optimizer.zero_grad()
+                torch.nn.functional.cross_entropy(model(x), y, reduction="sum").backward()
+                optimizer.step()
+        return model.weight.detach().cpu().numpy().T, model.bias.detach().cpu().numpy()
+
+    train()
+    return train
+
+
+@torch.inference_mode()
+def best(work: Work) -> Train:
+    """Returns what does the job without autograd."""
+    images, labels, epochs = _placed(work)
+    place = images.device
+    W = torch.zeros(work.num_classes, work.num_features, device=place)
+    b = torch.zeros(work.num_classes, device=place)
+    one_hot = torch.eye(work.num_classes, device=place)[labels]
+    piece = work.batch_size if work.device == "gpu" else min(PIECE, work.batch_size)
+
+    def take_steps(rows: torch.Tensor) -> None:
+        for batch in rows.unbind():
+            pieces = batch.split(piece)
+            W_before, b_before = (W, b) if len(pieces) == 1 else (W.clone(), b.clone())
+            for some in pieces:
+                x = images[some] / 255
+                z = torch.addmm(b_before[:, None], W_before, x.t())
+                delta = z.softmax(dim=0) - one_hot[some].t()
+                W.addmm_(delta, x, alpha=-work.lr)
+                b.sub_(delta.sum(dim=1), alpha=work.lr)
+
+    compiled = torch.compile(take_steps, dynamic=False)
+
+    def epoch(rows: torch.Tensor) -> None:
+        for some in rows.split(max(1, UNROLLED * piece // work.batch_size)):
+            compiled(some)
+
+    shapes = {rows.shape: rows for rows in epochs}
+    on_gpu = place.type == "cuda"
+    runs = {shape: captured(epoch, rows) if on_gpu else epoch for shape, rows in shapes.items()}
+
+    @torch.inference_mode()
+    def train() -> tuple[np.ndarray, np.ndarray]:
+        W.zero_()
+        b.zero_()
+        for rows in epochs:
+            runs[rows.shape](rows)
+        return W.cpu().numpy().T, b.cpu().numpy()
+
+    train()
+    return train
+
+
+def _placed(
+    work: Work, block_steps: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """Returns images, labels and the blocks of rows on the device, before the clock."""
+    place = torch_device(work)
+    images = torch.from_numpy(work.images).to(place)
+    labels = torch.from_numpy(work.labels).to(place).long()
+    return images, labels, [torch.from_numpy(rows).to(place) for rows in work.blocks(block_steps)]
+
+
+def captured(epoch: Steps, rows: torch.Tensor) -> Steps:
+    """Returns `epoch` as a CUDA graph, for rows of this shape."""
+    own, graph = rows.clone(), torch.cuda.CUDAGraph()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        epoch(own)  # compiles, which cannot be captured
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        epoch(own)
+
+    def replay(rows: torch.Tensor) -> None:
+        own.copy_(rows)
+        graph.replay()
+
+    return replay
