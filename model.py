@@ -4,7 +4,6 @@ Everything that changes a weight is here. A term of the loss is added in `penalt
 the optimizer in `update`: every mode, batch size and number of devices goes through these two.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -14,8 +13,8 @@ from tensorflow.types.experimental import PolymorphicFunction
 from common.commandline import Config
 
 BATCHES_PER_GATHER = 10  # of which a core's cache holds the rows
-MAX_ROWS_PER_GATHER = 500
-ROWS_PER_PIECE = 125  # of a large batch: their floats stay in a core's cache
+MAX_ROWS_PER_GATHER = 2_000
+ROWS_PER_PIECE = 1_000  # of a large batch: their floats stay in the caches
 GPU_BYTES_PER_GATHER = 256 * 2**20
 
 
@@ -79,7 +78,7 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """
     z = tf.transpose(logits)  # classes first: XLA fills its vectors along the batch
     y = tf.one_hot(labels, z.shape[0], axis=0)
-    return tf.reduce_sum(tf.reduce_logsumexp(z, axis=0)) - tf.reduce_sum(y * z)
+    return tf.reduce_sum(tf.reduce_logsumexp(z, axis=0) - tf.reduce_sum(y * z, axis=0))
 
 
 def penalty(model: SoftmaxRegression, config: Config) -> float | tf.Tensor:
@@ -213,7 +212,7 @@ def compiled_block(
     compiles: there are always `max_steps`, of which those from `steps` on change nothing.
     """
     inner = Transposed(*model.W.shape)
-    batches = max(2, min(BATCHES_PER_GATHER, MAX_ROWS_PER_GATHER // batch_size))
+    batches = max(1, min(BATCHES_PER_GATHER, MAX_ROWS_PER_GATHER // batch_size))
     if known_steps:
         fitting = GPU_BYTES_PER_GATHER // (batch_size * model.W.shape[0])
         batches = max(1, min(max_steps, fitting))
@@ -231,6 +230,8 @@ def compiled_block(
             def step(i: tf.Tensor) -> tf.Tensor:
                 if known_steps:
                     return sgd_step_if(i < left, inner, images[i], labels[i], step_config)
+                if batch_size > ROWS_PER_PIECE:
+                    return sgd_step_in_pieces(inner, images[i], labels[i], step_config)
                 return sgd_step(inner, images[i], labels[i], step_config)
 
             return loop(batches if known_steps else tf.minimum(batches, left), step, batches)
@@ -243,63 +244,26 @@ def compiled_block(
     return train_block
 
 
-def compiled_on_cores(
-    model: SoftmaxRegression, config: Config, batch_size: int, cores: int
-) -> PolymorphicFunction:
-    """Returns a function as `compiled_block` does, for large batches on a CPU.
+def sgd_step_in_pieces(
+    model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor, config: Config
+) -> tf.Tensor:
+    """Takes the step of a large batch, whose gradients are added piece by piece."""
+    rows, features = images.shape
 
-    Each core sums the gradients of its share of a batch in an XLA program of its own.
-    """
-    inner = Transposed(*model.W.shape)
-    cuts = sorted({batch_size * core // cores for core in range(cores + 1)})
-    add_gradients = compiled_share(inner, config, batch_size)
+    def add(sums: list[tf.Tensor], piece: list[tf.Tensor]) -> list[tf.Tensor]:
+        loss, gradients = loss_and_gradients(model, piece[0], piece[1], config, batch_size=rows)
+        return [total + part for total, part in zip(sums, [loss, *gradients], strict=True)]
 
-    @tf.function(autograph=False)
-    def train_block(rows: Rows, steps: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        step_config = with_floats(config, values)
-        assign_transposed(inner, model)
-
-        def step(i: tf.Tensor) -> tf.Tensor:
-            start = rows.first + i * batch_size
-            shares = [
-                add_gradients(rows, tf.slice(rows.order, [start + low], [high - low]), values)
-                for low, high in itertools.pairwise(cuts)
-            ]
-            loss, *gradients = map(tf.add_n, zip(*shares, strict=True))
-            update(inner, gradients, step_config)
-            return loss
-
-        losses = loop(steps, step, steps)
-        assign_transposed(model, inner)
-        return losses
-
-    return train_block
-
-
-def compiled_share(
-    model: SoftmaxRegression, config: Config, batch_size: int
-) -> PolymorphicFunction:
-    """Returns a function that sums loss and gradients over some rows of a batch, in pieces.
-
-    It is given `Rows`, the places [share] of these rows in its arrays and the values of `floats`.
-    """
-
-    @tf.function(autograph=False, jit_compile=True)
-    def add_gradients(rows: Rows, own: tf.Tensor, values: tf.Tensor) -> list[tf.Tensor]:
-        step_config = with_floats(config, values)
-
-        def add(sums: list[tf.Tensor], piece: tf.Tensor) -> list[tf.Tensor]:
-            images, labels = tf.gather(rows.images, piece), tf.gather(rows.labels, piece)
-            loss, gradients = loss_and_gradients(model, images, labels, step_config, batch_size)
-            return [total + part for total, part in zip(sums, [loss, *gradients], strict=True)]
-
-        rest = own.shape[0] % ROWS_PER_PIECE
-        zeros = [tf.zeros([]), *(tf.zeros_like(parameter) for parameter in model.parameters)]
-        sums = add(zeros, own[:rest])
-        pieces = tf.reshape(own[rest:], [-1, ROWS_PER_PIECE])
-        return tf.foldl(add, pieces, sums) if pieces.shape[0] else sums
-
-    return add_gradients
+    rest = rows % ROWS_PER_PIECE
+    zeros = [tf.zeros([]), *(tf.zeros_like(parameter) for parameter in model.parameters)]
+    sums = add(zeros, [images[:rest], labels[:rest]])
+    pieces = [
+        tf.reshape(images[rest:], [-1, ROWS_PER_PIECE, features]),
+        tf.reshape(labels[rest:], [-1, ROWS_PER_PIECE]),
+    ]
+    loss, *gradients = tf.foldl(add, pieces, sums)
+    update(model, gradients, config)
+    return loss
 
 
 def sgd_step_if(

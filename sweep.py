@@ -19,7 +19,7 @@ from multiprocessing.pool import ThreadPool
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -P leaves out
 
 from common.commandline import Config
-from common.errors import InputError, Stopped, one_line
+from common.errors import Stopped, one_line
 from runtime import devices, signals, startup
 from sweeps import options
 
@@ -85,23 +85,13 @@ def trained(state: State, mode: modes.Mode) -> results.Row | None:
     return row | record.reached(state, train.test_accuracy(state))
 
 
-def chosen_device(configs: list[Config]) -> str:
-    """Returns the device of all runs; raises InputError if no start of TensorFlow suits all."""
-    one_thread, *others = {modes.one_thread(config) for config in configs}
-    first = configs[0]
-    if others:
-        needs = f"--mode={first.mode} needs a sweep for those from {modes.SHARED_BATCH} on"
-        raise InputError(f"--batch_size: {needs}")
-    with startup.quiet():
-        return devices.choose(first, one_thread)
-
-
 def run(configs: list[Config]) -> None:
     """Trains the runs that --output does not have yet, and reports on all in it, even where a
     signal or a failure ends it."""
     tf.get_logger().setLevel("ERROR")  # the evaluation of each one's weights is traced anew
-    device = chosen_device(configs)
     first = max(configs, key=lambda config: config.batch_size)
+    with startup.quiet():
+        device = devices.choose(first, one_thread=any(map(modes.one_thread, configs)))
     with tf.device(device):
         max_bytes = devices.most_bytes(first.input, device)
         dataset = data.load(first.dataset, first.data_dir, first.manual_dir, max_bytes)

@@ -11,7 +11,7 @@ import tensorflow as tf
 import data
 import flags
 import model
-from runtime import devices, plan
+from runtime import plan
 from runtime.state import State
 
 SHARED_BATCH = 500  # from here on all cores share the rows of a batch: docs/performance.md
@@ -46,8 +46,7 @@ def choose(net: model.SoftmaxRegression, config: flags.Config, split: data.Split
 
 def one_thread(config: flags.Config) -> bool:
     """Says whether an operation is best left to one core: to share out a small one costs more."""
-    in_graph = config.mode in ("eager", "graph")
-    return config.strategy == "none" and (not in_graph or config.batch_size < SHARED_BATCH)
+    return config.strategy == "none" and config.batch_size < SHARED_BATCH
 
 
 def blocks(mode: Mode, state: State) -> Generator[Any]:
@@ -105,17 +104,9 @@ class InXla(Mode):
         inputs = rows, tf.constant(block.steps), floats(config)
         key = block.batch_size, self.lengths[0 if block.steps == 1 else -1]
         if key not in self.programs:
-            self.programs[key] = self._compiled(inputs, config, *key)
+            program = model.compiled_block(self.net, config, *key, known_steps=self.on_gpu)
+            self.programs[key] = program.get_concrete_function(*inputs)  # which checks nothing
         return self.programs[key](*inputs).numpy()[: block.steps]
-
-    def _compiled(
-        self, inputs: tuple[Any, ...], config: flags.Config, batch_size: int, length: int
-    ) -> Callable[..., tf.Tensor]:
-        if not self.on_gpu and config.batch_size >= SHARED_BATCH:
-            program = model.compiled_on_cores(self.net, config, batch_size, devices.cores())
-        else:
-            program = model.compiled_block(self.net, config, batch_size, length, self.on_gpu)
-        return program.get_concrete_function(*inputs)  # which checks nothing
 
     def kinds(self, block: data.Block, batch_sizes: list[int]) -> list[data.Block]:
         lengths = self.lengths if self.on_gpu else [1]

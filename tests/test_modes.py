@@ -10,7 +10,7 @@ import data
 import flags
 import model
 import train
-from runtime import devices, modes
+from runtime import modes
 from runtime.clock import Ledger
 from tests import oracle, recipe
 from tests.conftest import trained
@@ -45,10 +45,9 @@ def test_every_mode_ends_at_the_oracles_weights(tiny_dataset, mode, batch_size, 
     assert_oracles_weights(tiny_dataset, **job, lr=lr, eval_first=2, eval_every=9)
 
 
-@pytest.mark.parametrize(("cores", "batch_size"), [(3, 2), (2, 655)])
-def test_cores_share_a_batch_and_leave_no_row_out(tiny_dataset, monkeypatch, cores, batch_size):
-    monkeypatch.setattr(devices, "cores", lambda: cores)
-    monkeypatch.setattr(modes, "SHARED_BATCH", 1)
+@pytest.mark.parametrize("batch_size", [200, 655])
+def test_the_pieces_of_a_large_batch_leave_no_row_out(tiny_dataset, monkeypatch, batch_size):
+    monkeypatch.setattr(model, "ROWS_PER_PIECE", 100)
     assert_oracles_weights(tiny_dataset, mode="xla", batch_size=batch_size)
 
 

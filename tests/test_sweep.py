@@ -153,7 +153,6 @@ def test_bad_input_is_refused_before_tensorflow_is_imported(tmp_path):
     ("arguments", "words"),
     [
         (["--batch_size=10,661"], "at most the 660 training images"),
-        (["--batch_size=10,600", "--mode=graph"], "--mode=graph needs a sweep"),
     ],
 )
 def test_batches_that_cannot_be_are_refused_before_a_run(run_sweep, output, arguments, words):
