@@ -25,7 +25,7 @@ DOCS = PROJECT / "docs"
 MAIN_JOB = ("--batch_size=10", "--lr=0.01")
 RATES = ("--lr=0.0003,0.001,0.003,0.01,0.03,0.1,0.3", "--epochs=1,10", "--seed=0:10")
 COMPARISONS = {
-    "batch10": ("--rounds=7",),
+    "batch10": ("--contenders=all",),
     "sweep": (
         "--contenders=xla,jax_best,numpy_best,c",
         "--rounds=7",

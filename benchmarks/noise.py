@@ -12,7 +12,7 @@ from benchmarks import common
 from comparison import guard, stats
 
 CONTENDER, MEASUREMENTS = "xla", 60  # rounds of compare.py
-ROUNDS, RESAMPLED = 7, 1000  # of a run; runs drawn by lot
+ROUNDS, RESAMPLED = 9, 1000  # of a run; runs drawn by lot
 SLOWDOWN = 1.1  # what the guard must catch
 MAX_SLOWDOWN = 1.05  # that it lets pass
 

@@ -157,7 +157,7 @@ def noise() -> str:
     """How often the comparison and its guard are wrong."""
     about, found = load("noise")
     rows = [(what, f"{share:.1f}") for what, share in found.items()]
-    return f"{table(('of 100 runs of 7 rounds', 'found'), rows)}\n\n{conditions(about)}"
+    return f"{table(('of 100 runs of 9 rounds', 'found'), rows)}\n\n{conditions(about)}"
 
 
 def history() -> str:

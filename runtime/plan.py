@@ -7,7 +7,7 @@ from typing import NamedTuple
 import flags
 
 # of a span: hides what a call costs, and at small batches does not keep Ctrl-C waiting
-MAX_STEPS = 2_000
+MAX_STEPS = 10_000
 MAX_STEPS_EAGER = 50  # an eager step takes far longer
 
 
