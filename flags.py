@@ -56,12 +56,8 @@ def define_training_flags(values: flags.FlagValues) -> None:
         "batch_size", 10, "Examples in the batch of one step.", lower_bound=1, **group
     )
     flags.DEFINE_float("lr", 0.01, "Learning rate of plain SGD.", **group)
-    flags.register_validator(
-        "lr",
-        lambda lr: lr > 0,
-        "must be a finite number above 0",
-        flag_values=values,
-    )
+    above = "must be a finite number above 0"
+    flags.register_validator("lr", lambda lr: lr > 0, above, flag_values=values)
     flags.DEFINE_integer("epochs", 1, "Passes over the training examples.", lower_bound=1, **group)
     flags.DEFINE_integer(
         "max_steps", 0, "Stop after this many steps; 0: after all epochs.", lower_bound=0, **group

@@ -44,12 +44,34 @@ class Export(Callback):
 
 
 def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathlib.Path) -> None:
-    """Writes the SavedModel of `softmax`: uint8 images in, probabilities and classes out.
+    """Writes the SavedModel of `softmax`, and beside it plain weights, from which NumPy can answer.
 
-    Its signature `serving_default` takes images [n, height, width, channels] or [n, features];
-    `images` takes the first alone, and tells a client that shape. Beside the SavedModel are plain
-    weights, from which NumPy can answer. Among its assets are class_names.txt, and images.json
-    with the shape of an image and the box that ink fills.
+    Among its assets are class_names.txt, and images.json with the shape of an image and the box
+    that ink fills.
+    """
+    exported = tf.Module(name="softmax_regression")
+    exported.softmax = softmax
+    names = "".join(f"{name}\n" for name in dataset.class_names)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+        file = pathlib.Path(place, "class_names.txt")
+        file.write_text(names, encoding="utf-8")
+        exported.class_names = tf.saved_model.Asset(str(file))
+        tf.saved_model.save(exported, str(folder), signatures(softmax, dataset))
+    shapes = {"shape": dataset.image_shape, "box": ink_box(dataset)}
+    (folder / "assets" / "images.json").write_text(json.dumps(shapes))
+    # says which SavedModel the weights belong to
+    fingerprint = np.fromfile(folder / "fingerprint.pb", np.uint8)
+    weights = {"W": softmax.W.numpy(), "b": softmax.b.numpy()}
+    np.savez(folder / "weights.npz", **weights, fingerprint=fingerprint)
+
+
+def signatures(
+    softmax: model.SoftmaxRegression, dataset: data.Dataset
+) -> dict[str, PolymorphicFunction]:
+    """Returns what the SavedModel answers: uint8 images in, probabilities and classes out.
+
+    `serving_default` takes images [n, height, width, channels] or [n, features]; `images` takes the
+    first alone, and tells a client that shape.
     """
 
     def answers(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -61,24 +83,8 @@ def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathl
         spec = tf.TensorSpec(shape, tf.uint8, name="images")
         return tf.function(answers, input_signature=[spec], autograph=False)
 
-    exported = tf.Module(name="softmax_regression")
-    exported.softmax = softmax
-    signatures = {
-        "serving_default": signature(None),
-        "images": signature([None, *dataset.image_shape]),
-    }
-    names = "".join(f"{name}\n" for name in dataset.class_names)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
-        file = pathlib.Path(place, "class_names.txt")
-        file.write_text(names, encoding="utf-8")
-        exported.class_names = tf.saved_model.Asset(str(file))
-        tf.saved_model.save(exported, str(folder), signatures)
-    shapes = {"shape": dataset.image_shape, "box": ink_box(dataset)}
-    (folder / "assets" / "images.json").write_text(json.dumps(shapes))
-    # says which SavedModel the weights belong to
-    fingerprint = np.fromfile(folder / "fingerprint.pb", np.uint8)
-    weights = {"W": softmax.W.numpy(), "b": softmax.b.numpy()}
-    np.savez(folder / "weights.npz", **weights, fingerprint=fingerprint)
+    shape = [None, *dataset.image_shape]
+    return {"serving_default": signature(None), "images": signature(shape)}
 
 
 def ink_box(dataset: data.Dataset) -> list[int]:
