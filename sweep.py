@@ -90,8 +90,9 @@ def run(configs: list[Config]) -> None:
     signal or a failure ends it."""
     tf.get_logger().setLevel("ERROR")  # the evaluation of each one's weights is traced anew
     first = max(configs, key=lambda config: config.batch_size)
+    one_thread = any(map(modes.one_thread, configs))
     with startup.quiet():
-        device = devices.choose(first, one_thread=any(map(modes.one_thread, configs)))
+        device = devices.choose(first, one_thread)
     with tf.device(device):
         max_bytes = devices.most_bytes(first.input, device)
         dataset = data.load(first.dataset, first.data_dir, first.manual_dir, max_bytes)
@@ -100,8 +101,8 @@ def run(configs: list[Config]) -> None:
     output = pathlib.Path(first.output or os.devnull)
     found = {results.key(row): row for row in results.read(output, first.as_dict() | place)}
     configs = [config for config in configs if results.key(config.as_dict()) not in found]
-    alone = device == "GPU:0" or first.batch_size >= modes.SHARED_BATCH
-    jobs = first.jobs or (1 if alone else devices.cores())
+    side_by_side = one_thread and device == "CPU:0"
+    jobs = first.jobs or (devices.cores() if side_by_side else 1)
     try:
         with signals.deferred(), ThreadPool(jobs, tf.device(device).__enter__) as pool:
             rows = filter(None, pool.imap_unordered(trainer(dataset), configs))

@@ -54,9 +54,9 @@ def check(
         raise InputError(f"{flag}: another job, there is no {min(missing)}, but {min(names)}")
     there = rows[0].metadata
     said = [
-        f"{key} {there.get(key)} there, {facts[key]} here"
-        for key in facts
-        if key != "commit" and there.get(key) != facts[key]
+        f"{key} {there.get(key)} there, {facts.get(key)} here"
+        for key in dict.fromkeys([*facts, "kept", "quota", "governor"])
+        if key != "commit" and there.get(key) != facts.get(key)
     ]
     if said and not ratios:
         raise InputError(
@@ -77,7 +77,7 @@ def verdicts(
         {
             row.metadata["name"]: row.ratios_to(row.base) if ratios else row.times
             for row in report.rows_of(suite)
-            if not row.metadata["again"]
+            if not (row.metadata["again"] or (ratios and row is row.base))
         }
         for suite in (base, now)
     )

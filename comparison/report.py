@@ -77,6 +77,8 @@ def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
     The name of a file is that of its machine. Raises InputError if two are alike, or if jobs at the
     same batch size differ, naming both.
     """
+    if len({path.stem for path in paths}) < len(paths):
+        raise InputError("--merge: each file must have a name of its own, which names its machine")
     jobs: dict[int, Job] = {}
     merged = []
     for path in paths:

@@ -10,6 +10,7 @@ from types import FrameType
 START = time.perf_counter()  # a command imports this first
 PARTS = ("import", "data", "compile", "train", "evaluate", "paused")
 BEAT = 0.05  # seconds
+LONG_BEAT = 1.0  # longer than any that a busy machine makes: several pauses of a block add up
 CONTINUED = getattr(signal, "SIGCONT", None)
 
 
@@ -29,7 +30,7 @@ class Ledger:
         self.clock = clock
         self.start = clock() if start is None else start
         self.pauses = 0
-        self.newest_beat = self.longest_beat = 0.0
+        self.newest_beat = self.longest_beat = self.long_beats = 0.0
         self.barrier: Callable[[], None] = lambda: None
         self.parts = dict.fromkeys(PARTS, 0.0)
         if first:
@@ -39,14 +40,15 @@ class Ledger:
     def __call__(self, part: str) -> Iterator[None]:
         """Charges the time of the `with` block to `part`, but not its pauses. Blocks do not
         nest."""
-        pauses, began = self.pauses, self._now()
-        self.newest_beat, self.longest_beat = began, 0.0
+        began = self._now()
+        pauses = self.pauses
+        self.newest_beat, self.longest_beat, self.long_beats = began, 0.0, 0.0
         try:
             yield
         finally:
             now = self._now()
             self.beat(now)
-            paused = self.longest_beat if self.pauses > pauses else 0.0
+            paused = max(self.longest_beat, self.long_beats) if self.pauses > pauses else 0.0
             self.parts["paused"] += paused
             self.parts[part] += now - began - paused
 
@@ -54,8 +56,8 @@ class Ledger:
     def watching_pauses(self) -> Iterator[None]:
         """Sees in the `with` block for how long this process is stopped (SIGSTOP, Ctrl-Z).
 
-        A thread beats. A busy machine delays a beat too: the longest of a block was a pause only
-        where SIGCONT came. The clock itself stands still while the machine sleeps.
+        A thread beats. A busy machine delays a beat too: the longest of a block, and each long one,
+        was a pause only where SIGCONT came. The clock itself stands still while the machine sleeps.
         """
         over = threading.Event()
 
@@ -76,7 +78,9 @@ class Ledger:
 
     def beat(self, now: float) -> None:
         """Notes that this process runs at `now`."""
-        self.longest_beat = max(self.longest_beat, now - self.newest_beat)
+        beat = now - self.newest_beat
+        self.longest_beat = max(self.longest_beat, beat)
+        self.long_beats += beat if beat > LONG_BEAT else 0.0
         self.newest_beat = now
 
     def _now(self) -> float:

@@ -57,7 +57,8 @@ def read(path: pathlib.Path, new: Row) -> Iterator[Row]:
                 f"--output={path}: line {number} has {other}, and is no row of this sweep: "
                 "remove it, or choose another name"
             )
-        yield row
+        if lines:  # one that has no end yet is trained again
+            yield row
     if torn:
         os.truncate(path, path.stat().st_size - len(torn))
 

@@ -139,6 +139,11 @@ def test_merged_machines_are_rows_of_one_table_with_ratios_and_notes_of_their_ow
     assert failed == ["b failed: torch: `no memory`"]
     with pytest.raises(InputError, match="a name of its own"):
         report.merge([paths[0], paths[0]])
+    other = tmp_path / "other" / paths[0].name
+    other.parent.mkdir()
+    report.save(suite(factor=3.0), other)
+    with pytest.raises(InputError, match="a name of its own"):
+        report.merge([paths[0], other])
 
 
 def test_tables_fit_a_terminal_of_80_columns(capsys):
@@ -172,9 +177,12 @@ def test_guard_tells_a_slowdown_from_noise_and_by_ratios_from_the_machine():
     assert slower(suite(), suite(factor=2, graph=33.0), ratios=True) == {"graph"}
 
 
-def checked(tensorflow="2.21.0", ratios=False, names=("xla, {}", "graph, {}", "xla, {'again': 1}")):
+NAMES = ("xla, {}", "graph, {}", "xla, {'again': 1}")
+
+
+def checked(tensorflow="2.21.0", ratios=False, names=NAMES, **there):
     facts = {"tensorflow": tensorflow, "commit": "another"}
-    return guard.check(suite(), names, facts, "--against=a", ratios)
+    return guard.check(suite(**there), names, facts, "--against=a", ratios)
 
 
 def test_guard_refuses_another_job_and_another_machine():
@@ -184,6 +192,10 @@ def test_guard_refuses_another_job_and_another_machine():
     with pytest.raises(InputError, match=r"tensorflow 2.21.0 there, 2.22.0 here.*--ratios"):
         checked("2.22.0")
     assert checked("2.22.0", ratios=True) == ["tensorflow 2.21.0 there, 2.22.0 here"]
+    with pytest.raises(InputError, match="kept XLA_FLAGS there, None here"):
+        kept = {"kept": "XLA_FLAGS"}
+        names = [f"xla, {kept}", f"graph, {kept}", f"xla, { {'again': 1} | kept }"]
+        checked(names=names, **kept)
 
 
 def test_guard_measures_what_a_file_of_one_machine_and_enough_rounds_has(tmp_path):
