@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.files import PROJECT
 from comparison.worker import Work, leave_out
 
 if TYPE_CHECKING:
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
     import torch
 
+# not that of common.files: a contender's own Python may have NumPy and its library alone
+PROJECT = pathlib.Path(__file__).resolve().parents[2]
 SHARED_BATCH = 500  # from here on it pays to share a batch among the cores
 DEFAULT = ("xla", "c", "jax_best", "torch_best", "numpy_best", "graph", "keras_best")
 
