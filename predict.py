@@ -21,6 +21,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -
 from common import commandline, pictures
 from common.commandline import Config
 from common.errors import InputError, exit_with_one_line, reason
+from common.files import plain_path
 
 SURE = 0.6  # of the probability: an answer below it is said not to be sure
 MNIST, MNIST_BOX = (28, 28, 1), (20, 20)
@@ -103,12 +104,8 @@ def served(folder: pathlib.Path) -> Answer:
 
         # an image needs none, and a training may be using it
         tf.config.set_visible_devices([], "GPU")
-    before = os.getcwd()
-    os.chdir(folder)  # TensorFlow takes the letters [, * and \ of a name for a pattern
-    try:
-        loaded = tf.saved_model.load(".")
-    finally:
-        os.chdir(before)
+    with plain_path(folder) as place:
+        loaded = tf.saved_model.load(str(place))
     serve = loaded.signatures["serving_default"]
     ((name, spec),) = serve.structured_input_signature[1].items()
 

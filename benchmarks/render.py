@@ -139,13 +139,16 @@ def chart(language: str = "en") -> str:
     shown = report.shown_rows(report.load(COMPARISONS / "batch10.json"))[10]
     rows = [row for row in shown if not row.metadata["again"]]
     fastest = [f"{charts.in_words(row.name)} ({number(row.time.median)} µs)" for row in rows[:3]]
-    facts = {
-        **{"cpu": rows[0].metadata["cpu_model_name"], "date": rows[0].metadata["date"][:10]},
-        **{"commit": rows[0].metadata["commit"], "steps": rows[0].base.job.steps},
-        **{"rounds": len(rows[0].base.times), "fastest": "; ".join(fastest)},
-    }
-    picture = report.PICTURE.format("docs/comparison/batch10")
-    return f"{picture}\n\n{CHART[language].format(**facts)}"
+    about, base = rows[0].metadata, rows[0].base
+    sentence = CHART[language].format(
+        rounds=len(base.times),
+        cpu=about["cpu_model_name"],
+        fastest="; ".join(fastest),
+        steps=base.job.steps,
+        date=about["date"][:10],
+        commit=about["commit"],
+    )
+    return f"{report.PICTURE.format('docs/comparison/batch10')}\n\n{sentence}"
 
 
 def batch_sizes() -> str:

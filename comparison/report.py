@@ -84,9 +84,8 @@ def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
     for path in paths:
         suite = load(path)
         found = sorted((row.job for row in rows_of(suite)), key=lambda job: job.steps)
-        for size, job in {
-            job.batch_size: job for job in found
-        }.items():  # those of slow ones are cut
+        longest = {job.batch_size: job for job in found}  # those of slow contenders are cut
+        for size, job in longest.items():
             if job != jobs.setdefault(size, job):
                 raise InputError(f"--merge: {path} did another job: {job}, not {jobs[size]}")
         for benchmark in suite:

@@ -64,8 +64,7 @@ def visible_gpu(index: int) -> str:
 def check_devices(asked: Collection[str], index: int) -> dict[str, str]:
     """Returns the names of the devices to measure on; raises InputError if one asked for is not
     there."""
-    listed = [] if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else gpu.smi("name")
-    found = {"cpu": devices.cpu_model()}
+    found, listed = {"cpu": devices.cpu_model()}, gpu.listed()
     if index < len(listed):
         found["gpu"] = listed[index]
     elif "gpu" in asked:

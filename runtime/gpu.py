@@ -26,6 +26,11 @@ def smi(field: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+def listed() -> list[str]:
+    """Returns the names of the GPUs that nvidia-smi lists; [] where they are hidden from CUDA."""
+    return [] if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else smi("name")
+
+
 def memory_bytes() -> float:
     """Returns the memory of the smallest GPU; infinite where nvidia-smi does not tell."""
     totals = [int(total) for total in smi("memory.total") if total.isdecimal()]
@@ -50,8 +55,7 @@ def too_new(gpu: "tf.config.PhysicalDevice") -> str:
 
 def unseen() -> str:
     """Returns which GPUs nvidia-smi lists while TensorFlow sees none, with the cure; "" if none."""
-    listed = [] if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else smi("name")
-    names = ", ".join(listed)
+    names = ", ".join(listed())
     return f"nvidia-smi lists {names}, and TensorFlow sees no GPU. {CURE}" if names else ""
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -18,18 +18,15 @@ SHARED_BATCH = 500  # from here on all cores share the rows of a batch: docs/per
 
 
 class Mode:
-    """Takes the steps of a block in one call, and returns their losses [steps] float32."""
+    """Takes the steps of a block in one call, and returns their losses [steps] float32.
+
+    read: one of the functions of data.py that yield the block of each span.
+    """
 
     read: Callable[..., Generator[Any]]
 
     def __call__(self, block: Any, config: flags.Config) -> np.ndarray:
         raise NotImplementedError
-
-    def blocks(
-        self, split: data.Split, config: flags.Config, spans: Iterable[plan.Span]
-    ) -> Generator[Any]:
-        """Yields the block of each span."""
-        return self.read(split, config.batch_size, config.seed, config.shuffle, spans)
 
     def kinds(self, block: Any, batch_sizes: list[int]) -> list[Any]:
         """Returns blocks such as `block`, of all the kinds that are compiled by themselves."""
@@ -52,8 +49,9 @@ def one_thread(config: flags.Config) -> bool:
 def blocks(mode: Mode, state: State) -> Generator[Any]:
     """Yields the blocks that are left of a run."""
     config, split = state.config, state.dataset.train
-    part_steps = data.steps_per_buffer(split, config.batch_size)
-    return mode.blocks(split, config, plan.spans(config, len(split), part_steps, state.step))
+    steps_per_buffer = data.steps_per_buffer(split, config.batch_size)
+    spans = plan.spans(config, len(split), steps_per_buffer, state.step)
+    return mode.read(split, config.batch_size, config.seed, config.shuffle, spans)
 
 
 def warm_up(mode: Mode, state: State) -> None:

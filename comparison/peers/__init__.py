@@ -84,12 +84,19 @@ def threads(work: Work) -> int:
     return work.cores if work.batch_size >= SHARED_BATCH else 1
 
 
-def tensorflow_device(work: Work) -> str:
-    """Returns the name of the device; sets TensorFlow's threads and precision."""
+def require_tensorflow_device(work: Work) -> None:
+    """Leaves the contender out where TensorFlow does not see its device."""
     import tensorflow as tf
 
     if work.device == "gpu" and not tf.config.list_physical_devices("GPU"):
         leave_out("TensorFlow sees no GPU")
+
+
+def tensorflow_device(work: Work) -> str:
+    """Returns the name of the device; sets TensorFlow's threads and precision."""
+    import tensorflow as tf
+
+    require_tensorflow_device(work)
     tf.config.threading.set_intra_op_parallelism_threads(threads(work))
     tf.config.experimental.enable_tensor_float_32_execution(work.precision == "tf32")
     return f"/{work.device}:0"

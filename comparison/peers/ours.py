@@ -1,13 +1,12 @@
 """Our own modes as contenders: what train.py does from block to block, without an evaluation."""
 
 import functools
-from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
 import flags
-from comparison.worker import Train, Work, leave_out
+from comparison.peers import require_tensorflow_device
+from comparison.worker import Train, Work
 from runtime import devices, startup
 from runtime.clock import Ledger
 
@@ -16,13 +15,12 @@ with startup.fast():  # as the command does
 
     import data
     import train
-    from runtime import distribute, modes, plan
+    from runtime import distribute, modes
 
 
 def _in_mode(work: Work, mode: str) -> Train:
     """Returns what trains in a mode; the order of the work is that of its seed."""
-    if work.device == "gpu" and not tf.config.list_physical_devices("GPU"):
-        leave_out("TensorFlow sees no GPU")
+    require_tensorflow_device(work)
     config = flags.training_config(
         batch_size=work.batch_size,
         lr=work.lr,
@@ -40,19 +38,15 @@ def _in_mode(work: Work, mode: str) -> Train:
         state = train.start(config, dataset, Ledger(), engine)
         take_steps = train.compiled(state, engine)
 
-    def blocks() -> Iterable[Any]:
-        part_steps = data.steps_per_buffer(dataset.train, work.batch_size)
-        spans = plan.spans(config, len(dataset.train), part_steps)
-        return take_steps.blocks(dataset.train, config, spans)
-
-    with tf.device(place):  # in mode xla the order is on the device before the clock
-        ready = list(blocks()) if mode == "xla" else None
+        # in mode xla the order is on the device before the clock
+        ready = list(modes.blocks(take_steps, state)) if mode == "xla" else None
 
     def run() -> tuple[np.ndarray, np.ndarray]:
         with tf.device(place):
             for variable in state.model.variables:
                 variable.assign(tf.zeros_like(variable))
-            for block in ready or blocks():
+            state.step = 0
+            for block in ready or modes.blocks(take_steps, state):
                 state.count(block, take_steps(block, config))
             return state.model.W.numpy(), state.model.b.numpy()
 
