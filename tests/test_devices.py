@@ -175,7 +175,7 @@ def test_it_trains_in_odd_surroundings(tiny_data_dir, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(nameless)
     job = f"{PROJECT / 'train.py'} --data_dir={tiny_data_dir} --max_steps=3 --mode=eager"
     done = subprocess.run(
-        f"{limits} PYTHONPATH={tmp_path} {sys.executable} -OO -W error {job}",
+        f"{limits} PYTHONPATH={tmp_path} {sys.executable} -OO -X dev -W error {job}",
         shell=True,
         cwd=tmp_path,
         capture_output=True,

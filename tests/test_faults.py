@@ -55,18 +55,18 @@ def test_no_memory_and_no_rights_are_not_called_damage(
 
 
 @pytest.mark.parametrize(
-    ("mode", "damage", "words"),
+    ("damage", "words"),
     [
-        ("eager", lambda path: os.truncate(path, 200_000), "it ends too soon"),
-        ("graph", lambda path: path.unlink(missing_ok=True), "No such file"),
+        (lambda path: os.truncate(path, 200_000), "it ends too soon"),
+        (lambda path: path.unlink(missing_ok=True), "No such file"),
     ],
 )
 def test_a_stream_that_ends_while_training_is_one_line_and_checkpoints_are_kept(
-    run_here, tiny_data_dir, tmp_path, monkeypatch, capsys, mode, damage, words
+    run_here, tiny_data_dir, tmp_path, monkeypatch, capsys, damage, words
 ):
     path = cache.folder_in(tiny_data_dir, "mnist") / "train_images.npy"
     whole, accuracy = path.read_bytes(), train.accuracy
-    job = [f"--mode={mode}", "--input=stream", f"--checkpoint_dir={tmp_path / 'checkpoints'}"]
+    job = ["--mode=graph", "--input=stream", f"--checkpoint_dir={tmp_path / 'checkpoints'}"]
     job += ["--epochs=2", "--checkpoint_every=10", "--eval_first=0", "--eval_every=20"]
     monkeypatch.setattr(stream, "BUFFER_BYTES", 100 * 784)
     monkeypatch.setattr(errors, "is_alone", lambda: False)

@@ -1,5 +1,4 @@
-"""Other datasets than mnist: prepared by tfds, trained on from --data_dir alone, or refused in one
-line."""
+"""Other datasets than mnist: prepared by tfds, trained on from --data_dir alone, or refused."""
 
 import shutil
 import sys
@@ -15,12 +14,12 @@ from storage import cache, decode
 from tests.made import Made, examples
 
 
-def rows(images, labels) -> list[bytes]:
+def rows(images, labels):
     """Returns image and label of each example as bytes, sorted: tfds shuffles what it prepares."""
     return sorted(i.tobytes() + bytes([n]) for i, n in zip(images, labels, strict=True))
 
 
-def rows_of(*splits) -> list[bytes]:
+def rows_of(*splits):
     return sorted(row for split in splits for row in rows(split.images, split.labels))
 
 

@@ -28,6 +28,7 @@ def start_workers(data_dir, folder, environments, **job):
     ]
 
 
+@pytest.mark.slow
 def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes_and_decides(
     tiny_data_dir, tiny_dataset, tmp_path
 ):
