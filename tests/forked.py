@@ -28,8 +28,8 @@ class Forked:
 
         self.args = [*map(str, argv)]
         reader, writer = CONTEXT.Pipe(duplex=False)
-        self.stdout = os.fdopen(os.dup(reader.fileno()), errors="replace")
-        self.stderr = tempfile.NamedTemporaryFile("r", errors="replace")  # noqa: SIM115
+        self.stdout = os.fdopen(os.dup(reader.fileno()))
+        self.stderr = tempfile.NamedTemporaryFile("r")  # noqa: SIM115
         given = self.args, str(cwd), dict(env), writer, self.stderr.name
         self._process = CONTEXT.Process(target=_become, args=given, daemon=True)
         with mock.patch.dict(os.environ, {startup.LEGACY_KERAS: "1"}):

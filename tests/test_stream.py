@@ -112,9 +112,8 @@ def test_a_streamed_run_takes_the_oracles_steps(tiny_dataset, tmp_path, mode, mo
     assert (ran.examples, ran.order) == (1320, "buffers")
 
 
-@pytest.mark.parametrize("rows", [100, 5_000])
 @pytest.mark.parametrize("streamed", [True, False])
-def test_an_evaluation_sees_every_example_once_in_order(split, rows, streamed):
+def test_an_evaluation_sees_every_example_once_in_order(split, streamed):
     own = dataclasses.replace(split, streamed=streamed)
-    found = [labels_of(*chunk) for chunk in own.chunks(rows)]
+    found = [labels_of(*chunk) for chunk in own.chunks(100)]
     np.testing.assert_array_equal(np.concatenate(found), np.arange(NUM))

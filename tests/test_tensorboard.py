@@ -8,7 +8,6 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
 import flags
-import model
 import train
 from callbacks import tensorboard
 from common import errors
@@ -48,11 +47,6 @@ def test_the_curves_the_flags_and_the_weights_are_those_of_the_run(run_here, tmp
     metadata = reader.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     hparams = plugin_data_pb2.HParamsPluginData.FromString(metadata).session_start_info.hparams
     assert hparams["batch_size"].number_value == 10 and hparams["mode"].string_value == "xla"
-
-
-def test_weights_of_nothing_are_grey():
-    shown = tensorboard.pictures(model.SoftmaxRegression(12, 3), (2, 2, 3))
-    np.testing.assert_array_equal(shown, np.full([3, 2, 2, 3], 0.5))
 
 
 def test_a_resumed_run_goes_on_in_its_folder(run_here, tmp_path, monkeypatch):
