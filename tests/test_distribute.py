@@ -15,11 +15,7 @@ from tests.weights_of import JOB, assert_weights_of_one_device, finish, start
 def test_mirrored_devices_reach_the_weights_of_one(tiny_data_dir, tiny_dataset, tmp_path):
     job = JOB | {"loss_reduction": "mean"}
     asked = {"strategy": "mirrored", "replicas": 3, "input": "stream"}
-    asked |= {"checkpoint_dir": tmp_path / "checkpoints"}
-    for max_steps in (17, 0):
-        worker = start(tiny_data_dir, tmp_path / "w.npz", {}, **job, **asked, max_steps=max_steps)
-        output, _ = finish(worker)
-    assert "goes on from" in output
+    finish(start(tiny_data_dir, tmp_path / "w.npz", {}, **job, **asked))
     assert_weights_of_one_device([tmp_path / "w.npz"], tiny_dataset, **job)
 
 
