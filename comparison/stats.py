@@ -1,5 +1,4 @@
-"""Medians, their exact intervals, ratios, and whether one group of samples is slower than
-another."""
+"""Medians, their exact intervals, and whether one group of samples is slower than another."""
 
 import dataclasses
 import math

@@ -25,11 +25,10 @@ def contender(work: Work) -> Train:
         train_step = tf1.train.GradientDescentOptimizer(work.lr).minimize(cross_entropy)
     session, zeros = tf1.Session(), tf1.global_variables_initializer()
     one_hot = np.eye(work.num_classes, dtype=np.float32)
-    block_steps = max(1, BLOCK_ROWS // work.batch_size)
 
     def train() -> tuple[np.ndarray, np.ndarray]:
         session.run(zeros)
-        for rows in work.blocks(block_steps):
+        for rows in work.blocks(BLOCK_ROWS):
             images, labels = scaled(work.images[rows]), one_hot[work.labels[rows]]
             for batch_x, batch_y in zip(images, labels, strict=True):
                 session.run(train_step, feed_dict={x: batch_x, y_: batch_y})

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 import flags
-from comparison.peers import require_tensorflow_device
+from comparison.peers import tensorflow_device
 from comparison.worker import Train, Work
 from runtime import devices, startup
 from runtime.clock import Ledger
@@ -20,7 +20,7 @@ with startup.fast():  # as the command does
 
 def _in_mode(work: Work, mode: str) -> Train:
     """Returns what trains in a mode; the order of the work is that of its seed."""
-    require_tensorflow_device(work)
+    tensorflow_device(work)
     config = flags.training_config(
         batch_size=work.batch_size,
         lr=work.lr,
