@@ -29,7 +29,7 @@ def arguments_of(base: pyperf.BenchmarkSuite, file: str) -> list[str]:
     if row.machine:
         raise InputError(f"--against={file}: is a merged file: give one of the files in it")
     # as many as the file has, which may be fewer than were asked for
-    return [*shlex.split(row.metadata["arguments"]), f"--rounds={len(row.times)}"]
+    return [*shlex.split(row.metadata.get("arguments", "")), f"--rounds={len(row.times)}"]
 
 
 def check(

@@ -129,8 +129,7 @@ class Bench:
         raise kind(line or f"exit code {code}")
 
     def talk(self, process: subprocess.Popen, began: float, task: Task) -> dict[str, Any]:
-        """Has the contender do its job until it was timed for long enough; checks every
-        repetition."""
+        """Has the contender do its job, checked each time, until it was timed for long enough."""
         word = wait_for(process, "loaded", "ready")
         found: dict[str, Any] = {"start": now() - began}
         if word == "loaded":

@@ -233,8 +233,7 @@ def show(suite: pyperf.BenchmarkSuite, console: Console) -> None:
 
 
 def notes(suite: pyperf.BenchmarkSuite) -> list[str]:
-    """Returns the lines below the tables: who is not there, and what the machine is, or each of
-    them."""
+    """Returns the lines below the tables: who is not there, and what each machine is."""
     lines = []
     for row in rows_of(suite):
         absent = [key for key in row.metadata if key.startswith(("failed: ", "left out: "))]

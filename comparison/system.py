@@ -61,8 +61,7 @@ def visible_gpu(index: int) -> str:
 
 
 def check_devices(asked: Collection[str], index: int) -> dict[str, str]:
-    """Returns the names of the devices to measure on; raises InputError if one asked for is not
-    there."""
+    """Returns the devices to measure on and their names; raises InputError if one is missing."""
     found, listed = {"cpu": devices.cpu_model()}, gpu.listed()
     if index < len(listed):
         found["gpu"] = listed[index]
@@ -133,8 +132,7 @@ def watched() -> Iterator[dict[str, float]]:
 
 
 def facts(keep: Collection[str]) -> dict[str, str | int]:
-    """Returns what a reader must know of machine and versions, in pyperf's names where it has
-    some."""
+    """Returns what a reader must know of machine and versions, in pyperf's names if it has any."""
     installed, quota = versions(sys.executable), devices.quota()
     found: dict[str, str | int] = {
         "cpu_model_name": devices.cpu_model(),

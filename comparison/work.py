@@ -125,8 +125,7 @@ def reference(job: Job, examples: Sequence[np.ndarray], precisions: Collection[s
 
 
 def jobs_of(dataset: "data.Dataset", config: Config) -> list[Job]:
-    """Returns the job at each batch size; raises InputError if one is larger than the training
-    split."""
+    """Returns the job at each batch size; raises InputError if one exceeds the training split."""
     images, labels = dataset.train.images, dataset.train.labels
     digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     count, jobs = len(labels), []

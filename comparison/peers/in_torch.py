@@ -1,5 +1,4 @@
-"""PyTorch as its tutorials have it; and at its best: the gradient by hand, in place, compiled, on a
-GPU in a CUDA graph."""
+"""PyTorch as its tutorials have it; and at its best: by hand, compiled, on a GPU in a CUDA graph."""
 
 import shutil
 import sys
