@@ -18,7 +18,8 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+import rich
+from rich.markdown import Markdown
 
 from common import children, commandline
 from common.commandline import Config
@@ -219,7 +220,7 @@ def check_output(output: str | None) -> None:
 
 def show(suite: pyperf.BenchmarkSuite, output: str | None) -> int:
     """Shows the tables; with --output writes file, charts and Markdown. Returns 1 if one failed."""
-    report.show(suite, Console())
+    rich.print(Markdown(report.markdown(suite, columns=report.ON_A_TERMINAL)))
     if output:
         path = pathlib.Path(output)
         page = path.with_suffix(".md")

@@ -10,8 +10,6 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 
 import pyperf
-from rich.console import Console
-from rich.markdown import Markdown
 
 from common.errors import InputError, RunError, reason
 from common.files import write_atomically
@@ -225,11 +223,6 @@ def markdown(suite: pyperf.BenchmarkSuite, chart: str = "", columns: int | None 
     if chart:
         parts.append(PICTURE.format(chart))
     return "\n\n".join([*parts, "\n".join(f"- {line}" for line in notes(suite))]) + "\n"
-
-
-def show(suite: pyperf.BenchmarkSuite, console: Console) -> None:
-    """Prints the tables and the notes."""
-    console.print(Markdown(markdown(suite, columns=ON_A_TERMINAL)))
 
 
 def notes(suite: pyperf.BenchmarkSuite) -> list[str]:

@@ -59,7 +59,7 @@ def p_slower(now: Sequence[float], before: Sequence[float]) -> float:
     It is the exact one-sided rank-sum test. Equal samples count as no slowdown.
     """
     # [j][u]: how many orders of some of `now` and j of `before` have u pairs with `now` above
-    orders = [np.ones(1)] * (len(before) + 1)
+    orders: list[np.ndarray] = [np.ones(1)] * (len(before) + 1)
     for _ in now:
         fewer, orders = orders, [np.ones(1)]
         for j in range(1, len(fewer)):

@@ -1,4 +1,4 @@
-"""PyTorch as its tutorials have it; and at its best: by hand, compiled, on a GPU in a CUDA graph."""
+"""PyTorch as its tutorials have it; and at its best: by hand, compiled, on a GPU as CUDA graph."""
 
 import shutil
 import sys
@@ -10,7 +10,7 @@ import torch
 from comparison.peers import torch_device
 from comparison.worker import Train, Work, leave_out
 
-BLOCK_ROWS = 5_000  # gathered and converted at once on a CPU, in whole batches; on a GPU an epoch
+BLOCK_ROWS = 5_000  # gathered and converted at once
 UNROLLED = 10  # steps, or pieces of them, of a call of what is compiled
 PIECE = 1_000  # rows of a large batch at a time on a CPU, whose caches they suit
 
@@ -19,7 +19,7 @@ Steps = Callable[[torch.Tensor], None]  # takes those on `rows` [steps, batch]
 
 def contender(work: Work) -> Train:
     """Returns what does the job by nn.Linear, cross_entropy, autograd and torch.optim.SGD."""
-    images, labels, blocks = _placed(work, sys.maxsize if work.device == "gpu" else BLOCK_ROWS)
+    images, labels, blocks = _placed(work, BLOCK_ROWS)
     model = torch.nn.Linear(work.num_features, work.num_classes, device=images.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=work.lr)
 
