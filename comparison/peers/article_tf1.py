@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from comparison.peers import scaled, tensorflow_device
+from comparison.peers import scaled
+from comparison.peers.in_tensorflow import choose_device
 from comparison.worker import Train, Work
 
 BLOCK_ROWS = 5_000  # gathered and converted at once
@@ -13,7 +14,7 @@ tf1 = tf.compat.v1
 
 def contender(work: Work) -> Train:
     """Returns what does the job: a block's batches are fed one by one to `Session.run`."""
-    device = tensorflow_device(work)
+    device = choose_device(work)
     tf1.disable_eager_execution()
     with tf.device(device):
         x = tf1.placeholder(tf.float32, [None, work.num_features])

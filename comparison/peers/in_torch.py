@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from comparison.peers import torch_device
+from comparison.peers import threads
 from comparison.worker import Train, Work, leave_out
 
 BLOCK_ROWS = 5_000  # gathered and converted at once
@@ -85,8 +85,13 @@ def best(work: Work) -> Train:
 def _placed(
     work: Work, max_rows: int = sys.maxsize
 ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-    """Returns images, labels and the blocks of rows on the device, before the clock."""
-    place = torch_device(work)
+    """Sets PyTorch's threads and precision; returns images, labels and the blocks of rows on the
+    device."""
+    if work.device == "gpu" and not torch.cuda.is_available():
+        leave_out("PyTorch sees no GPU")
+    torch.set_num_threads(threads(work))
+    torch.set_float32_matmul_precision("high" if work.precision == "tf32" else "highest")
+    place = "cuda" if work.device == "gpu" else "cpu"
     images = torch.from_numpy(work.images).to(place)
     labels = torch.from_numpy(work.labels).to(place).long()
     return images, labels, [torch.from_numpy(rows).to(place) for rows in work.blocks(max_rows)]
