@@ -214,11 +214,8 @@ def run_compare(*arguments, cwd, **options):
 @pytest.mark.slow
 def test_from_flags_to_files_and_a_guard_that_exits_with_3(tiny_data_dir, tmp_path):
     """Under settings of Python that other programs break by; the data is where the user stands."""
-    (tmp_path / "mine.py").write_text(PROGRAM.replace("def train():", "def train():\n    wait()"))
-    (tmp_path / "mine.py").write_text(
-        "import time, pathlib\ndef wait(): time.sleep(float(pathlib.Path('nap').read_text()))\n"
-        + (tmp_path / "mine.py").read_text()
-    )
+    nap = "\n    __import__('time').sleep(float(pathlib.Path('nap').read_text()))"
+    (tmp_path / "mine.py").write_text(PROGRAM.replace("def train():", f"def train():{nap}"))
     (tmp_path / "nap").write_text("0.2")
     settings = {"PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error", "TFDS_DATA_DIR": "data"}
     mine = f"--program=mine:{sys.executable} mine.py honest"

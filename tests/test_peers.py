@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from comparison import measure, work, worker
+from comparison import measure, system, work, worker
 from comparison.peers import CONTENDERS, threads
 from tests import jobs, oracle
 from tests.conftest import PROJECT
@@ -22,11 +22,9 @@ SLOW = ("usual", "keras", "keras_best", "article", "eager", "torch_best")
 
 def run(contender, folder, lines):
     """Runs a contender on a folder with these lines on its stdin."""
-    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "KERAS_HOME": str(folder)}
+    options = {"cwd": PROJECT, "env": system.environment("cpu", 0, folder, ())}
     pipes = {"input": lines, "capture_output": True, "text": True}
-    command = contender.argv(folder)
-    done = subprocess.run(command, cwd=PROJECT, env=environment, **pipes)
+    done = subprocess.run(contender.argv(folder), **options, **pipes)
     if done.returncode == worker.LEFT_OUT and "sees no GPU" not in done.stderr:
         pytest.skip(done.stderr)
     return done
