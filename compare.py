@@ -244,7 +244,9 @@ def run(config: Config) -> int:
         config = commandline.parse(compare_flags(), argv, None)
     suite, stopped = None, False
     try:
-        for suite in measured(config, base):
+        for number, suite in enumerate(measured(config, base)):
+            if number == 0:
+                check_output(config.output)  # again: a file may have appeared meanwhile
             if config.output:
                 report.save(suite, pathlib.Path(config.output))
     except KeyboardInterrupt:
