@@ -1,8 +1,8 @@
 """The data: its three splits, the order of an epoch, and its batches.
 
 A batch is the rows of one step. A *buffer* is the rows that are in memory at a time: the whole
-epoch or, where it is streamed from the disk, some 64 MiB of it. A *span* is steps that are taken in
-one call of a compiled function, and a *block* is the data of a span.
+epoch or, in a stream from the disk, about 64 MiB of it. A *span* is a number of steps that one call
+of a compiled function takes, and a *block* is the data of a span.
 """
 
 import functools
@@ -19,7 +19,7 @@ from storage import cache, stream
 from storage.dataset import Dataset, Split
 
 ALIGNMENT = 64  # bytes; TensorFlow shares the memory of arrays that begin at a multiple of it
-ROWS_PER_GATHER = 500  # rows that share what tf.data takes for each call
+ROWS_PER_GATHER = 500  # rows that share the cost of one call of tf.data
 BATCHES_AHEAD = 10  # on their way to a GPU
 
 
@@ -53,17 +53,17 @@ def load(
     manual_dir: str | None = None,
     max_bytes: float = math.inf,
 ) -> Dataset:
-    """Returns the dataset with its splits train, validation and test: from its cache, or by tfds.
+    """Returns the dataset with its splits train, validation and test, from its cache or from tfds.
 
     Args:
       name: a tfds name such as "mnist" or "emnist/letters".
-      data_dir: where tfds keeps prepared datasets; None for its own default.
+      data_dir: the folder of prepared datasets; None for tfds's default.
       manual_dir: the dataset's downloaded archives; None for archives/NAME of this project.
-      max_bytes: more bytes of training images than these are streamed from the disk.
+      max_bytes: if the training images have more bytes, they are streamed from the disk.
 
     Raises:
-      InputError: the dataset cannot be had, or a folder or archive is not as it must be.
-      RunError: it cannot be read, for want of memory or of rights, or right after it was written.
+      InputError: there is no such dataset, or a folder or archive cannot be used.
+      RunError: it cannot be read, because memory or rights are lacking or a new cache is damaged.
     """
     root = cache.root_folder(data_dir)
     found = cache.find(name, root, max_bytes)
@@ -133,14 +133,14 @@ def gather_batches(
 
 
 def steps_per_buffer(split: Split, batch_size: int) -> int:
-    """Returns how many steps have their rows in one buffer."""
+    """Returns the number of steps whose rows are in one buffer."""
     return math.ceil(stream.rows_per_buffer(split, batch_size) / batch_size)
 
 
 def pipeline_blocks(
     split: Split, batch_size: int, seed: int, shuffle: bool, spans: Iterable[Span]
 ) -> Generator[PipelineBlock]:
-    """Yields the blocks of spans that follow each other, with the batches of `pipeline`."""
+    """Yields the blocks of consecutive spans, with the batches of `pipeline`."""
     iterator: tf.data.Iterator = None
     for span in spans:
         epoch, step = divmod(span.start, math.ceil(len(split) / batch_size))
@@ -157,9 +157,9 @@ def pipeline_blocks(
 def blocks(
     split: Split, batch_size: int, seed: int, shuffle: bool, spans: Iterable[Span]
 ) -> Generator[Block]:
-    """Yields the blocks of spans that follow each other, with the rows of `pipeline`.
+    """Yields the blocks of consecutive spans, with the rows of `pipeline`.
 
-    No span goes over the end of a buffer. A block's tensors hold until the next is asked for.
+    No span crosses the end of a buffer. A block's tensors are valid until the next is asked for.
     """
     order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
     images = None
@@ -186,9 +186,9 @@ def blocks(
 
 
 def shared(array: np.ndarray) -> tf.Tensor:
-    """Returns a tensor of an array, which must not change while it is used.
+    """Returns a tensor of an array, which must not change while the tensor is used.
 
-    On a CPU they share memory, where TensorFlow can use it as it lies.
+    On a CPU the two share memory if the array is aligned and contiguous.
     """
     on_gpu = "GPU" in tf.zeros([]).device
     if on_gpu or not array.flags.carray or array.ctypes.data % ALIGNMENT:

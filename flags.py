@@ -30,7 +30,7 @@ ROUNDING = ("mode", "device", "tf32", "deterministic", "strategy", "replicas")
 
 
 def define_data_flags(values: flags.FlagValues) -> None:
-    """Defines what is trained on, and where it is."""
+    """Defines the data and its place."""
     group = _group("Data", values)
     flags.DEFINE_string("dataset", "mnist", "An image-classification dataset of tfds.", **group)
     define_path(
@@ -43,14 +43,14 @@ def define_data_flags(values: flags.FlagValues) -> None:
         "input",
         "auto",
         ["auto", "memory", "stream"],
-        "Training data in memory, or streamed from disk; auto: in memory up to a quarter of the "
-        "device's.",
+        "Keep training data in memory or stream it from disk; auto: in memory if a quarter of the "
+        "device's is enough.",
         **group,
     )
 
 
 def define_training_flags(values: flags.FlagValues) -> None:
-    """Defines what decides, with the data, which weights come out."""
+    """Defines what, with the data, determines the weights."""
     group = _group("Training", values)
     flags.DEFINE_integer(
         "batch_size", 10, "Examples in the batch of one step.", lower_bound=1, **group
@@ -65,7 +65,7 @@ def define_training_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "seed",
         0,
-        "Decides the order of the examples in every epoch: the same seed, the same order.",
+        "Determines the order of the examples in every epoch.",
         lower_bound=0,
         **group,
     )
@@ -76,7 +76,7 @@ def define_training_flags(values: flags.FlagValues) -> None:
         "loss_reduction",
         "sum",
         ["sum", "mean"],
-        "The cross-entropy of a batch: sum or mean over it.",
+        "Sum or mean of the cross-entropy over a batch.",
         **group,
     )
 
@@ -96,7 +96,7 @@ def define_device_flags(values: flags.FlagValues) -> None:
         "device",
         "auto",
         ["auto", "cpu", "gpu"],
-        "Where to train; auto takes a GPU if there is one.",
+        "Where to train; auto uses a GPU if there is one.",
         **group,
     )
     flags.DEFINE_boolean(
@@ -123,7 +123,7 @@ def define_strategy_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "replicas",
         0,
-        "Devices of --strategy=mirrored, a CPU split into as many; 0: every GPU.",
+        "Number of devices for --strategy=mirrored; a CPU is split; 0: every GPU.",
         lower_bound=0,
         **group,
     )
@@ -137,15 +137,15 @@ def define_strategy_flags(values: flags.FlagValues) -> None:
 
 
 def define_evaluation_flags(values: flags.FlagValues) -> None:
-    """Defines when the validation accuracy is taken, and the one that is enough."""
+    """Defines when the validation accuracy is measured, and at which accuracy a run stops."""
     group = _group("Evaluation", values)
     flags.DEFINE_integer(
-        "eval_first", 50, "Validate after each of so many first steps.", lower_bound=0, **group
+        "eval_first", 50, "Number of first steps to validate one by one.", lower_bound=0, **group
     )
     flags.DEFINE_integer(
         "eval_every",
         200,
-        "After these, validate every so many steps; 0: only at the end.",
+        "Steps between validations after --eval_first; 0: only at the end.",
         lower_bound=0,
         **group,
     )
@@ -163,7 +163,7 @@ def define_evaluation_flags(values: flags.FlagValues) -> None:
 def define_output_flags(values: flags.FlagValues) -> None:
     """Defines what a run writes."""
     group = _group("Outputs", values)
-    define_path("checkpoint_dir", "Keep checkpoints here, and go on from the newest one.", **group)
+    define_path("checkpoint_dir", "Keep checkpoints here, and resume from the newest.", **group)
     flags.DEFINE_integer(
         "checkpoint_every",
         100_000,
@@ -173,15 +173,15 @@ def define_output_flags(values: flags.FlagValues) -> None:
     )
     define_path("export_dir", "Write the trained model to this folder as a SavedModel.", **group)
     flags.DEFINE_boolean(
-        "overwrite", False, "Let --export_dir and --record replace what is there.", **group
+        "overwrite", False, "Let --export_dir and --record replace existing ones.", **group
     )
     define_path(
-        "logdir", "Write TensorBoard logs to a folder of the run's own in this one.", **group
+        "logdir", "Write TensorBoard logs to a new folder of the run below this one.", **group
     )
     define_path(
-        "record", "Write the run to this new file as one JSON object; see --overwrite.", **group
+        "record", "Write a record of the run to this new JSON file; see --overwrite.", **group
     )
-    define_path("figures", "Draw what was learned, as four pictures in this folder.", **group)
+    define_path("figures", "Draw what was learned in four pictures in this folder.", **group)
     define_path(
         "profile", "Write a TensorFlow profiler trace of one warm block to this folder.", **group
     )
@@ -206,5 +206,5 @@ def training_config(**changes: object) -> Config:
 
 
 def _group(title: str, values: flags.FlagValues) -> dict[str, Any]:
-    """Returns where absl puts a flag, and under which title --help shows it."""
+    """Returns the arguments that put a flag into `values`, and under a title of --help."""
     return {"flag_values": values, "module_name": title}

@@ -12,9 +12,9 @@ from tensorflow.types.experimental import PolymorphicFunction
 
 from common.commandline import Config
 
-BATCHES_PER_GATHER = 10  # of which a core's cache holds the rows
+BATCHES_PER_GATHER = 10  # whose rows fit into a core's cache
 MAX_ROWS_PER_GATHER = 2_000
-ROWS_PER_PIECE = 1_000  # of a large batch: their floats stay in the caches
+ROWS_PER_PIECE = 1_000  # of a large batch, whose floats stay in the caches
 GPU_BYTES_PER_GATHER = 256 * 2**20
 
 
@@ -37,15 +37,15 @@ class SoftmaxRegression(tf.Module):
         return tf.nn.softmax(x @ self.W + self.b)
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns what `__call__` takes the softmax of; the loss is computed from it."""
+        """Returns the logits [batch, classes] of images [batch, features], without the softmax."""
         return scale(images) @ self.W + self.b
 
 
 class Transposed(SoftmaxRegression):
     """A SoftmaxRegression inside a compiled function: it stores W as [classes, features].
 
-    Products along rows of features, not of classes, fill a processor's vectors: a step takes less
-    than half the time in XLA, and four fifths in a graph (docs/performance.md).
+    Products along rows of features, not of classes, fill a processor's vectors. A step then takes
+    less than half the time in XLA (docs/performance.md), and four fifths of it in a graph.
     """
 
     @property
@@ -84,7 +84,7 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def penalty(model: SoftmaxRegression, config: Config) -> float | tf.Tensor:
-    """Returns what the weights themselves add to the loss of a batch: here nothing.
+    """Returns the term of a batch's loss that depends on the weights alone: here 0.
 
     The flags that are floats may be tensors in `config`: compute with them, without an `if`.
     """
@@ -125,7 +125,7 @@ def update(model: SoftmaxRegression, gradients: Sequence[tf.Tensor], config: Con
 def sgd_step(
     model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor, config: Config
 ) -> tf.Tensor:
-    """Takes one step on a batch and returns its loss before the step; for arguments see above."""
+    """Takes one step and returns the batch's loss before it; arguments of `loss_and_gradients`."""
     loss, gradients = loss_and_gradients(model, images, labels, config)
     update(model, gradients, config)
     return loss
@@ -133,18 +133,18 @@ def sgd_step(
 
 @tf.function(autograph=False)
 def num_correct(model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns how many of images [n, features] are given their label, an int32 scalar."""
+    """Returns how many of the images [n, features] are classified right, an int32 scalar."""
     predictions = tf.argmax(model(images), axis=1, output_type=tf.int32)
     return tf.reduce_sum(tf.cast(predictions == labels, tf.int32))
 
 
 def floats(config: Config) -> dict[str, float]:
-    """Returns the flags that are floats by their names: a compiled function serves any values."""
+    """Returns the float flags by name: compiled functions take their values as an argument."""
     return {name: value for name, value in config.as_dict().items() if isinstance(value, float)}
 
 
 def with_floats(config: Config, values: tf.Tensor) -> Config:
-    """Returns the flags with `values` [n] float32 in the place of their `floats`."""
+    """Returns the config with `values` [n] float32 in place of its `floats`."""
     names = list(floats(config))
     return config.replace(**dict(zip(names, tf.unstack(values, len(names)), strict=True)))
 
@@ -157,8 +157,8 @@ def loop(
 ) -> tf.Tensor:
     """Returns what step(i) returns for each i below `steps`, with zeros up to `size`.
 
-    It is a `for i in tf.range(steps)` that AutoGraph, which takes longer than XLA, need not read.
-    `shape` is that of step(i): XLA compiles the body twice where it does not know it.
+    It does what `for i in tf.range(steps)` does, without AutoGraph, which takes longer than XLA.
+    `shape` is that of step(i). Without it XLA compiles the body twice.
     """
 
     def body(i: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
@@ -173,8 +173,8 @@ def compiled_pipeline(
 ) -> PolymorphicFunction:
     """Returns a function that takes `step` on each of the next batches of a pipeline: mode graph.
 
-    It is given an iterator of batches, the number of steps and the values of `floats`, and returns
-    the losses [steps]. `step` is `sgd_step`, or what has its arguments and does the same.
+    Its arguments are an iterator of batches, the number of steps and the values of `floats`. It
+    returns the losses [steps]. `step` is `sgd_step`, or a function with the same arguments.
     """
     inner = Transposed(*model.W.shape)
 
@@ -190,7 +190,7 @@ def compiled_pipeline(
 
 
 class Rows(NamedTuple):
-    """What the steps of a block take: step i has rows order[first + i * batch_size:][:batch_size].
+    """The data of a block: step i has the rows order[first + i * batch_size:][:batch_size].
 
     images: [n, features] uint8, labels: [n] int32, order: [rows] int32, first: scalar int32.
     """
@@ -203,7 +203,7 @@ class Rows(NamedTuple):
     def batches(self, number: tf.Tensor, count: int, size: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the images [count, size, features] and labels of `count` batches at a time.
 
-        Behind the end of `order` XLA gathers its last row, which no step uses.
+        Beyond the end of `order` XLA gathers its last row, which no step uses.
         """
         places = self.first + number * count * size + tf.range(count * size)
         rows = tf.gather(self.order, tf.reshape(places, [count, size]))
@@ -215,9 +215,9 @@ def compiled_block(
 ) -> PolymorphicFunction:
     """Returns a function that takes the steps of a block in one XLA program: mode xla.
 
-    It is given `Rows`, the number of steps and the values of `floats`, and returns the losses;
-    those from `steps` on mean nothing. On a GPU the number of steps must be known when XLA
-    compiles: there are always `max_steps`, of which those from `steps` on change nothing.
+    Its arguments are `Rows`, the number of steps and the values of `floats`. It returns the losses,
+    of which those from `steps` on mean nothing. On a GPU XLA must know the number of steps when it
+    compiles. There the program always takes `max_steps`, and those from `steps` on change nothing.
     """
     inner = Transposed(*model.W.shape)
     batches = max(1, min(BATCHES_PER_GATHER, MAX_ROWS_PER_GATHER // batch_size))
@@ -255,7 +255,7 @@ def compiled_block(
 def sgd_step_in_pieces(
     model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor, config: Config
 ) -> tf.Tensor:
-    """Takes the step of a large batch, whose gradients are added piece by piece."""
+    """Takes the step of a large batch, and adds its gradients piece by piece."""
     rows, features = images.shape
 
     def add(sums: list[tf.Tensor], piece: list[tf.Tensor]) -> list[tf.Tensor]:
@@ -281,7 +281,7 @@ def sgd_step_if(
     labels: tf.Tensor,
     config: Config,
 ) -> tf.Tensor:
-    """Takes a step that changes nothing unless `active`; a GPU would have to wait for a branch."""
+    """Takes a step that has an effect only if `active`; a GPU would have to wait for a branch."""
     before = [tf.identity(variable) for variable in model.variables]
     loss = sgd_step(model, images, labels, config)
     for variable, value in zip(model.variables, before, strict=True):
@@ -290,6 +290,6 @@ def sgd_step_if(
 
 
 def assign_transposed(target: tf.Module, source: tf.Module) -> None:
-    """Gives the variables of a model to those of its `Transposed`, or the other way round."""
+    """Assigns the variables of a model to those of its `Transposed`, or the reverse."""
     for variable, value in zip(target.variables, source.variables, strict=True):
         variable.assign(tf.transpose(value))

@@ -15,7 +15,7 @@ from runtime import clock, cluster, devices, signals, startup
 
 
 def read_flags() -> flags.Config:
-    """Returns the flags, refused where no TensorFlow is needed to see that they will not do."""
+    """Returns the flags; raises InputError if they are wrong in a way that needs no TensorFlow."""
     config = cluster.checked(commandline.parse(flags.train_flags(), sys.argv, __doc__))
     goes_on = not files.is_free(config.checkpoint_dir)
     files.check_writable("record", config.record, config.overwrite or goes_on)
@@ -43,7 +43,7 @@ with startup.starting():
 def start(
     config: flags.Config, dataset: data.Dataset, ledger: clock.Ledger, engine: distribute.OneDevice
 ) -> State:
-    """Returns the run at its beginning; raises InputError if a batch is larger than the split."""
+    """Returns a run before its first step; raises InputError if a batch exceeds the split."""
     if (size := config.batch_size) > (count := len(dataset.train)):
         raise InputError(
             f"--batch_size={size}: must be at most the {count:,} training images of {dataset.name}"
@@ -54,7 +54,7 @@ def start(
 
 
 def compiled(state: State, engine: distribute.OneDevice) -> modes.Mode:
-    """Returns the mode that takes the run's steps, compiled and warm, where all workers start."""
+    """Returns the mode that takes the run's steps, compiled; all workers start at the same step."""
     engine.follow_chief(state)
     state.resumed = state.step, state.examples
     mode = engine.mode(state.model, state.config, state.dataset.train)
@@ -67,8 +67,8 @@ def compiled(state: State, engine: distribute.OneDevice) -> modes.Mode:
 def train(state: State, mode: modes.Mode, watching: Sequence[Callback] = ()) -> None:
     """Takes the steps, block by block, and evaluates where the plan says so.
 
-    Raises RunError when a loss is not finite or the weights overflow, Stopped after a block in
-    which a signal came, if it was not the last.
+    Raises RunError if a loss is not finite or the weights overflow, and Stopped after the block in
+    which a signal came, unless it was the last block.
     """
     blocks = modes.blocks(mode, state)
     while not state.ends():
@@ -86,9 +86,9 @@ def train(state: State, mode: modes.Mode, watching: Sequence[Callback] = ()) -> 
 
 
 def test_accuracy(state: State) -> float:
-    """Returns the test accuracy of a run that is complete.
+    """Returns the test accuracy of a complete run.
 
-    One that was resumed at its last step is validated too, where the one before had not to.
+    A run that was resumed at its last step is also validated, if that was not done before.
     """
     if not state.evaluations or state.evaluations[-1][0] != state.step:
         state.evaluated(accuracy(state, state.validation))
@@ -96,18 +96,18 @@ def test_accuracy(state: State) -> float:
 
 
 def accuracy(state: State, split: data.Split) -> float:
-    """Returns the share of a split that is given its label: all counted, divided once."""
+    """Returns the share of a split that is classified right: all counted, divided once."""
     with state.ledger("evaluate"):
         return state.agreed(num_correct(state, split)) / len(split)
 
 
 def num_correct(state: State, split: data.Split) -> int:
-    """Returns how many of a split are given their label."""
+    """Returns how many images of a split are classified right."""
     return sum(int(model.num_correct(state.model, *chunk)) for chunk in split.chunks())
 
 
 def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
-    """Loads, compiles, trains, evaluates; shows and writes it all, and returns the record."""
+    """Loads, compiles, trains and evaluates, shows and writes the results; returns the record."""
     with ledger("import"), startup.quiet():
         device = devices.choose(config, modes.one_thread(config))
     engine = distribute.start(config, device)  # waits for the other workers, which is no import

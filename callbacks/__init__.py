@@ -1,4 +1,4 @@
-"""What a run shows, writes and keeps beside the training: a callback for each flag that asks."""
+"""What a run shows and writes: a callback for the screen, and one for each flag of an output."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from runtime.state import State
 def asked_for(state: State, is_chief: bool = True) -> Iterator[list[Callback]]:
     """Yields the callbacks that the flags ask for, and closes them however the run ends.
 
-    Raises InputError, before a step is taken, where one of them could not do its part.
+    Raises InputError, before the first step, if one of them could not write its output.
     """
     with contextlib.ExitStack() as closing:
         callbacks: list[Callback] = [Progress(state, closing)]
@@ -32,11 +32,11 @@ def asked_for(state: State, is_chief: bool = True) -> Iterator[list[Callback]]:
 def kinds(config: flags.Config) -> list[type[Callback]]:
     """Returns the classes of the callbacks that write, in the order in which they are called."""
     asked: dict[type[Callback], str | None] = {
-        Checkpoints: config.checkpoint_dir,  # what follows sees the run that goes on
+        Checkpoints: config.checkpoint_dir,  # first: the others see the resumed state
         Export: config.export_dir,
         Figures: config.figures,
         Profile: config.profile,
         TensorBoard: config.logdir,
-        Record: config.record,  # what all others have added is in it
+        Record: config.record,  # last: it includes what the others have added
     }
     return [kind for kind, path in asked.items() if path]

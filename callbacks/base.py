@@ -1,4 +1,4 @@
-"""What a callback is, and how one says that it cannot do its part."""
+"""The base of all callbacks, and the errors of those that cannot write."""
 
 import contextlib
 import dataclasses
@@ -17,38 +17,38 @@ from runtime.state import State
 
 @dataclasses.dataclass
 class Callback:
-    """Stands beside a training. With several workers only the chief has more than `Progress`.
+    """An observer of a run. With several workers only the chief has more than `Progress`.
 
-    It is made before anything is compiled, and raises InputError then if it could not do its part.
-    What it gives to `closing` is called last, however the run ended.
+    It is made before anything is compiled, and raises InputError if it could not write its output.
+    The calls that it adds to `closing` come last, however the run ended.
     """
 
     state: State
     closing: contextlib.ExitStack
 
     def __post_init__(self) -> None:
-        """Called when it is made; a run that goes on from a checkpoint is there by then."""
+        """Called when it is made; a resumed run has its state by then."""
 
     def on_train_begin(self) -> None:
-        """Called once, when all callbacks are made."""
+        """Called once, when all callbacks have been made."""
 
     def on_block_end(self, losses: np.ndarray, evaluated: bool) -> None:
         """Called after each block and its evaluation, untimed, with its losses [steps]."""
 
     def on_train_end(self, record: dict[str, Any]) -> None:
-        """Called once, when the test accuracy is known; not where the run was stopped or failed."""
+        """Called once, when the test accuracy is known; not if the run was stopped or failed."""
 
     def lock(self, flag: str, folder: pathlib.Path, file: pathlib.Path) -> None:
         """Locks `folder` by `file` until the run has ended; raises InputError if it is locked."""
         try:
             lock = locked(file, wait=False)
         except filelock.Timeout:
-            raise refused(flag, folder, "another run is using it; give another folder") from None
+            raise refused(flag, folder, "another run is using it; name another folder") from None
 
         def release() -> None:
             if lock.is_locked:
                 with contextlib.suppress(OSError):  # Windows removes no open file
-                    file.unlink()  # still locked: who has just opened it sees that it is gone
+                    file.unlink()  # while locked: a process that has just opened it sees this
                 lock.release()
 
         self.closing.callback(release)
@@ -62,7 +62,7 @@ def refused(flag: str, path: pathlib.Path, why: str) -> InputError:
 
 @contextlib.contextmanager
 def writing(flag: str, path: pathlib.Path) -> Iterator[None]:
-    """Raises RunError, naming the flag, where what is done inside cannot be written."""
+    """Raises RunError, which names the flag, if the `with` block cannot write."""
     try:
         yield
     except (tf.errors.OpError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Checkpoints, and the resume: after any stop the same command ends with the same weights."""
+"""Checkpoints and resuming: after any stop, the same command ends with the same weights."""
 
 import json
 import pathlib
@@ -19,27 +19,27 @@ from runtime import devices
 from runtime.state import State
 
 KEEP, FORMAT = 3, 4
-# of the state, kept beside its weights
+# of the state, saved beside the weights
 FIGURES = ("step", "examples", "loss", "losses", "evaluations", "log")
 WHOLE = (".index", ".data-00000-of-00001")
-# what TensorFlow writes: files of a step, whole or half done, and the file that names the newest
+# what TensorFlow writes: files of a step, complete or not, and the file that names the newest
 WRITTEN = re.compile(r"step-(\d+)(_temp.*|\.index.*|\.data.*)|checkpoint\.tmp.*")
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # what tf.train.Checkpoint appends to a name
-# What may be another one: the flags, and where it ran. Another NumPy may shuffle otherwise.
+# What may change: some flags, and the machine. Another NumPy may shuffle differently.
 MAY_ROUND = {*flags.ROUNDING, "numpy", "tensorflow", "threads", "cores"}
 
 
 class Checkpoints(Callback):
     """Keeps the newest checkpoints in --checkpoint_dir.
 
-    Each has all variables of the model, and as JSON the step, its figures and the run's flags.
+    Each has all variables of the model and, as JSON, the step, its figures and the run's flags.
     """
 
     def __post_init__(self) -> None:
-        """Takes the folder, and goes on from the newest checkpoint in it."""
+        """Locks the folder, and resumes from the newest checkpoint in it."""
         self.folder = writable_folder("checkpoint_dir", self.state.config.checkpoint_dir)
         self.lock("checkpoint_dir", self.folder, self.folder / ".lock")
-        # a name of the folder that TensorFlow takes as it is
+        # a path of the folder that TensorFlow does not read as a pattern
         self.plain = self.closing.enter_context(plain_path(self.folder))
         self.json = tf.Variable("", dtype=tf.string)
         self.checkpoint = tf.train.Checkpoint(model=self.state.model, state=self.json)
@@ -48,12 +48,12 @@ class Checkpoints(Callback):
         self.state.goes_on = self.saved_step is not None
 
     def on_train_begin(self) -> None:
-        """Writes a new run's first, which takes longest, and finds a full disk now."""
+        """Writes the first checkpoint of a new run, which finds a full disk before training."""
         try:
             tf.train.get_checkpoint_state(self.plain)
-        except ValueError:  # the file that names the newest is damaged: the next save makes it anew
+        except ValueError:  # the file that names the newest is damaged; the next save replaces it
             (self.folder / "checkpoint").unlink()
-        # One more than are to be kept, so that the oldest goes only when the newest is on the disk.
+        # One more than KEEP, so that the oldest goes only when the newest is on the disk.
         self.manager = tf.train.CheckpointManager(
             self.checkpoint, self.plain, KEEP + 1, checkpoint_name="step"
         )
@@ -64,9 +64,9 @@ class Checkpoints(Callback):
             self._save()
 
     def _save(self) -> None:
-        """Writes the checkpoint of this step unless it is there.
+        """Writes the checkpoint of this step, unless it exists.
 
-        Raises RunError if it cannot; the older ones are kept.
+        Raises RunError if it cannot, and keeps the older ones.
         """
         step = self.state.step
         if step == self.saved_step:
@@ -83,7 +83,7 @@ class Checkpoints(Callback):
         self.saved_step = step
 
     def _resume(self) -> int | None:
-        """Puts the newest whole checkpoint into the state; returns its step, None without one."""
+        """Loads the newest complete checkpoint; returns its step, None without one."""
         for step in reversed(self._steps()):
             path = self.plain / f"step-{step}"
             try:
@@ -101,7 +101,7 @@ class Checkpoints(Callback):
         return None
 
     def _check(self, found: Mapping[str, Any]) -> None:
-        """Raises InputError unless the checkpoint is of this run; says what may change its bits."""
+        """Raises InputError if the checkpoint is of another run; says what may change its bits."""
         defaults = flags.training_config().as_dict()  # of flags that were added since
         before = defaults | found["run"]
         for name, value in identity(self.state).items():
@@ -110,13 +110,13 @@ class Checkpoints(Callback):
             word = f"--{name}" if name in defaults else name
             where = f"the run kept in --checkpoint_dir={self.folder} has {word}={before.get(name)}"
             if name not in MAY_ROUND:
-                advice = "go on with that, or give another folder"
+                advice = "give that value, or name another folder"
                 raise InputError(f"{word}={value}: {where}; {advice}")
             print(f"{word}={value}: {where}; the last bits may differ", file=sys.stderr)
         step, last = found["figures"]["step"], self.state.total_steps
         if step > last:
             why = f"its run is at step {step:,}, this one ends at step {last:,}"
-            advice = "give more --epochs or --max_steps, or another folder"
+            advice = "raise --epochs or --max_steps, or name another folder"
             raise refused("checkpoint_dir", self.folder, f"{why}; {advice}")
 
     def _files(self, step: int | str) -> list[pathlib.Path]:
@@ -129,7 +129,7 @@ class Checkpoints(Callback):
         return sorted(int(step) for step in whole if step.isdecimal())
 
     def _remove_all_but(self, steps: Iterable[int]) -> None:
-        """Removes the files of all other steps, and what a write has left half done."""
+        """Removes the files of all other steps, and incomplete files."""
         wanted = [path for step in steps for path in self._files(step)]
         for path in [*self.folder.iterdir()]:
             if WRITTEN.fullmatch(path.name) and path not in wanted:
@@ -137,7 +137,7 @@ class Checkpoints(Callback):
 
 
 def identity(state: State) -> dict[str, Any]:
-    """Returns what makes a run this run, and what may change its last bits."""
+    """Returns what identifies a run, and what may change its last bits."""
     of_flags = state.config.as_dict().items()
     return {name: value for name, value in of_flags if name not in flags.CAN_CHANGE} | {
         "input": "stream" if state.order == "buffers" else "memory",  # which has this order
@@ -152,9 +152,9 @@ def identity(state: State) -> dict[str, Any]:
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the run that a checkpoint describes, once all of it has been read.
+    """Returns the run that a checkpoint describes, after reading all of it.
 
-    Raises OpError, ValueError or LookupError where a CRC-32 of TensorFlow's, a length or the JSON
+    Raises OpError, ValueError or LookupError if a CRC-32 of TensorFlow's, a length or the JSON
     shows damage.
     """
     reader = tf.train.load_checkpoint(path)

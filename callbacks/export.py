@@ -15,14 +15,14 @@ import model
 from callbacks.base import Callback, refused, writing
 from common.files import OURS, is_free, tidy, whole_folder, writable_folder
 
-MAX_SAMPLE = 1_000  # images that say how large ink is
+MAX_SAMPLE = 1_000  # images on which the size of the ink is measured
 
 
 class Export(Callback):
-    """Writes --export_dir after the run; two runs do not write to one place."""
+    """Writes --export_dir after the run, with a lock against a second run."""
 
     def __post_init__(self) -> None:
-        """Locks the place, clears away what a killed run has left there, and looks at the rest."""
+        """Locks the folder, removes what a killed run has left, and refuses other content."""
         self.target = target = pathlib.Path(self.state.config.export_dir).resolve()
         writable_folder("export_dir", target.parent)
         self.lock("export_dir", target, target.with_name(f"{OURS}.{target.name}.lock"))
@@ -41,7 +41,7 @@ class Export(Callback):
             raise refused("export_dir", self.target, why)
 
     def on_train_end(self, record: dict[str, Any]) -> None:
-        """Writes the model beside its place, then renames it into it."""
+        """Writes the model beside its place, then renames it."""
         self._check()  # another program may have written there since
         with writing("export_dir", self.target), whole_folder(self.target) as folder:
             write(self.state.model, self.state.dataset, folder)
@@ -49,10 +49,10 @@ class Export(Callback):
 
 
 def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathlib.Path) -> None:
-    """Writes the SavedModel of `softmax`, and beside it plain weights, from which NumPy can answer.
+    """Writes the SavedModel of `softmax`, and plain weights, with which NumPy alone can answer.
 
-    Among its assets are class_names.txt, and images.json with the shape of an image and the box
-    that ink fills.
+    The assets include class_names.txt, and images.json with the shape of an image and the box that
+    the ink fills.
     """
     exported = tf.Module(name="softmax_regression")
     exported.softmax = softmax
@@ -73,10 +73,10 @@ def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathl
 def signatures(
     softmax: model.SoftmaxRegression, dataset: data.Dataset
 ) -> dict[str, PolymorphicFunction]:
-    """Returns what the SavedModel answers: uint8 images in, probabilities and classes out.
+    """Returns the signatures of the SavedModel, from uint8 images to probabilities and classes.
 
-    `serving_default` takes images [n, height, width, channels] or [n, features]; `images` takes the
-    first alone, and tells a client that shape.
+    `serving_default` accepts images [n, height, width, channels] or [n, features]; `images` accepts
+    only the first shape, and reports it to a client.
     """
 
     def answers(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -93,7 +93,7 @@ def signatures(
 
 
 def ink_box(dataset: data.Dataset) -> list[int]:
-    """Returns height and width of what is not black in the largest images: MNIST's are 20 x 20."""
+    """Returns height and width of the ink in the largest images: 20 x 20 for MNIST."""
     images, _ = next(dataset.train.chunks(MAX_SAMPLE))
     inked = images.reshape(-1, *dataset.image_shape).max(axis=3) > 0
 

@@ -1,4 +1,4 @@
-"""--figures=DIR: how a run learned, what it learned, where it errs, and what it answers."""
+"""--figures=DIR: pictures of the training, the weights, the mistakes and some answers."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from runtime.state import State
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MAX_CLASSES = 30  # whose numbers of mistakes can be read in one picture
+MAX_CLASSES = 30  # of a picture in which the counts can be read
 COLUMNS = 5  # of a picture of images
 
 
@@ -69,7 +69,7 @@ def weights(state: State, probabilities: np.ndarray) -> "Figure":
 
 
 def confusion(state: State, probabilities: np.ndarray) -> "Figure":
-    """Returns the counts of true class (row) by answer (column); colour is for mistakes alone."""
+    """Returns the counts of true class (row) by answer (column); only mistakes are coloured."""
     names, labels = state.dataset.class_names, state.dataset.test.labels
     answers, places = probabilities.argmax(axis=1), range(len(names))
     counts = tf.math.confusion_matrix(labels, answers, len(names)).numpy()
@@ -89,7 +89,7 @@ def confusion(state: State, probabilities: np.ndarray) -> "Figure":
 
 
 def predictions(state: State, probabilities: np.ndarray) -> "Figure":
-    """Returns test images that are read surely, hardly and wrongly, with what they are read as."""
+    """Returns test images with the model's answers: right and sure, barely right, wrong."""
     dataset, names = state.dataset, state.dataset.class_names
     labels, answers = dataset.test.labels, probabilities.argmax(axis=1)
     chosen = pick(probabilities, labels)
@@ -103,9 +103,9 @@ def predictions(state: State, probabilities: np.ndarray) -> "Figure":
 
 
 def pick(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns indices of test images: right and surest, right by a hair, wrong and surest.
+    """Returns indices of test images: right and surest, barely right, wrong and surest.
 
-    In each of the three groups the true classes differ, and there are at most five.
+    Each of the three groups has at most five images, of different true classes.
     """
     second, first = np.sort(probabilities, axis=1)[:, -2:].T
     right = probabilities.argmax(axis=1) == labels

@@ -1,4 +1,4 @@
-"""What a run shows on the screen, in 80 columns."""
+"""What a run prints, in 80 columns."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ TRAINED = (
 
 
 class Progress(Callback):
-    """A bar on a terminal; elsewhere a line whenever the steps have doubled, or after a minute."""
+    """A bar on a terminal; elsewhere a line when the steps have doubled, or after a minute."""
 
     def __post_init__(self) -> None:
         rewrites = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -66,7 +66,7 @@ class Progress(Callback):
 
 
 def new_bar(total_steps: int) -> "Bar":
-    """Returns a bar that vanishes at its end."""
+    """Returns a bar that disappears at its end."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Column
 
@@ -84,7 +84,7 @@ def new_bar(total_steps: int) -> "Bar":
 
 
 def wrapped(*lines: str) -> str:
-    """Returns lines, those of more than 80 columns in several; no word is broken."""
+    """Returns lines wrapped at 80 columns; no word is broken."""
     fitting = [textwrap.fill(line, COLUMNS, break_on_hyphens=False) for line in lines]
     return "\n".join(fitting).replace("\xa0", " ")
 
@@ -104,7 +104,7 @@ def header(state: State, device_name: str) -> str:
 
 
 def reached(state: State) -> str:
-    """Returns what a stopped run reached, and whether it is kept."""
+    """Returns the step that a stopped run reached, and whether it was saved."""
     kept, lost = "the same command resumes", "not saved; use --checkpoint_dir to resume"
     return f"at step {state.step:,}: {kept if state.config.checkpoint_dir else lost}"
 

@@ -12,7 +12,7 @@ from runtime.state import State
 
 
 class Record(Callback):
-    """Writes --record after the run, whole or not at all."""
+    """Writes --record after the run, completely or not at all."""
 
     def __post_init__(self) -> None:
         config = self.state.config
@@ -40,7 +40,7 @@ def of(state: State, test_accuracy: float, device: str) -> dict[str, Any]:
 
 
 def reached(state: State, test_accuracy: float) -> dict[str, Any]:
-    """Returns what no flag, machine or dataset tells: seconds, accuracies, weights."""
+    """Returns the results of a run: seconds, accuracies, a checksum of the weights."""
     seconds, steps_now = state.ledger.seconds(), state.step - state.resumed[0]
     weights = state.model.W.numpy().tobytes() + state.model.b.numpy().tobytes()
     return {

@@ -1,4 +1,4 @@
-"""TensorBoard: --logdir has curves, pictures of the weights, and the flags; --profile a trace."""
+"""TensorBoard: curves, weights and flags in --logdir, and a trace in --profile."""
 
 import contextlib
 import re
@@ -15,15 +15,15 @@ from callbacks.base import Callback, writing
 from common.errors import InputError
 from common.files import writable_folder
 
-# Flags that change neither what is trained nor what is logged: no folder is named after them.
+# Flags that change neither the training nor the logs: they are not in the folder's name.
 UNNAMED = flags.PLACES | {"checkpoint_every", "overwrite", "timeout"}
 MAX_LETTERS = 200  # of a folder's name; file systems take 255 bytes
 
 
 class TensorBoard(Callback):
-    """Writes to a folder of the run's own at each evaluation, and at the end.
+    """Writes to the run's folder at each evaluation and at the end.
 
-    A resumed run goes on in its folder.
+    A resumed run continues in its folder.
     """
 
     def __post_init__(self) -> None:
@@ -65,17 +65,16 @@ class TensorBoard(Callback):
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Puts what is logged inside on the disk; raises RunError when that fails."""
+        """Writes the logs of the `with` block to the disk; raises RunError if that fails."""
         with writing("logdir", self.folder), self.writer.as_default():
             yield
             self.writer.flush()
 
 
 class Profile(Callback):
-    """Writes a TensorFlow profiler trace of one block to --profile, and of its evaluation.
+    """Writes a TensorFlow profiler trace of one block and its evaluation to --profile.
 
-    It is the first one behind --eval_first, but never the first of all, which waits for what is
-    done once.
+    It is the first block after --eval_first, but never the first of the run, which is slower.
     """
 
     def __post_init__(self) -> None:
@@ -93,7 +92,7 @@ class Profile(Callback):
         self.trace.enter_context(tf.profiler.experimental.Profile(str(self.folder)))
 
     def on_train_end(self, record: dict[str, Any]) -> None:
-        traced = f"a block in {self.folder}, whose cost is in the seconds of training"
+        traced = f"a block in {self.folder}; tracing counts as training time"
         print(f"profile: {traced if self.traced else 'no trace, the run had no warm block'}")
 
 
@@ -109,6 +108,6 @@ def name_of(config: flags.Config) -> str:
 
 
 def pictures(softmax: model.SoftmaxRegression, image_shape: tuple[int, ...]) -> np.ndarray:
-    """Returns the weights as images [classes, *image_shape] in [0, 1]: white speaks for a class."""
+    """Returns the weights as images [classes, *image_shape] in [0, 1]; white counts for a class."""
     weights = softmax.W.numpy().T.reshape(-1, *image_shape)
     return 0.5 + weights / (2 * np.abs(weights).max() or 1.0)

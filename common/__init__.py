@@ -1,1 +1,1 @@
-"""What every command needs: flags, errors, files, the look of pictures."""
+"""What several commands need: flags, errors, files, child processes, pictures, charts."""

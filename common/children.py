@@ -1,4 +1,4 @@
-"""Child processes, which end with the process that started them and after a time limit."""
+"""Child processes, which end with the process that started them or after a time limit."""
 
 import contextlib
 import os
@@ -20,9 +20,8 @@ def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[
     """Yields a started process; at the end of the block, and after `timeout` seconds, it and its
     children are ended.
 
-    It leads a session of its own: Ctrl-C on a terminal reaches its parent alone, which ends it.
-    Raises RunError if the time was over: what the block does with a process that is gone should
-    wait until after it.
+    It leads its own session, so Ctrl-C on a terminal reaches only its parent, which ends it. Raises
+    RunError after the block if the time was over. Handle a process that has ended after the block.
     """
     over = threading.Event()
 
@@ -49,7 +48,7 @@ def run(
     meanwhile: Callable[[subprocess.Popen], object] | None = None,
     **options: Any,
 ) -> subprocess.CompletedProcess:
-    """Returns a process that has ended, with what it printed; calls `meanwhile` as it runs."""
+    """Returns a process that has ended, with its output; calls `meanwhile` while it runs."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with started(command, timeout, **pipes | options) as process:
         if meanwhile:
@@ -59,21 +58,21 @@ def run(
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Kills a process that still runs, and all that it has started, which may have outlived it."""
+    """Kills a process that still runs, and its descendants, which may have outlived it."""
     if process.returncode is None:
         with contextlib.suppress(psutil.NoSuchProcess):
             itself = psutil.Process(process.pid)
             for each in [itself, *itself.children(recursive=True)]:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     each.kill()
-    # it leads a group, whose number the system gives to no other while anybody is left in it
+    # it leads a group, whose number the system does not reuse while a member is left
     if os.name == "posix":
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # no member is left
             os.killpg(process.pid, signal.SIGKILL)
 
 
 def end_on_signals() -> None:
-    """Lets SIGTERM and SIGHUP unwind this process and end its children, as Ctrl-C does."""
+    """Makes SIGTERM and SIGHUP unwind this process and end its children, as Ctrl-C does."""
     for number in filter(None, (signal.SIGTERM, getattr(signal, "SIGHUP", None))):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, lambda received, _: sys.exit(128 + received))

@@ -1,4 +1,4 @@
-"""The command line: absl's flags, read once into an immutable config, or refused in one line."""
+"""The command line: absl's flags, read once into an immutable config, or refused with one line."""
 
 import contextlib
 import difflib
@@ -18,7 +18,7 @@ URL = re.compile(r"\w[\w+.-]*://")
 
 
 class Config(types.SimpleNamespace):
-    """The flags of a command as they were given: `config.batch_size`. It cannot be changed."""
+    """The values of a command's flags, such as `config.batch_size`. It cannot be changed."""
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{name}: a config is not changed; config.replace makes another one")
@@ -27,36 +27,36 @@ class Config(types.SimpleNamespace):
         return hash(frozenset(vars(self).items()))
 
     def replace(self, **changes: object) -> "Config":
-        """Returns a config with other values; raises TypeError where one is no flag of this one."""
+        """Returns a config with other values; raises TypeError if this one has no such flag."""
         if unknown := changes.keys() - vars(self).keys():
             raise TypeError(f"no such flag: {', '.join(sorted(unknown))}")
         return Config(**vars(self) | changes)
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the value of each flag by its name, in the order of their definition."""
+        """Returns the value of each flag by name, in the order of definition."""
         return dict(vars(self))
 
 
 class PathParser(flags.ArgumentParser):
-    """A path on this machine, with ~ as the user's home, which TensorFlow and Python name alike."""
+    """A path on this machine, with ~ for a home folder, that TensorFlow and Python read alike."""
 
     syntactic_help = "a path on this machine"
 
     def parse(self, argument: str) -> str:
-        """Returns the path; raises ValueError on one at which nothing could be written later."""
+        """Returns the path; raises ValueError if nothing could be written there later."""
         path = os.path.expanduser(argument)
         if not path or "\0" in path or URL.match(path):
-            raise ValueError("must be a path on this machine, and no URL")
+            raise ValueError("must be a path on this machine, not a URL")
         if path.startswith("~"):
-            raise ValueError("must be a path in a home folder that is known; write it out")
+            raise ValueError("must be in a home folder that exists; write the whole path")
         with contextlib.suppress(UnicodeEncodeError):
             if os.fsencode(path) == path.encode():
                 return path
-        raise ValueError("must be a path in UTF-8, as TensorFlow reads it; rename it")
+        raise ValueError("must be a path in UTF-8, as TensorFlow requires; rename it")
 
 
 def define_path(name: str, text: str, flag_values: flags.FlagValues, module_name: str) -> None:
-    """Defines a flag for a path, by default None, beside absl's DEFINE_integer and the others."""
+    """Defines a flag for a path, with the default None, as absl's DEFINE_integer does for ints."""
     serializer: flags.ArgumentSerializer = flags.ArgumentSerializer()
     flags.DEFINE(PathParser(), name, None, text, flag_values, serializer, module_name)
 
@@ -64,10 +64,10 @@ def define_path(name: str, text: str, flag_values: flags.FlagValues, module_name
 def parse(
     values: flags.FlagValues, argv: list[str], summary: str | None, arguments: str | None = None
 ) -> Config:
-    """Returns the flags in `argv`, and with `arguments` what is no flag, as a tuple of that name.
+    """Returns the flags in `argv`; with `arguments` also the other words, as a tuple of that name.
 
-    Raises InputError on what is not allowed. `--help` prints `summary` and all flags, by the
-    `module_name` that each was defined with, and exits with 0.
+    Raises InputError if something is not allowed. `--help` prints `summary` and all flags, grouped
+    by the `module_name` that each was defined with, and exits with 0.
     """
     group: dict[str, Any] = {"flag_values": values, "module_name": "Help"}
     flags.DEFINE_boolean("help", False, "Show this and exit.", short_name="h", **group)
@@ -88,7 +88,7 @@ def parse(
 
 
 def require_finite(values: flags.FlagValues) -> None:
-    """Has all floats of `values` refuse nan and inf, which pass a bound of absl's."""
+    """Makes all floats of `values` refuse nan and inf, which absl's bounds let pass."""
     for name in values:
         if isinstance(values[name].parser, flags.FloatParser):
             flags.register_validator(
@@ -100,7 +100,7 @@ def require_finite(values: flags.FlagValues) -> None:
 
 
 def _read(values: flags.FlagValues, argv: list[str]) -> list[str]:
-    """Gives `values` the flags in `argv`; returns what is no flag."""
+    """Sets `values` from the flags in `argv`; returns the other words."""
     require_finite(values)
     try:
         return values(argv)[1:]
@@ -114,7 +114,7 @@ def _read(values: flags.FlagValues, argv: list[str]) -> list[str]:
 
 
 def _explained(values: flags.FlagValues, message: str) -> str:
-    """Returns absl's message in one line that says what is allowed."""
+    """Returns absl's message as one line that says what is allowed."""
     message = re.sub("^(flag|ERROR::) ", "", " ".join(message.split()))
     given, _, why = message.partition(": ")
     name = given.lstrip("-").partition("=")[0]
@@ -125,7 +125,7 @@ def _explained(values: flags.FlagValues, message: str) -> str:
 
 
 def _nearest(values: flags.FlagValues, name: str) -> list[str]:
-    """Returns the flags that are written alike, or else whose help has these two words."""
+    """Returns the flags with a similar name, or otherwise those whose help has these words."""
     alike = difflib.get_close_matches(name, values, cutoff=0.75)
     words = name.replace("_", " ").lower()
     described = [other for other in values if words in (values[other].help or "").lower()]

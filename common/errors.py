@@ -1,4 +1,4 @@
-"""What a user can get wrong, and what can go wrong in a run: one line each, never a traceback."""
+"""Errors of the user and of a run: one line each, never a traceback."""
 
 import contextlib
 import errno
@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# What a damaged file cannot raise: a full disk, and rights.
+# Errors that a damaged file cannot cause: a full disk, and missing rights.
 OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
-# What TensorFlow adds to an error: its names of nodes, and where in Python it arose.
+# What TensorFlow adds to an error: names of nodes, and the place in Python.
 NOISE = r"\{\{.*?\}\} |\[\[.*| \[Op:\w+\].*|Traceback \(most recent.*"
 
 OUT_OF_MEMORY = r"(?i)out.of.memory"  # as CUDA and XLA say it
@@ -33,7 +33,7 @@ class RunError(Exception):
 
 
 class Stopped(Exception):  # noqa: N818 - no error
-    """A run that was told to stop: the message says what it reached."""
+    """A run that a signal has stopped: the message says what it reached."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -41,23 +41,23 @@ class Stopped(Exception):  # noqa: N818 - no error
 
 
 def reason(error: BaseException | str) -> str:
-    """Returns why something failed, on one line, in the words of the system where it has some."""
+    """Returns why something failed, in one line, with the system's words if there are any."""
     words = getattr(error, "strerror", None) or getattr(error, "message", None) or error
     words = re.sub(NOISE, "", str(words), flags=re.DOTALL)
     return " ".join(words.split()) or type(error).__name__
 
 
 def of_the_system(error: BaseException) -> bool:
-    """Says whether memory, a disk or rights caused an error, and not the content of a file."""
+    """Says whether memory, a disk or rights caused an error, not the content of a file."""
     names = {"MemoryError", "ResourceExhaustedError", "PermissionDeniedError"}
     return type(error).__name__ in names or getattr(error, "errno", None) in OF_THE_SYSTEM
 
 
 @contextlib.contextmanager
 def one_line(leave: bool = False) -> Iterator[None]:
-    """Ends the process with one line on stderr where what may be expected to go wrong does.
+    """Ends the process with one line on stderr after an expected error in the `with` block.
 
-    With `leave` it ends in any case.
+    With `leave` the process ends in any case.
     """
     open_streams()
     code = 0
@@ -82,7 +82,7 @@ def exit_with_one_line(main: Callable[[], int | None]) -> None:
 def _say(error: BaseException) -> int:
     """Prints a line on stderr; returns the exit code, 0 for a fault of this program."""
     if isinstance(error, BrokenPipeError) and error.filename:
-        return 141  # whoever read what this prints has gone, as `head` does
+        return 141  # the reader of the output has gone, as `head` does
     if isinstance(error, KeyboardInterrupt):
         error = Stopped("stopped by SIGINT", 130)
     if not (line := _line(error)):
@@ -94,14 +94,14 @@ def _say(error: BaseException) -> int:
 
 
 def _line(error: BaseException) -> str:
-    """Returns what to say of an error; nothing for a fault of this program."""
+    """Returns the line for an error; "" for a fault of this program."""
     kinds, why = {kind.__name__ for kind in type(error).__mro__}, reason(error)
     if hasattr(error, "exit_code"):
         return str(error)
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {why}"
     if isinstance(error, OSError) and "temporary directory" in why:
-        return "TMPDIR: no folder for temporary files can be written; name one there"
+        return "TMPDIR: no folder for temporary files can be written; set it to one that can"
     full = kinds & {"MemoryError", "ResourceExhaustedError"} and "space left" not in why
     if full or ("OpError" in kinds and re.search(OUT_OF_MEMORY, why)):
         return f"out of memory ({why}): a smaller --batch_size or --input=stream needs less"
@@ -111,7 +111,7 @@ def _line(error: BaseException) -> str:
 
 
 def is_alone() -> bool:
-    """Says whether no profiler, debugger, notebook or prompt waits for an orderly end."""
+    """Says whether the process may end at once, as no debugger, profiler or notebook runs it."""
     if sys.flags.inspect or sys.gettrace() or sys.getprofile():
         return False
     frame = outermost = sys._getframe()
@@ -124,8 +124,8 @@ def is_alone() -> bool:
 def end(code: int, at_once: bool = False) -> None:
     """Ends the process, after the calls of `before_leaving`.
 
-    It ends at once where it may: taking TensorFlow down in an orderly way takes longer than a short
-    training, for nothing. Elsewhere it raises SystemExit, or returns if all went well.
+    It ends at once if it may, because an orderly shutdown of TensorFlow takes longer than a short
+    training. Otherwise it raises SystemExit, or returns if all went well.
     """
     for call in before_leaving:
         with contextlib.suppress(OSError):
@@ -137,7 +137,7 @@ def end(code: int, at_once: bool = False) -> None:
 
 
 class _Stream(io.FileIO):
-    """stdout, named in its errors, or stderr, where a full disk fails nothing."""
+    """stdout, which its errors name, or stderr, for which a full disk is no error."""
 
     def write(self, data: Any) -> int:
         try:
@@ -152,12 +152,12 @@ class _Stream(io.FileIO):
 def open_streams() -> None:
     """Opens the streams that are closed, so that no other file gets their numbers.
 
-    What they cannot encode, such as the name of a class, is escaped.
+    Characters that they cannot encode, such as in the name of a class, are escaped.
     """
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # the lowest number that is free is taken
+        except OSError:  # the system assigns the lowest free number
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     for number, name in enumerate(("stdout", "stderr"), 1):
         stream = getattr(sys, name)

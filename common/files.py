@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, and locks on them."""
+"""Files and folders that are written completely or not at all, and locks on them."""
 
 import contextlib
 import glob
@@ -15,15 +15,14 @@ import filelock
 from common.errors import InputError, reason
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
-# begins the name of what is half done: nothing of another name is ever removed
+# begins the name of incomplete files; no file or folder with another name is ever removed
 OURS = ".softmax-regression"
 
 
 def write_atomically(path: pathlib.Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Calls `write` on a new file beside `path`, then renames it; on an error what was there before
-    stays.
+    """Calls `write` on a new file beside `path`, then renames it; on an error the old file stays.
 
-    A link stays one: the file it leads to is replaced.
+    A link stays a link, and its target is replaced.
     """
     path = path.resolve()
     new = path.with_name(f"{OURS}.{os.getpid()}")
@@ -37,10 +36,10 @@ def write_atomically(path: pathlib.Path, write: Callable[[IO[bytes]], object]) -
 
 
 def synced(*paths: pathlib.Path) -> None:
-    """Returns once files and folders are on the disk, so that a power cut does not take them."""
+    """Returns once files and folders are on the disk, so that a power cut does not remove them."""
     for path in paths:
         if os.name == "nt" and path.is_dir():
-            continue  # Windows syncs no folders, and no file that is open for reading alone
+            continue  # Windows cannot sync folders, nor files that are open only for reading
         descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -49,7 +48,7 @@ def synced(*paths: pathlib.Path) -> None:
 
 
 def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
-    """Makes the folder that `flag` names; raises InputError unless it can be written."""
+    """Makes the folder that `flag` names; raises InputError if it cannot be written."""
     folder = pathlib.Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,10 +61,9 @@ def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
 
 
 def check_writable(flag: str, path: str | None, replace: bool) -> None:
-    """Makes the folder of the file that `flag` names, if any; raises InputError unless it can be
-    written.
+    """Makes the folder of the file that `flag` names, if any; raises InputError if that fails.
 
-    A file that is there is refused without `replace`.
+    An existing file is refused without `replace`.
     """
     if path is None:
         return
@@ -79,9 +77,9 @@ def check_writable(flag: str, path: str | None, replace: bool) -> None:
 
 @contextlib.contextmanager
 def plain_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a path of `folder` for TensorFlow, which takes *, ?, [ and \\ in a name for a pattern.
+    """Yields a path of `folder` for TensorFlow, which reads *, ?, [ and \\ in a name as a pattern.
 
-    Where there are such letters it is a link.
+    If the name has such characters, the path is that of a link.
     """
     if not re.search(r"[*?\[\\]", str(folder)):
         yield folder
@@ -93,14 +91,13 @@ def plain_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def try_writing(folder: pathlib.Path, size: int = 4096) -> None:
-    """Raises OSError unless so many bytes can be written in `folder`; none of them stays."""
+    """Raises OSError unless so many bytes can be written in `folder`; removes them again."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(size))
 
 
 def locked(path: pathlib.Path, wait: bool) -> filelock.BaseFileLock:
-    """Returns the lock on `path`, held until it is released; the system frees the lock of a process
-    that was killed.
+    """Returns the acquired lock on `path`; the system releases the lock of a killed process.
 
     Raises filelock.Timeout if another process has it and `wait` is false.
     """
@@ -112,11 +109,10 @@ def locked(path: pathlib.Path, wait: bool) -> filelock.BaseFileLock:
 
 @contextlib.contextmanager
 def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a new folder that takes the place of `target` once the block has filled it; on an
-    error `target` stays.
+    """Yields a new folder that replaces `target` after the block; on an error `target` stays.
 
-    What was there goes only when the new one is on the disk: after a power cut one of the two is
-    there, or comes back with `tidy`.
+    The old folder goes only when the new one is on the disk. After a power cut one of the two is
+    there, or `tidy` brings it back.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f"{OURS}.{target.name}.new."
@@ -136,7 +132,7 @@ def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def tidy(target: pathlib.Path) -> None:
-    """Removes what a killed `whole_folder` has left, and puts back what it had put aside."""
+    """Removes what a killed `whole_folder` has left, and restores a folder that it had moved."""
     if _replaced(target).exists() and is_free(target):
         _replaced(target).rename(target)
     left = target.parent.glob(f"{OURS}.{glob.escape(target.name)}.new.*")
@@ -145,7 +141,7 @@ def tidy(target: pathlib.Path) -> None:
 
 
 def is_free(path: str | pathlib.Path | None) -> bool:
-    """Says whether nothing is at `path`, if there is one, or a folder with nothing in it."""
+    """Says whether `path` is None, does not exist, or is an empty folder."""
     path = pathlib.Path(path) if path else None
     return not path or not path.exists() or (path.is_dir() and not any(path.iterdir()))
 

@@ -1,4 +1,4 @@
-"""The look that all pictures share, and how they become files."""
+"""The look that all charts share, and how they become files."""
 
 import contextlib
 import pathlib
@@ -11,9 +11,9 @@ from common.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours stay apart for every kind of colour blindness; what is right or wrong is
-# told by more than colour (a sign, a word). A README shows a picture about 830 pixels wide: 8.3
-# inches make 10 points there 14 pixels.
+# Okabe and Ito's colours differ for every kind of colour blindness, and right and wrong never
+# differ by colour alone. A README shows a picture about 830 pixels wide, so with 8.3 inches a text
+# of 10 points is 14 pixels high there.
 BLUE, VERMILION, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#E69F00", "#9A9A9A", "#333333"
 GREEN, PINK, SKY = "#009E73", "#CC79A7", "#56B4E9"
 WIDTH, DPI = 8.3, 160
@@ -33,9 +33,9 @@ LOOK: dict[Any, Any] = {
 
 @contextlib.contextmanager
 def look(flag: str) -> Iterator[None]:
-    """Gives the pictures made in the `with` block their look.
+    """Sets the look of the charts that are made in the `with` block.
 
-    Raises InputError, which names `flag`, without matplotlib.
+    Raises InputError, which names `flag`, if matplotlib is not installed.
     """
     try:
         import matplotlib.figure
@@ -48,7 +48,7 @@ def look(flag: str) -> Iterator[None]:
 
 
 def figure(height: float, title: str) -> "Figure":
-    """Returns an empty figure of README width and this height in inches."""
+    """Returns an empty figure with the width of a README and this height in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height))
@@ -57,5 +57,5 @@ def figure(height: float, title: str) -> "Figure":
 
 
 def save(figure: "Figure", path: pathlib.Path) -> None:
-    """Writes a figure to `path`, as PNG, SVG or what its suffix says, whole or not at all."""
+    """Writes a figure to `path`, in the format of its suffix, completely or not at all."""
     write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=DPI))

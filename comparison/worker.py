@@ -1,4 +1,4 @@
-"""A contender in Python, through the door that docs/comparison.md describes.
+"""A contender in Python, through the protocol in docs/comparison.md.
 
 python -m comparison.worker MODULE:FUNCTION FOLDER
 

@@ -1,1 +1,1 @@
-"""What a run runs on and by: devices, replicas, the plan of its steps, its clock, how it stops."""
+"""The run itself: devices, replicas, the plan of the steps, the clock, and how a run stops."""

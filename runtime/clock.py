@@ -10,15 +10,15 @@ from types import FrameType
 START = time.perf_counter()  # a command imports this first
 PARTS = ("import", "data", "compile", "train", "evaluate", "paused")
 BEAT = 0.05  # seconds
-LONG_BEAT = 1.0  # longer than any that a busy machine makes: several pauses of a block add up
+LONG_BEAT = 1.0  # longer than on any busy machine, so several pauses of a block add up
 CONTINUED = getattr(signal, "SIGCONT", None)
 
 
 class Ledger:
-    """Seconds of each part of a run. What no part claims is `other`.
+    """Seconds of each part of a run. The rest is `other`.
 
-    A device computes behind the program's back, so `barrier` is called before each reading of the
-    clock. What has passed since `start` is charged to the part `first`, if there is one.
+    A device computes in the background, so `barrier` is called before each reading of the clock.
+    The time since `start` is charged to the part `first`, if there is one.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Charges the time of the `with` block to `part`, but not its pauses; blocks never nest."""
+        """Charges the time of the `with` block, without pauses, to `part`. Blocks do not nest."""
         began = self._now()
         pauses = self.pauses
         self.newest_beat, self.longest_beat, self.long_beats = began, 0.0, 0.0
@@ -53,10 +53,10 @@ class Ledger:
 
     @contextlib.contextmanager
     def watching_pauses(self) -> Iterator[None]:
-        """Sees in the `with` block for how long this process is stopped (SIGSTOP, Ctrl-Z).
+        """Measures in the `with` block for how long this process is stopped (SIGSTOP, Ctrl-Z).
 
-        A thread beats. A busy machine delays a beat too: the longest of a block, and each long one,
-        was a pause only where SIGCONT came. The clock itself stands still while the machine sleeps.
+        A thread beats. A busy machine delays a beat too, so the longest beat of a block, and each
+        long one, is a pause only if SIGCONT came. The clock stops while the machine sleeps.
         """
         over = threading.Event()
 
@@ -76,7 +76,7 @@ class Ledger:
         self.pauses += 1
 
     def beat(self, now: float) -> None:
-        """Notes that this process runs at `now`."""
+        """Notes that this process was running at `now`."""
         beat = now - self.newest_beat
         self.longest_beat = max(self.longest_beat, beat)
         self.long_beats += beat if beat > LONG_BEAT else 0.0

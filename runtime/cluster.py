@@ -1,6 +1,6 @@
-"""The workers of a run: who they are, by TF_CONFIG, and whether they are there.
+"""The workers of a run: their addresses in TF_CONFIG, and whether they answer.
 
-TensorFlow is not imported here: the flags are checked before it is.
+TensorFlow is not imported here, because the flags are checked before it is.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ class Cluster:
 
     @classmethod
     def from_environment(cls) -> "Cluster":
-        """Reads TF_CONFIG; raises InputError that names what is wrong with it."""
+        """Reads TF_CONFIG; raises InputError, which says what is wrong with it."""
         text = os.environ.get("TF_CONFIG", "")
         try:
             config = json.loads(text)
@@ -48,7 +48,7 @@ class Cluster:
         return cls(tuple(addresses), own)
 
     def prepare(self) -> None:
-        """Lets TensorFlow reach the workers themselves where a proxy is set for other hosts.
+        """Lets TensorFlow connect to the workers directly, even if a proxy is set.
 
         Raises InputError if this worker cannot listen at its port.
         """
@@ -64,7 +64,7 @@ class Cluster:
             ) from None
 
     def silent(self, seconds: float) -> list[str]:
-        """Returns the addresses of the workers that do not answer for so many seconds."""
+        """Returns the addresses of the workers that do not answer within so many seconds."""
         deadline = time.monotonic() + seconds
         return [address for address in self.addresses if not _answers(address, deadline)]
 
@@ -80,7 +80,7 @@ def host_and_port(address: str) -> tuple[str, int]:
 def _answers(address: str, deadline: float) -> bool:
     """Says whether a worker's TensorFlow answers until `deadline`; asks at least once.
 
-    Its server speaks first. A process that hangs does not, though its system accepts connections.
+    Its server sends first. A process that hangs sends nothing, though its system still connects.
     """
     while True:
         with (
@@ -95,24 +95,24 @@ def _answers(address: str, deadline: float) -> bool:
 
 
 def checked(config: flags.Config) -> flags.Config:
-    """Returns the flags with a mode.
+    """Returns the flags with the mode that `auto` stands for.
 
-    Raises InputError if they do not go together.
+    Raises InputError if flags contradict each other.
     """
     if config.strategy != "mirrored" and config.replicas:
         raise InputError(
             f"--replicas={config.replicas}: needs --strategy=mirrored; "
-            "one of several workers takes all its GPUs, or its CPU"
+            "a worker of --strategy=multi_worker uses all its GPUs, or its CPU"
         )
     if config.strategy == "none":
         return config.replace(mode="xla") if config.mode == "auto" else config
     if config.mode in ("eager", "xla"):
         raise InputError(
-            f"--mode={config.mode}: --strategy={config.strategy} has none; "
-            "leave it out, or take graph"
+            f"--mode={config.mode}: --strategy={config.strategy} runs in mode graph alone; "
+            "leave --mode out"
         )
     if config.strategy == "multi_worker":
-        # What TensorFlow logs of a lost worker is said in one line.
+        # TensorFlow would log a lost worker, about which one line is printed.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         Cluster.from_environment()
     return config.replace(mode="graph")

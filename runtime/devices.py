@@ -1,4 +1,4 @@
-"""What the run runs on: the device asked for, and a description of it for the record."""
+"""The device of a run, and a description of it for the record."""
 
 import contextlib
 import importlib.metadata
@@ -30,10 +30,10 @@ def hide_gpus(asked: str) -> None:
 
 
 def choose(config: flags.Config, one_thread: bool) -> str:
-    """Sets TensorFlow up, before it touches a device; returns the one to train on: CPU:0 or GPU:0.
+    """Configures TensorFlow before it uses a device; returns where to train: CPU:0 or GPU:0.
 
-    On a CPU each operation has one thread if asked, else one a core, or as many as the user has
-    set. Where TensorFlow runs already they stay as they are.
+    On a CPU each operation has one thread with `one_thread`, otherwise one for each core, or as
+    many as the user has set. A TensorFlow that has started keeps its number of threads.
     Raises InputError if --device is gpu and there is none.
     """
     import tensorflow as tf
@@ -55,7 +55,7 @@ def describe(device: str) -> str:
         return cpu_model()
     import tensorflow as tf
 
-    # of all that TensorFlow found, it may not use each
+    # of all GPUs that TensorFlow found, some may be hidden
     gpu = tf.config.get_visible_devices("GPU")[0]
     return tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
 
@@ -69,7 +69,7 @@ def cpu_model() -> str:
 
 
 def most_bytes(source: str, device: str = "CPU:0") -> float:
-    """Returns how many bytes of images --input=`source` keeps in memory: auto, a quarter of it."""
+    """Returns how many bytes of images --input=`source` keeps in memory; for auto, a quarter."""
     return memory(device) / 4 if source == "auto" else {"memory": math.inf, "stream": -1}[source]
 
 
@@ -99,21 +99,21 @@ def group_limits(controller: str, *files: str) -> list[list[str]]:
 
 
 def quota() -> float | None:
-    """Returns how many cores' time the control groups let this process take; None: all of it."""
+    """Returns how many cores' time the control groups allow this process; None if all."""
     limits = group_limits("cpu", "cpu.max")
     limits += group_limits("cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us")
     return min((int(allowed) / int(period) for allowed, period in limits), default=None)
 
 
 def cores() -> int:
-    """Returns the number of cores this process may use; a quota's part of a core is one."""
+    """Returns the number of cores this process may use; a quota is rounded up."""
     affinity = hasattr(os, "sched_getaffinity")
     count = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
     return min(count, math.ceil(quota() or count))
 
 
 def environment(device: str, mode: str, tf32: bool) -> dict[str, Any]:
-    """Returns what a reader of a record must know to compare its figures with others."""
+    """Returns the facts that are needed to compare the figures of a record with others."""
     version = importlib.metadata.version
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -134,7 +134,7 @@ def environment(device: str, mode: str, tf32: bool) -> dict[str, Any]:
 
 
 def threads() -> int:
-    """Returns how many threads share an operation: as set here, or by the user, or one a core."""
+    """Returns how many threads share an operation: set here, by the user, or one for each core."""
     import tensorflow as tf
 
     asked = os.environ.get(THREADS, "")
@@ -143,11 +143,11 @@ def threads() -> int:
 
 
 def git_commit(digits: int = 40) -> str | None:
-    """Returns this project's commit, `-dirty` if files differ; None without a checkout.
+    """Returns this project's commit, with `-dirty` if files differ; None without a checkout.
 
-    Where git does not tell, it is what git says instead.
+    If git fails, the answer is `unknown` with git's message.
     """
-    command = ["git", "-c", "safe.directory=*"]  # whoever owns the checkout
+    command = ["git", "-c", "safe.directory=*"]  # whatever user owns the checkout
     command += ["describe", "--always", "--dirty", f"--abbrev={digits}", "--exclude=*"]
     # git does not look for a checkout above this folder
     environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(PROJECT.parent), "LC_ALL": "C"}

@@ -1,4 +1,4 @@
-"""What trains, by --strategy: one device, or replicas on several devices or machines."""
+"""Training by --strategy: on one device, or on replicas on several devices or machines."""
 
 import contextlib
 import functools
@@ -21,7 +21,7 @@ from runtime.state import State
 
 
 class OneDevice:
-    """Training on one device, by which the others are measured."""
+    """Training on one device, whose results the others must match."""
 
     is_chief = True
     count = 1  # replicas
@@ -31,7 +31,7 @@ class OneDevice:
         return contextlib.nullcontext()
 
     def meeting(self) -> contextlib.AbstractContextManager:
-        """Returns the context in which other workers are waited for."""
+        """Returns the context in which this process waits for other workers."""
         return contextlib.nullcontext()
 
     def barrier(self) -> None:
@@ -41,28 +41,28 @@ class OneDevice:
     def mode(
         self, net: model.SoftmaxRegression, config: flags.Config, split: data.Split
     ) -> modes.Mode:
-        """Returns what takes the steps of a block."""
+        """Returns the mode, which takes the steps of a block."""
         return modes.choose(net, config, split)
 
     def follow_chief(self, state: State) -> None:
-        """Lets the runs of all workers start where the chief's callbacks have put its own."""
+        """Starts the runs of all workers at the step that the chief resumes from."""
 
 
 class Replicas(OneDevice):
-    """Training on the replicas of a strategy: r takes rows [r n / R, (r + 1) n / R) of a batch."""
+    """Training on R replicas: replica r has rows [r n / R, (r + 1) n / R) of a batch of n."""
 
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
         self.strategy = strategy
         self.count = strategy.num_replicas_in_sync
 
     def scope(self, dataset: data.Dataset) -> contextlib.AbstractContextManager:
-        """Makes variables that are kept equal on all replicas."""
+        """Returns the scope in which variables are equal on all replicas."""
         return self.strategy.scope()
 
     def mode(
         self, net: model.SoftmaxRegression, config: flags.Config, split: data.Split
     ) -> modes.Mode:
-        """Returns mode graph, in which every replica takes its share of each batch."""
+        """Returns mode graph, in which every replica trains on its share of each batch."""
         with self.strategy.scope():
             return modes.FromPipeline(net, config, self._sgd_step)
 
@@ -103,7 +103,7 @@ class Workers(Replicas):
         self._gather = tf.function(functools.partial(strategy.gather, axis=0), autograph=False)
 
     def barrier(self) -> None:
-        """Waits for nothing: TensorFlow would ask other machines, and a block reads its losses."""
+        """Does nothing: a block reads its losses, and TensorFlow would ask other machines."""
 
     def meeting(self) -> contextlib.AbstractContextManager:
         return meeting(self.cluster, self.config.timeout)
@@ -112,7 +112,7 @@ class Workers(Replicas):
     def scope(self, dataset: data.Dataset) -> Iterator[None]:
         """Makes the variables of all workers.
 
-        Raises InputError on all, with the first that differs, if one has other flags or data.
+        If flags or data differ, raises InputError on all workers, with the first difference.
         """
         given = self.config.replace(**dict.fromkeys(flags.PLACES)).as_dict()
         values = {f"--{name}": value for name, value in given.items()}
@@ -129,10 +129,10 @@ class Workers(Replicas):
             yield
 
     def follow_chief(self, state: State) -> None:
-        """Lets the runs of all workers start where the chief's callbacks have put its own.
+        """Starts the runs of all workers at the step that the chief resumes from.
 
-        From then on the chief's count of right answers is that of all, and a signal to one worker
-        is one to all, after the same block.
+        From then on all use the chief's count of right answers, and a signal to one worker stops
+        all of them after the same block.
         """
         newest = (state.evaluations or [[0.0] * 4])[-1]
         step, examples, *newest = self.exchange([state.step, state.examples, *newest])[0].tolist()
@@ -156,14 +156,14 @@ class Workers(Replicas):
 def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
     """Ends the process with one line if a worker is lost while the `with` block waits for it.
 
-    One that answers at its port may take its time; one that does not has `timeout` seconds.
+    A worker that answers at its port may be slow; one that does not has `timeout` seconds.
     """
     over = threading.Event()
 
     def lost(silent: list[str]) -> str:
         return f"--timeout={timeout}: lost a worker; silent: {', '.join(silent)}. Start all again"
 
-    def watch() -> None:  # nothing else ends a thread that waits inside TensorFlow
+    def watch() -> None:  # only this ends a thread that waits inside TensorFlow
         while not over.wait(timeout / 2):
             if (silent := cluster.silent(timeout / 2)) and not over.is_set():
                 signals.say(f"error: {lost(silent)}")
@@ -179,7 +179,7 @@ def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
 
 
 def start(config: flags.Config, device: str) -> OneDevice:
-    """Returns what trains, by --strategy, on devices of the kind of `device`.
+    """Returns the training of --strategy, on devices of the kind of `device`.
 
     Raises InputError if there are fewer than --replicas.
     """
@@ -197,23 +197,23 @@ def _mirrored(config: flags.Config, kind: str) -> Replicas:
     if len(names) < config.replicas:
         raise InputError(
             f"--replicas={config.replicas}: there are {len(names)} GPUs; "
-            "--device=cpu splits the CPU in so many"
+            "use fewer replicas, or --device=cpu, which splits the CPU"
         )
     return Replicas(tf.distribute.MirroredStrategy(names[: config.replicas or None]))
 
 
 def _workers(config: flags.Config) -> Workers:
-    """Returns this worker once all are there."""
+    """Returns this worker once all workers have started."""
     from tensorflow.python.eager import context
 
     cluster = Cluster.from_environment()
     cluster.prepare()
-    # TensorFlow's coordination service stops Python's threads and signals while it waits for a
-    # worker. Without it TensorFlow looks itself, every 30 s, whether one was started again.
+    # TensorFlow's coordination service blocks Python's threads and signals while it waits for a
+    # worker. Without the service TensorFlow checks every 30 s whether a worker was restarted.
     context.context().configure_coordination_service(service_type="", service_leader="")
-    tf.get_logger().setLevel("CRITICAL")  # it would print what becomes an exception here
+    tf.get_logger().setLevel("CRITICAL")  # it would also print what it raises
     with meeting(cluster, config.timeout):
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    # What the others wait for may still be on its way.
+    # The last message to the others may still be on its way.
     before_leaving.append(lambda: time.sleep(0.5))
     return Workers(strategy, cluster, config)

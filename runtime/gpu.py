@@ -1,4 +1,4 @@
-"""What is asked of NVIDIA's GPUs: are they there, seen, and of use to TensorFlow."""
+"""NVIDIA's GPUs: whether there are any, and whether TensorFlow can use them."""
 
 import math
 import os
@@ -32,13 +32,13 @@ def listed() -> list[str]:
 
 
 def memory_bytes() -> float:
-    """Returns the memory of the smallest GPU; infinite where nvidia-smi does not tell."""
+    """Returns the memory of the smallest GPU; infinite if nvidia-smi does not say."""
     totals = [int(total) for total in smi("memory.total") if total.isdecimal()]
     return min(totals, default=math.inf) * 2**20
 
 
 def too_new(gpu: "tf.config.PhysicalDevice") -> str:
-    """Returns why a GPU is not for the CUDA that this TensorFlow is built with; "" if it is."""
+    """Returns why a GPU needs a TensorFlow with a newer CUDA than this one; "" if it does not."""
     import tensorflow as tf
 
     capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
@@ -54,7 +54,7 @@ def too_new(gpu: "tf.config.PhysicalDevice") -> str:
 
 
 def unseen() -> str:
-    """Returns which GPUs nvidia-smi lists while TensorFlow sees none, with the cure; "" if none."""
+    """Returns which GPUs nvidia-smi lists and TensorFlow does not see, and the cure; "" if none."""
     names = ", ".join(listed())
     return f"nvidia-smi lists {names}, and TensorFlow sees no GPU. {CURE}" if names else ""
 
@@ -74,7 +74,7 @@ def usable(asked: str) -> "list[tf.config.PhysicalDevice]":
             why = why or f"TensorFlow sees no GPU. {CURE}"
             raise InputError(f"--device=gpu: {why}, or use --device=cpu")
         if why:
-            signals.say(f"--device=auto takes the CPU: {why}")
+            signals.say(f"--device=auto uses the CPU: {why}")
     tf.config.set_visible_devices(good, "GPU")
     for gpu in good:
         tf.config.experimental.set_memory_growth(gpu, True)

@@ -14,7 +14,7 @@ import model
 from runtime import plan
 from runtime.state import State
 
-SHARED_BATCH = 500  # from here on all cores share the rows of a batch: docs/performance.md
+SHARED_BATCH = 500  # all cores share batches of this size or more: docs/performance.md
 
 
 class Mode:
@@ -29,7 +29,7 @@ class Mode:
         raise NotImplementedError
 
     def kinds(self, block: Any, batch_sizes: list[int]) -> list[Any]:
-        """Returns blocks such as `block`, of all the kinds that are compiled by themselves."""
+        """Returns blocks like `block`, one of each kind that is compiled separately."""
         return [block._replace(steps=1)]
 
 
@@ -42,12 +42,12 @@ def choose(net: model.SoftmaxRegression, config: flags.Config, split: data.Split
 
 
 def one_thread(config: flags.Config) -> bool:
-    """Says whether an operation is best left to one core: to share out a small one costs more."""
+    """Says whether operations use one core: sharing a small one costs more than it saves."""
     return config.strategy == "none" and config.batch_size < SHARED_BATCH
 
 
 def blocks(mode: Mode, state: State) -> Generator[Any]:
-    """Yields the blocks that are left of a run."""
+    """Yields the remaining blocks of a run."""
     config, split = state.config, state.dataset.train
     steps_per_buffer = data.steps_per_buffer(split, config.batch_size)
     spans = plan.spans(config, len(split), steps_per_buffer, state.step)
@@ -55,7 +55,7 @@ def blocks(mode: Mode, state: State) -> Generator[Any]:
 
 
 def warm_up(mode: Mode, state: State) -> None:
-    """Compiles and runs all that the steps left need; every variable is as before then."""
+    """Compiles and runs all that the remaining steps need; leaves every variable unchanged."""
     before = [variable.numpy() for variable in state.model.variables]
     left = blocks(mode, state)
     sizes = plan.batch_sizes(state.config, len(state.dataset.train))
@@ -67,7 +67,7 @@ def warm_up(mode: Mode, state: State) -> None:
 
 
 class FromPipeline(Mode):
-    """Modes eager and graph: a step is taken on each batch that data.pipeline hands out."""
+    """Modes eager and graph, which take a step on each batch of data.pipeline."""
 
     read = staticmethod(data.pipeline_blocks)
 
@@ -87,8 +87,11 @@ class FromPipeline(Mode):
 
 
 class InXla(Mode):
-    """Mode xla: a program for each batch size; on a GPU, where XLA must know the number of steps,
-    one for a single step and one for a block of `longest`, each made when it is first needed."""
+    """Mode xla: a program for each batch size, compiled when it is first needed.
+
+    On a GPU, where XLA must know the number of steps, each batch size has one program for a single
+    step and one for a block of `longest` steps.
+    """
 
     read = staticmethod(data.blocks)
 

@@ -1,4 +1,4 @@
-"""The plan of a run: its steps as spans, each taken in one call, cut where the run must look up."""
+"""The plan of a run: its steps as spans, each taken in one call, cut where the run has to act."""
 
 import math
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import flags
 
-# of a span: hides what a call costs, and at small batches does not keep Ctrl-C waiting
+# of a span: enough to hide the cost of a call, and few enough for Ctrl-C at small batches
 MAX_STEPS = 10_000
 MAX_STEPS_EAGER = 50  # an eager step takes far longer
 
@@ -20,7 +20,7 @@ class Span(NamedTuple):
 
 
 def steps_per_epoch(config: flags.Config, num_examples: int) -> int:
-    """Returns how many steps an epoch has, the one of a smaller last batch included."""
+    """Returns how many steps an epoch has, including that of a smaller last batch."""
     return math.ceil(num_examples / config.batch_size)
 
 
@@ -49,8 +49,8 @@ def spans(
 ) -> Iterator[Span]:
     """Yields the spans of a run from step `start` on.
 
-    They are cut at evaluations and checkpoints, where a part of an epoch ends, and before a smaller
-    last batch.
+    They are cut at evaluations and checkpoints, at the ends of buffers and epochs, and before a
+    smaller last batch.
     """
     total = last_step(config, num_examples)
     epoch_steps = steps_per_epoch(config, num_examples)
@@ -68,6 +68,6 @@ def spans(
 
 
 def longest(config: flags.Config, num_examples: int, steps_per_buffer: int) -> int:
-    """Returns a number of steps that no span of a run has more of."""
+    """Returns an upper bound of the number of steps of a run's spans."""
     cadences = [config.checkpoint_every, steps_per_buffer, last_step(config, num_examples)]
     return min(MAX_STEPS, *cadences, config.eval_every or MAX_STEPS)

@@ -1,6 +1,6 @@
-"""From the first step to the end of a run Ctrl-C, SIGTERM and SIGHUP end it after its block.
+"""Ctrl-C, SIGTERM and SIGHUP, which end a run after its block, from the first step to the end.
 
-A second one, or one at any other time, ends the process at once.
+A second signal, or one at any other time, ends the process at once.
 """
 
 import contextlib
@@ -16,10 +16,10 @@ ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class _State:
-    """What has come to this process.
+    """The signal that this process has received, and where to report it.
 
     waiting: the signal that waits for the end of a block, 0 for none.
-    stderr: a descriptor of it; 2 itself is held while TensorFlow is imported.
+    stderr: a copy of descriptor 2, which is redirected while TensorFlow is imported.
     """
 
     waiting = 0
@@ -27,7 +27,7 @@ class _State:
 
 
 def install() -> None:
-    """Lets a signal end the process at once, with one line, where nobody else handles them."""
+    """Lets a signal end the process at once with one line, except in a debugger or notebook."""
     if not is_alone():
         return
     with contextlib.suppress(OSError):  # stderr may be closed
@@ -38,7 +38,7 @@ def install() -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Inside, a first signal waits to be `asked` for; raises Stopped at the end if one came."""
+    """Defers a first signal, for `asked`, in the `with` block; then raises Stopped if one came."""
     before = {number: signal.signal(number, _defer) for number in _handled()}
     try:
         yield
@@ -51,7 +51,7 @@ def deferred() -> Iterator[None]:
 
 
 def _handled() -> list[int]:
-    """Returns the signals that end a run: not those that are ignored, as under nohup."""
+    """Returns the signals that end a run, except those that are ignored, as under nohup."""
     numbers = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
@@ -63,7 +63,7 @@ def _defer(number: int, frame: FrameType | None) -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """Ends the process as SIGKILL would: no library shows a traceback or waits for threads."""
+    """Ends the process at once: no library shows a traceback or waits for threads."""
     if not is_alone():
         raise KeyboardInterrupt
     if os.isatty(1):
@@ -77,20 +77,20 @@ def _words(number: int) -> str:
 
 
 def say(line: str) -> None:
-    """Writes a line to stderr, at once even where `startup.quiet` holds what is written there."""
+    """Writes a line to stderr at once, even while `startup.quiet` redirects it."""
     with contextlib.suppress(OSError):
         os.write(_State.stderr, f"{line}\n".encode())
 
 
 def asked() -> int:
-    """Returns the signal by which this process is to stop at the end of the block; 0 for none."""
+    """Returns the signal that asks this process to stop at the end of the block; 0 for none."""
     return _State.waiting
 
 
 def stopped(reached: str, number: int = 0) -> Stopped:
-    """Returns what ends the run with the code of a signal, saying what was `reached`.
+    """Returns the exception that ends the run with a signal's code and says what was `reached`.
 
-    number: the signal, where it came to another worker.
+    number: the signal, if another worker received it.
     """
     number = number or asked()
     return Stopped(f"{_words(number)} {reached}", 128 + number)

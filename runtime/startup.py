@@ -1,4 +1,4 @@
-"""Starts TensorFlow quietly and fast. Without it only time and a quiet screen would be lost."""
+"""Starts TensorFlow quietly and fast. The program would run without this module too."""
 
 import contextlib
 import gc
@@ -17,9 +17,9 @@ LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """Imports TensorFlow in the `with` block: quietly, and without what a training does not need.
+    """Makes the import of TensorFlow in the `with` block quiet and fast.
 
-    Ends the process with one line where TensorFlow is not installed.
+    Ends the process with one line if TensorFlow is not installed.
     """
     if not importlib.util.find_spec("tensorflow"):
         sys.exit("error: tensorflow is not installed: python -m pip install -r requirements.txt")
@@ -29,15 +29,15 @@ def starting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def fast() -> Iterator[None]:
-    """Lets TensorFlow, imported in the `with` block, leave Keras and pyplot alone, which take long.
+    """Imports TensorFlow in the `with` block without Keras and pyplot, which take long.
 
     TensorFlow looks for tf_keras instead, and imports nothing if that is not installed. Keras is
-    still imported when it is asked for. No garbage is looked for in the block, nor later among the
-    objects it made.
+    still imported when a program asks for it. Garbage collection is off in the block, and later
+    skips the objects that the block made.
     """
     keras, collecting = os.environ.get(LEGACY_KERAS), gc.isenabled()
     os.environ[LEGACY_KERAS] = "1"
-    # else TensorFlow writes ~/.keras, into a folder that is called ~ where nobody has a home
+    # otherwise TensorFlow writes ~/.keras, and a user without a home gets a folder called ~
     os.environ.setdefault("KERAS_HOME", os.devnull)
     gc.disable()
     try:
@@ -53,10 +53,10 @@ def fast() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Holds what the `with` block writes to file descriptor 2, and shows it if the block raises.
+    """Hides what the `with` block writes to file descriptor 2, and shows it if the block raises.
 
     TensorFlow writes some notices before it reads TF_CPP_MIN_LOG_LEVEL. At level 0 everything is
-    shown at once; at any other level only errors are shown afterwards, at level 3 none.
+    shown at once. At any other level only errors are shown after the block, and at level 3 none.
     """
     level = os.environ.get(LOG_LEVEL)
     if level == "0":

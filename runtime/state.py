@@ -1,4 +1,4 @@
-"""What a run is and how far it has come: what all callbacks are handed."""
+"""The state of a run, which all callbacks share."""
 
 import dataclasses
 import math
@@ -13,26 +13,26 @@ from common.errors import RunError
 from runtime import plan, signals
 from runtime.clock import Ledger
 
-MAX_SCALED = 16 * 2**20  # bytes of uint8 images that are kept as floats, of four times as many
+MAX_SCALED = 16 * 2**20  # bytes of uint8 images that are kept as floats, which need four times that
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-NUM_LOSSES = 100  # whose mean is shown: as many in every mode, however long a block is
+NUM_LOSSES = 100  # whose mean is shown, in every mode and for every length of a block
 
 
 class DivergedError(RunError):
-    """A run whose losses or weights are finite no more."""
+    """A run whose losses or weights are no longer finite."""
 
 
 @dataclasses.dataclass
 class State:
     """A run: its flags, data, model and clock, and what changes from block to block.
 
-    step, examples: what was trained on so far.
-    losses: the loss of an image in each of the newest 100 steps; `loss` is their mean.
+    step, examples: the numbers of steps and images so far.
+    losses: the loss per image in each of the last 100 steps; `loss` is their mean.
     evaluations: the [step, seconds of training, validation accuracy, loss] of each.
     log: the name of the run's folder below --logdir.
     seconds: of training before this process.
-    These are kept in checkpoints, and come from one where a run goes on.
-    signal: the one after whose block the run stops, 0 for none.
+    Checkpoints contain all of these, and a resumed run reads them.
+    signal: the signal that stops the run after this block, 0 for none.
     """
 
     config: flags.Config
@@ -50,20 +50,20 @@ class State:
     signal: int = 0
     goes_on: bool = False  # from a checkpoint
     resumed: tuple[int, int] = (0, 0)  # step and examples at the start of this process
-    # with several workers, the chief's count for that of each, and a signal to one for all
+    # with several workers, all use the chief's count, and a signal to one stops all
     agreed: Callable[[int], int] = int
     asked: Callable[[], int] = lambda: signals.asked()
     validation: data.Split = dataclasses.field(init=False)  # as it is evaluated
 
     def __post_init__(self) -> None:
-        """Scales the validation images once, not at each evaluation, if they are few."""
+        """Scales the validation images once, not at each evaluation, if there are few."""
         self.validation = split = self.dataset.validation
         if not split.streamed and split.images.nbytes <= MAX_SCALED:
             self.validation = data.Split(model.scale(split.images), split.labels)
 
     @property
     def order(self) -> str:
-        """How an epoch is shuffled: as a whole, or in buffers read one after the other."""
+        """How an epoch is shuffled: as a whole, or in buffers that are read one by one."""
         train, batch_size = self.dataset.train, self.config.batch_size
         several = batch_size * data.steps_per_buffer(train, batch_size) < len(train)
         return "buffers" if self.config.shuffle and several else "whole"
@@ -82,19 +82,19 @@ class State:
         return bool(target and self.evaluations) and self.evaluations[-1][2] >= target
 
     def is_complete(self) -> bool:
-        """Says whether no step is left."""
+        """Says whether the run has taken its last step."""
         return self.step == self.total_steps or self.reached_target()
 
     def ends(self) -> bool:
-        """Says whether the newest block is the last."""
+        """Says whether the run stops after the newest block."""
         return bool(self.signal) or self.is_complete()
 
     def training_seconds(self) -> float:
-        """Returns how long the run was trained for, in this process and those before."""
+        """Returns the seconds of training, in this process and those before."""
         return self.seconds + self.ledger.parts["train"]
 
     def evaluated(self, accuracy: float) -> None:
-        """Keeps the validation accuracy of this step."""
+        """Records the validation accuracy of this step."""
         self.evaluations.append([self.step, self.training_seconds(), accuracy, self.loss])
 
     def count(self, block: data.Block | data.PipelineBlock, losses: np.ndarray) -> None:
@@ -112,9 +112,9 @@ class State:
         newest = (losses[-NUM_LOSSES:] / images).tolist()
         self.losses = [*self.losses, *newest][-NUM_LOSSES:]
         self.loss = sum(self.losses) / len(self.losses)
-        # A loss is from before its step: what the last step did shows in the weights alone.
+        # A loss is from before its step. Only the weights show the effect of the last step.
         sums = [np.abs(variable.numpy()).sum(dtype=float) for variable in self.model.variables]
-        if not sum(sums) < FLOAT32_MAX:  # pixels are at most 1: else no logit can overflow
+        if not sum(sums) < FLOAT32_MAX:  # below that no logit can overflow, as pixels are at most 1
             raise self._diverged(f"the weights overflow after step {self.step:,}")
 
     def _diverged(self, found: str) -> DivergedError:

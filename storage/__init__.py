@@ -1,1 +1,1 @@
-"""How datasets are stored: prepared by tfds, cached as arrays, streamed from the disk."""
+"""The storage of datasets: prepared by tfds, cached as arrays, streamed from the disk."""

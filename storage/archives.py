@@ -1,4 +1,4 @@
-"""The archives that tfds prepares a dataset from, known by their content and not by name."""
+"""The archives that tfds prepares a dataset from, recognised by content and not by name."""
 
 import contextlib
 import gzip
@@ -23,19 +23,19 @@ IDX = b"\0\0\x08"  # begins a file in MNIST's own format, of bytes
 
 
 def folder_of(name: str, manual_dir: str | None) -> pathlib.Path:
-    """Returns the folder of a dataset's archives: the flag's, or this project's."""
+    """Returns the folder of a dataset's archives: --manual_dir, or this project's."""
     return pathlib.Path(manual_dir or ARCHIVES / re.split("[/:]", name)[0])
 
 
 def gather(
     builder: tfds.core.DatasetBuilder, folder: pathlib.Path, root: pathlib.Path, new: pathlib.Path
 ) -> None:
-    """Copies the archives of `folder` to `new`, under the names that tfds wants.
+    """Copies the archives of `folder` to `new`, under the names that tfds expects.
 
-    Those that `folder` lacks tfds has in `root`, or can download.
+    If `folder` lacks one, tfds has it in `root`, or downloads it.
 
     Raises:
-      InputError: an archive is damaged, or is neither there nor to be downloaded.
+      InputError: an archive is damaged, or is missing and cannot be downloaded.
     """
     new.mkdir()
     wanted = builder.url_infos or {}  # some datasets of tfds have none
@@ -58,7 +58,7 @@ def gather(
 
 
 def _found(info: UrlInfo, folder: pathlib.Path, ours: pathlib.Path) -> pathlib.Path | None:
-    """Returns the archive of tfds's in `folder`, or `ours` if a file holds the same content."""
+    """Returns tfds's archive in `folder`, or `ours` if a file there has the same content."""
     files = [path for path in sorted(folder.glob("*")) if path.is_file()]
     for path in files:
         if path.stat().st_size == info.size and compute_url_info(path) == info:
@@ -77,7 +77,7 @@ def _fault(path: pathlib.Path, info: UrlInfo) -> str:
 
 
 def _digest_of_idx(path: pathlib.Path) -> str | None:
-    """Returns the SHA-256 of the content of an IDX file, gzipped or not; else None."""
+    """Returns the SHA-256 of the content of an IDX file, gzipped or not; None for other files."""
     for opened in (gzip.open, open):
         with (
             contextlib.suppress(OSError, EOFError, zlib.error),
@@ -89,7 +89,7 @@ def _digest_of_idx(path: pathlib.Path) -> str | None:
 
 
 def _unreachable(url: str) -> str | None:
-    """Returns why the server of `url` gives no answer, asked once: tfds would try for minutes."""
+    """Returns why the server of `url` does not answer one request; tfds would try for minutes."""
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
     except urllib.error.HTTPError:

@@ -25,9 +25,9 @@ SPLITS = ("train", "validation", "test")
 
 
 def root_folder(data_dir: str | None) -> pathlib.Path:
-    """Returns the folder of prepared datasets, absolute: the flag's, the environment's or tfds's.
+    """Returns the absolute folder of prepared datasets: --data_dir, TFDS_DATA_DIR or tfds's own.
 
-    Raises InputError if there is no such home folder as its `~` means.
+    Raises InputError if the folder begins with `~` and there is no such home folder.
     """
     given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     try:
@@ -39,7 +39,7 @@ def root_folder(data_dir: str | None) -> pathlib.Path:
 
 
 def places(root: pathlib.Path) -> list[pathlib.Path]:
-    """Returns where caches may be: `root`, and a folder of the user's that stands in for it."""
+    """Returns where caches may be: `root`, and the user's own folder if `root` is read-only."""
     of_user = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     own = of_user.joinpath("softmax-regression", "data", *root.parts[1:])
     return [root, own] if own.is_absolute() else [root]
@@ -51,7 +51,7 @@ def folder_in(place: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def find(name: str, root: pathlib.Path, max_bytes: float) -> Dataset | None:
-    """Returns the dataset `name` from its cache; says so if that is damaged or of another format.
+    """Returns the dataset `name` from its cache; a line says if that is damaged or outdated.
 
     Arguments and errors are those of `read`.
     """
@@ -68,12 +68,12 @@ def find(name: str, root: pathlib.Path, max_bytes: float) -> Dataset | None:
 def read(folder: pathlib.Path, name: str, max_bytes: float = math.inf) -> Dataset:
     """Returns the dataset `name` from its cache in `folder`.
 
-    Images are mapped and their checksums compared, unless those of train have more than `max_bytes`
-    and are to be streamed.
+    Images are mapped and their checksums compared. If those of train have more than `max_bytes`,
+    all images are streamed instead.
 
     Raises:
       ValueError: the cache is damaged, or of another format.
-      RunError: it may be whole, and cannot be read for want of memory or of rights.
+      RunError: it may be intact, but cannot be read for lack of memory or rights.
     """
     try:
         return _read(folder, name, max_bytes)
@@ -91,7 +91,7 @@ def _read(folder: pathlib.Path, name: str, max_bytes: float) -> Dataset:
     if about["format"] != FORMAT:
         raise ValueError(f"has format {about['format']}, not {FORMAT}")
     if about.pop("sha256") != _digest(about):
-        raise ValueError(f"{ABOUT} is not whole")
+        raise ValueError(f"{ABOUT} is damaged")
     files = about["files"]
     streamed = files["train_images.npy"]["size"] > max_bytes
     arrays = {
@@ -107,10 +107,10 @@ def _read(folder: pathlib.Path, name: str, max_bytes: float) -> Dataset:
 
 
 def _array(path: pathlib.Path, expected: dict[str, int], streamed: bool) -> np.ndarray:
-    """Returns a map of an array; raises ValueError if its file is damaged, but for streamed
-    content.
+    """Returns a map of an array; raises ValueError if its file is damaged.
 
-    TensorFlow shares the memory of a map that can be written to; what is written stays in memory.
+    The content of a streamed file is not checked. TensorFlow shares the memory of a map only if it
+    is writeable; writes to this map stay in memory.
     """
     if expected != expected | _sums(path, streamed):
         raise ValueError(f"{path.name} has another size or CRC-32 than it was written with")
@@ -118,19 +118,19 @@ def _array(path: pathlib.Path, expected: dict[str, int], streamed: bool) -> np.n
 
 
 def _sums(path: pathlib.Path, header_alone: bool = False) -> dict[str, int]:
-    """Returns the size of a file, and the CRC-32 of its header and of all of it."""
+    """Returns the size of a file, and the CRC-32 of its header and of the whole file."""
     content = np.memmap(path, mode="r").data
     found = {"size": len(content), "header": zlib.crc32(content[:HEADER_BYTES])}
     return found if header_alone else found | {"all": zlib.crc32(content)}
 
 
 def _digest(content: Any) -> str:
-    """Returns the SHA-256 of what can be written as JSON."""
+    """Returns the SHA-256 of a JSON value."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def describe(folder: pathlib.Path, class_names: list[str], image_shape: Sequence[int]) -> None:
-    """Writes about.json, of the .npy files in `folder`: {train,validation,test}_{images,labels}."""
+    """Writes about.json for the .npy files in `folder`: {train,validation,test}_{images,labels}."""
     about = {
         "format": FORMAT,
         "class_names": class_names,

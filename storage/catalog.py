@@ -1,4 +1,4 @@
-"""Which datasets of tfds can be trained on, and which of their examples train and which test."""
+"""Which datasets of tfds can be trained on, and which examples train, validate and test."""
 
 import difflib
 import json
@@ -11,11 +11,11 @@ import tensorflow_datasets as tfds
 
 from common.errors import InputError
 
-NAME = r"\w+(/[\w.+-]+)?(:[\d.*]+)?"  # dataset/config:version, and nothing else that tfds reads
-MIN_EXAMPLES = 12  # to train on: one in twelve validates, the article's 5,000 of 60,000
-# where a dataset has no test split, the last seventh of train tests: MNIST's 10,000 of 70,000
+NAME = r"\w+(/[\w.+-]+)?(:[\d.*]+)?"  # dataset/config:version, without tfds's other forms
+MIN_EXAMPLES = 12  # to train on: one in twelve validates, like the article's 5,000 of 60,000
+# without a test split, the last seventh of train tests, like MNIST's 10,000 of 70,000
 TEST_SHARE = 7
-GOOD = ("mnist", "fashion_mnist", "cifar10")  # suggested where nothing else is near
+GOOD = ("mnist", "fashion_mnist", "cifar10")  # suggested if no name is similar
 
 
 class Source(NamedTuple):
@@ -33,7 +33,7 @@ def builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
 
     Raises:
       InputError: there is none, or its examples are not images of one size with one label each.
-      Exception: whatever tfds raises if what is prepared cannot be read.
+      Exception: any error of tfds, if prepared data cannot be read.
     """
     try:
         if not re.fullmatch(NAME, name):
@@ -52,7 +52,7 @@ def builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
 
 
 def _fault(info: tfds.core.DatasetInfo) -> str | None:
-    """Returns why a dataset cannot be trained on, if so."""
+    """Returns why a dataset cannot be trained on; None if it can."""
     keys = info.supervised_keys or ()
     found = [info.features[key] if isinstance(key, str) else key for key in keys]
     if list(map(type, found)) != [tfds.features.Image, tfds.features.ClassLabel]:
@@ -67,7 +67,7 @@ def _fault(info: tfds.core.DatasetInfo) -> str | None:
 
 
 def _nearest(name: str) -> str:
-    """Returns the names that are most like `name`: of datasets, or of the configs of one."""
+    """Returns the names most like `name`: of datasets, or of the configs of its dataset."""
     known = tfds.list_builders(with_community_datasets=False)
     if (dataset := re.split("[/:]", name)[0]) in known:
         found = tfds.builder_cls(dataset)
@@ -79,8 +79,8 @@ def _nearest(name: str) -> str:
 def sources(info: tfds.core.DatasetInfo) -> dict[str, Source]:
     """Returns where the examples of validation, train and test are.
 
-    Without a test split, the validation split tests, or else a share of train. A share at the
-    beginning of what is left of train validates.
+    Without a test split, the validation split tests, or otherwise the end of train. The beginning
+    of the rest of train validates.
     """
     counts = {name: info.splits[name].num_examples for name in info.splits}
     train = counts["train"]

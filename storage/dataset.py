@@ -1,4 +1,4 @@
-"""A dataset in three splits, whose images are mapped from their files or read from them."""
+"""A dataset in three splits, whose images are mapped into memory or read from their files."""
 
 import concurrent.futures
 import dataclasses
@@ -9,15 +9,15 @@ import numpy as np
 
 from common.errors import RunError, reason
 
-READERS = 4  # threads, which keep a disk busy
+READERS = 4  # threads, enough to keep a disk busy
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
     """Examples in the dataset's own order: images [n, features] uint8 and labels [n] int32.
 
-    Images that are streamed are a map of their file, which may be larger than the memory: read
-    them with `read`.
+    Streamed images are a map of their file, which may be larger than the memory. Read them with
+    `read`.
     """
 
     images: np.ndarray
@@ -39,8 +39,8 @@ class Split:
     def read(self, rows: np.ndarray, buffer: np.ndarray) -> None:
         """Reads `rows` [n] of streamed images into the first n of `buffer` [.., features] uint8.
 
-        Rows that lie in a row are read in one piece, a few pieces at once. Their map could not
-        report an error.
+        Consecutive rows are read in one piece, a few pieces at once. Reading through the map could
+        not report an error.
 
         Raises:
           RunError: the file cannot be read any more.
@@ -65,7 +65,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """The three splits of an image-classification dataset, with what its classes are called."""
+    """The three splits of an image-classification dataset, with the names of its classes."""
 
     name: str
     train: Split

@@ -1,4 +1,4 @@
-"""Writes the cache of a dataset from what tfds has prepared, some examples at a time."""
+"""Writes the cache of a dataset from the data that tfds has prepared, a few examples at a time."""
 
 import functools
 import math
@@ -15,11 +15,11 @@ from common.errors import InputError
 from storage import cache, catalog
 
 EXAMPLES_AT_A_TIME = 1_000
-TRANSPOSED = ("emnist",)  # tfds stores their images with rows for columns
+TRANSPOSED = ("emnist",)  # tfds stores their images transposed
 
 
 def progress_bar() -> rich.progress.Progress:
-    """Returns what shows a bar on a terminal, and nothing of it afterwards."""
+    """Returns a bar for terminals, which disappears at its end."""
     return rich.progress.Progress(
         console=rich.console.Console(stderr=True),
         transient=True,
@@ -28,10 +28,10 @@ def progress_bar() -> rich.progress.Progress:
 
 
 def write(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
-    """Writes all examples of `builder` to `folder`, in the order that tfds keeps them.
+    """Writes all examples of `builder` to `folder`, in tfds's order.
 
-    Labels count the classes that occur, in their order: those of emnist/letters are 1 to 26, and
-    become 0 to 25.
+    The classes that occur are numbered from 0, in order: emnist/letters has 1 to 26, which become 0
+    to 25.
 
     Raises:
       InputError: an example has no label, or there are too few examples.
@@ -66,12 +66,12 @@ def _write_images(
     """Writes the images of `source`, upright, to a .npy file, and returns their labels.
 
     Raises:
-      tf.errors.FailedPreconditionError: tfds has counted more or fewer examples.
+      tf.errors.FailedPreconditionError: there are more or fewer examples than tfds has counted.
     """
     image = builder.info.features[builder.info.supervised_keys[0]]
     examples = builder.as_dataset(split=source.split, as_supervised=True).skip(source.first)
     if source.first + source.length < builder.info.splits[source.split].num_examples:
-        examples = examples.take(source.length)  # tfds counts where the end is read
+        examples = examples.take(source.length)  # tfds counts only if the end is read
     labels: list[int] = []
     with open(path, "wb") as file:
         shape = source.length, math.prod(image.shape)

@@ -18,7 +18,7 @@ from common.files import locked, whole_folder, writable_folder
 from storage import archives, cache, catalog, decode
 from storage.dataset import Dataset
 
-DAMAGE = (  # what a file that is cut, altered or gone raises
+DAMAGE = (  # the errors of a file that is cut, altered or missing
     tf.errors.DataLossError,
     tf.errors.FailedPreconditionError,  # other examples than dataset_info.json counts
     tf.errors.NotFoundError,
@@ -32,12 +32,12 @@ DAMAGE = (  # what a file that is cut, altered or gone raises
 def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes: float) -> Dataset:
     """Makes the cache of a dataset, unless another process has just made it, and reads it.
 
-    What was there before is replaced only by what is whole.
+    Existing data is replaced only by complete data.
 
     Raises:
-      InputError: there is no such dataset, its archives cannot be had or are damaged, or the folder
+      InputError: there is no such dataset, its archives are missing or damaged, or the folder
         cannot be written.
-      RunError: the disk or memory is full, what was written cannot be read, or what tfds has
+      RunError: the disk or memory is full, the new cache cannot be read, or the data that tfds has
         prepared cannot be read and shows no damage.
     """
     tfds.disable_progress_bar()
@@ -62,9 +62,9 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
 
 @contextlib.contextmanager
 def _saying_damage(root: pathlib.Path, dataset: str) -> Iterator[None]:
-    """Says on stderr where what tfds has prepared turns out to be damaged.
+    """Says on stderr if the data that tfds has prepared is damaged.
 
-    Raises RunError where the system is to blame, or it cannot be read and shows no damage.
+    Raises RunError if the system is to blame, or if the data cannot be read and shows no damage.
     """
     try:
         yield
@@ -79,8 +79,8 @@ def _saying_damage(root: pathlib.Path, dataset: str) -> Iterator[None]:
         if not isinstance(error, DAMAGE) and not isinstance(error.__cause__, DAMAGE):
             raise RunError(
                 f"--data_dir: {root}: tfds cannot read {found} ({type(error).__name__}: "
-                f"{reason(error)}). Nothing in it was changed: mend it, or move it away to have it "
-                "prepared anew"
+                f"{reason(error)}). Nothing in it was changed: repair it, or move it away to have "
+                "it prepared again"
             ) from None
         _say(f"{root}: {found} is damaged ({type(error).__name__}): preparing {dataset} again")
 
@@ -90,7 +90,7 @@ def _say(line: str) -> None:
 
 
 def _place(root: pathlib.Path, name: str) -> pathlib.Path:
-    """Returns where the cache goes: `root`, or a folder of the user's where that is read-only."""
+    """Returns where the cache goes: `root`, or a folder of the user's if that is read-only."""
     for place in cache.places(root):
         with contextlib.suppress(InputError):
             writable_folder("data_dir", cache.folder_in(place, name).parent)
@@ -104,7 +104,7 @@ def _alone(place: pathlib.Path) -> Iterator[None]:
     try:
         lock = locked(place / ".lock", wait=False)
     except filelock.Timeout:
-        _say(f"waiting for another run, which prepares {place.name}")
+        _say(f"waiting for another run that prepares {place.name}")
         lock = locked(place / ".lock", wait=True)
     try:
         yield
@@ -121,8 +121,8 @@ def _decode(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
 
 
 def _prepare(name: str, root: pathlib.Path, archive_folder: pathlib.Path) -> None:
-    """Has tfds prepare a dataset from its archives, in the place of a damaged one."""
-    nowhere = root / "empty"  # where nothing can be damaged
+    """Has tfds prepare a dataset from its archives, and replaces a damaged one."""
+    nowhere = root / "empty"  # where no damaged file is
     target = root / catalog.builder(name, nowhere).data_path.relative_to(nowhere)
     writable_folder("data_dir", target.parent)
     with whole_folder(target) as new:
@@ -132,7 +132,7 @@ def _prepare(name: str, root: pathlib.Path, archive_folder: pathlib.Path) -> Non
         _say(f"preparing {builder.info.full_name} in {root}, once ...")
         config = tfds.download.DownloadConfig(
             manual_dir=gathered,
-            extract_dir=new.parent / "extracted",  # tfds does not check what is extracted already
+            extract_dir=new.parent / "extracted",  # tfds does not check files extracted before
         )
         with decode.progress_bar() as bar:
             bar.add_task(f"Preparing {builder.name}", total=None)
@@ -150,7 +150,7 @@ def _generate(
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_config=config, download_dir=downloads)
     except Exception as error:
-        # tfds wraps a full disk while it extracts
+        # tfds wraps the error of a full disk while it extracts
         for cause in (error, error.__context__):
             if isinstance(cause, (OSError, tf.errors.OpError)):
                 raise cause from None

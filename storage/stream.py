@@ -1,7 +1,7 @@
 """Training examples in buffers: in memory a whole epoch is one buffer, a stream has several.
 
-A stream shuffles the shards of an epoch, fills the buffers with them one after the other, and
-shuffles the rows of each buffer: a pure function of `order_of`, so that it goes on from any step.
+A stream shuffles the shards of an epoch, fills the buffers with them one by one, and shuffles the
+rows of each buffer. The result depends on `order_of` alone, so a run can resume at any step.
 """
 
 import concurrent.futures
@@ -14,14 +14,14 @@ import numpy as np
 
 from storage.dataset import Split
 
-SHARD_BYTES = 2**20  # read in one piece: long enough for any disk
-BUFFER_BYTES = 64 * 2**20  # shuffled together; two of these exist: trained on, and being read
+SHARD_BYTES = 2**20  # read in one piece, large enough for any disk
+BUFFER_BYTES = 64 * 2**20  # shuffled together; of two buffers one is trained on and one is read
 
 OrderOf = Callable[..., np.ndarray]  # count, epoch, buffer -> order [count] int32
 
 
 class Buffer(NamedTuple):
-    """Examples in memory, and the order in which they are to be trained on."""
+    """Examples in memory, and the order in which to train on them."""
 
     images: np.ndarray  # [rows, features] uint8
     labels: np.ndarray  # [rows] int32
@@ -29,7 +29,7 @@ class Buffer(NamedTuple):
 
 
 def rows_per_buffer(split: Split, batch_size: int) -> int:
-    """Returns the rows of a buffer: all in memory; of a stream whole batches, as many as fit."""
+    """Returns the rows of a buffer: in memory all, of a stream as many whole batches as fit."""
     if not split.streamed:
         return len(split)
     batches = BUFFER_BYTES // split.images.shape[1] // batch_size
@@ -41,8 +41,8 @@ def buffers(
 ) -> Iterator[Buffer]:
     """Yields the buffers from number `first` of an epoch on, without end.
 
-    A buffer of a stream holds until the next is asked for; a thread reads that one meanwhile. All
-    are of one shape: the last of an epoch has rows that no order names.
+    A buffer of a stream is valid until the next is asked for; a thread reads that one meanwhile.
+    All have one shape, so the last of an epoch has rows that no order names.
     """
     if not split.streamed:
         for number in itertools.count(epoch):
@@ -56,7 +56,7 @@ def buffers(
 
 
 def _read(split: Split, size: int, order_of: OrderOf, epoch: int, first: int) -> Iterator[Buffer]:
-    # New memory takes as long to get as to fill. A map is aligned, as TensorFlow wants it.
+    # Allocating memory takes as long as filling it. A map is aligned, as TensorFlow needs it.
     maps = [mmap.mmap(-1, size * split.images.shape[1]) for _ in range(2)]
     memory = itertools.cycle([np.frombuffer(each, np.uint8).reshape(size, -1) for each in maps])
     buffers_from = itertools.islice(_rows(split, size, order_of, epoch), first, None)
@@ -69,7 +69,7 @@ def _read(split: Split, size: int, order_of: OrderOf, epoch: int, first: int) ->
 def _rows(
     split: Split, size: int, order_of: OrderOf, epoch: int
 ) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Yields epoch, number and rows [at most size] int32 of each buffer: the shards in their order.
+    """Yields epoch, number and rows [at most size] int32 of each buffer, from shuffled shards.
 
     An epoch that fits into one buffer is one shard.
     """
@@ -78,7 +78,7 @@ def _rows(
     length = max(1, SHARD_BYTES // split.images.shape[1]) if len(starts) > 1 else size
     shards = np.split(rows, range(length, len(rows), length))
     for number in itertools.count(epoch):
-        # with a number that no buffer has
+        # a number that no buffer has
         order = order_of(len(shards), epoch=number, buffer=len(starts))
         shuffled = np.concatenate([shards[at] for at in order])
         for buffer, start in enumerate(starts):

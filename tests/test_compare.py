@@ -19,7 +19,7 @@ from tests.conftest import PROJECT, gone
 NO_GPU = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
 QUICK = ("--devices=cpu", "--max_steps=100", "--cores=1")
 
-# A contender that speaks the door's protocol in its own words; CHEAT is what it does instead.
+# A contender that speaks the protocol in its own words; CHEAT is what it does instead.
 PROGRAM = """
 import json, pathlib, sys
 import numpy as np

@@ -1,4 +1,4 @@
-"""Who can take part, and what contenders in Python share; docs/comparison.md has the door."""
+"""Who can take part, and what contenders in Python share; docs/comparison.md has the protocol."""
 
 import dataclasses
 import pathlib

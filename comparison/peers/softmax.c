@@ -1,4 +1,4 @@
-/* The same steps in plain C, as a contender of compare.py: docs/comparison.md describes the door.
+/* The same steps in plain C, as a contender of compare.py; docs/comparison.md has the protocol.
    softmax FOLDER reads job.json and the arrays there; at each line on stdin it does the job. */
 
 #include <math.h>
