@@ -95,11 +95,12 @@ def header(state: State, device_name: str) -> str:
     streamed = "; streamed from disk" if data.on_disk else ""
     several = f" with strategy {config.strategy} of {state.replicas}"
     strategy = several if config.strategy != "none" else ""
+    tf32 = ", TF32 allowed" if config.tf32 else ""
     training, validation = f"{len(data.train):,} training", f"{len(data.validation):,} validation"
     job = f"batch {config.batch_size:,}, lr {config.lr:g}, {config.loss_reduction} loss"
     return wrapped(
         f"{data.name}: {training}, {validation}, {len(data.test):,} test images{streamed}",
-        f"mode {config.mode}{strategy} on {device_name}; {job}",
+        f"mode {config.mode}{strategy} on {device_name}; {job}{tf32}",
     )
 
 

@@ -132,7 +132,7 @@ def test_tf32_gives_other_weights_and_is_named(gpu, train, start):
     exact, rounded = train(), train("--tf32")
     assert exact["weights_sha256"] != rounded["weights_sha256"]
     assert rounded["environment"]["tf32"]
-    assert "TF32" in finish(start("--tf32"))[0].splitlines()[0]
+    assert "TF32" in finish(start("--tf32"))[0]
 
 
 @pytest.mark.gpu

@@ -78,12 +78,17 @@ def test_a_log_gets_plain_lines_at_a_readable_rate(show, steps, seconds, lines, 
 
 
 @pytest.mark.parametrize(
-    ("strategy", "words"), [("none", ""), ("mirrored", " with strategy mirrored of 1")]
+    ("changes", "words", "more"),
+    [
+        ({}, "", ""),
+        ({"strategy": "mirrored"}, " with strategy mirrored of 1", ""),
+        ({"tf32": True}, "", ", TF32 allowed"),
+    ],
 )
-def test_the_header_says_what_trains_and_on_how_many(state, strategy, words):
-    state.config = state.config.replace(strategy=strategy)
+def test_the_header_says_what_trains_and_on_how_many(state, changes, words, more):
+    state.config = state.config.replace(**changes)
     counts = "mnist: 660 training, 60 validation, 100 test images"
-    job = f"mode xla{words} on a CPU; batch 10, lr 0.01, sum loss"
+    job = f"mode xla{words} on a CPU; batch 10, lr 0.01, sum loss{more}"
     assert progress.header(state, "a CPU") == f"{counts}\n{job}"
 
 
