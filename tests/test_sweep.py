@@ -180,7 +180,7 @@ def rows_of(accuracies, **values):
 
 def cells(rows, capsys):
     """Returns the cells of the table that is printed of rows, line by line."""
-    results.show(rows)
+    results.show(rows, None)
     lines = capsys.readouterr().out.partition("\n\n")[0].splitlines()
     assert max(map(len, lines)) <= 80
     return [line.replace(" ", "").split("|") for line in lines]
