@@ -76,7 +76,7 @@ def ink_on(image: Image.Image, dark: bool | None) -> tuple[np.ndarray, bool]:
     copy = image.copy()
     copy.thumbnail((SMALL, SMALL), Image.Resampling.BOX)
     small = np.asarray(copy, np.float32)
-    axis = cv2.PCACompute(small.reshape(-1, 3), np.empty(0), maxComponents=1)[1][0]
+    axis = cv2.PCACompute(small.reshape(-1, 3), np.empty(0))[1][0]
     axis *= np.copysign(1, axis.sum())
     if dark is None:
         dark = is_dark(small @ axis)
