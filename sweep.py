@@ -1,5 +1,4 @@
-"""Trains all combinations of several values of train.py's flags in one process, and says which is
-the best.
+"""Trains all combinations of several values of train.py's flags in one process; names the best.
 
 python sweep.py --lr=0.001,0.003,0.01,0.03,0.1 --seed=0:10
 

@@ -71,8 +71,7 @@ def large() -> dict[str, float]:
 
 
 def make(root: pathlib.Path, times: int) -> int:
-    """Puts MNIST, its training examples so many times, below `root` as the cached dataset
-    made<times>.
+    """Puts MNIST, its training images so many times, below `root` as the cache of made<times>.
 
     Returns the bytes of its training images.
     """

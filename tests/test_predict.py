@@ -1,5 +1,4 @@
-"""predict.py: the right class from plain weights and from any SavedModel, and one line for what is
-wrong."""
+"""predict.py: the right class from plain weights and the SavedModel; one line for what is wrong."""
 
 import json
 import os

@@ -1,5 +1,4 @@
-"""sweep.py: each run is train.py's own, nothing is lost, and the table says no more than the seeds
-carry."""
+"""sweep.py: each run is train.py's own, nothing is lost, the table says what the seeds carry."""
 
 import itertools
 import json
