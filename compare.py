@@ -18,7 +18,8 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+import rich
+from rich.markdown import Markdown
 
 from common import children, commandline
 from common.commandline import Config
@@ -35,7 +36,7 @@ except ModuleNotFoundError:
 
 from comparison import charts, guard, report
 from comparison.measure import Bench, Failed, LeftOut, Task
-from comparison.options import arguments, as_in_file, compare_flags
+from comparison.options import arguments, compare_flags
 
 SECONDS_EACH = 2.5  # of a measurement, before any was made
 
@@ -52,23 +53,16 @@ def chosen(config: Config) -> dict[str, Contender]:
             words = tuple(shlex.split(command))
         except ValueError as error:
             raise InputError(f"--program={program}: {error}: close it") from None
-        found[name] = Contender(name, command=words, cores_from=1, place=None)
+        found[name] = Contender(name, command=words)
     for item in config.python:
         name, _, path = item.partition("=")
         python = shutil.which(path)
-        if name not in found or not python:
-            raise InputError(f"--python={item}: must be a contender that takes part and a Python")
+        if name not in found or found[name].command or not python:
+            raise InputError(
+                f"--python={item}: must be a contender in Python that takes part, and a Python"
+            )
         found[name] = dataclasses.replace(found[name], python=os.path.abspath(python))
     return found
-
-
-def missing(contender: Contender) -> str:
-    """Returns what must be installed before a contender can take part; "" if nothing must."""
-    if contender.tool and not shutil.which(contender.tool):
-        return f"{contender.tool} is not found: install it, or name a C compiler with CC"
-    if contender.command or contender.package in system.versions(contender.python):
-        return ""
-    return f"{contender.package} is not installed: pip install -r requirements/compare.txt"
 
 
 def cores_of(config: Config) -> list[int]:
@@ -109,13 +103,12 @@ def tasks_of(
             for number in numbers[device]
             if number == numbers[device][0] or job.batch_size >= one.cores_from
         ]
-        again = [dataclasses.replace(task, again=True) for task in found[:1]]
-        tasks += [*found[:1], *again, *found[1:]]
-    if not tasks:
-        raise InputError(
-            f"--contenders={','.join(contenders)}: none runs on --devices={','.join(device_names)} "
-            f"with --precision={','.join(config.precision)}"
-        )
+        if not found:
+            raise InputError(
+                f"--contenders={','.join(contenders)}: none runs on "
+                f"--devices={','.join(device_names)} with --precision={','.join(config.precision)}"
+            )
+        tasks += [found[0], dataclasses.replace(found[0], again=1), *found[1:]]
     return tasks
 
 
@@ -152,15 +145,15 @@ class Comparison:
         """Adds a run; who fails is left out from here on. Raises RunError if the baseline fails."""
         baseline = next(iter(self.runs))
         try:
-            run = self.bench.measure(task)
+            run = self.bench.measure(task, number)
             if "disturbed" in run.get_metadata():
-                run = self.bench.measure(task)  # once more: the GPU may be left alone by now
+                run = self.bench.measure(task, number)  # the GPU may be left alone by now
         except Failed as why:
             if (task.contender, task.device) == (baseline.contender, baseline.device):
                 raise RunError(f"the baseline, {task}, failed: {why}") from None
             self.leave_out(task, why)
         else:
-            self.runs[task].append(report.with_metadata(run, {"round": number}))
+            self.runs[task].append(run)
 
     def leave_out(self, task: Task, why: Failed) -> None:
         """Drops the contender's rows on this device at this batch size, with a line."""
@@ -169,22 +162,18 @@ class Comparison:
         self.about[name] = str(why)
         say(f"{name}: {why}")
         if kind == "failed":
-            prefix = f"compare-{task.contender}-"
-            with tempfile.NamedTemporaryFile(prefix=prefix, suffix=".log", delete=False) as kept:
-                kept.write(self.bench.log.read_bytes())
-            say(f"its log: {kept.name}")
+            folder = tempfile.mkdtemp(prefix=f"compare-{task.contender}-")
+            say(f"its log: {shutil.copy(self.bench.log, folder)}")
         for each in list(self.runs):
             if dataclasses.replace(each, cores=task.cores) == task:
                 del self.runs[each]
 
     def suite(self) -> pyperf.BenchmarkSuite:
-        """Returns the results so far; only the runs themselves say what is known of all."""
-        found = [
-            pyperf.Benchmark([report.with_metadata(run, self.about) for run in runs])
-            for runs in self.runs.values()
-            if runs
-        ]
-        return pyperf.BenchmarkSuite(found)
+        """Returns the results so far, each with what is known of all: it stands nowhere else."""
+        benchmarks = [pyperf.Benchmark(runs) for runs in self.runs.values() if runs]
+        for benchmark in benchmarks:
+            benchmark.update_metadata(self.about)
+        return pyperf.BenchmarkSuite(benchmarks)
 
 
 def say(line: str) -> None:
@@ -195,28 +184,21 @@ def say(line: str) -> None:
 def measured(config: Config, base: pyperf.BenchmarkSuite | None) -> Iterator[pyperf.BenchmarkSuite]:
     """Measures, and yields the results so far after each round."""
     contenders = chosen(config)
-    lacks = {name: why for name, one in contenders.items() if (why := missing(one))}
-    if (first := next(iter(contenders), "")) in lacks:
-        raise InputError(f"--contenders={first}: {lacks[first]}")
-    contenders = {name: one for name, one in contenders.items() if name not in lacks}
     cores = cores_of(config)
     names = system.check_devices(config.devices, config.device_index)
     facts = system.facts(config.keep_env) | {f"device {name}": names[name] for name in names}
     for name, one in contenders.items():
         if one.python != sys.executable:
-            facts[one.package] = f"{system.versions(one.python)[one.package]} ({name})"
+            facts[one.package] = f"{system.versions(one.python).get(one.package)} ({name})"
     with tempfile.TemporaryDirectory() as place:
         jobs, references = work.prepare(config, pathlib.Path(place))
         tasks = tasks_of(contenders, jobs, config, cores, names)
         if base:
-            flag = f"--against={config.against}"
-            asked = [task.name for task in tasks]
-            for line in guard.check(base, asked, facts, flag, config.ratios):
+            for line in guard.check(base, [task.name for task in tasks], facts, config):
                 say(f"another machine or version: {line}")
         bench = Bench(pathlib.Path(place), contenders, references, config)
-        about = facts | {f"left out: {name}": why for name, why in lacks.items()}
-        about["date"] = datetime.datetime.now().isoformat(" ", "seconds")
-        about["arguments"] = shlex.join(arguments(config))
+        date = datetime.datetime.now().isoformat(" ", "seconds")
+        about = facts | {"date": date, "arguments": shlex.join(arguments(config))}
         yield from Comparison(bench, {task: [] for task in tasks}, about).rounds(config.rounds)
 
 
@@ -225,6 +207,8 @@ def check_output(output: str | None) -> None:
     if output is None:
         return
     path = pathlib.Path(output)
+    if path.suffix != ".json":
+        raise InputError(f"--output={output}: must be a path that ends in .json")
     for file in (path, path.with_suffix(".md"), *charts.files(path.with_suffix(""))):
         if file.exists():
             raise InputError(
@@ -235,9 +219,8 @@ def check_output(output: str | None) -> None:
 
 
 def show(suite: pyperf.BenchmarkSuite, output: str | None) -> int:
-    """Shows the tables; with --output writes the file, the charts, and the Markdown that shows
-    both. Returns 1 if a contender failed or did other work."""
-    report.show(suite, Console())
+    """Shows the tables; with --output writes file, charts and Markdown. Returns 1 if one failed."""
+    rich.print(Markdown(report.markdown(suite, columns=report.ON_A_TERMINAL)))
     if output:
         path = pathlib.Path(output)
         page = path.with_suffix(".md")
@@ -256,13 +239,15 @@ def show(suite: pyperf.BenchmarkSuite, output: str | None) -> int:
 def run(config: Config) -> int:
     """Measures, shows, writes; returns 130 after Ctrl-C, 1 if one failed, 3 if one is slower."""
     base = report.load(pathlib.Path(config.against)) if config.against else None
-    config = as_in_file(config, base) if base else config
+    if base:  # what the user gives too goes last; if it is another job, it is refused later
+        argv = [sys.argv[0], *guard.arguments_of(base, config.against), *sys.argv[1:]]
+        config = commandline.parse(compare_flags(), argv, None)
     suite, stopped = None, False
     try:
-        for suite in measured(config, base):
+        for number, suite in enumerate(measured(config, base)):
+            if number == 0:
+                check_output(config.output)  # again: a file may have appeared meanwhile
             if config.output:
-                if suite.get_benchmarks()[0].get_nrun() == 1:
-                    check_output(config.output)  # again: the file may have appeared since
                 report.save(suite, pathlib.Path(config.output))
     except KeyboardInterrupt:
         stopped = True

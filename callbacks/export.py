@@ -27,17 +27,22 @@ class Export(Callback):
         writable_folder("export_dir", target.parent)
         self.lock("export_dir", target, target.with_name(f"{OURS}.{target.name}.lock"))
         tidy(target)
-        if is_free(target):
+        self._check()
+
+    def _check(self) -> None:
+        """Raises InputError where something is that may not be replaced."""
+        if is_free(self.target):
             return
         if not self.state.config.overwrite:
             why = "is there already; give --overwrite, or another folder"
-            raise refused("export_dir", target, why)
-        if not (target / "saved_model.pb").is_file():
+            raise refused("export_dir", self.target, why)
+        if not (self.target / "saved_model.pb").is_file():
             why = "is not a SavedModel, and --overwrite replaces nothing else"
-            raise refused("export_dir", target, why)
+            raise refused("export_dir", self.target, why)
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Writes the model beside its place, then renames it into it."""
+        self._check()  # another program may have written there since
         with writing("export_dir", self.target), whole_folder(self.target) as folder:
             write(self.state.model, self.state.dataset, folder)
         print(f"exported to {self.target}")

@@ -58,8 +58,8 @@ def dots(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
     ((size, rows),) = shown.items()
     for place, row in enumerate(rows):
         time = row.time
-        axes.plot([time.low, time.high], [place, place], color=plots.BLUE)
-        axes.plot(time.median, place, "o", color=plots.BLUE)
+        interval = [time.low, time.median, time.high]
+        axes.plot(interval, [place] * 3, "o-", markevery=[1], color=plots.BLUE)
         text = f"   {number(time.median)} µs ({number(row.ratio.median)} ×) {row.note}"
         axes.text(time.high, place, text, verticalalignment="center")
     axes.set(xscale="log", xlabel=f"µs a step, batch {size:,} (logarithmic; left is faster)")

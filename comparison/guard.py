@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pyperf
 
+from common.commandline import Config
 from common.errors import InputError
 from comparison import report, stats
 
@@ -22,34 +23,31 @@ class Verdict:
     slower: bool
 
 
-def arguments_of(base: pyperf.BenchmarkSuite, flag: str) -> list[str]:
-    """Returns the flags that measured a file, without where things are.
-
-    Raises InputError if the file is of several machines or has too few rounds to tell anything.
-    """
-    rows = report.rows_of(base)
-    if rows[0].machine:
-        raise InputError(f"{flag}: is a merged file: give one of the files that are in it")
-    rounds = len(rows[0].times)
-    if len(rows) / math.comb(2 * rounds, rounds) > FALSE_ALARMS:
-        raise InputError(f"{flag}: its {rounds} rounds are too few to be sure: take more")
+def arguments_of(base: pyperf.BenchmarkSuite, file: str) -> list[str]:
+    """Returns the flags that measured a file; raises InputError if it is of several machines."""
+    row = report.rows_of(base)[0]
+    if row.machine:
+        raise InputError(f"--against={file}: is a merged file: give one of the files in it")
     # as many as the file has, which may be fewer than were asked for
-    return [*shlex.split(rows[0].metadata.get("arguments", "")), f"--rounds={rounds}"]
+    return [*shlex.split(row.metadata.get("arguments", "")), f"--rounds={len(row.times)}"]
 
 
 def check(
     base: pyperf.BenchmarkSuite,
     names: Collection[str],
     facts: Mapping[str, str | int],
-    flag: str,
-    ratios: bool,
+    config: Config,
 ) -> list[str]:
     """Returns in words how machine and versions differ from those of `base`.
 
     names: the benchmarks that are about to be measured. Raises InputError if one of `base` is not
-    among them, or if machine and versions differ and times are to be compared.
+    among them, if the rounds are too few to tell anything, or if machine and versions differ and
+    times are to be compared.
     """
-    rows = report.rows_of(base)
+    rows, flag = report.rows_of(base), f"--against={config.against}"
+    rounds, more = config.rounds, len(rows[0].times)
+    if len(rows) / math.comb(rounds + more, rounds) > FALSE_ALARMS:
+        raise InputError(f"{flag}: {rounds} rounds against its {more} are too few: take more")
     if missing := {row.metadata["name"] for row in rows} - set(names):
         raise InputError(f"{flag}: another job, there is no {min(missing)}, but {min(names)}")
     there = rows[0].metadata
@@ -58,7 +56,7 @@ def check(
         for key in dict.fromkeys([*facts, "kept", "quota", "governor"])
         if key != "commit" and there.get(key) != facts.get(key)
     ]
-    if said and not ratios:
+    if said and not config.ratios:
         raise InputError(
             f"{flag}: another machine or other versions ({'; '.join(said)}): compare ratios, with "
             "--ratios"

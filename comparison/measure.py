@@ -1,5 +1,4 @@
-"""One measurement: a contender in a fresh process does the job while this process keeps the
-clock."""
+"""One measurement: a contender in a fresh process does the job; this process keeps the clock."""
 
 import contextlib
 import dataclasses
@@ -11,7 +10,7 @@ import statistics
 import subprocess
 import time
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from common import children
 from common.commandline import Config
 from common.errors import RunError
 from comparison import system, work
-from comparison.peers import Contender
+from comparison.peers import PROJECT, Contender
 from comparison.worker import LEFT_OUT
 
 LONG_ENOUGH = 0.3  # seconds of jobs: who is faster does the job again and again
@@ -46,17 +45,16 @@ class LeftOut(Failed):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task(work.Job):
-    """A job as one contender does it. `again` marks the baseline's second measurement of a
-    round."""
+    """A job as one contender does it. again: 1 for the baseline's second time in a round."""
 
     contender: str
     device: str
     cores: int
     precision: str
-    again: bool = False
+    again: int = 0
 
     def __str__(self) -> str:
-        again = " again" if self.again else ""
+        again = " again" * self.again
         cores = f", {self.cores} core{'s' if self.cores > 1 else ''}"
         where = self.device + (cores if self.device == "cpu" else "")
         return f"{self.contender}{again} on {where}, {self.precision}"
@@ -85,42 +83,45 @@ class Bench:
         """Returns the file of what the last contender wrote to stderr."""
         return self.folder / "log"
 
-    def measure(self, task: Task) -> pyperf.Run:
-        """Returns one run, in seconds a step; raises Failed if the contender ends, does other work,
-        or takes too long."""
+    def measure(self, task: Task, number: int) -> pyperf.Run:
+        """Returns the run of a round, in seconds a step; raises Failed if the contender ends, does
+        other work, or takes too long."""
         (self.folder / "job.json").write_text(json.dumps(dataclasses.asdict(task)))
         with system.watched() as seen:
             found = self.result(task)
         seconds = found.pop("seconds")
         found |= seen | dataclasses.asdict(task)
-        found |= {"name": task.name, "unit": "second", "again": int(task.again)}
+        found |= {"name": task.name, "unit": "second", "round": number}
         return pyperf.Run([seconds], metadata=found, collect_metadata=False)
 
     def result(self, task: Task) -> dict[str, Any]:
         """Runs the contender; returns the seconds of a step and what else was read of it."""
-        contender, code = self.contenders[task.contender], 0
-        index, keep = self.config.device_index, self.config.keep_env
-        options: dict[str, Any] = {
-            "stdin": subprocess.PIPE,
-            "stdout": subprocess.PIPE,
-            "cwd": contender.place,
-            "env": system.environment(task.device, index, self.folder, keep),
-            "text": True,
-            "errors": "replace",
-        }
-        command, timeout, began = contender.argv(self.folder), self.config.timeout, now()
+        contender, config, code = self.contenders[task.contender], self.config, 0
+        began = now()
         try:
             with (
                 self.log.open("w") as log,
                 system.pinned(task.cores),
-                children.started(command, timeout, stderr=log, **options) as process,
+                children.started(
+                    contender.argv(self.folder),
+                    config.timeout,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    cwd=PROJECT if contender.function else None,
+                    env=system.environment(
+                        task.device, config.device_index, self.folder, config.keep_env
+                    ),
+                    text=True,
+                    errors="replace",
+                ) as process,
             ):
                 try:
                     return self.talk(process, began, task)
                 except EOFError:
                     code = process.wait()
         except RunError:  # it was ended, and that is why its answers ended
-            raise Failed(f"given up after {timeout:g} s") from None
+            raise Failed(f"given up after {config.timeout} s") from None
         except OSError as error:
             raise Failed(f"{error.filename}: {error.strerror}") from None
         line = telling_line(self.log.read_text(errors="replace"))
@@ -128,8 +129,7 @@ class Bench:
         raise kind(line or f"exit code {code}")
 
     def talk(self, process: subprocess.Popen, began: float, task: Task) -> dict[str, Any]:
-        """Has the contender do its job until it was timed for long enough; checks every
-        repetition."""
+        """Has the contender do its job, checked each time, until it was timed for long enough."""
         word = wait_for(process, "loaded", "ready")
         found: dict[str, Any] = {"start": now() - began}
         if word == "loaded":
@@ -141,12 +141,14 @@ class Bench:
         before = system.gpu_state(task.device, index)
         jobs, gaps, errors = self.repeat(process, task, LONG_ENOUGH)
         after = system.gpu_state(task.device, index)
-        check_gaps(jobs, gaps)
+        job, gap = statistics.median(jobs), statistics.median(gaps)
+        if gap > job + SHORT_GAP:  # it works where no clock runs
+            raise Failed(f"worked {gap:.3f} s between done and ready, {job:.3f} s on the job")
         if "joules" in after:  # those of the pauses between jobs included
             joules = after.pop("joules") - before["joules"]
             found["joules_per_step"] = joules / len(jobs) / task.steps
         return found | {
-            "seconds": statistics.median(jobs) / task.steps,
+            "seconds": job / task.steps,
             "loops": len(jobs),
             "inner_loops": task.steps,
             "relative_error": max(errors),
@@ -156,15 +158,14 @@ class Bench:
 
     def repeat(
         self, process: subprocess.Popen, task: Task, seconds: float
-    ) -> tuple[list[float], list[float], list[float]]:
-        """Has the job done for so long; returns the seconds of each job, of the pause behind it,
-        and its relative error."""
+    ) -> Iterator[tuple[float, ...]]:
+        """Has the job done for so long; returns the seconds of each job, those of the pause behind
+        each, and the relative errors."""
         assert process.stdin
-        jobs: list[float] = []
-        gaps: list[float] = []
-        errors: list[float] = []
+        found: list[tuple[float, float, float]] = []
         reference = self.references[task.batch_size, task.steps]
-        while sum(jobs) < seconds:
+        spent = 0.0
+        while spent < seconds:
             for name in WEIGHTS:
                 (self.folder / name).unlink(missing_ok=True)
             began = now()
@@ -173,10 +174,9 @@ class Bench:
             wait_for(process, "done")
             ended = now()
             wait_for(process, "ready")
-            jobs.append(ended - began)
-            gaps.append(now() - ended)
-            errors.append(verify(self.folder, reference, task.precision, task.steps))
-        return jobs, gaps, errors
+            gap, spent = now() - ended, spent + ended - began
+            found.append((ended - began, gap, verify(self.folder, reference, task)))
+        return zip(*found, strict=True)
 
 
 def wait_for(process: subprocess.Popen, *words: str) -> str:
@@ -188,9 +188,8 @@ def wait_for(process: subprocess.Popen, *words: str) -> str:
     raise EOFError
 
 
-def verify(folder: pathlib.Path, reference: work.Reference, precision: str, steps: int) -> float:
-    """Returns the relative error of what a contender left in `folder`; raises Failed at other
-    work."""
+def verify(folder: pathlib.Path, reference: work.Reference, task: Task) -> float:
+    """Returns the relative error of what a contender left; raises Failed at other work."""
     try:
         W, b = (np.asarray(np.load(folder / name)) for name in WEIGHTS)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as why:
@@ -201,19 +200,12 @@ def verify(folder: pathlib.Path, reference: work.Reference, precision: str, step
                 f"W and b must be float32: {found.dtype} {found.shape} must be {right.shape}"
             )
     error = work.relative_error((W, b), reference.weights)
-    limit = CLOSE * reference.errors[precision]
+    limit = CLOSE * reference.errors[task.precision]
     if not error <= limit:  # nor nan
         raise Failed(f"not the same work: W, b off by {error:.1e}, at most {limit:.1e} is rounding")
-    if steps >= TEN_STEPS and error < TOO_CLOSE:
+    if task.steps >= TEN_STEPS and error < TOO_CLOSE:
         raise Failed(f"not the same work: W, b off by {error:.1e}, which no float32 can be")
     return error
-
-
-def check_gaps(jobs: Collection[float], gaps: Collection[float]) -> None:
-    """Raises Failed if a contender works where no clock runs: between done and ready."""
-    gap, job = statistics.median(gaps), statistics.median(jobs)
-    if gap > job + SHORT_GAP:
-        raise Failed(f"worked {gap:.3f} s between done and ready, {job:.3f} s on the job")
 
 
 def telling_line(log: str) -> str:

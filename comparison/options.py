@@ -1,18 +1,13 @@
 """The flags of compare.py, and those that --against takes from its file."""
 
-import math
 import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import pyperf
 from absl import flags
 
-from common import commandline
 from common.commandline import Config, define_path
-from common.errors import InputError
-from comparison import guard, peers, work
+from comparison import peers, work
 from comparison.peers import CONTENDERS
 
 WHAT = (  # the flags that decide what is measured, which --against takes from its file
@@ -33,25 +28,50 @@ def compare_flags() -> flags.FlagValues:
 def define_who(values: flags.FlagValues) -> None:
     """Defines who is measured, and on what."""
     group: dict[str, Any] = {"flag_values": values, "module_name": "Who and where"}
-    text = f"Who takes part; the first is the baseline. {','.join(CONTENDERS)}, or all."
-    flags.DEFINE_list("contenders", list(peers.DEFAULT), text, **group)
-    flags.DEFINE_list(
-        "program", [], "Programs that take part too, NAME:COMMAND: docs/comparison.md.", **group
-    )
-    flags.DEFINE_list("python", [], "Another Python for a contender, NAME=PATH.", **group)
-    flags.DEFINE_list("devices", [], "cpu, gpu. Default: what is there.", **group)
-    flags.DEFINE_integer("device_index", 0, "Which GPU.", lower_bound=0, **group)
-    flags.DEFINE_list("cores", ["1", "all"], "Cores of a CPU, a row for each number.", **group)
-    flags.DEFINE_list("precision", ["float32"], "float32, and on a GPU tf32.", **group)
-    flags.DEFINE_list("keep_env", [], "Variables that contenders see; all others go.", **group)
     some = "must be some of"
-    _each(values, "contenders", "|".join([*CONTENDERS, "all"]), f"{some} {', '.join(CONTENDERS)}")
-    _each(values, "devices", "cpu|gpu", f"{some} cpu, gpu")
-    _each(values, "precision", "float32|tf32", f"{some} float32, tf32")
-    _each(values, "cores", r"[1-9]\d*|all", "must be whole numbers above 0, or all")
-    _each(values, "program", r"\w+:.+", "must be NAME:COMMAND, the name of letters, digits and _")
-    _each(values, "python", r"\w+=.+", "must be NAME=PATH, the path of a Python")
-    _each(values, "keep_env", r"\w+", "must be names of variables")
+    lists = {
+        "contenders": (
+            f"Who takes part; the first is the baseline. {','.join(CONTENDERS)}, or all.",
+            list(peers.DEFAULT),
+            "|".join([*CONTENDERS, "all"]),
+            f"{some} {', '.join(CONTENDERS)}",
+        ),
+        "program": (
+            "Programs that take part too, NAME:COMMAND: docs/comparison.md.",
+            [],
+            r"\w+:.+",
+            "must be NAME:COMMAND, the name of letters, digits and _",
+        ),
+        "python": (
+            "Another Python for a contender, NAME=PATH.",
+            [],
+            r"\w+=.+",
+            "must be NAME=PATH, the path of a Python",
+        ),
+        "devices": ("cpu, gpu. Default: what is there.", [], "cpu|gpu", f"{some} cpu, gpu"),
+        "cores": (
+            "Cores of a CPU, a row for each number.",
+            ["1", "all"],
+            r"[1-9]\d*|all",
+            "must be whole numbers above 0, or all",
+        ),
+        "precision": (
+            "float32, and on a GPU tf32.",
+            ["float32"],
+            "float32|tf32",
+            f"{some} float32, tf32",
+        ),
+        "keep_env": (
+            "Variables that contenders see; all others go.",
+            [],
+            r"\w+",
+            "must be names of variables",
+        ),
+    }
+    for name, (text, default, pattern, allowed) in lists.items():
+        flags.DEFINE_list(name, default, text, **group)
+        _each(values, name, pattern, allowed)
+    flags.DEFINE_integer("device_index", 0, "Which GPU.", lower_bound=0, **group)
 
 
 def define_job(values: flags.FlagValues) -> None:
@@ -72,7 +92,8 @@ def define_job(values: flags.FlagValues) -> None:
         "timeout", 120, "Seconds after which a measurement has failed.", lower_bound=1, **group
     )
     _each(values, "batch_sizes", r"[1-9]\d*", "must be whole numbers above 0")
-    _holds(values, "lr", lambda lr: 0 < lr < math.inf, "must be a finite number above 0")
+    above = "must be a finite number above 0"
+    flags.register_validator("lr", lambda lr: lr > 0, above, flag_values=values)
 
 
 def define_results(values: flags.FlagValues) -> None:
@@ -83,48 +104,24 @@ def define_results(values: flags.FlagValues) -> None:
     define_path(
         "against", "Measure what this file measured; exit with 3 if one is slower.", **group
     )
-    flags.DEFINE_float("max_slowdown", 1.05, "The factor that --against lets pass.", **group)
+    flags.DEFINE_float(
+        "max_slowdown", 1.05, "The factor that --against lets pass.", lower_bound=1, **group
+    )
     flags.DEFINE_boolean(
         "ratios", False, "With --against: compare ratios to the baseline, not times.", **group
     )
-    allowed = "must be a finite number of at least 1"
-    _holds(values, "max_slowdown", lambda factor: 1 <= factor < math.inf, allowed)
-    _holds(
-        values,
-        "output",
-        lambda path: not path or path.endswith(".json"),
-        "must be a path that ends in .json",
-    )
 
 
-def _holds(values: flags.FlagValues, name: str, test: Callable[[Any], bool], text: str) -> None:
-    flags.register_validator(name, test, text, flag_values=values)
-
-
-def _each(values: flags.FlagValues, name: str, pattern: str, text: str) -> None:
+def _each(values: flags.FlagValues, name: str, pattern: str, allowed: str) -> None:
     def is_right(items: Sequence[str]) -> bool:
         return len(set(items)) == len(items) and all(re.fullmatch(pattern, item) for item in items)
 
-    _holds(values, name, is_right, f"{text}, none twice")
+    flags.register_validator(name, is_right, f"{allowed}, none twice", flag_values=values)
 
 
 def arguments(config: Config) -> list[str]:
-    """Returns the flags that decide what is measured and are not at their defaults, as given."""
-    found = []
+    """Returns the flags that decide what is measured, as they would be given."""
+    values = compare_flags()
     for name in WHAT:
-        flag = compare_flags()[name]
-        flag.value, default = getattr(config, name), flag.value
-        if flag.value != default:
-            found.append(flag.serialize())
-    return found
-
-
-def as_in_file(config: Config, base: pyperf.BenchmarkSuite) -> Config:
-    """Returns the config with the flags that measured the file of --against; raises InputError if
-    one was given too."""
-    flag = f"--against={config.against}"
-    for given in arguments(config):
-        name = given.partition("=")[0]
-        raise InputError(f"{name}: {flag} measures what that file measured: leave the flag out")
-    argv = [*sys.argv, *guard.arguments_of(base, flag)]
-    return commandline.parse(compare_flags(), argv, None)
+        values[name].value = getattr(config, name)
+    return [values[name].serialize() for name in WHAT]

@@ -8,11 +8,8 @@ import io
 import pathlib
 import statistics
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import pyperf
-from rich.console import Console
-from rich.markdown import Markdown
 
 from common.errors import InputError, RunError, reason
 from common.files import write_atomically
@@ -39,7 +36,6 @@ PICTURE = (  # follows the reader's colour scheme
     '<picture><source media="(prefers-color-scheme: dark)" srcset="{0}-dark.png">'
     '<img alt="The speeds of the tables" src="{0}-light.png"></picture>'
 )
-QUIET = {"other_cores": system.BUSY, "stolen": system.STOLEN}  # at most, on a quiet machine
 NOISY = 1.5  # the largest over the smallest of a row's times, at most
 
 
@@ -74,35 +70,28 @@ def load(path: pathlib.Path) -> pyperf.BenchmarkSuite:
 def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
     """Returns the benchmarks of several files as one suite, each named by its machine too.
 
-    The name of a file is that of its machine. Raises InputError if two are alike, or if jobs at the
-    same batch size differ, naming both.
+    The name of a file is that of its machine. Raises InputError if two are alike, or if the jobs of
+    the baselines at a batch size differ, naming both.
     """
-    if len({path.stem for path in paths}) < len(paths):
-        raise InputError("--merge: each file must have a name of its own, which names its machine")
     jobs: dict[int, Job] = {}
+    machines: set[str] = set()
     merged = []
     for path in paths:
         suite = load(path)
-        found = sorted((row.job for row in rows_of(suite)), key=lambda job: job.steps)
-        longest = {job.batch_size: job for job in found}  # those of slow contenders are cut
-        for size, job in longest.items():
-            if job != jobs.setdefault(size, job):
-                raise InputError(f"--merge: {path} did another job: {job}, not {jobs[size]}")
         for benchmark in suite:
             if "machine" not in benchmark.get_metadata():  # it may have been merged before
                 name = f"{benchmark.get_name()}, {path.stem}"
                 benchmark.update_metadata({"machine": path.stem, "name": name})
             merged.append(benchmark)
-    try:
-        return pyperf.BenchmarkSuite(merged)
-    except ValueError as error:
-        raise InputError(f"--merge: {error}: each file must have a name of its own") from None
-
-
-def with_metadata(run: pyperf.Run, more: Mapping[str, Any]) -> pyperf.Run:
-    """Returns the run with more metadata; pyperf takes no empty value."""
-    known = {name: value for name, value in (run.get_metadata() | more).items() if value != ""}
-    return pyperf.Run(run.values, metadata=known, collect_metadata=False)
+        for row in rows_of(suite):
+            job = row.base.job  # those of slow contenders are cut
+            if job != (first := jobs.setdefault(job.batch_size, job)):
+                raise InputError(f"--merge: {path} did another job: {job}, not {first}")
+        found = {row.machine for row in rows_of(suite)}
+        if twice := machines & found:
+            raise InputError(f"--merge: machine {min(twice)} is in two files: rename one")
+        machines |= found
+    return pyperf.BenchmarkSuite(merged)
 
 
 class Row:
@@ -134,8 +123,7 @@ class Row:
 
     @property
     def note(self) -> str:
-        """Returns what stands behind a row: cores, baseline or no sure difference, noise, a shorter
-        job."""
+        """Returns what stands behind a row: baseline or no sure difference, cores, noise, ..."""
         cores, steps = self.metadata["cores"], self.job.steps
         notes = {
             "baseline" if self is self.base else "unsure": not stats.differs(self.ratio),
@@ -143,7 +131,7 @@ class Row:
             f"{steps:,} steps": steps != self.base.job.steps,
             "noisy": max(self.times) > NOISY * min(self.times),
             "disturbed": any("disturbed" in run for run in self.runs),
-            "busy": any(self.middle(key) > limit for key, limit in QUIET.items()),
+            "busy": self.middle("other_cores") > system.BUSY,
         }
         return ", ".join(note for note, holds in notes.items() if holds)
 
@@ -237,14 +225,8 @@ def markdown(suite: pyperf.BenchmarkSuite, chart: str = "", columns: int | None 
     return "\n\n".join([*parts, "\n".join(f"- {line}" for line in notes(suite))]) + "\n"
 
 
-def show(suite: pyperf.BenchmarkSuite, console: Console) -> None:
-    """Prints the tables and the notes."""
-    console.print(Markdown(markdown(suite, columns=ON_A_TERMINAL)))
-
-
 def notes(suite: pyperf.BenchmarkSuite) -> list[str]:
-    """Returns the lines below the tables: who is not there, and what the machine is, or each of
-    them."""
+    """Returns the lines below the tables: who is not there, and what each machine is."""
     lines = []
     for row in rows_of(suite):
         absent = [key for key in row.metadata if key.startswith(("failed: ", "left out: "))]

@@ -1,10 +1,11 @@
-"""Medians, their exact intervals, ratios, and whether one group of samples is slower than
-another."""
+"""Medians, their exact intervals, and whether one group of samples is slower than another."""
 
 import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
+
+import numpy as np
 
 SURE = 0.95  # from six samples on some two of them enclose the median as often as this
 
@@ -40,8 +41,7 @@ def coverage(n: int, k: int) -> float:
 
 
 def estimate(samples: Sequence[float]) -> Estimate:
-    """Returns the median of the samples and their narrowest interval that is SURE, else the
-    widest."""
+    """Returns the median and the narrowest interval of samples that is SURE, else the widest."""
     values, n, k = sorted(samples), len(samples), 1
     while coverage(n, k + 1) >= SURE:
         k += 1
@@ -58,14 +58,12 @@ def p_slower(now: Sequence[float], before: Sequence[float]) -> float:
 
     It is the exact one-sided rank-sum test. Equal samples count as no slowdown.
     """
-    n, m = len(now), len(before)
-    # In how many orders of all samples so many pairs are above. Their generating function is the
-    # product of (1 - q^(m + i)) / (1 - q^i) over i from 1 to n.
-    orders = [1] + [0] * (n * m)
-    for i in range(1, n + 1):
-        for pairs in range(n * m, m + i - 1, -1):
-            orders[pairs] -= orders[pairs - m - i]
-        for pairs in range(i, n * m + 1):
-            orders[pairs] += orders[pairs - i]
-    above = sum(a > b for a in now for b in before)
-    return sum(orders[above:]) / sum(orders)
+    # [j][u]: how many orders of some of `now` and j of `before` have u pairs with `now` above
+    orders: list[np.ndarray] = [np.ones(1)] * (len(before) + 1)
+    for _ in now:
+        fewer, orders = orders, [np.ones(1)]
+        for j in range(1, len(fewer)):
+            last_is_now, last_is_before = np.pad(fewer[j], (j, 0)), orders[-1]
+            orders.append(np.polynomial.polynomial.polyadd(last_is_now, last_is_before))
+    above = np.greater.outer(now, before).sum()
+    return float(orders[-1][above:].sum() / orders[-1].sum())

@@ -33,9 +33,8 @@ INSTALLED = (
     "import importlib.metadata as m, json; "
     "print(json.dumps({each.name.lower(): each.version for each in m.distributions()}))"
 )
-BUSY = 0.1  # cores that others keep busy; a quiet desktop or server stays below
-STOLEN = 0.02  # share of the time that a hypervisor or a quota may take
-CGROUP = "/sys/fs/cgroup"
+BUSY = 0.1  # cores that others, a host or a quota take; a quiet desktop or server stays below
+CPU_STAT = "/sys/fs/cgroup/cpu.stat"
 GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 # What is no fault of the machine is left out: at rest, or held to a clock by its owner.
 SLOWED = {0x4: "power cap", 0x8: "slowdown", 0x20: "heat", 0x40: "heat", 0x80: "power brake"}
@@ -62,8 +61,7 @@ def visible_gpu(index: int) -> str:
 
 
 def check_devices(asked: Collection[str], index: int) -> dict[str, str]:
-    """Returns the names of the devices to measure on; raises InputError if one asked for is not
-    there."""
+    """Returns the devices to measure on and their names; raises InputError if one is missing."""
     found, listed = {"cpu": devices.cpu_model()}, gpu.listed()
     if index < len(listed):
         found["gpu"] = listed[index]
@@ -102,49 +100,39 @@ def _words(path: str) -> list[str]:
     return []
 
 
+def _number(path: str, word: str) -> int:
+    """Returns the number behind a word in one of the kernel's files; 0 where it does not stand."""
+    words = _words(path)
+    return int(words[words.index(word) + 1]) if word in words else 0
+
+
 def peak_mib(pid: int) -> float:
-    """Returns the peak of the memory of a process and its children in MiB, 0 if they are gone."""
-    total = 0.0
+    """Returns the peak of the memory of a process and its children in MiB, as Linux tells it."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        for each in [process, *process.children(recursive=True)]:
-            words = _words(f"/proc/{each.pid}/status")
-            if "VmHWM:" in words:  # getrusage would begin with the peak of who started it
-                total += int(words[words.index("VmHWM:") + 1]) / 2**10
-            else:
-                memory = each.memory_info()
-                total += getattr(memory, "peak_wset", memory.rss) / 2**20
-    return total
+        family = [process, *process.children(recursive=True)]
+        # getrusage would begin with the peak of who started it
+        return sum(_number(f"/proc/{each.pid}/status", "VmHWM:") for each in family) / 2**10
+    return 0
 
 
 @contextlib.contextmanager
 def watched() -> Iterator[dict[str, float]]:
-    """Yields what has at the end the cores that others kept busy, and the share of the time that
-    the host has taken; what is measured must have ended by then."""
+    """Yields what has at the end the cores that others, the host or a quota took meanwhile; what is
+    measured must have ended by then."""
     found: dict[str, float] = {}
-    psutil.cpu_times_percent()  # which the next call counts from
-    before, throttled_before = os.times(), _throttled_seconds()
+    psutil.cpu_percent()  # which the next call counts from
+    before, throttled = os.times(), _number(CPU_STAT, "throttled_usec")
     yield found
-    percent, after = psutil.cpu_times_percent(), os.times()
-    wall = after.elapsed - before.elapsed
-    stolen = getattr(percent, "steal", 0.0)
-    free = percent.idle + getattr(percent, "iowait", 0.0) + stolen
+    busy, after = psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1), os.times()
     # and of the children that this process has waited for
     own = sum(after[:4]) - sum(before[:4])
-    busy = (100 - free) / 100 * (psutil.cpu_count() or 1)
-    found["other_cores"] = max(0.0, busy - own / wall)
-    found["stolen"] = stolen / 100 + (_throttled_seconds() - throttled_before) / wall
-
-
-def _throttled_seconds() -> float:
-    """Returns for how long this container's CPU quota has held it back; 0 where there is none."""
-    words = _words(f"{CGROUP}/cpu.stat")
-    return int(dict(zip(words[::2], words[1::2], strict=False)).get("throttled_usec", 0)) / 1e6
+    quota = (_number(CPU_STAT, "throttled_usec") - throttled) / 1e6
+    found["other_cores"] = max(0.0, busy + (quota - own) / (after.elapsed - before.elapsed))
 
 
 def facts(keep: Collection[str]) -> dict[str, str | int]:
-    """Returns what a reader must know of machine and versions, in pyperf's names where it has
-    some."""
+    """Returns what a reader must know of machine and versions, in pyperf's names if it has any."""
     installed, quota = versions(sys.executable), devices.quota()
     found: dict[str, str | int] = {
         "cpu_model_name": devices.cpu_model(),

@@ -66,9 +66,8 @@ def lr_of(batch_size: int, lr: float) -> float:
 
 
 def as_tf32(array: np.ndarray) -> np.ndarray:
-    """Returns float32 numbers rounded to the 10 bits behind the point that TF32 keeps."""
-    bits = array.astype(np.float32).view(np.uint32)
-    return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+    """Returns numbers rounded to the 10 bits behind the point that TF32 keeps, as float16 does."""
+    return array.astype(np.float16).astype(np.float32)
 
 
 def weights_after(
@@ -86,6 +85,7 @@ def weights_after(
     images, labels, order = examples
     W: np.ndarray = np.zeros((job.num_features, job.num_classes), dtype)
     b: np.ndarray = np.zeros(job.num_classes, dtype)
+    one_hot: np.ndarray = np.eye(job.num_classes, dtype=dtype)
     starts = range(0, job.num_examples, job.batch_size)
     batches = (rows[first : first + job.batch_size] for rows in order for first in starts)
     for rows in itertools.islice(batches, job.steps):
@@ -93,7 +93,7 @@ def weights_after(
         logits = x @ rounded(W) + b
         delta = np.exp(logits - logits.max(axis=1, keepdims=True))
         delta /= delta.sum(axis=1, keepdims=True)
-        delta[np.arange(len(rows)), labels[rows]] -= 1
+        delta -= one_hot[labels[rows]]
         W -= dtype(job.lr) * (x.T @ rounded(delta))
         b -= dtype(job.lr) * delta.sum(axis=0)
     return W, b
@@ -125,8 +125,7 @@ def reference(job: Job, examples: Sequence[np.ndarray], precisions: Collection[s
 
 
 def jobs_of(dataset: "data.Dataset", config: Config) -> list[Job]:
-    """Returns the job at each batch size; raises InputError if one is larger than the training
-    split."""
+    """Returns the job at each batch size; raises InputError if one exceeds the training split."""
     images, labels = dataset.train.images, dataset.train.labels
     digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     count, jobs = len(labels), []
@@ -175,5 +174,8 @@ def prepare(config: Config, folder: pathlib.Path) -> tuple[list[Job], References
             np.save(folder / f"{name}.npy", array)
     except OSError as error:  # of a full disk, which names no file
         raise RunError(f"{folder}: {reason(error)}") from None
-    all_jobs = {(job.batch_size, job.steps): job for full in jobs for job in (full, full.cut())}
-    return jobs, {key: reference(job, examples, config.precision) for key, job in all_jobs.items()}
+    return jobs, {
+        (job.batch_size, job.steps): reference(job, examples, config.precision)
+        for full in jobs
+        for job in {full, full.cut()}  # often the same
+    }

@@ -25,7 +25,7 @@ Train = Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
 def leave_out(why: str) -> NoReturn:
-    """Ends the process of a contender that cannot use the device or the precision."""
+    """Ends the process of a contender that cannot run here, or use the device or the precision."""
     print(why, file=sys.stderr, flush=True)
     os._exit(LEFT_OUT)
 
@@ -43,6 +43,7 @@ class Work:
     images: np.ndarray
     labels: np.ndarray
     order: np.ndarray
+    num_features: int
     num_classes: int
     batch_size: int
     steps: int
@@ -52,27 +53,23 @@ class Work:
     cores: int
     precision: str
 
-    @property
-    def num_features(self) -> int:
-        """Returns the number of pixels of an image."""
-        return self.images.shape[1]
-
     def epochs(self) -> Iterator[np.ndarray]:
         """Yields the rows [n] int32 of each epoch; the last epoch ends with the last step."""
         steps_per_epoch = -(-len(self.labels) // self.batch_size)
         for epoch, first in enumerate(range(0, self.steps, steps_per_epoch)):
             yield self.order[epoch, : (self.steps - first) * self.batch_size]
 
-    def blocks(self, max_steps: int | None = None) -> Iterator[np.ndarray]:
-        """Yields the same rows as blocks [steps, batch], of `max_steps` steps at most.
+    def blocks(self, max_rows: int = sys.maxsize) -> Iterator[np.ndarray]:
+        """Yields the same rows as blocks [steps, batch], of `max_rows` at most, or of one batch.
 
         A smaller last batch of an epoch is a block of its own.
         """
+        steps = max(1, max_rows // self.batch_size)
         for rows in self.epochs():
             end = len(rows) - len(rows) % self.batch_size
-            size = max_steps * self.batch_size if max_steps else len(rows)
-            for first in range(0, end, size):
-                yield rows[first : min(first + size, end)].reshape(-1, self.batch_size)
+            batches = rows[:end].reshape(-1, self.batch_size)
+            for first in range(0, len(batches), steps):
+                yield batches[first : first + steps]
             if end < len(rows):
                 yield rows[np.newaxis, end:]
 
@@ -92,7 +89,10 @@ def main() -> None:
     # all else that is printed goes to stderr from here on
     say = functools.partial(print, file=os.fdopen(os.dup(1), "w"), flush=True)
     os.dup2(2, 1)
-    build: Callable[[Work], Train] = getattr(importlib.import_module(module), function)
+    try:
+        build: Callable[[Work], Train] = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        leave_out(f"{error}: python -m pip install -r requirements/compare.txt")
     work = load(folder)
     say("loaded")
     train = build(work)

@@ -1,5 +1,4 @@
-"""How `pytest -m faults --kills=50` and `pytest -m gpu` are run: options, one process for a GPU,
-the record."""
+"""How `pytest -m faults --kills=50` and `pytest -m gpu` are run: options, processes, the record."""
 
 import pytest
 
@@ -32,7 +31,7 @@ def pytest_configure(config):
 
 def pytest_generate_tests(metafunc):
     kills = metafunc.config.option.kills or FEW
-    for name, count in (("kill", kills), ("worker_kill", max(1, kills * 2 // 5))):
+    for name, count in (("kill", kills), ("worker_kill", max(3, kills * 2 // 5))):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, range(count))
 
@@ -52,11 +51,11 @@ class Recorder:
         self.busy = common.other_cores()
 
     def pytest_runtest_logreport(self, report):
-        part, row = dict(report.user_properties).get("fault", (None, None))
-        if part and report.when == "call":
-            counts = self.found[part].setdefault(row, [0, 0])
-            counts[0] += 1
-            counts[1] += report.passed
+        if report.when == "call":
+            for _, (part, row) in report.user_properties:
+                counts = self.found[part].setdefault(row, [0, 0])
+                counts[0] += 1
+                counts[1] += report.passed
 
     def pytest_sessionfinish(self, exitstatus):
         if exitstatus in FINISHED and self.found["kills"]:

@@ -28,25 +28,22 @@ class Forked:
 
         self.args = [*map(str, argv)]
         reader, writer = CONTEXT.Pipe(duplex=False)
-        self.stdout = os.fdopen(os.dup(reader.fileno()), errors="replace")
-        self.stderr = tempfile.NamedTemporaryFile("r", errors="replace")  # noqa: SIM115
+        self.stdout = os.fdopen(os.dup(reader.fileno()))
+        self.stderr = tempfile.NamedTemporaryFile("r")  # noqa: SIM115
         given = self.args, str(cwd), dict(env), writer, self.stderr.name
         self._process = CONTEXT.Process(target=_become, args=given, daemon=True)
         with mock.patch.dict(os.environ, {startup.LEGACY_KERAS: "1"}):
             self._process.start()
         writer.close()
-        self.pid, self.kill = self._process.pid, self._process.kill
+        self.kill = self._process.kill
 
     @property
     def returncode(self):
         """The exit code, or a signal's number below 0; None while it runs."""
         return self._process.exitcode
 
-    def poll(self):
-        return self.returncode
-
     def send_signal(self, number):
-        os.kill(self.pid, number)
+        os.kill(self._process.pid, number)
 
     def communicate(self, timeout=120):
         """Returns the rest of what it prints, and its errors; one that takes longer is killed."""
@@ -71,9 +68,8 @@ def _become(argv, cwd, env, output, errors):
     os.dup2(output.fileno(), 1)
     output.close()
     os.dup2(os.open(errors, os.O_WRONLY | os.O_APPEND), 2)
-    encoding = env.get("PYTHONIOENCODING", "utf-8")
-    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding=encoding, closefd=False)
-    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, encoding, "backslashreplace", closefd=False)
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, closefd=False)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

@@ -1,13 +1,13 @@
-"""The fault campaign: runs that are killed, disks that are full or read-only, several first runs at
-once.
+"""The fault campaign: killed runs, full and read-only disks, several first runs at once.
 
 Whatever happens, the same command again ends with the weights of a run that nothing happened to.
 """
 
-import contextlib
+import dataclasses
 import json
-import os
+import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -19,7 +19,8 @@ import pytest
 
 from benchmarks.common import loopback
 from tests.conftest import PROJECT
-from tests.weights_of import JOB, assert_weights_of_one_device, finish, start
+from tests.test_workers import start_workers
+from tests.weights_of import JOB, assert_weights_of_one_device, finish
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -34,17 +35,17 @@ PHASES = {
 }
 
 
+@dataclasses.dataclass
 class Place:
-    """A folder for what a run writes, and the data that it reads; the command is always the
-    same."""
+    """A folder for what a run writes, and the data that it reads, always by the same command."""
 
-    def __init__(self, folder, data_dir):
-        self.folder, self.data_dir, self.record = folder, data_dir, folder / "record.json"
+    folder: pathlib.Path
+    data_dir: pathlib.Path
 
     def start(self):
         job = ["--max_steps=1500", "--checkpoint_every=50", "--overwrite"]
-        job += [f"--data_dir={self.data_dir}", f"--record={self.record}"]
-        job += [f"--checkpoint_dir={self.folder / 'kept'}", f"--export_dir={self.folder / 'model'}"]
+        job += [f"--data_dir={self.data_dir}", f"--record={self.folder}/record.json"]
+        job += [f"--checkpoint_dir={self.folder}/checkpoints", f"--export_dir={self.folder}/model"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen([sys.executable, PROJECT / "train.py", *job], **pipes)
 
@@ -54,13 +55,12 @@ class Place:
         assert (self.folder / "model" / "saved_model.pb").exists()
         for each in (self.folder, self.data_dir):
             assert not [path for name in LEFTOVERS for path in each.rglob(name)]
-        return json.loads(self.record.read_text())
+        return json.loads((self.folder / "record.json").read_text())
 
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory):
-    """What a run on real MNIST to which nothing happens ends with: its data, its weights, and the
-    seconds of a usual run and of a first one."""
+    """Of a run on real MNIST: its data, its weights, the seconds of a usual run and a first one."""
     folder = tmp_path_factory.mktemp("reference")
     place, began = Place(folder, folder / "data"), time.perf_counter()
     record = place.end(place.start())
@@ -74,37 +74,47 @@ def test_a_killed_run_started_again_ends_like_one_never_killed(kill, reference, 
     is_first = kill % 3 == 1
     place = Place(tmp_path, tmp_path / "data" if is_first else data_dir)
     process = place.start()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(random.Random(kill).uniform(0, seconds[is_first]))
-    process.kill()
+    threading.Timer(random.Random(kill).uniform(0, seconds[is_first]), process.kill).start()
     printed = "".join(process.communicate())
     phase = [phase for words, phase in PHASES.items() if words in printed][-1]
     fault("kills", phase if process.returncode else "nothing: it had ended")
     assert place.end(place.start())["weights_sha256"] == weights
 
 
-def test_a_killed_worker_ends_the_other_and_both_go_on(
+# The signals to one of two workers, and the exit code of the other one.
+LOST = (
+    (signal.SIGKILL, 1),
+    (signal.SIGSTOP, 1),  # its port still accepts connections
+    (signal.SIGTERM, 143),
+)
+
+
+def test_a_lost_worker_ends_the_other_with_one_line_and_both_go_on(
     worker_kill, tiny_data_dir, tiny_dataset, tmp_path, fault
 ):
-    fault("kills", "one of two workers")
-    rng, kept = random.Random(worker_kill), tmp_path / "kept"
-    job = JOB | {"epochs": 10**6, "timeout": 20, "checkpoint_dir": kept, "checkpoint_every": 100}
-    paths = [tmp_path / "0.npz", tmp_path / "1.npz"]
-
-    def started():
-        options = job | {"strategy": "multi_worker"}
-        pairs = zip(paths, loopback(2), strict=True)
-        return [start(tiny_data_dir, path, environment, **options) for path, environment in pairs]
-
-    workers = started()
+    rng, (number, code) = random.Random(worker_kill), LOST[worker_kill % len(LOST)]
+    fault("kills", f"one of two workers, by {number.name}")
+    folder = tmp_path / "checkpoints"
+    job = JOB | {"epochs": 10**6, "eval_first": 0, "timeout": 20}
+    job |= {"checkpoint_dir": folder, "checkpoint_every": 10}
+    workers = start_workers(tiny_data_dir, tmp_path, loopback(2), **job)
     victim = workers.pop(rng.randrange(2))
-    threading.Timer(rng.uniform(0, 10), victim.kill).start()
-    finish(victim, -signal.SIGKILL)
-    assert finish(workers[0], 1)[1]
-    job["max_steps"] = max([0, *(int(path.stem[5:]) for path in kept.glob("step-*.index"))]) + 25
-    for worker in started():
+    for _ in range(2):  # at the second one a checkpoint is there
+        while not victim.stdout.readline().startswith("step "):
+            assert victim.returncode is None, victim.communicate()
+    threading.Timer(rng.uniform(0, 2), victim.send_signal, [number]).start()
+    _, (line,) = finish(workers[0], code)
+    if number == signal.SIGTERM:  # both after the same step
+        assert finish(victim, code)[1] == [line]
+    else:
+        victim.kill()
+        victim.communicate()
+    step = max(int(path.stem[5:]) for path in folder.glob("step-*.index"))
+    job["max_steps"] = step + 25
+    for worker in start_workers(tiny_data_dir, tmp_path, loopback(2), **job):
         finish(worker)
-    assert_weights_of_one_device(paths, tiny_dataset, **job)
+    assert json.loads((tmp_path / "0.json").read_text())["resumed_at_step"] == step
+    assert_weights_of_one_device(tmp_path.glob("*.npz"), tiny_dataset, **job)
 
 
 def test_four_first_runs_at_once_prepare_the_data_once(reference, tmp_path, fault):
@@ -149,11 +159,12 @@ def test_a_full_disk_costs_nothing_that_was_there(disk, run_train, run_here, tmp
     job = f"--{flag}={disk / 'place'}", f"--record={record}", "--overwrite", "--mode=graph"
     assert run_train(*job, "--max_steps=30").returncode == 0
     # the file named checkpoint has the name of the newest, and there may be a newer one
-    files = [path for path in disk.rglob("*") if path.is_file() and path.name != "checkpoint"]
-    before = {path: path.read_bytes() for path in files}
-    filler = fill(disk)
+    files = [path for path in disk.rglob("*.*") if path.is_file()]
+    before = [path.read_bytes() for path in files]
+    filler = disk / "filler"  # it leaves what the check of a folder takes
+    filler.write_bytes(bytes(shutil.disk_usage(disk).free - 20_480))
     assert_refused(run_train(*job), 1, "No space left on device")
-    assert {path: path.read_bytes() for path in files} == before
+    assert [path.read_bytes() for path in files] == before
     filler.unlink()
     assert run_train(*job).returncode == 0
     whole = run_here("--mode=graph")["weights_sha256"]
@@ -162,18 +173,8 @@ def test_a_full_disk_costs_nothing_that_was_there(disk, run_train, run_here, tmp
 
 def assert_refused(done, code, words):
     """It ended with one line that has these words."""
-    assert done.returncode == code and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: ") and words in done.stderr
-
-
-def fill(disk):
-    """Fills a disk with one file, but for what the check of a folder takes; returns the file."""
-    filler = disk / "filler"
-    with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
-        while file.write(bytes(4096)) == 4096:
-            pass
-    os.truncate(filler, filler.stat().st_size - 20_480)
-    return filler
+    assert done.returncode == code
+    assert re.fullmatch(f"error: .*{words}.*\n", done.stderr)
 
 
 def test_a_read_only_disk_is_read_and_refused_for_each_output(

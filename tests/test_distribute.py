@@ -12,19 +12,10 @@ from runtime.clock import Ledger
 from tests.weights_of import JOB, assert_weights_of_one_device, finish, start
 
 
-@pytest.mark.parametrize(
-    ("replicas", "reduction", "source"), [(3, "sum", "stream"), (2, "mean", "memory")]
-)
-def test_mirrored_devices_reach_the_weights_of_one(
-    tiny_data_dir, tiny_dataset, tmp_path, replicas, reduction, source
-):
-    job = JOB | {"loss_reduction": reduction}
-    asked = {"strategy": "mirrored", "replicas": replicas, "input": source}
-    asked |= {"checkpoint_dir": tmp_path / "checkpoints"}
-    for max_steps in (17, 0):
-        worker = start(tiny_data_dir, tmp_path / "w.npz", {}, **job, **asked, max_steps=max_steps)
-        output, _ = finish(worker)
-    assert "goes on from" in output
+def test_mirrored_devices_reach_the_weights_of_one(tiny_data_dir, tiny_dataset, tmp_path):
+    job = JOB | {"loss_reduction": "mean"}
+    asked = {"strategy": "mirrored", "replicas": 3, "input": "stream"}
+    finish(start(tiny_data_dir, tmp_path / "w.npz", {}, **job, **asked))
     assert_weights_of_one_device([tmp_path / "w.npz"], tiny_dataset, **job)
 
 

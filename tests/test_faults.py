@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import re
 from unittest import mock
 
 import numpy as np
@@ -20,8 +21,7 @@ from tests.conftest import spoilt
 def folder(tmp_path):
     """A decoded dataset of 24 examples in each split, of 2x2 pixels."""
     for name in cache.SPLITS:
-        images = np.random.default_rng(0).integers(256, size=(24, 4), dtype=np.uint8)
-        np.save(tmp_path / f"{name}_images.npy", images)
+        np.save(tmp_path / f"{name}_images.npy", np.arange(96, dtype=np.uint8).reshape(24, 4))
         np.save(tmp_path / f"{name}_labels.npy", np.arange(24, dtype=np.int32))
     cache.describe(tmp_path, ["a", "b"], (2, 2))
     return tmp_path
@@ -55,26 +55,25 @@ def test_no_memory_and_no_rights_are_not_called_damage(
 
 
 @pytest.mark.parametrize(
-    ("mode", "damage", "words"),
+    ("damage", "words"),
     [
-        ("eager", lambda path: os.truncate(path, 200_000), "it ends too soon"),
-        ("graph", lambda path: path.unlink(missing_ok=True), "No such file or directory"),
+        (lambda path: os.truncate(path, 200_000), "it ends too soon"),
+        (lambda path: path.unlink(missing_ok=True), "No such file"),
     ],
 )
 def test_a_stream_that_ends_while_training_is_one_line_and_checkpoints_are_kept(
-    run_here, tiny_data_dir, tmp_path, monkeypatch, capsys, mode, damage, words
+    run_here, tiny_data_dir, tmp_path, monkeypatch, capsys, damage, words
 ):
     path = cache.folder_in(tiny_data_dir, "mnist") / "train_images.npy"
     whole, accuracy = path.read_bytes(), train.accuracy
-    job = [f"--mode={mode}", "--input=stream", f"--checkpoint_dir={tmp_path / 'kept'}"]
+    job = ["--mode=graph", "--input=stream", f"--checkpoint_dir={tmp_path / 'checkpoints'}"]
     job += ["--epochs=2", "--checkpoint_every=10", "--eval_first=0", "--eval_every=20"]
     monkeypatch.setattr(stream, "BUFFER_BYTES", 100 * 784)
     monkeypatch.setattr(errors, "is_alone", lambda: False)
     with monkeypatch.context() as patch, pytest.raises(SystemExit, match="1"), errors.one_line():
         patch.setattr(train, "accuracy", lambda *of: damage(path) or accuracy(*of))
         run_here(*job)
-    said = capsys.readouterr().err
-    assert f"cannot be read any more: {words}" in said and said.count("\n") == 1
+    assert re.fullmatch(rf"error: .*cannot be read any more: {words}.*\n", capsys.readouterr().err)
     path.write_bytes(whole)
     record = run_here(*job)
     assert record["resumed_at_step"] >= 10 and record["steps"] == 132

@@ -1,5 +1,4 @@
-"""GPUs: what is said of them, as far as a CPU can test it; and the acceptance on one, `pytest -m
-gpu`.
+"""GPUs: what is said of them; and the acceptance on one, `pytest -m gpu`.
 
 With SOFTMAX_DEVICE=cpu the acceptance runs what a CPU can.
 """
@@ -55,7 +54,6 @@ def test_what_nvml_says_is_of_the_gpu_in_sight(monkeypatch):
 AMPERE = 8  # the compute capability from which on there is TF32
 LEFT_MIB = 1_500  # of the memory of a GPU that is filled
 EPOCHS, STEPS = 30, 66  # of an epoch, which is a block
-LONG = "--epochs=300"
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": PROJECT}
 # Takes all memory of the GPU but some, says so, and waits for the end of its stdin.
 HOG = f"""
@@ -133,7 +131,7 @@ def test_tf32_gives_other_weights_and_is_named(gpu, train, start):
         pytest.skip("this GPU has no TF32")
     exact, rounded = train(), train("--tf32")
     assert exact["weights_sha256"] != rounded["weights_sha256"]
-    assert (exact["environment"]["tf32"], rounded["environment"]["tf32"]) == (False, True)
+    assert rounded["environment"]["tf32"]
     assert "TF32" in finish(start("--tf32"))[0].splitlines()[0]
 
 
@@ -153,16 +151,20 @@ def test_data_larger_than_the_memory_is_streamed_and_else_out_of_memory_is_a_lin
 
 
 @pytest.mark.gpu
-def test_deterministic_gives_the_same_weights_in_every_process_and_over_a_kill(
+def test_deterministic_gives_the_same_weights_in_three_processes_at_once_and_over_a_kill(
     train, start, tmp_path
 ):
-    flags = "--deterministic", LONG, f"--checkpoint_dir={tmp_path / 'kept'}"
-    killed = start(*flags, "--checkpoint_every=50", "--eval_every=1000")
+    job = "--deterministic", "--epochs=300"
+    resumed = *job, f"--checkpoint_dir={tmp_path / 'checkpoints'}"
+    killed = start(*resumed, "--checkpoint_every=50", "--eval_every=1000")
     read_until(killed, "step 1/")
     killed.kill()
     finish(killed, code=-signal.SIGKILL)
-    weights = {train(*flags[:2])["weights_sha256"] for _ in range(3)}
-    assert weights == {train(*flags)["weights_sha256"]}
+    paths = [tmp_path / f"{number}.json" for number in range(3)]
+    for process in [start(*job, f"--record={path}") for path in paths]:
+        finish(process)
+    weights = {json.loads(path.read_text())["weights_sha256"] for path in paths}
+    assert weights == {train(*resumed)["weights_sha256"]}
 
 
 @pytest.mark.gpu
@@ -175,14 +177,17 @@ def test_a_step_is_few_kernels_and_no_copy_to_the_host(gpu, train, tmp_path):
 
 def stream_events(trace):
     """Returns how many kernels, and copies between host and device, the streams of GPUs have."""
-    names = []
-    for plane in xplane_pb2.XSpace.FromString(trace).planes:
-        for line in plane.lines:
-            # Lines with names of operations tell the same kernels once more.
-            if plane.name.startswith("/device:GPU:") and line.name.startswith("Stream"):
-                names += [plane.event_metadata[event.metadata_id].name for event in line.events]
-    kernels = [name for name in names if not re.search("(?i)mem(cpy|set)", name)]
-    return len(kernels), sum(bool(re.search("(?i)memcpy.?(h2d|d2h)", name)) for name in names)
+    names = [
+        plane.event_metadata[event.metadata_id].name.lower()
+        for plane in xplane_pb2.XSpace.FromString(trace).planes
+        for line in plane.lines
+        # Lines with names of operations tell the same kernels once more.
+        if plane.name.startswith("/device:GPU:") and line.name.startswith("Stream")
+        for event in line.events
+    ]
+    kernels = [name for name in names if not re.search("mem(cpy|set)", name)]
+    copies = [name for name in names if re.search("memcpy.?(h2d|d2h)", name)]
+    return len(kernels), len(copies)
 
 
 @pytest.mark.gpu
@@ -194,15 +199,6 @@ def test_nothing_is_compiled_inside_the_clock_of_training(start, tmp_path):
     compiled = set(dump.iterdir())
     finish(process)
     assert compiled and set(dump.iterdir()) == compiled
-
-
-@pytest.mark.gpu
-def test_two_processes_at_once_end_with_the_same_weights(start, tmp_path):
-    paths = [tmp_path / f"{number}.json" for number in range(2)]
-    for process in [start(LONG, f"--record={path}") for path in paths]:
-        finish(process)
-    first, second = (json.loads(path.read_text())["weights_sha256"] for path in paths)
-    assert first == second
 
 
 @pytest.mark.gpu

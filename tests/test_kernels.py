@@ -1,5 +1,4 @@
-"""What each mode runs on a GPU has a kernel there, by TensorFlow's registry: nothing falls back to
-the host unsaid."""
+"""By TensorFlow's registry, all that a mode runs on a GPU has a kernel there."""
 
 import pytest
 import tensorflow as tf

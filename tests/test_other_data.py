@@ -1,5 +1,4 @@
-"""Other datasets than mnist: prepared by tfds, trained on from --data_dir alone, or refused in one
-line."""
+"""Other datasets than mnist: prepared by tfds, trained on from --data_dir alone, or refused."""
 
 import shutil
 import sys
@@ -15,12 +14,12 @@ from storage import cache, decode
 from tests.made import Made, examples
 
 
-def rows(images, labels) -> list[bytes]:
+def rows(images, labels):
     """Returns image and label of each example as bytes, sorted: tfds shuffles what it prepares."""
     return sorted(i.tobytes() + bytes([n]) for i, n in zip(images, labels, strict=True))
 
 
-def rows_of(*splits) -> list[bytes]:
+def rows_of(*splits):
     return sorted(row for split in splits for row in rows(split.images, split.labels))
 
 
@@ -35,15 +34,13 @@ def test_labels_that_do_not_start_at_0_keep_their_names(tmp_path, monkeypatch):
     assert rows_of(found.test) == rows(test[0], test[1] - 1)
 
 
-@pytest.mark.parametrize(("dataset", "upright"), [("emnist", True), ("made", False)])
-def test_the_images_of_emnist_are_turned_upright(tmp_path, monkeypatch, dataset, upright):
-    monkeypatch.setattr(Made, "name", dataset)
+def test_the_images_of_emnist_are_turned_upright(tmp_path, monkeypatch):
+    monkeypatch.setattr(Made, "name", "emnist")
     builder = Made(data_dir=tmp_path / "data")
     builder.download_and_prepare()
     decode.write(builder, tmp_path)
     images, labels = Made.splits["test"]
-    expected = images.swapaxes(1, 2) if upright else images
-    assert rows_of(cache.read(tmp_path, dataset).test) == rows(expected, labels)
+    assert rows_of(cache.read(tmp_path, "emnist").test) == rows(images.swapaxes(1, 2), labels)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +72,6 @@ TENSOR = tfds.features.Tensor(shape=(4, 4, 1), dtype=np.uint8)
         ({"image": tfds.features.Image()}, [0], 30, r"must be uint8 and of one size, .*None, None"),
         ({"image": TENSOR}, [0], 30, r"it has .*Tensor\(shape=\(4, 4, 1\)"),
         ({"keys": None}, [0], 30, "it has no pair of image and label"),
-        ({"keys": ("label", "image")}, [0], 30, r"it has .ClassLabel\(.* Image\("),
         ({}, [-1, 3], 30, r"found \[2, 28, 30\] to .*, with labels from -1"),
         ({}, [0], 11, r"needs 12 examples to train on.* found \[0, 11, 11\]"),
     ],
@@ -96,11 +92,9 @@ def test_what_cannot_be_trained_on_is_refused(tmp_path, monkeypatch, changes, la
         ("mnits", r"Nearest: .*\bmnist\b"),
         ("emnist/leters", "Nearest: emnist/letters"),
         ("mnist:9.0.0", "Nearest: mnist:3.0.1"),
-        ("emnist/letters:9.0.0", "emnist/letters:3.1.0"),
         ("coco", "not an image-classification"),
         ("cats_vs_dogs", "its images must be uint8 and of one size"),
         ("../mnist", r"Nearest: .*\bmnist\b"),
-        ("mnist/x=1", "Nearest: mnist"),
     ],
 )
 def test_a_name_that_will_not_do_is_one_line_with_the_nearest(tmp_path, name, words):

@@ -8,7 +8,6 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
 import flags
-import model
 import train
 from callbacks import tensorboard
 from common import errors
@@ -41,49 +40,34 @@ def test_the_curves_the_flags_and_the_weights_are_those_of_the_run(run_here, tmp
     assert all(speed > 0 for _, speed in curve(reader, "images_per_second"))
     assert curve(reader, "test_accuracy") == [[60, pytest.approx(record["test_accuracy"])]]
     for digit in range(10):
-        width, height, png = reader.Tensors(f"weights/{digit}")[0].tensor_proto.string_val
-        assert (width, height) == (b"28", b"28")
-        rows = tf.io.decode_png(png).numpy()[..., 0].mean(axis=1)
+        png = reader.Tensors(f"weights/{digit}")[0].tensor_proto.string_val[2]
+        rows = tf.io.decode_png(png).numpy().mean(axis=(1, 2))
         # The tiny data's images have a bright row pair where their class is: so do its weights.
-        assert sorted(np.argsort(rows)[-2:].tolist()) == [2 * digit, 2 * digit + 1]
+        assert len(rows) == 28 and rows.argmax() // 2 == digit
     metadata = reader.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     hparams = plugin_data_pb2.HParamsPluginData.FromString(metadata).session_start_info.hparams
     assert hparams["batch_size"].number_value == 10 and hparams["mode"].string_value == "xla"
 
 
-def test_weights_of_nothing_are_grey():
-    shown = tensorboard.pictures(model.SoftmaxRegression(12, 3), (2, 2, 3))
-    np.testing.assert_array_equal(shown, np.full([3, 2, 2, 3], 0.5))
-
-
-def test_each_run_has_a_folder_of_its_own_and_a_resume_goes_on_in_its_own(
-    run_here, tmp_path, monkeypatch
-):
-    job = "--eval_first=0", "--eval_every=5", "--mode=graph", f"--logdir={tmp_path / 'logs'}"
-    kept = [f"--checkpoint_dir={tmp_path / name}" for name in ("first", "second")]
-    for number, folder in enumerate(kept):  # which know the folder from the very first checkpoint
-        with monkeypatch.context() as patch, pytest.raises(NameError):
-            patch.setattr(tensorboard, "name_of", lambda _, number=number: str(number))
-            patch.delattr(train, "compiled")
-            run_here(*job, folder)
+def test_a_resumed_run_goes_on_in_its_folder(run_here, tmp_path, monkeypatch):
+    job = ["--eval_first=0", "--eval_every=5", "--mode=graph", f"--logdir={tmp_path / 'logs'}"]
+    job.append(f"--checkpoint_dir={tmp_path / 'checkpoints'}")
+    with monkeypatch.context() as patch, pytest.raises(NameError):
+        patch.delattr(train, "compiled")  # the very first checkpoint knows the folder
+        run_here(*job)
+    monkeypatch.setattr(tensorboard, "name_of", lambda _: "another")
     for steps in (10, 20):
-        for folder in kept:
-            run_here(*job, folder, f"--max_steps={steps}")
-    folders = [*(tmp_path / "logs").iterdir()]
-    assert len(folders) == 2
-    for folder in folders:
-        assert [step for step, _ in curve(read(folder), "validation_accuracy")] == [5, 10, 15, 20]
-        assert [step for step, _ in curve(read(folder), "test_accuracy")] == [10, 20]
+        run_here(*job, f"--max_steps={steps}")
+    (folder,) = (tmp_path / "logs").iterdir()
+    assert [step for step, _ in curve(read(folder), "validation_accuracy")] == [5, 10, 15, 20]
+    assert [step for step, _ in curve(read(folder), "test_accuracy")] == [10, 20]
 
 
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
         ({"data_dir": "/here", "logdir": "run/logs", "record": "run.json"}, "defaults"),
-        (
-            {"dataset": "emnist/letters:3.0.1", "lr": 0.5, "shuffle": False},
-            "dataset=emnist-letters-3.0.1,lr=0.5,shuffle=False",
-        ),
+        ({"dataset": "emnist/letters:3.0.1", "lr": 0.5}, "dataset=emnist-letters-3.0.1,lr=0.5"),
         ({"dataset": "a" * 300}, "dataset=" + "a" * 192),
     ],
 )
@@ -95,9 +79,7 @@ def test_a_run_is_named_after_the_flags_that_differ(changes, name):
     ("arguments", "traced"),
     [
         (["--epochs=2"], True),
-        (["--epochs=2", "--eval_every=0", "--max_steps=70", "--mode=graph"], True),
         (["--max_steps=20", "--eval_every=0"], False),
-        (["--eval_first=2", "--target_accuracy=0.001"], False),
     ],
 )
 def test_a_warm_block_leaves_one_trace_or_a_line_says_that_there_was_none(

@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from comparison.peers import scaled, tensorflow_device
+from comparison.peers import scaled
+from comparison.peers.in_tensorflow import choose_device
 from comparison.worker import Train, Work
 
 BLOCK_ROWS = 5_000  # gathered and converted at once
@@ -13,7 +14,7 @@ tf1 = tf.compat.v1
 
 def contender(work: Work) -> Train:
     """Returns what does the job: a block's batches are fed one by one to `Session.run`."""
-    device = tensorflow_device(work)
+    device = choose_device(work)
     tf1.disable_eager_execution()
     with tf.device(device):
         x = tf1.placeholder(tf.float32, [None, work.num_features])
@@ -25,11 +26,10 @@ def contender(work: Work) -> Train:
         train_step = tf1.train.GradientDescentOptimizer(work.lr).minimize(cross_entropy)
     session, zeros = tf1.Session(), tf1.global_variables_initializer()
     one_hot = np.eye(work.num_classes, dtype=np.float32)
-    block_steps = max(1, BLOCK_ROWS // work.batch_size)
 
     def train() -> tuple[np.ndarray, np.ndarray]:
         session.run(zeros)
-        for rows in work.blocks(block_steps):
+        for rows in work.blocks(BLOCK_ROWS):
             images, labels = scaled(work.images[rows]), one_hot[work.labels[rows]]
             for batch_x, batch_y in zip(images, labels, strict=True):
                 session.run(train_step, feed_dict={x: batch_x, y_: batch_y})

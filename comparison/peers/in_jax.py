@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from comparison.peers import jax_device
-from comparison.worker import Train, Work
+from comparison.worker import Train, Work, leave_out
 
 # On a CPU, whose caches they suit: rows of a large batch at a time, and rows gathered at once.
 PIECE, GATHER = 1_000, 2_000
@@ -48,6 +47,16 @@ def best(work: Work) -> Train:
     return classes_last
 
 
+def choose_device(work: Work) -> jax.Device:
+    """Returns the device; sets JAX's precision."""
+    precision = "tensorfloat32" if work.precision == "tf32" else "highest"
+    jax.config.update("jax_default_matmul_precision", precision)
+    try:
+        return jax.devices(work.device)[0]
+    except RuntimeError:
+        leave_out("JAX sees no GPU")
+
+
 def _trained(
     work: Work, loss: Loss, W: np.ndarray, gather: int = 0, piece: int = 0, unroll: int = 1
 ) -> Train:
@@ -55,12 +64,11 @@ def _trained(
 
     gather, piece: in rows; by default all of an epoch, and a batch.
     """
-    device = jax_device(work)
     gradients_of = jax.grad(loss)
     blocks = [in_pieces(rows, gather or rows.size, piece or rows.size) for rows in work.blocks()]
     examples = work.images, np.append(work.labels, -1)
     placed = (W, np.zeros(work.num_classes, np.float32)), examples, blocks
-    zeros, examples, epochs = jax.device_put(placed, device)
+    zeros, examples, epochs = jax.device_put(placed, choose_device(work))
 
     def step(parameters: Parameters, batch: tuple[jax.Array, jax.Array]) -> tuple:
         def of_piece(piece: tuple[jax.Array, jax.Array]) -> Parameters:

@@ -1,15 +1,16 @@
-"""PyTorch as its tutorials have it; and at its best: the gradient by hand, in place, compiled, on a
-GPU in a CUDA graph."""
+"""PyTorch as its tutorials have it; and at its best: by hand, compiled, on a GPU as CUDA graph."""
 
+import shutil
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from comparison.peers import torch_device
-from comparison.worker import Train, Work
+from comparison.peers import threads
+from comparison.worker import Train, Work, leave_out
 
-BLOCK_ROWS = 5_000  # gathered and converted at once on a CPU, in whole batches; on a GPU an epoch
+BLOCK_ROWS = 5_000  # gathered and converted at once
 UNROLLED = 10  # steps, or pieces of them, of a call of what is compiled
 PIECE = 1_000  # rows of a large batch at a time on a CPU, whose caches they suit
 
@@ -18,8 +19,7 @@ Steps = Callable[[torch.Tensor], None]  # takes those on `rows` [steps, batch]
 
 def contender(work: Work) -> Train:
     """Returns what does the job by nn.Linear, cross_entropy, autograd and torch.optim.SGD."""
-    block_steps = None if work.device == "gpu" else max(1, BLOCK_ROWS // work.batch_size)
-    images, labels, blocks = _placed(work, block_steps)
+    images, labels, blocks = _placed(work, BLOCK_ROWS)
     model = torch.nn.Linear(work.num_features, work.num_classes, device=images.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=work.lr)
 
@@ -40,6 +40,8 @@ def contender(work: Work) -> Train:
 @torch.inference_mode()
 def best(work: Work) -> Train:
     """Returns what does the job without autograd."""
+    if not shutil.which("g++"):
+        leave_out("torch.compile needs g++, which is not found: install it")
     images, labels, epochs = _placed(work)
     place = images.device
     W = torch.zeros(work.num_classes, work.num_features, device=place)
@@ -81,13 +83,18 @@ def best(work: Work) -> Train:
 
 
 def _placed(
-    work: Work, block_steps: int | None = None
+    work: Work, max_rows: int = sys.maxsize
 ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-    """Returns images, labels and the blocks of rows on the device, before the clock."""
-    place = torch_device(work)
+    """Sets PyTorch's threads and precision; returns images, labels and the blocks of rows on the
+    device."""
+    if work.device == "gpu" and not torch.cuda.is_available():
+        leave_out("PyTorch sees no GPU")
+    torch.set_num_threads(threads(work))
+    torch.set_float32_matmul_precision("high" if work.precision == "tf32" else "highest")
+    place = "cuda" if work.device == "gpu" else "cpu"
     images = torch.from_numpy(work.images).to(place)
     labels = torch.from_numpy(work.labels).to(place).long()
-    return images, labels, [torch.from_numpy(rows).to(place) for rows in work.blocks(block_steps)]
+    return images, labels, [torch.from_numpy(rows).to(place) for rows in work.blocks(max_rows)]
 
 
 def captured(epoch: Steps, rows: torch.Tensor) -> Steps:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from comparison.peers import scaled, tensorflow_device, tensorflow_pipeline
+from comparison.peers import scaled
+from comparison.peers.in_tensorflow import choose_device, pipeline
 from comparison.worker import Train, Work
 
 Fit = Callable[[keras.Model, np.ndarray], None]  # fits the model on these rows, in their order
@@ -13,7 +14,7 @@ Fit = Callable[[keras.Model, np.ndarray], None]  # fits the model on these rows,
 
 def contender(work: Work) -> Train:
     """Returns what does the job with Keras's defaults, on the arrays of an epoch at once."""
-    tensorflow_device(work)
+    choose_device(work)
 
     def fit(model: keras.Model, rows: np.ndarray) -> None:
         images, labels = scaled(work.images[rows]), work.labels[rows]
@@ -28,8 +29,8 @@ def best(work: Work) -> Train:
     An epoch of floats would be fresh memory, whose time varies from process to process. Longer
     calls gave nothing; arrays instead of the pipeline and `jit_compile=True` were slower.
     """
-    tensorflow_device(work)
-    batches = tensorflow_pipeline(work)
+    choose_device(work)
+    batches = pipeline(work)
 
     def fit(model: keras.Model, rows: np.ndarray) -> None:
         model.fit(batches(rows), verbose=0)

@@ -13,12 +13,11 @@ def best(work: worker.Work) -> worker.Train:
     fit in a core's cache.
     """
     one_hot = np.eye(work.num_classes, dtype=np.float32)
-    block_steps = max(1, 500 // work.batch_size)
 
     def train() -> tuple[np.ndarray, np.ndarray]:
         W = np.zeros((work.num_features, work.num_classes), np.float32, order="F")
         b = np.zeros(work.num_classes, np.float32)
-        for rows in work.blocks(block_steps):
+        for rows in work.blocks(max_rows=500):
             images, labels = scaled(work.images[rows]), one_hot[work.labels[rows]]
             for x, y in zip(images, labels, strict=True):
                 logits = x @ W + b

@@ -5,7 +5,6 @@ import functools
 import numpy as np
 
 import flags
-from comparison.peers import require_tensorflow_device
 from comparison.worker import Train, Work
 from runtime import devices, startup
 from runtime.clock import Ledger
@@ -15,12 +14,13 @@ with startup.fast():  # as the command does
 
     import data
     import train
+    from comparison.peers.in_tensorflow import choose_device
     from runtime import distribute, modes
 
 
 def _in_mode(work: Work, mode: str) -> Train:
     """Returns what trains in a mode; the order of the work is that of its seed."""
-    require_tensorflow_device(work)
+    choose_device(work)
     config = flags.training_config(
         batch_size=work.batch_size,
         lr=work.lr,

@@ -2,6 +2,10 @@
 # Compiles the program on the spot, with OpenMP where the compiler has it, then runs it on the
 # folder that is its argument.
 set -e
+command -v "${CC:-cc}" >/dev/null || {
+  echo "${CC:-cc} is not found: install it, or name a C compiler with CC" >&2
+  exit 77
+}
 source="$(dirname "$0")/softmax.c"
 compile() {
   "${CC:-cc}" -O3 -march=native -ffast-math "$@" "$source" -o "$program" -lm

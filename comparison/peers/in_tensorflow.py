@@ -1,0 +1,65 @@
+"""The loop of TensorFlow's guide: tf.data, GradientTape, a `tf.function` call a batch.
+
+What the other contenders in TensorFlow share with it is here too.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from comparison.peers import threads
+from comparison.worker import Train, Work, leave_out
+
+
+def choose_device(work: Work) -> str:
+    """Returns the name of the device; sets TensorFlow's threads and precision."""
+    if work.device == "gpu" and not tf.config.list_physical_devices("GPU"):
+        leave_out("TensorFlow sees no GPU")
+    tf.config.threading.set_intra_op_parallelism_threads(threads(work))
+    tf.config.experimental.enable_tensor_float_32_execution(work.precision == "tf32")
+    return f"/{work.device}:0"
+
+
+def pipeline(work: Work) -> Callable[[np.ndarray], tf.data.Dataset]:
+    """Returns what makes the batches of rows [n], each gathered and converted as a whole."""
+    with tf.device("CPU"):  # where pipelines run
+        images, labels = tf.constant(work.images), tf.constant(work.labels)
+
+    def examples(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.cast(tf.gather(images, rows), tf.float32) / 255, tf.gather(labels, rows)
+
+    def batches(rows: np.ndarray) -> tf.data.Dataset:
+        in_batches = tf.data.Dataset.from_tensor_slices(rows).batch(work.batch_size)
+        return in_batches.map(examples).prefetch(tf.data.AUTOTUNE)
+
+    return batches
+
+
+def contender(work: Work) -> Train:
+    """Returns what does the job. The pipeline batches the rows, then gathers and converts."""
+    device, batches = choose_device(work), pipeline(work)
+    with tf.device(device):
+        W = tf.Variable(tf.zeros([work.num_features, work.num_classes]))
+        b = tf.Variable(tf.zeros([work.num_classes]))
+
+    @tf.function(reduce_retracing=True)
+    def sgd_step(x: tf.Tensor, y: tf.Tensor) -> None:
+        with tf.GradientTape() as tape:
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, x @ W + b)
+            loss = tf.reduce_sum(losses)
+        dW, db = tape.gradient(loss, [W, b])
+        W.assign_sub(work.lr * dW)
+        b.assign_sub(work.lr * db)
+
+    def train() -> tuple[np.ndarray, np.ndarray]:
+        with tf.device(device):
+            W.assign(tf.zeros_like(W))
+            b.assign(tf.zeros_like(b))
+            for rows in work.epochs():
+                for x, y in batches(rows):
+                    sgd_step(x, y)
+            return W.numpy(), b.numpy()
+
+    train()
+    return train
