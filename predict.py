@@ -2,8 +2,7 @@
 
 EXPORT_DIR is what `python train.py --export_dir=EXPORT_DIR` wrote. Images are PNG, JPEG, WebP, GIF,
 BMP or TIFF files of at most 50 million pixels; a larger JPEG is read at a reduced size. A digit
-drawn or photographed is inverted, cropped and centred as MNIST's are where it needs
-that.
+drawn or photographed is inverted, cropped and centred as MNIST's are where it needs that.
 """
 
 import json
@@ -24,7 +23,6 @@ from common.errors import InputError, exit_with_one_line, reason
 from common.files import plain_path
 
 SURE = 0.6  # of the probability: an answer below it is said not to be sure
-MNIST, MNIST_BOX = (28, 28, 1), (20, 20)
 
 Answer = Callable[[np.ndarray], np.ndarray]  # an image, uint8, to probabilities
 
@@ -34,26 +32,35 @@ class Model(NamedTuple):
 
     probabilities: Answer
     class_names: list[str]
-    image_shape: tuple[int, ...]
-    box: tuple[int, ...]
+    image_shape: tuple[int, int, int]
+    box: tuple[int, int]
 
 
 def predict_flags() -> flags.FlagValues:
     """Returns the flags of predict.py."""
     values = flags.FlagValues()
     group: dict[str, Any] = {"flag_values": values, "module_name": "Predict"}
-    text = "The SavedModel folder that train.py --export_dir wrote."
-    commandline.define_path("model", text, **group)
-    text = "The ink is dark on light; --noinvert: light on dark; else as found."
-    flags.DEFINE_boolean("invert", None, text, **group)
-    text = "Crop to the ink and centre it, --nocenter: take the whole image; else as it needs."
-    flags.DEFINE_boolean("center", None, text, **group)
+    commandline.define_path(
+        "model", "The SavedModel folder that train.py --export_dir wrote.", **group
+    )
+    flags.DEFINE_boolean(
+        "invert",
+        None,
+        "The ink is dark on light; --noinvert: light on dark; else as found.",
+        **group,
+    )
+    flags.DEFINE_boolean(
+        "center",
+        None,
+        "Crop to the ink and centre it, --nocenter: take the whole image; else as it needs.",
+        **group,
+    )
     flags.DEFINE_boolean("json", False, "Print one JSON object in place of bars.", **group)
     return values
 
 
 def load(folder: pathlib.Path) -> Model:
-    """Returns the model in `folder`; raises InputError where none that takes images is.
+    """Returns the model in `folder`; raises InputError where no export of train.py is.
 
     NumPy alone answers from the plain weights beside the SavedModel. Without them TensorFlow does,
     which takes seconds to start.
@@ -63,28 +70,33 @@ def load(folder: pathlib.Path) -> Model:
             f"--model={folder}: must be a folder that `python train.py --export_dir=FOLDER` wrote; "
             "it has no saved_model.pb"
         )
+    assets = folder / "assets"
     try:
-        return described(folder / "assets", plain(folder) or served(folder))
+        names = (assets / "class_names.txt").read_text(encoding="utf-8").splitlines()
+        images = json.loads((assets / "images.json").read_text())
+        shape, box = tuple(images["shape"]), tuple(images["box"])
+        answer = plain(folder) or served(folder)
+        if (count := len(answer(np.zeros(shape, np.uint8)))) != len(names):
+            raise ValueError(f"it has {count} classes and {len(names)} names of classes")
     except Exception as error:  # TensorFlow has no one error for a file that is not a model
         said = f"cannot answer images with probabilities: {reason(error)[:200]}"
         raise InputError(f"--model={folder}: {said}") from None
+    return Model(answer, names, shape, box)
 
 
 def plain(folder: pathlib.Path) -> Answer | None:
-    """Returns what answers with NumPy alone; None without plain weights.
+    """Returns what answers with NumPy alone.
 
-    Weights that are damaged or belong to another SavedModel are said and not used.
+    Weights that are not there, damaged or of another SavedModel are said and not used: None.
     """
+    path = folder / "weights.npz"
     try:
-        with open(folder / "weights.npz", "rb") as file, np.load(file) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             W, b, fingerprint = (arrays[name] for name in ("W", "b", "fingerprint"))
         if fingerprint.tobytes() != (folder / "fingerprint.pb").read_bytes():
             raise ValueError("belongs to another model")
-    except FileNotFoundError:
-        return None
     except Exception as error:  # NumPy has no one error for a damaged file either
-        found = f"{folder}/weights.npz: {reason(error)}"
-        print(f"{found}: TensorFlow answers, which takes longer", file=sys.stderr)
+        print(f"{path}: {reason(error)}: TensorFlow answers, which takes longer", file=sys.stderr)
         return None
 
     def answer(image: np.ndarray) -> np.ndarray:
@@ -106,32 +118,13 @@ def served(folder: pathlib.Path) -> Answer:
         tf.config.set_visible_devices([], "GPU")
     with plain_path(folder) as place:
         loaded = tf.saved_model.load(str(place))
-    serve = loaded.signatures["serving_default"]
-    ((name, spec),) = serve.structured_input_signature[1].items()
 
     def answer(image: np.ndarray) -> np.ndarray:
-        shape = image.shape if spec.shape.rank is None else spec.shape[1:]
-        images = tf.constant(image.reshape([1, *shape]))
         # through `loaded`, whose variables live as long as it does
-        shares = loaded.signatures["serving_default"](**{name: images})["probabilities"]
-        return shares.numpy()[0].astype(float)
+        answers = loaded.signatures["serving_default"](images=tf.constant(image[None]))
+        return answers["probabilities"].numpy()[0].astype(float)
 
     return answer
-
-
-def described(assets: pathlib.Path, answer: Answer) -> Model:
-    """Returns the model as its assets say, else with numbers for names, and MNIST's images."""
-    images = {"shape": MNIST, "box": MNIST_BOX}
-    if (file := assets / "images.json").exists():
-        images = json.loads(file.read_text())
-    shape, box = tuple(images["shape"]), tuple(images["box"])
-    num_classes = len(answer(np.zeros(shape, np.uint8)))  # raises where it takes none of these
-    names = [str(number) for number in range(num_classes)]
-    if (file := assets / "class_names.txt").exists():
-        names = file.read_text(encoding="utf-8").splitlines()
-    if len(names) != num_classes:
-        raise ValueError(f"it has {num_classes} classes and {len(names)} names of classes")
-    return Model(answer, names, shape, box)
 
 
 def show(path: str, names: list[str], probabilities: np.ndarray) -> None:
@@ -154,8 +147,8 @@ def answered(model: Model, config: Config, path: str) -> dict[str, Any]:
     if hint is None and probabilities[best] < SURE:
         hint = f"not sure: {model.class_names[best]} or {model.class_names[second]}"
     prepared = ", ".join(done)
-    if prepared or hint:
-        print(f"{path}: {'; '.join(filter(None, (prepared, hint)))}", file=sys.stderr)
+    if remarks := "; ".join(filter(None, (prepared, hint))):
+        print(f"{path}: {remarks}", file=sys.stderr)
     if not config.json:
         show(path, model.class_names, probabilities)
     return {
@@ -177,8 +170,8 @@ def main() -> int:
         )
     if not config.images:
         raise InputError("no image: name at least one file, such as digit.png; see --help")
-    if sys.stdout:  # where bars and names cannot be written, `?` is
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    # where bars and names cannot be written, `?` is
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     model = load(pathlib.Path(config.model))
     images, errors = [], []
     for path in config.images:

@@ -1,5 +1,4 @@
-"""Trains all combinations of several values of train.py's flags in one process, and says which is
-the best.
+"""Trains all combinations of several values of train.py's flags in one process; names the best.
 
 python sweep.py --lr=0.001,0.003,0.01,0.03,0.1 --seed=0:10
 
@@ -45,8 +44,11 @@ with startup.starting():
     from sweeps import results
 
 
-def trainer(dataset: data.Dataset) -> Callable[[Config], results.Row | None]:
-    """Returns what trains a run, and returns its row; None where a signal stopped it."""
+def trainer(dataset: data.Dataset, place: results.Row) -> Callable[[Config], results.Row | None]:
+    """Returns what trains a run, and returns its row; None where a signal stopped it.
+
+    A row has what `place` says of data and machine, and whether its run diverged.
+    """
 
     def start(config: Config) -> State:
         return train.start(config, dataset, Ledger(), OneDevice())
@@ -67,22 +69,16 @@ def trainer(dataset: data.Dataset) -> Callable[[Config], results.Row | None]:
         state = start(config)
         for variable, value in zip(net.variables, state.model.variables, strict=True):
             variable.assign(value)
-        state.model = net
-        return trained(state, mode)
+        state.model, row = net, config.as_dict() | place
+        try:
+            train.train(state, mode)
+        except DivergedError as error:
+            row["diverged"] = str(error)
+        except Stopped:
+            return None
+        return row | record.reached(state, train.test_accuracy(state))
 
     return train_one
-
-
-def trained(state: State, mode: modes.Mode) -> results.Row | None:
-    """Trains a run and returns its row, which says whether it diverged; None after a signal."""
-    row = state.config.as_dict()
-    try:
-        train.train(state, mode)
-    except DivergedError as error:
-        row["diverged"] = str(error)
-    except Stopped:
-        return None
-    return row | record.reached(state, train.test_accuracy(state))
 
 
 def run(configs: list[Config]) -> None:
@@ -101,19 +97,16 @@ def run(configs: list[Config]) -> None:
     output = pathlib.Path(first.output or os.devnull)
     found = {results.key(row): row for row in results.read(output, first.as_dict() | place)}
     configs = [config for config in configs if results.key(config.as_dict()) not in found]
-    side_by_side = one_thread and device == "CPU:0"
-    jobs = first.jobs or (devices.cores() if side_by_side else 1)
+    jobs = first.jobs or (devices.cores() if one_thread and device == "CPU:0" else 1)
     try:
         with signals.deferred(), ThreadPool(jobs, tf.device(device).__enter__) as pool:
-            rows = filter(None, pool.imap_unordered(trainer(dataset), configs))
+            rows = filter(None, pool.imap_unordered(trainer(dataset, place), configs))
             for row in track(rows, "runs", len(configs), disable=not sys.stdout.isatty()):
-                found[results.key(row)] = row | place
-                results.add(output, row | place)
+                found[results.key(row)] = row
+                results.add(output, row)
     finally:
         if found:
-            results.show(found.values())
-        if found and first.figures:
-            results.draw(found.values(), pathlib.Path(first.figures))
+            results.show(found.values(), first.figures)
 
 
 if __name__ == "__main__":

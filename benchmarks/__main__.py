@@ -4,6 +4,7 @@ With names it makes those records alone; with --render it makes none.
 """
 
 import ast
+import functools
 import json
 import pathlib
 import re
@@ -15,14 +16,13 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-import pyperf
-
 from benchmarks import common, noise, render, speed
 from common.errors import InputError, exit_with_one_line
 from common.files import PROJECT
+from comparison.stats import number
 
-DOCS = PROJECT / "docs"
-MAIN_JOB = ("--batch_size=10", "--lr=0.01")
+FIGURES = PROJECT / "docs" / "figures"
+MAIN_JOB = ("train.py", "--batch_size=10", "--lr=0.01")
 RATES = ("--lr=0.0003,0.001,0.003,0.01,0.03,0.1,0.3", "--epochs=1,10", "--seed=0:10")
 COMPARISONS = {
     "batch10": ("--contenders=all",),
@@ -37,11 +37,9 @@ COMPARISONS = {
 def main_job() -> dict[str, str]:
     """What the README's command prints, and a prediction by its model; draws the figures."""
     with tempfile.TemporaryDirectory() as folder:
-        model, figures = f"{folder}/exported", f"{folder}/figures"
-        output = common.python("train.py", *MAIN_JOB).output
-        common.python("train.py", *MAIN_JOB, f"--export_dir={model}", f"--figures={figures}")
-        answer = common.python("predict.py", f"--model={model}", "docs/digit.png").output
-        shutil.copytree(figures, DOCS / "figures", dirs_exist_ok=True)
+        output = common.python(*MAIN_JOB).output
+        common.python(*MAIN_JOB, f"--export_dir={folder}/model", f"--figures={FIGURES}")
+        answer = common.python("predict.py", f"--model={folder}/model", "docs/digit.png").output
     return {"train": output, "predict": answer}
 
 
@@ -52,14 +50,13 @@ def rates() -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "rates.jsonl")
-        outputs = f"--output={path}", f"--figures={DOCS / 'figures'}"
-        printed = common.python("sweep.py", *RATES, *outputs).output
+        command = "sweep.py", *RATES, f"--output={path}", f"--figures={FIGURES}"
+        printed = common.python(*command).output
         runs = [json.loads(line) for line in path.read_text().splitlines()]
-    default = [run for run in runs if run["lr"] == 0.01]
-    accuracies = {
-        epochs: [run["test_accuracy"] for run in default if run["epochs"] == epochs]
-        for epochs in (1, 10)
-    }
+    accuracies: dict[int, list[float]] = {1: [], 10: []}
+    for run in runs:
+        if run["lr"] == 0.01:
+            accuracies[run["epochs"]].append(run["test_accuracy"])
     return {"printed": printed, "test accuracies": accuracies}
 
 
@@ -68,10 +65,10 @@ def comparisons() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, flags in COMPARISONS.items():
             common.python("compare.py", *flags, f"--output={folder}/{name}.json")
-        shutil.copytree(folder, DOCS / "comparison", dirs_exist_ok=True)
+        shutil.copytree(folder, render.COMPARISONS, dirs_exist_ok=True)
 
 
-def variants() -> common.Samples:
+def variants() -> dict[str, list[float]]:
     """The ways to write the step; TensorFlow is imported only for them."""
     from benchmarks import variants
 
@@ -82,28 +79,22 @@ def history() -> list[dict[str, Any]]:
     """The lines of earlier releases, and that of this one from the other records."""
     (about, modes), (_, start) = common.load("modes"), common.load("start")
     release = re.findall(r'^version = "(.*)"', (PROJECT / "pyproject.toml").read_text(), re.M)[0]
+    best = next(row for row in render.fastest() if row.name.split(", ")[0] not in speed.MODES)
     line = {
         "release": release,
         "date": about["date"],
         "commit": about["git_commit"][:10],
         "machine": about["device_name"],
         **{
-            name: f"{statistics.median(modes[name]):,.2f}"
-            for name in (f"mode {mode}, µs/step" for mode in speed.MODES)
+            name: f"{statistics.median(times):,.2f}"
+            for name, times in modes.items()
+            if name != speed.BY_HAND
         },
-        "best opponent": best_opponent(),
+        "best opponent": f"{best.name}, batch 10: {number(best.time.median)} µs",
         speed.WARM: f"{statistics.median(start[speed.WARM]):.2f}",
         "nodes of the syntax trees": size(),
     }
     return [each for each in common.load("history")[1] if each["release"] != release] + [line]
-
-
-def best_opponent() -> str:
-    """Returns the fastest contender of batch 10 that is not ours, and its microseconds a step."""
-    suite = pyperf.BenchmarkSuite.load(str(DOCS / "comparison" / "batch10.json"))
-    others = [each for each in suite if each.get_name().split()[0] not in speed.MODES]
-    best = min(others, key=pyperf.Benchmark.median)
-    return f"{best.get_name().partition(',')[0]}, batch 10: {best.median() * 1e6:.2f} µs"
 
 
 def size() -> int:
@@ -111,18 +102,15 @@ def size() -> int:
     command = ["git", "ls-files", "*.py", ":!tests"]
     listed = subprocess.check_output(command, cwd=PROJECT, text=True)
     trees = [ast.parse((PROJECT / path).read_text()) for path in listed.split()]
-    return sum(len(list(ast.walk(tree))) for tree in trees)
+    return sum(1 for tree in trees for _ in ast.walk(tree))
 
 
+IN_ROUNDS = (speed.start, speed.modes, speed.batches, speed.large, speed.replicas)
 # In this order; what a function returns is its record, if it returns anything.
 MEASUREMENTS: dict[str, Callable[[], Any]] = {
     "main_job": main_job,
     "rates": rates,
-    "start": speed.start,
-    "modes": speed.modes,
-    "batches": speed.batches,
-    "large": speed.large,
-    "replicas": speed.replicas,
+    **{each.__name__: functools.partial(common.in_rounds, each) for each in IN_ROUNDS},
     "variants": variants,
     "noise": noise.measure,
     "comparisons": comparisons,
@@ -132,16 +120,17 @@ MEASUREMENTS: dict[str, Callable[[], Any]] = {
 
 def main(names: list[str]) -> None:
     """Makes the records of these names, of all without one, then renders."""
-    if unknown := set(names) - MEASUREMENTS.keys() - {"--render"}:
-        allowed = f"must be --render or some of {', '.join(MEASUREMENTS)}"
-        raise InputError(f"{', '.join(unknown)}: {allowed}")
-    for name in names or MEASUREMENTS:
-        if name != "--render":
-            print(f"measuring {name}", flush=True)
-            busy = common.other_cores()
-            if (found := MEASUREMENTS[name]()) is not None:
-                command = f"python -m benchmarks {name}"
-                common.save(name, found, max(busy, common.other_cores()), command)
+    chosen = [] if names == ["--render"] else names or MEASUREMENTS
+    if unknown := set(chosen) - MEASUREMENTS.keys():
+        raise InputError(
+            f"{', '.join(unknown)}: must be --render alone, or some of {', '.join(MEASUREMENTS)}"
+        )
+    for name in chosen:
+        print(f"measuring {name}", flush=True)
+        busy = common.other_cores()
+        if (found := MEASUREMENTS[name]()) is not None:
+            command = f"python -m benchmarks {name}"
+            common.save(name, found, max(busy, common.other_cores()), command)
     render.write()
 
 

@@ -1,6 +1,5 @@
 """What the measurements share: processes that are timed, and records that say where they ran."""
 
-import dataclasses
 import functools
 import json
 import os
@@ -11,8 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -20,67 +19,50 @@ from common.errors import InputError, RunError, reason
 from common.files import PROJECT
 
 RECORDS = PROJECT / "benchmarks" / "records"
-ROUNDS = 3
-Samples = dict[str, list[float]]  # by what was measured, one value a round
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """A process that has ended.
 
     seconds: from its start to its end. peak_mib: the most memory it had, on Linux. output: what it
-    printed.
-    record: what train.py recorded.
+    printed on stdout. record: what train.py recorded.
     """
 
     seconds: float
     peak_mib: float
     output: str
-    record: dict[str, Any] = dataclasses.field(default_factory=dict)
+    record: Any = None
 
 
-def python(*arguments: str, env: Mapping[str, str] | None = None) -> Run:
-    """Runs Python in the project's folder; raises RunError if it fails.
+def python(*arguments: str, **variables: str) -> Run:
+    """Runs Python in the project's folder; raises RunError if it fails, of which it says why.
 
-    Where this process has had more memory than its child, the child is said to have had as much.
+    variables: what its environment has more than that of this process. Where this process has had
+    more memory than its child, the child is said to have had as much.
     """
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        command, started = [sys.executable, *arguments], time.perf_counter()
-        with subprocess.Popen(
-            command, stdout=output, stderr=errors, cwd=PROJECT, env=env
-        ) as process:
-            _, status, usage = os.wait4(process.pid, 0)
-            seconds = time.perf_counter() - started
-            process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        errors.seek(0)
-        if process.returncode:
-            said = reason(errors.read().decode(errors="replace")[-500:])
-            raise RunError(f"{' '.join(arguments)}: exit code {process.returncode}: {said}")
-        return Run(seconds, usage.ru_maxrss / 1024, output.read().decode())
+    command, started = [sys.executable, *arguments], time.perf_counter()
+    pipe, env = subprocess.PIPE, os.environ | variables
+    with subprocess.Popen(command, stdout=pipe, text=True, cwd=PROJECT, env=env) as process:
+        output = process.stdout.read()  # type: ignore[union-attr]
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = code = os.waitstatus_to_exitcode(status)
+    if code:
+        raise RunError(f"{' '.join(arguments)}: exit code {code}")
+    return Run(time.perf_counter() - started, usage.ru_maxrss / 1024, output)
 
 
-def train(*arguments: str, env: Mapping[str, str] | None = None) -> Run:
+def train(*arguments: str, **variables: str) -> Run:
     """Runs train.py, and reads its record."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "record.json")
-        run = python("train.py", *arguments, f"--record={path}", env=env)
-        return dataclasses.replace(run, record=json.loads(path.read_text()))
+        run = python("train.py", *arguments, f"--record={path}", **variables)
+        return run._replace(record=json.loads(path.read_text()))
 
 
-def in_rounds(
-    measure: Callable[[], dict[str, float]], rounds: int = ROUNDS
-) -> Callable[[], Samples]:
-    """Returns what calls `measure` in each round, and keeps what it finds by what was measured."""
-
-    def measure_all() -> Samples:
-        samples: Samples = {}
-        for _ in range(rounds):
-            for name, value in measure().items():
-                samples.setdefault(name, []).append(value)
-        return samples
-
-    return measure_all
+def in_rounds(measure: Callable[[], dict[str, float]], rounds: int = 3) -> dict[str, list[float]]:
+    """Returns by what was measured the values that `measure` finds, one a round."""
+    found = [measure() for _ in range(rounds)]
+    return {name: [values[name] for values in found] for name in found[0]}
 
 
 def loopback(count: int) -> list[dict[str, str]]:
@@ -95,20 +77,18 @@ def loopback(count: int) -> list[dict[str, str]]:
 
 def median_range(values: Sequence[float]) -> str:
     """Returns the median, the minimum and the maximum of `values`."""
-    digits = 0 if min(values) >= 100 else 2
-    found = statistics.median(values), min(values), max(values)
-    return "{:,.{digits}f} ({:,.{digits}f}-{:,.{digits}f})".format(*found, digits=digits)
+    shown = "{:,.0f} ({:,.0f}-{:,.0f})" if min(values) >= 100 else "{:,.2f} ({:,.2f}-{:,.2f})"
+    return shown.format(statistics.median(values), min(values), max(values))
 
 
 def other_cores() -> float:
     """Returns how many cores other processes keep busy, seen for a second."""
-    return psutil.cpu_percent(interval=1) / 100 * (os.cpu_count() or 1)
+    return psutil.cpu_percent(interval=1) / 100 * psutil.cpu_count()
 
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Returns what train.py records of where it runs: asked once, before a record changes the
-    commit."""
+    """Returns what train.py records of where it runs: once, before a record changes the commit."""
     return train("--max_steps=1").record["environment"]
 
 

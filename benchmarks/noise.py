@@ -1,9 +1,7 @@
 """How often equal contenders are called different and the guard is right, by measuring one of them
 again and again."""
 
-import pathlib
 import tempfile
-from typing import Any
 
 import numpy as np
 import pyperf
@@ -11,7 +9,7 @@ import pyperf
 from benchmarks import common
 from comparison import guard, stats
 
-CONTENDER, MEASUREMENTS = "xla", 60  # rounds of compare.py
+JOB = "--contenders=xla", "--devices=cpu", "--cores=1", "--rounds=60"
 ROUNDS, RESAMPLED = 9, 1000  # of a run; runs drawn by lot
 SLOWDOWN = 1.1  # what the guard must catch
 MAX_SLOWDOWN = 1.05  # that it lets pass
@@ -20,34 +18,34 @@ MAX_SLOWDOWN = 1.05  # that it lets pass
 def measure() -> dict[str, float]:
     """Returns shares of runs, drawn from many measurements of one contender, in percent."""
     with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "found.json")
-        job = (
-            f"--contenders={CONTENDER}",
-            "--devices=cpu",
-            "--cores=1",
-            f"--rounds={MEASUREMENTS}",
-        )
-        common.python("compare.py", *job, f"--output={path}")
-        suite = pyperf.BenchmarkSuite.load(str(path))
+        path = f"{folder}/found.json"
+        common.python("compare.py", *JOB, f"--output={path}")
+        suite = pyperf.BenchmarkSuite.load(path)
     times = np.transpose([benchmark.get_values() for benchmark in suite])
     return rates(times.ravel())  # in the order in which they were measured
 
 
-def rates(times: np.ndarray, resampled: int = RESAMPLED) -> dict[str, float]:
-    """Returns how often what must not happen, or must, does so in runs drawn from these
-    measurements."""
-    rng = np.random.default_rng(0)
-    deviation = 100 * float(np.std(np.log(times)))
-
-    def percent(is_so: Any, *arguments: Any) -> float:
-        return 100 * float(np.mean([is_so(times, rng, *arguments) for _ in range(resampled)]))
-
-    return {
-        "equal contenders called different, of which at most 5 may be": percent(called_different),
-        "the guard's false alarms, at most 5": percent(called_slower, 1.0),
-        "slowdowns of 10 % that the guard caught, at least 95": percent(called_slower, SLOWDOWN),
-        f"standard deviation of the {len(times)} measurements drawn from, %": deviation,
+def rates(times: np.ndarray) -> dict[str, float]:
+    """Returns how often what must not happen, or must, does so in runs drawn from `times` [n]."""
+    rng, draws = np.random.default_rng(0), range(RESAMPLED)
+    found = {
+        "equal contenders called different, of which at most 5 may be": [
+            called_different(times, rng) for _ in draws
+        ],
+        "the guard's false alarms, at most 5": [called_slower(times, rng, 1.0) for _ in draws],
+        "slowdowns of 10 % that the guard caught, at least 95": [
+            called_slower(times, rng, SLOWDOWN) for _ in draws
+        ],
     }
+    percent = {what: 100 * float(np.mean(answers)) for what, answers in found.items()}
+    deviation = 100 * float(np.std(np.log(times)))
+    drawn_from = f"standard deviation of the {len(times)} measurements drawn from, %"
+    return percent | {drawn_from: deviation}
+
+
+def in_parts(times: np.ndarray, length: int) -> np.ndarray:
+    """Returns measurements that followed one another in rows of this length; a rest is left out."""
+    return times[: len(times) // length * length].reshape(-1, length)
 
 
 def called_different(times: np.ndarray, rng: np.random.Generator) -> bool:
@@ -55,16 +53,13 @@ def called_different(times: np.ndarray, rng: np.random.Generator) -> bool:
 
     Three measurements that followed one another are a round; the middle one is left out.
     """
-    rounds = times[: len(times) // 3 * 3].reshape(-1, 3)
-    picked = rng.permuted(rng.choice(rounds, ROUNDS, replace=False), axis=1)
-    base, _, other = picked.T
+    picked = rng.choice(in_parts(times, 3), ROUNDS, replace=False)
+    base, _, other = rng.permuted(picked, axis=1).T
     return stats.differs(stats.estimate((other / base).tolist()))
 
 
 def called_slower(times: np.ndarray, rng: np.random.Generator, factor: float) -> bool:
-    """Says whether the guard calls a run slower that takes `factor` times as long as another
-    run."""
-    cut = rng.integers(ROUNDS, len(times) - ROUNDS + 1)
-    starts = rng.integers(cut - ROUNDS + 1), rng.integers(cut, len(times) - ROUNDS + 1)
-    before, now = (times[start : start + ROUNDS] for start in rng.permutation(starts))
+    """Says whether the guard calls a run slower that takes `factor` times as long as another."""
+    runs = in_parts(times[rng.integers(ROUNDS) :], ROUNDS)
+    before, now = rng.choice(runs, 2, replace=False)
     return guard.judged("", (now * factor).tolist(), before.tolist(), MAX_SLOWDOWN, 1).slower

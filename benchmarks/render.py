@@ -12,22 +12,55 @@ from comparison import charts, report
 from comparison.stats import number
 
 COMPARISONS = PROJECT / "docs" / "comparison"
-
 QUIET = 0.2  # cores that other processes may keep busy
-ABOUT = {
-    "en": "{date} on {device_name}, {cores} cores; Python {python}, TensorFlow {tensorflow}; "
-    "commit {git_commit:.12}.{others} To repeat it: `{command}`",
-    "es": "{date}, {device_name}, {cores} núcleos; Python {python}, TensorFlow {tensorflow}; "
-    "commit {git_commit:.12}.{others} Se repite con `{command}`",
+RUNGS = ("mode eager", "tf.function a batch", "mode graph", "mode xla")
+TEXTS: dict[str, dict[str, Any]] = {
+    "en": {
+        "about": "{date} on {device_name}, {cores} cores; Python {python}, TensorFlow {tensorflow};"
+        " commit {git_commit:.12}.{others} To repeat it: `{command}`",
+        "others": " **The machine was not quiet**: other processes kept {:.1f} cores busy.",
+        "heads": ("the line", "µs/step", "speed"),
+        "rungs": (  # what is written around `sgd_step` on each of RUNGS
+            "`loss = sgd_step(net, images, labels, config)` for each batch, in Python",
+            "`step = tf.function(sgd_step)`, called for each batch",
+            "`@tf.function` around the loop over the batches",
+            "`@tf.function(jit_compile=True)` around the loop, which gathers its own rows",
+        ),
+        "accuracy": "Test accuracy, mean ± standard deviation over ten seeds:",
+        "chart": "Time of one training step at batch size 10, {rounds} rounds on "
+        "{about[cpu_model_name]}. The fastest: {fastest}. {base.job.steps:,} steps a measurement; "
+        "{about[date]:.10}, commit {about[commit]:.10}.",
+    },
+    "es": {
+        "about": "{date}, {device_name}, {cores} núcleos; Python {python}, TensorFlow {tensorflow};"
+        " commit {git_commit:.12}.{others} Se repite con `{command}`",
+        "others": " **La máquina no estaba libre**: otros procesos ocupaban {:.1f} núcleos.",
+        "heads": ("la línea", "µs/paso", "velocidad"),
+        "rungs": (
+            "`loss = sgd_step(net, images, labels, config)` con cada lote, en Python",
+            "`step = tf.function(sgd_step)`, llamada con cada lote",
+            "`@tf.function` en torno al bucle sobre los lotes",
+            "`@tf.function(jit_compile=True)` en torno al bucle, que reúne sus propias filas",
+        ),
+        "accuracy": "Exactitud en test, media ± desviación típica de diez semillas:",
+        "chart": "Tiempo de un paso de entrenamiento con lotes de 10, {rounds} rondas en "
+        "{about[cpu_model_name]}. Los más rápidos: {fastest}. {base.job.steps:,} pasos por medida; "
+        "{about[date]:.10}, commit {about[commit]:.10}.",
+    },
 }
-OTHERS = {
-    "en": " **The machine was not quiet**: other processes kept {:.1f} cores busy.",
-    "es": " **La máquina no estaba libre**: otros procesos ocupaban {:.1f} núcleos.",
-}
-Line = Sequence[object]
 
 
-def table(heads: Line, rows: Iterable[Line]) -> str:
+def block(
+    heads: Sequence[object],
+    rows: Iterable[Sequence[object]],
+    about: dict[str, Any],
+    language: str = "en",
+) -> str:
+    """Returns a table and the conditions of its record."""
+    return f"{table(heads, rows)}\n\n{conditions(about, language)}"
+
+
+def table(heads: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """Returns a Markdown table, all but its first column to the right."""
     lines = [heads, ["---", *["--:"] * (len(heads) - 1)], *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
@@ -35,9 +68,9 @@ def table(heads: Line, rows: Iterable[Line]) -> str:
 
 def conditions(about: dict[str, Any], language: str = "en") -> str:
     """Returns when and where a record was made, and how to make it again."""
-    busy = about["other_cores"]
-    others = OTHERS[language].format(busy) if busy > QUIET else ""
-    return ABOUT[language].format_map({**about, "others": others})
+    texts, busy = TEXTS[language], about["other_cores"]
+    others = texts["others"].format(busy) if busy > QUIET else ""
+    return texts["about"].format(**about, others=others)
 
 
 def samples(name: str) -> str:
@@ -45,37 +78,18 @@ def samples(name: str) -> str:
     about, found = load(name)
     rows = [(what, median_range(values)) for what, values in found.items()]
     heads = ("what", f"median (min-max) of {len(next(iter(found.values())))} rounds")
-    return f"{table(heads, rows)}\n\n{conditions(about)}"
-
-
-RUNGS = ("mode eager", "tf.function a batch", "mode graph", "mode xla")
-# What is written around `sgd_step` on each of them.
-RUNG_LINES = {
-    "en": (
-        "`loss = sgd_step(net, images, labels, config)` for each batch, in Python",
-        "`step = tf.function(sgd_step)`, called for each batch",
-        "`@tf.function` around the loop over the batches",
-        "`@tf.function(jit_compile=True)` around the loop, which gathers its own rows",
-    ),
-    "es": (
-        "`loss = sgd_step(net, images, labels, config)` con cada lote, en Python",
-        "`step = tf.function(sgd_step)`, llamada con cada lote",
-        "`@tf.function` en torno al bucle sobre los lotes",
-        "`@tf.function(jit_compile=True)` en torno al bucle, que reúne sus propias filas",
-    ),
-}
-RUNG_HEADS = {"en": ("the line", "µs/step", "speed"), "es": ("la línea", "µs/paso", "velocidad")}
+    return block(heads, rows, about)
 
 
 def rungs(language: str = "en") -> str:
     """The ways to call the same step, the slowest first, and what each one wins."""
     about, found = load("modes")
-    times = [statistics.median(found[f"{name}, µs/step"]) for name in RUNGS]
+    texts, times = TEXTS[language], [statistics.median(found[f"{name}, µs/step"]) for name in RUNGS]
     rows = [
-        (line, f"{time:,.{0 if time >= 100 else 1}f}", f"{times[0] / time:,.0f} ×")
-        for line, time in zip(RUNG_LINES[language], times, strict=True)
+        (line, number(time), f"{times[0] / time:,.0f} ×")
+        for line, time in zip(texts["rungs"], times, strict=True)
     ]
-    return f"{table(RUNG_HEADS[language], rows)}\n\n{conditions(about, language)}"
+    return block(texts["heads"], rows, about, language)
 
 
 def quoted(text: str) -> str:
@@ -99,19 +113,13 @@ def flags() -> str:
     return quoted(python("train.py", "--help").output)
 
 
-ACCURACY = {
-    "en": "Test accuracy, mean ± standard deviation over ten seeds:",
-    "es": "Exactitud en test, media ± desviación típica de diez semillas:",
-}
-
-
 def accuracy(language: str = "en") -> str:
     """The test accuracy at the learning rate of the main job."""
     said = [
         f"`--epochs={epochs}` {statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
         for epochs, values in load("rates")[1]["test accuracies"].items()
     ]
-    return f"{ACCURACY[language]} {', '.join(said)}."
+    return f"{TEXTS[language]['accuracy']} {', '.join(said)}."
 
 
 def rates() -> str:
@@ -126,27 +134,19 @@ def compared(name: str) -> str:
     return re.sub(r"(\]\(|src(?:set)?=\")(?=\w)", r"\1comparison/", text).rstrip()
 
 
-CHART = {
-    "en": "Time of one training step at batch size 10, {rounds} rounds on {cpu}. "
-    "The fastest: {fastest}. {steps:,} steps a measurement; {date}, commit {commit:.10}.",
-    "es": "Tiempo de un paso de entrenamiento con lotes de 10, {rounds} rondas en {cpu}. "
-    "Los más rápidos: {fastest}. {steps:,} pasos por medida; {date}, commit {commit:.10}.",
-}
+def fastest() -> list[report.Row]:
+    """Returns the contenders of the comparison at batch 10, the fastest first."""
+    shown = report.shown_rows(report.load(COMPARISONS / "batch10.json"))[10]
+    return [row for row in shown if not row.metadata["again"]]
 
 
 def chart(language: str = "en") -> str:
     """The chart of the comparison at batch 10, and the three fastest, whoever they are."""
-    shown = report.shown_rows(report.load(COMPARISONS / "batch10.json"))[10]
-    rows = [row for row in shown if not row.metadata["again"]]
-    fastest = [f"{charts.in_words(row.name)} ({number(row.time.median)} µs)" for row in rows[:3]]
-    about, base = rows[0].metadata, rows[0].base
-    sentence = CHART[language].format(
-        rounds=len(base.times),
-        cpu=about["cpu_model_name"],
-        fastest="; ".join(fastest),
-        steps=base.job.steps,
-        date=about["date"][:10],
-        commit=about["commit"],
+    rows = fastest()[:3]
+    base = rows[0].base
+    named = [f"{charts.in_words(row.name)} ({number(row.time.median)} µs)" for row in rows]
+    sentence = TEXTS[language]["chart"].format(
+        rounds=len(base.times), fastest="; ".join(named), base=base, about=base.metadata
     )
     return f"{report.PICTURE.format('docs/comparison/batch10')}\n\n{sentence}"
 
@@ -160,7 +160,7 @@ def noise() -> str:
     """How often the comparison and its guard are wrong."""
     about, found = load("noise")
     rows = [(what, f"{share:.1f}") for what, share in found.items()]
-    return f"{table(('of 100 runs of 9 rounds', 'found'), rows)}\n\n{conditions(about)}"
+    return block(("of 100 runs of 9 rounds", "found"), rows, about)
 
 
 def history() -> str:
@@ -169,11 +169,11 @@ def history() -> str:
     return table(list(lines[-1]), [list(line.values()) for line in lines])
 
 
-def faults(part: str, heads: Line) -> str:
+def faults(part: str, heads: Sequence[object]) -> str:
     """How often one part of the fault campaign held."""
     about, found = load("faults")
     rows = [(fault, *counts) for fault, counts in found[part].items()]
-    return f"{table(heads, rows)}\n\n{conditions(about)}"
+    return block(heads, rows, about)
 
 
 SAMPLES = ("start", "modes", "variants", "batches", "large", "replicas")
@@ -196,17 +196,17 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "kills": functools.partial(faults, "kills", ("killed in", "kills", "restarts that held")),
     "faults": functools.partial(faults, "faults", ("fault", "tried", "held")),
 }
-PAGES = (*sorted(PROJECT.glob("README*.md")), *sorted((PROJECT / "docs").glob("*.md")))
+PAGES = sorted([*PROJECT.glob("README*.md"), *PROJECT.glob("docs/*.md")])
 
 
 def rendered(page: str) -> str:
     """Returns the text of a page with all blocks that are in it as the records have them."""
 
-    def block(found: re.Match) -> str:
+    def renewed(found: re.Match) -> str:
         start, name, end = found.groups()
         return f"{start}{BLOCKS[name]()}\n{end}" if name in BLOCKS else found[0]
 
-    return re.sub(r"(<!-- (\w+) -->\n).*?(<!-- /\2 -->)", block, page, flags=re.S)
+    return re.sub(r"(<!-- (\w+) -->\n).*?(<!-- /\2 -->)", renewed, page, flags=re.S)
 
 
 def write() -> None:

@@ -1,15 +1,12 @@
 """How fast the program is at its own job: each function measures one round of a record."""
 
-import os
 import pathlib
-import subprocess
-import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from benchmarks import common
-from benchmarks.common import in_rounds
 from storage import cache
 
 IMPORT = "import tensorflow, os; os._exit(0)"
@@ -27,7 +24,6 @@ REPLICAS = {
 }
 
 
-@in_rounds
 def start() -> dict[str, float]:
     """What is around the steps of a run, against an import of TensorFlow alone."""
     imported, run = common.python("-c", IMPORT), common.train()
@@ -38,17 +34,15 @@ def start() -> dict[str, float]:
     }
 
 
-@in_rounds
 def modes() -> dict[str, float]:
     """Microseconds of a step of batch 10 in each mode of train.py, and in the README's loop."""
     found = {BY_HAND: float(common.python("-m", "benchmarks.by_hand").output)}
     for mode, length in MODES.items():
-        run = common.train(f"--mode={mode}", length, *ALONE)
-        found[f"mode {mode}, µs/step"] = run.record["us_per_step"]
+        record = common.train(f"--mode={mode}", length, *ALONE).record
+        found[f"mode {mode}, µs/step"] = record["us_per_step"]
     return found
 
 
-@in_rounds
 def batches() -> dict[str, float]:
     """Thousands of images a second of training alone over the batch size."""
     found = {}
@@ -58,7 +52,6 @@ def batches() -> dict[str, float]:
     return found
 
 
-@in_rounds
 def large() -> dict[str, float]:
     """A dataset of 3.3 GB: from the disk over from memory, and the memory that both take."""
     found = {}
@@ -66,20 +59,19 @@ def large() -> dict[str, float]:
         size_mib = make(pathlib.Path(folder), LARGE) / 2**20
         job = (f"--dataset=made{LARGE}", f"--data_dir={folder}", *ALONE)
         for size in (10, 100, 1_000, 10_000):
-            stream, memory = (
-                common.train(*job, f"--batch_size={size}", f"--input={source}")
-                for source in ("stream", "memory")
+            rates = {}
+            for source in ("stream", "memory"):
+                run = common.train(*job, f"--batch_size={size}", f"--input={source}")
+                rates[source] = run.record["examples_per_second"]
+                found[f"peak memory over the images, {source}"] = run.peak_mib / size_mib
+            found[f"images/s, stream over memory, batch {size:,}"] = (
+                rates["stream"] / rates["memory"]
             )
-            rates = [run.record["examples_per_second"] for run in (stream, memory)]
-            found[f"images/s, stream over memory, batch {size:,}"] = rates[0] / rates[1]
-    found["peak memory over the images, stream"] = stream.peak_mib / size_mib
-    found["peak memory over the images, memory"] = memory.peak_mib / size_mib
     return found
 
 
 def make(root: pathlib.Path, times: int) -> int:
-    """Puts MNIST, its training examples so many times, below `root` as the cached dataset
-    made<times>.
+    """Puts MNIST, its training images so many times, below `root` as the cache of made<times>.
 
     Returns the bytes of its training images.
     """
@@ -92,7 +84,6 @@ def make(root: pathlib.Path, times: int) -> int:
     return (folder / "train_images.npy").stat().st_size
 
 
-@in_rounds
 def replicas() -> dict[str, float]:
     """Microseconds of a step over the batch of all replicas; the workers are processes here."""
     return {
@@ -104,11 +95,10 @@ def replicas() -> dict[str, float]:
 
 def us_per_step(flags: tuple[str, ...], batch: int) -> float:
     """Returns the microseconds of a step, as the chief records them if there are two workers."""
-    job = ["--lr=1e-5", "--epochs=1000", "--max_steps=500", "--eval_every=0", *flags]
-    job.append(f"--batch_size={batch}")
-    if "--strategy=multi_worker" not in flags:
-        return common.train(*job).record["us_per_step"]
-    chief, other = (os.environ | variables for variables in common.loopback(2))
-    command, quiet = [sys.executable, "train.py", *job], subprocess.DEVNULL
-    with subprocess.Popen(command, cwd=common.PROJECT, env=other, stdout=quiet):
-        return common.train(*job, env=chief).record["us_per_step"]
+    length = ("--epochs=1000", "--max_steps=500", "--eval_every=0")
+    job = ("--lr=1e-5", f"--batch_size={batch}", *length, *flags)
+    chief, *others = common.loopback(2) if "--strategy=multi_worker" in flags else [{}]
+    with ThreadPoolExecutor() as pool:
+        for other in others:
+            pool.submit(common.python, "train.py", *job, **other)
+        return common.train(*job, **chief).record["us_per_step"]

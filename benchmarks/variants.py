@@ -1,32 +1,25 @@
 """Six ways to write the compiled step of mode xla, of which model.py has the first."""
 
-import dataclasses
-import functools
 import os
-import time
+import timeit
 from collections.abc import Callable
+from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
-from benchmarks.common import Samples, in_rounds
+import model
+from benchmarks.common import in_rounds
 
 EXAMPLES, FEATURES, CLASSES, BATCH = 55_000, 784, 10, 10
 STEPS, LR = 2_000, 1e-4
-Rows = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # images, labels, order
 Weights = tuple[tf.Tensor, tf.Tensor]  # W or its transpose, b
 
 
-def classes_last(logits: tf.Tensor, labels: tf.Tensor, axis: int = 1) -> tf.Tensor:
-    """Returns the summed cross-entropy of logits whose classes are along `axis`."""
-    y = tf.one_hot(labels, CLASSES, axis=axis)
-    return tf.reduce_sum(tf.reduce_logsumexp(logits, axis=axis)) - tf.reduce_sum(y * logits)
-
-
-def classes_first(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns the same, taken along rows of the batch."""
-    return classes_last(tf.transpose(logits), labels, axis=0)
+def along_classes(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the cross-entropy of model.py, taken along the classes, not along the batch."""
+    return -tf.reduce_sum(tf.one_hot(labels, CLASSES) * tf.nn.log_softmax(logits))
 
 
 def fused(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -34,20 +27,18 @@ def fused(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
-@dataclasses.dataclass(frozen=True)
-class Way:
-    """One way: what W the loop carries, how the loss is taken, how many batches are gathered at a
-    time."""
+class Way(NamedTuple):
+    """A way: which W the loop carries, how the loss is taken, how many batches are gathered."""
 
     transposed: bool = True
-    loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = classes_first
+    loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = model.cross_entropy
     gathered: int = 10
 
 
 WAYS = {
     "as it is": Way(),
     "W itself in the loop, not its transpose": Way(transposed=False),
-    "the loss along rows of classes": Way(loss=classes_last),
+    "the loss along rows of classes": Way(loss=along_classes),
     "TensorFlow's fused sparse cross-entropy": Way(loss=fused),
     "the rows of two batches gathered at a time": Way(gathered=2),
     "the rows of the whole block gathered at once": Way(gathered=STEPS),
@@ -58,60 +49,52 @@ def update(way: Way, weights: Weights, images: tf.Tensor, labels: tf.Tensor) -> 
     """Returns the weights after a step of SGD on a batch [batch, features] uint8."""
     with tf.GradientTape() as tape:
         tape.watch(weights)
-        W = tf.transpose(weights[0]) if way.transposed else weights[0]
-        loss = way.loss(tf.cast(images, tf.float32) / 255 @ W + weights[1], labels)
+        x = tf.cast(images, tf.float32) / 255
+        logits = tf.matmul(x, weights[0], transpose_b=way.transposed) + weights[1]
+        loss = way.loss(logits, labels)
     dW, db = tape.gradient(loss, weights)
     return weights[0] - LR * dW, weights[1] - LR * db
 
 
-def block(way: Way) -> Callable[[Rows], Weights]:
-    """Returns what takes STEPS steps in one compiled call."""
-    numbers = tf.reshape(tf.range(way.gathered * BATCH), [way.gathered, BATCH])
+def block(way: Way) -> Callable[[tuple[tf.Tensor, ...]], Weights]:
+    """Returns what takes STEPS steps from zeros on images, labels and an order, in one call."""
 
     @tf.function(jit_compile=True, autograph=False)
-    def steps(rows: Rows) -> Weights:
-        """Returns the weights after STEPS steps from zeros."""
-        shape = [CLASSES, FEATURES] if way.transposed else [FEATURES, CLASSES]
-        weights = tf.zeros(shape), tf.zeros([CLASSES])
+    def steps(rows: tuple[tf.Tensor, ...]) -> Weights:
         images, labels, order = rows
 
-        def part(first: tf.Tensor, weights: Weights) -> tuple[tf.Tensor, Weights]:
-            indices = tf.gather(order, first * way.gathered * BATCH + numbers)
-            some_images, some_labels = tf.gather(images, indices), tf.gather(labels, indices)
+        def step(weights: Weights, batch: tuple[tf.Tensor, tf.Tensor]) -> Weights:
+            return update(way, weights, *batch)
 
-            def step(i: tf.Tensor, weights: Weights) -> tuple[tf.Tensor, Weights]:
-                return i + 1, update(way, weights, some_images[i], some_labels[i])
+        def part(weights: Weights, indices: tf.Tensor) -> Weights:
+            batches = tf.gather(images, indices), tf.gather(labels, indices)
+            return tf.foldl(step, batches, weights)
 
-            return first + 1, tf.while_loop(lambda i, _: i < way.gathered, step, (0, weights))[1]
-
-        parts = STEPS // way.gathered
-        return tf.while_loop(lambda first, _: first < parts, part, (0, weights))[1]
+        shape = [CLASSES, FEATURES] if way.transposed else [FEATURES, CLASSES]
+        parts = tf.reshape(order[: STEPS * BATCH], [-1, way.gathered, BATCH])
+        return tf.foldl(part, parts, (tf.zeros(shape), tf.zeros([CLASSES])))
 
     return steps
 
 
-def random_rows() -> Rows:
-    """Returns images, labels and an order by lot: a step's time does not depend on what they
-    show."""
+def random_rows() -> tuple[tf.Tensor, ...]:
+    """Returns images, labels and an order by lot: what they show does not change a step's time."""
     images = tf.random.uniform([EXAMPLES, FEATURES], 0, 256, tf.int32)
     labels = tf.random.uniform([EXAMPLES], 0, CLASSES, tf.int32)
     return tf.cast(images, tf.uint8), labels, tf.random.shuffle(tf.range(EXAMPLES))
 
 
-def measure() -> Samples:
+def measure() -> dict[str, list[float]]:
     """Returns the microseconds of a step, each way taken in turn in each round, one thread."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     rows = random_rows()
-    calls = {name: functools.partial(block(way), rows) for name, way in WAYS.items()}
-    for call in calls.values():
-        call()  # compiles
+    blocks = {f"{name}, µs/step": block(way) for name, way in WAYS.items()}
+
+    def us_per_step(steps: Callable[[tuple[tf.Tensor, ...]], Weights]) -> float:
+        return timeit.timeit(lambda: steps(rows)[0].numpy(), number=1) / STEPS * 1e6
 
     def measure_each() -> dict[str, float]:
-        found = {}
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()[0].numpy()
-            found[f"{name}, µs/step"] = (time.perf_counter() - started) / STEPS * 1e6
-        return found
+        return {name: us_per_step(steps) for name, steps in blocks.items()}
 
-    return in_rounds(measure_each, rounds=20)()
+    measure_each()  # compiles
+    return in_rounds(measure_each, rounds=20)

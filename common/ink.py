@@ -48,11 +48,11 @@ def find(image: Image.Image, dark: bool | None) -> Prepared | None:
     if (cv2.GaussianBlur(strength, (0, 0), 1) - nearby).max() < floor:
         return None
     done, doubt = ["inverted"] * dark, None
-    peak = peak_of(strength)
-    gone = printed_lines((strength > FAINT * peak).astype(np.uint8))
+    strength /= peak_of(strength)
+    gone = printed_lines((strength > FAINT).astype(np.uint8))
     rest = strength * (1 - gone)
-    if gone.any() and rest.max() > floor:
-        if (rest > CORE * peak).sum() < 0.15 * (strength > CORE * peak).sum():
+    if gone.any() and rest.max() > FAINT:
+        if (rest > CORE).sum() < 0.15 * (strength > CORE).sum():
             doubt = "its lines are as strong as its ink"
         strength = rest
         done.append("lines left out")
@@ -76,18 +76,16 @@ def ink_on(image: Image.Image, dark: bool | None) -> tuple[np.ndarray, bool]:
     copy = image.copy()
     copy.thumbnail((SMALL, SMALL), Image.Resampling.BOX)
     small = np.asarray(copy, np.float32)
-    axis = cv2.PCACompute(small.reshape(-1, 3), np.empty(0), maxComponents=1)[1][0]
+    axis = cv2.PCACompute(small.reshape(-1, 3), np.empty(0))[1][0]
     axis *= np.copysign(1, axis.sum())
-    values = small @ axis
     if dark is None:
-        dark = is_dark(values)
-    side = cv2.MORPH_CLOSE if dark else cv2.MORPH_OPEN
-    ground = cv2.morphologyEx(values, side, np.ones((GROUND, GROUND)))
-    ground = cv2.resize(cv2.GaussianBlur(ground, (0, 0), 1.5), image.size)
+        dark = is_dark(small @ axis)
     if not dark:
-        return pixels @ axis - ground, False
-    light = ground.clip(16)  # of which ink sends back a share
-    return (ground - pixels @ axis) * (light.max() / light), True
+        axis = -axis
+    ground = closed(small @ axis, GROUND)
+    ground = cv2.resize(cv2.GaussianBlur(ground, (0, 0), 1.5), image.size)
+    light = ground.clip(16)  # of which dark ink sends back a share
+    return (ground - pixels @ axis) * (light.max() / light), dark
 
 
 def is_dark(values: np.ndarray) -> bool:
@@ -103,6 +101,11 @@ def is_dark(values: np.ndarray) -> bool:
     return bool((values**3).mean() < 0.7 * values[ring > 0].mean() * values.var())
 
 
+def closed(values: np.ndarray, size: int) -> np.ndarray:
+    """Returns values [height, width] without what is less than its surroundings and narrower."""
+    return cv2.morphologyEx(values, cv2.MORPH_CLOSE, np.ones((size, size)))
+
+
 def peak_of(strength: np.ndarray) -> float:
     """Returns the strength of full ink."""
     return float(np.percentile(strength[strength > strength.max() / 2], 75))
@@ -110,8 +113,8 @@ def peak_of(strength: np.ndarray) -> float:
 
 def printed_lines(mask: np.ndarray) -> np.ndarray:
     """Returns which pixels are of lines across the whole picture, or of a box; uint8."""
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5)))  # chalk has grains
-    level, upright = (level_lines(np.ascontiguousarray(view)) for view in (mask, mask.T))
+    mask = closed(mask, 5)  # chalk has grains
+    level, upright = map(level_lines, (mask, np.ascontiguousarray(mask.T)))
     solid = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((THIN, THIN)))
     is_box = max(level.spread, upright.spread) > BOX and solid.sum() > 0.2 * mask.sum()
     across = [is_box or lines.length > 0.8 for lines in (level, upright)]
@@ -122,7 +125,7 @@ def level_lines(mask: np.ndarray) -> Lines:
     """Returns the thin lines within 6 degrees of level that are parallel to the longest one."""
     zone = np.zeros_like(mask)
     width = mask.shape[1]
-    thin = mask - cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((THIN, 1)))
+    thin = cv2.morphologyEx(mask, cv2.MORPH_TOPHAT, np.ones((THIN, 1)))
     lines = cv2.HoughLinesWithAccumulator(
         thin,
         rho=1,
@@ -135,8 +138,7 @@ def level_lines(mask: np.ndarray) -> Lines:
         return Lines(zone, 0.0, 0.0)
     lines = lines.reshape(-1, 3)
     _, angle, longest = lines[0]
-    is_parallel = np.abs(lines[:, 1] - angle) < np.radians(1.2)
-    lines = lines[is_parallel & (lines[:, 2] > longest / 2)]
+    lines = lines[(np.abs(lines[:, 1] - angle) < np.radians(1.2)) & (lines[:, 2] > longest / 2)]
     for rho, theta, _ in lines.tolist():
         left = rho / math.sin(theta)
         right = left - width / math.tan(theta)
@@ -149,8 +151,7 @@ def one_shape(mask: np.ndarray) -> tuple[np.ndarray, int]:
 
     A shape at the picture's edge is a frame or a rim, if there is another one.
     """
-    closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((7, 7)))
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(closed)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(closed(mask, 7))
     stats[0] = 0  # the ground
     corners, sizes, areas = stats[:, :2], stats[:, 2:4], stats[:, 4]
     gap = np.minimum(corners, mask.shape[::-1] - corners - sizes).min(axis=1)

@@ -16,8 +16,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 def prepare(
     path: str,
-    shape: tuple[int, ...],
-    box: tuple[int, ...],
+    shape: tuple[int, int, int],
+    box: tuple[int, int],
     invert: bool | None = None,
     center: bool | None = None,
 ) -> Prepared:
@@ -38,12 +38,9 @@ def prepare(
         if found := ink.find(image, invert):
             return found._replace(pixels=centred(found.pixels, shape, box))
         return Prepared(np.zeros(shape, np.uint8), [], "there is nothing on it")
-    done = ["inverted"] * dark
-    size = (shape[1], shape[0])
-    if whole.size != size:
-        whole = ImageOps.pad(whole, size, Image.Resampling.LANCZOS)
-        done.append("scaled to fit")
-    return Prepared(np.asarray(whole).reshape(shape), done)
+    fitted = ImageOps.pad(whole, (shape[1], shape[0]), Image.Resampling.LANCZOS)
+    done = ["inverted"] * dark + ["scaled to fit"] * (fitted.size != whole.size)
+    return Prepared(np.asarray(fitted).reshape(shape), done)
 
 
 def opened(path: str) -> Image.Image:
@@ -72,7 +69,8 @@ def opaque(image: Image.Image) -> Image.Image:
     """Returns an image as RGB, its transparent ground white if its ink is dark, else black."""
     if image.mode[0] in "IF":  # 16 bits and more, of which cameras use 10 or 12
         values = np.asarray(image, np.float32)
-        image = Image.fromarray((values / max(values.max(), 1) * 255).round().astype(np.uint8))
+        grey = cv2.normalize(values, np.empty(0), 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
+        image = Image.fromarray(grey)
     image = image.convert("RGBA")
     image.thumbnail((ink.SIDE, ink.SIDE), Image.Resampling.BOX)
     colour = np.asarray(image.convert("RGBa"), int).sum(axis=(0, 1))  # weighted by alpha
@@ -80,16 +78,15 @@ def opaque(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, ground), image).convert("RGB")
 
 
-def stands(pixels: np.ndarray, shape: tuple[int, ...], box: tuple[int, ...]) -> bool:
+def stands(pixels: np.ndarray, shape: tuple[int, int, int], box: tuple[int, int]) -> bool:
     """Says whether light ink of `pixels` [height, width] fills `box`, its mass in the middle."""
     if pixels.shape != shape[:2]:
         return False
     if pixels.shape == box:
         return True
-    width, height = cv2.boundingRect((pixels > 0).astype(np.uint8))[2:]
+    width, height = cv2.boundingRect(pixels)[2:]
     fills = max(height / box[0], width / box[1])
-    middle = np.divide(pixels.shape, 2)
-    return 0.9 <= fills <= 1 and bool((np.abs(centre(pixels) - middle) <= 1).all())
+    return 0.9 <= fills <= 1 and np.abs(centre(pixels) - np.divide(shape[:2], 2)).max() <= 1
 
 
 def centre(pixels: np.ndarray) -> np.ndarray:
@@ -97,13 +94,12 @@ def centre(pixels: np.ndarray) -> np.ndarray:
     return (np.indices(pixels.shape) * pixels).sum(axis=(1, 2)) / pixels.sum()
 
 
-def centred(strokes: np.ndarray, shape: tuple[int, ...], box: tuple[int, ...]) -> np.ndarray:
+def centred(strokes: np.ndarray, shape: tuple[int, int, int], box: tuple[int, int]) -> np.ndarray:
     """Returns strokes [height, width] in 0..1 scaled to `box`, their mass amid `shape`, uint8."""
-    size = np.multiply(strokes.shape, min(np.divide(box, strokes.shape))).round().astype(int)
-    size = size.clip(1)
-    pixels = cv2.resize(strokes, size[::-1].tolist(), interpolation=cv2.INTER_AREA)
-    corner = np.divide(shape[:2], 2) - centre(pixels)
-    corner = corner.round().clip(0, shape[:2] - size).astype(int)
+    image = Image.fromarray((strokes * 255).round().astype(np.uint8))
+    digit = np.asarray(ImageOps.contain(image, (box[1], box[0]), Image.Resampling.BOX))
+    corner = (np.divide(shape[:2], 2) - centre(digit)).round()
+    corner = corner.clip(0, np.subtract(shape[:2], digit.shape)).astype(int)
     canvas = np.zeros(shape, np.uint8)
-    canvas[: size[0], : size[1], 0] = (pixels * 255).round()
+    canvas[: digit.shape[0], : digit.shape[1], 0] = digit
     return np.roll(canvas, corner, axis=(0, 1))

@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
@@ -69,25 +70,24 @@ def add(path: pathlib.Path, row: Row) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def show(rows: Collection[Row]) -> None:
-    """Prints a table in Markdown: a line for the seeds of each combination of flags."""
+def show(rows: Collection[Row], figures: str | None) -> None:
+    """Prints a table in Markdown, a line for the seeds of each combination of flags.
+
+    Draws the charts in the folder `figures`, if one is named.
+    """
     varying = [name for name in SWEPT if name != "seed" and len({row[name] for row in rows}) > 1]
     groups = grouped(rows, varying).values()
+    best = max(groups, key=mean)
     headings = [name.split("_")[0] for name in varying]
-    table = Table(
-        *headings,
-        "validation",
-        "test",
-        "beside the best",
-        box=MARKDOWN,
-        show_edge=False,
-        pad_edge=False,
-    )
+    headings += ["validation", "test", "beside the best"]
+    table = Table(*headings, box=MARKDOWN, show_edge=False, pad_edge=False)
     for runs in groups:
         values = [str(runs[0][name]) for name in varying]
-        table.add_row(*values, *cells(runs, max(groups, key=mean)))
+        table.add_row(*values, *cells(runs, best))
     Console(width=1000).print(table)
     print(NOTE)
+    if figures:
+        draw(rows, pathlib.Path(figures))
 
 
 def grouped(rows: Iterable[Row], names: list[str]) -> dict[str, list[Row]]:
@@ -113,9 +113,8 @@ def cells(runs: list[Row], best: list[Row]) -> list[str]:
     """Returns what the table says of a combination beside the best one."""
     sd = f" ± {statistics.stdev(map(last, runs)):.4f}" if len(runs) > 1 else ""
     test = statistics.fmean(run["test_accuracy"] for run in runs)
-    diverged = sum("diverged" in run for run in runs)
     said = "**best**" if runs is best else verdict(runs, best)
-    if diverged:
+    if diverged := sum("diverged" in run for run in runs):
         said = f"{diverged} of {len(runs)} diverged"
     return [f"{mean(runs):.4f}{sd}", f"{test:.4f}", said]
 
@@ -125,11 +124,12 @@ def verdict(runs: list[Row], best: list[Row]) -> str:
 
     A star says that a fair coin falls as one-sidedly, to either side, less than once in 20 times.
     """
-    gains = [last(a) - last(b) for a in runs for b in best if a["seed"] == b["seed"]]
-    worse, better = sum(gain < 0 for gain in gains), sum(gain > 0 for gain in gains)
+    gains = [np.sign(last(a) - last(b)) for a in runs for b in best if a["seed"] == b["seed"]]
+    worse, better = gains.count(-1), gains.count(1)
     throws = worse + better
-    p = 2 * sum(math.comb(throws, k) for k in range(min(worse, better) + 1)) / 2**throws
-    return f"worse on {worse} of {len(gains)}{' *' if p < 0.05 else ''}"
+    as_rare = sum(math.comb(throws, heads) for heads in range(min(worse, better) + 1))
+    star = " *" if 2 * as_rare < 0.05 * 2**throws else ""
+    return f"worse on {worse} of {len(gains)}{star}"
 
 
 def draw(rows: Iterable[Row], folder: pathlib.Path) -> None:
@@ -144,17 +144,15 @@ def draw(rows: Iterable[Row], folder: pathlib.Path) -> None:
 
 def chart(groups: dict[str, list[Row]], points: Callable, path: pathlib.Path) -> None:
     """Draws accuracies over x: of each label the mean of its runs, in a band from min to max."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(plots.WIDTH, 4.2))
-    axes = figure.add_subplot(xscale="log", xlabel=path.stem, ylabel="validation accuracy")
+    figure = plots.figure(4.2, "validation accuracy")
+    axes = figure.add_subplot(xscale="log", xlabel=path.stem)
     for label, runs in groups.items():
-        by_x: dict[float, list[float]] = {}
-        for x, accuracy in (pair for run in runs for pair in points(run)):
-            by_x.setdefault(x, []).append(accuracy)
-        places = sorted(by_x)
-        values = [by_x[x] for x in places]
-        axes.plot(places, list(map(statistics.fmean, values)), marker=".", label=label)
-        axes.fill_between(places, list(map(min, values)), list(map(max, values)), alpha=0.15)
+        x, y = np.array([pair for run in runs for pair in points(run)]).T
+        places = np.unique(x)
+        middle, low, high = (
+            [summary(y[x == place]) for place in places] for summary in (np.mean, np.min, np.max)
+        )
+        axes.plot(places, middle, marker=".", label=label)
+        axes.fill_between(places, low, high, alpha=0.15)
     axes.legend()
     plots.save(figure, path)

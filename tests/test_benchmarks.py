@@ -30,16 +30,6 @@ with children.started([sys.executable, "-c", inner], 60, stdout=subprocess.PIPE)
 """
 
 
-def test_an_error_ends_every_child_that_runs():
-    with (
-        pytest.raises(ZeroDivisionError),
-        children.started(FOREVER, 60, stdout=subprocess.DEVNULL) as first,
-        children.started(FOREVER, 60, stdout=subprocess.DEVNULL) as second,
-    ):
-        _ = 1 / 0
-    assert first.returncode == second.returncode == -signal.SIGKILL
-
-
 def test_a_child_is_ended_when_its_time_is_over():
     with pytest.raises(RunError, match=r"--timeout=0\.2: ended after 0\.2 s: .*python"):
         children.run(FOREVER, 0.2)
@@ -54,9 +44,10 @@ def test_sigterm_ends_a_parent_with_all_that_it_has_started():
         assert parent.returncode == 128 + signal.SIGTERM
 
 
-def test_a_run_that_fails_is_one_error_with_its_last_words():
-    with pytest.raises(RunError, match=r"train\.py --lr=0 .*exit code 2: error: --lr=0"):
+def test_a_run_that_fails_is_one_error_below_its_own_words(capfd):
+    with pytest.raises(RunError, match=r"train\.py --lr=0 .*exit code 2"):
         common.train("--lr=0")
+    assert capfd.readouterr().err.startswith("error: --lr=0")
 
 
 def test_a_run_is_measured_from_outside():
@@ -66,9 +57,8 @@ def test_a_run_is_measured_from_outside():
 
 def test_each_round_is_a_value_of_each_sample():
     values = iter(range(6))
-    samples = common.in_rounds(lambda: {"a": next(values), "b": next(values)}, rounds=3)()
+    samples = common.in_rounds(lambda: {"a": next(values), "b": next(values)})
     assert samples == {"a": [0, 2, 4], "b": [1, 3, 5]}
-    assert common.median_range([3.0, 1.0, 2.0]) == "2.00 (1.00-3.00)"
     assert common.median_range([3000.0, 1000.0]) == "2,000 (1,000-3,000)"
 
 
@@ -87,12 +77,10 @@ def test_every_way_to_write_the_step_ends_with_the_same_weights(monkeypatch):
         monkeypatch.setattr(variants, name, value)
     rows, found = variants.random_rows(), []
     for way in variants.WAYS.values():
-        if way.gathered <= 40:
-            W, b = variants.block(way)(rows)
-            found.append(np.vstack([tf.transpose(W) if way.transposed else W, b[None]]))
-    assert len(found) == 5 and np.abs(found[0]).max() > 1e-3
-    for weights in found:
-        np.testing.assert_allclose(weights, found[0], atol=1e-6)
+        W, _ = variants.block(way._replace(gathered=min(way.gathered, 40)))(rows)
+        found.append(tf.transpose(W) if way.transposed else W)
+    assert len(found) == 6 and np.abs(found[0]).max() > 1e-3
+    np.testing.assert_allclose(found, [found[0]] * 6, atol=1e-6)
 
 
 ABOUT = {
@@ -145,7 +133,7 @@ def test_a_release_has_one_line_in_the_history(records):
 
 def test_an_unknown_name_is_refused_before_anything_is_measured(monkeypatch):
     monkeypatch.setattr(benchmarks, "MEASUREMENTS", {"modes": lambda: pytest.fail("measured")})
-    with pytest.raises(InputError, match="nothing: must be --render or some of modes"):
+    with pytest.raises(InputError, match="nothing: must be --render alone, or some of modes"):
         benchmarks.main(["modes", "nothing"])
 
 

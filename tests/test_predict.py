@@ -1,5 +1,4 @@
-"""predict.py: the right class from plain weights and from any SavedModel, and one line for what is
-wrong."""
+"""predict.py: the right class from plain weights and the SavedModel; one line for what is wrong."""
 
 import json
 import os
@@ -9,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 import data
@@ -64,16 +62,8 @@ def test_json_says_what_was_done_and_that_it_is_not_sure(tmp_path, monkeypatch, 
     output, errors = capsys.readouterr()
     assert errors.splitlines()[0] == f"{path}: inverted; not sure: d or f"
     said = json.loads(output)
-    assert said["images"] == [
-        {
-            "file": path,
-            "class": 0,
-            "name": "d",
-            "probabilities": [0.5, 0.1, 0.4],
-            "prepared": "inverted",
-            "hint": "not sure: d or f",
-        }
-    ]
+    answer = {"file": path, "class": 0, "name": "d", "probabilities": [0.5, 0.1, 0.4]}
+    assert said["images"] == [answer | {"prepared": "inverted", "hint": "not sure: d or f"}]
     assert said["errors"][0]["file"] == "gone"
 
 
@@ -91,26 +81,6 @@ def test_bad_command_is_one_line(arguments, says):
     assert says in done.stderr and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("shape", [(28, 28, 1), (784,), None])
-def test_model_of_another_program_answers_with_each_signature(shape, tmp_path):
-    W = np.random.default_rng(1).normal(0, 0.1, (784, 10)).astype(np.float32)
-    module = tf.Module()
-    module.W = tf.Variable(W)
-
-    @tf.function(input_signature=[tf.TensorSpec(shape and [None, *shape], tf.uint8)])
-    def serve(images):
-        x = tf.cast(tf.reshape(images, [-1, 784]), tf.float32) / 255
-        return {"probabilities": tf.nn.softmax(tf.matmul(x, module.W))}
-
-    folder = tmp_path / "lr=[0.1]*"
-    tf.saved_model.save(module, folder, signatures=serve)
-    loaded = predict.load(folder)
-    assert loaded[1:] == ([*"0123456789"], (28, 28, 1), (20, 20))
-    exponentials = np.exp(STANDING.reshape(784) / 255 @ W.astype(np.float64))
-    expected = exponentials / exponentials.sum()
-    np.testing.assert_allclose(loaded.probabilities(STANDING[..., None]), expected, atol=1e-6)
-
-
 DAMAGES = {  # of weights.npz
     "gone": lambda content: None,
     "cut": lambda content: content[: len(content) // 2],
@@ -123,7 +93,7 @@ DAMAGES = {  # of weights.npz
 def test_tensorflow_answers_the_same_where_plain_weights_are_no_good(
     damage, exported, tmp_path, capfd
 ):
-    copy = shutil.copytree(exported, tmp_path / "copy")
+    copy = shutil.copytree(exported, tmp_path / "lr=[0.1]*")
     file = copy / "weights.npz"
     content = DAMAGES[damage](file.read_bytes())
     file.unlink() if content is None else file.write_bytes(content)
@@ -131,7 +101,7 @@ def test_tensorflow_answers_the_same_where_plain_weights_are_no_good(
         (copy / "fingerprint.pb").write_bytes(b"of another model")
     found, expected = predict.load(copy), predict.load(exported)
     said = capfd.readouterr().err
-    assert said.startswith(f"{file}: ") == (damage != "gone") == said.count("\n")
+    assert said.startswith(f"{file}: ") and said.count("\n") == 1
     assert found[1:] == expected[1:] == (NAMES, (20, 16, 1), (20, 16))
     shares = [each.probabilities(PIXELS) for each in (found, expected)]
     np.testing.assert_allclose(*shares, rtol=0, atol=1e-6)
