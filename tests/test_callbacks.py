@@ -36,7 +36,6 @@ def locked(name):
 
 
 WRONG = [
-    ("record", pathlib.Path.touch, [], "is there already; give --overwrite, or another"),
     ("record", pathlib.Path.mkdir, ["--overwrite"], "is there, and no regular file"),
     ("export_dir", folder_with("saved_model.pb"), [], "is there already; give --overwrite, or"),
     ("export_dir", folder_with("letter.txt"), ["--overwrite"], "is not a SavedModel"),

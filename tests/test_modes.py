@@ -3,6 +3,7 @@
 import re
 from unittest import mock
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -67,6 +68,7 @@ def test_every_mode_ends_at_the_oracles_weights_and_traces_nothing_in_training(
     mean = reduction == "mean"
     W, b, losses = oracle.train(*arrays, orders, batch_size, config.lr, mean, **terms)
     oracle.assert_weights(vars(state.model), W, b)
+    np.testing.assert_allclose(state.losses, losses[-100:], rtol=1e-4)
     assert (state.step, state.examples) == (len(losses), 1320)
 
 

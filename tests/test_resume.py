@@ -103,21 +103,11 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_said(resume, folder, cap
 
 def test_no_flipped_bit_and_no_lost_end_is_read_as_whole(resume, folder):
     resume("--max_steps=1", "--mode=graph")
-
-    def weights():
-        checkpoints.read(folder / "step-1")
-        reader = tf.train.load_checkpoint(folder / "step-1")
-        return reader.get_tensor("model/W/.ATTRIBUTES/VARIABLE_VALUE")
-
-    whole, damages = weights(), 0
-    for path in folder.glob("step-1.*"):
-        size = path.stat().st_size
-        for damage in spoilt(path, range(0, 8 * size, size // 13), range(0, size, size // 7)):
-            try:
-                np.testing.assert_array_equal(weights(), whole, damage)  # nobody needs that bit
-            except (tf.errors.OpError, ValueError, LookupError):
-                damages += 1
-    assert damages > 150
+    (path,) = folder.glob(f"step-1{CONTENT}")
+    size = path.stat().st_size
+    for damage in spoilt(path, range(0, 8 * size, size // 13), range(0, size, size // 7)):
+        with pytest.raises((tf.errors.OpError, ValueError, LookupError)):
+            assert not checkpoints.read(folder / "step-1"), damage
 
 
 REFUSED = [
