@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -37,6 +38,12 @@ def learnable_split(num_examples: int, seed: int) -> data.Split:
     images = rng.integers(0, 120, size=(num_examples, 28, 28), dtype=np.uint8)
     images += 90 * (np.arange(28) // 2 == labels[:, None]).astype(np.uint8)[:, :, None]
     return data.Split(images.reshape(num_examples, 784), labels)
+
+
+def python(*arguments: object, **options: object) -> subprocess.CompletedProcess:
+    """Runs Python in a process of its own, in the project's folder."""
+    options = {"cwd": PROJECT, "capture_output": True, "text": True, "timeout": 300} | options
+    return subprocess.run([sys.executable, *map(str, arguments)], **options)
 
 
 def trained(dataset: data.Dataset, **changes: object) -> State:
@@ -76,8 +83,7 @@ def spoilt(path: pathlib.Path, bits: Iterable[int], lengths: Iterable[int]) -> I
 
 @pytest.fixture(scope="session")
 def tiny_dataset() -> data.Dataset:
-    """A dataset of 660 training, 60 validation and 100 test examples that softmax regression can
-    learn."""
+    """660 training, 60 validation and 100 test examples that softmax regression can learn."""
     train, test = learnable_split(720, seed=1), learnable_split(100, seed=2)
     rest, validation = (
         data.Split(train.images[rows], train.labels[rows]) for rows in (slice(60, None), slice(60))
@@ -111,8 +117,7 @@ def run_train(tiny_data_dir: pathlib.Path) -> Command:
 
 @pytest.fixture
 def run_here(tiny_data_dir: pathlib.Path) -> Callable[..., dict]:
-    """Runs what `python train.py` runs, on the tiny data but in this process, and returns the
-    record."""
+    """Runs what `python train.py` runs, on the tiny data, in this process; returns the record."""
 
     def run(*arguments: str) -> dict:
         argv = ["train.py", f"--data_dir={tiny_data_dir}", *arguments]

@@ -27,7 +27,7 @@ def test_order_is_a_full_permutation_that_seed_epoch_and_buffer_decide():
 
 def test_training_by_hand_ends_at_the_oracles_weights(tiny_dataset):
     net, train = model.SoftmaxRegression(784, 10), tiny_dataset.train
-    step = tf.function(model.sgd_step)
+    step = tf.function(model.sgd_step, autograph=False)
     for images, labels in data.pipeline(train, batch_size=10):  # as in the README
         step(net, images, labels, flags.training_config())
     order = data.epoch_order(660, 0, 0)

@@ -4,19 +4,16 @@ archives."""
 import gzip
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 import data
 from tests import oracle
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, python
 
 pytestmark = pytest.mark.slow
 
-ARCHIVES = PROJECT / "archives" / "mnist"
 NO_NETWORK = {**dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"), "no_proxy": ""}
 
 
@@ -26,10 +23,7 @@ def first_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mnist")
     written = f"--record={folder / 'run.json'}", f"--export_dir={folder / 'model'}"
     job = "--batch_size=10", "--lr=0.01", f"--data_dir={folder}", *written
-    options = {"cwd": PROJECT, "env": os.environ | NO_NETWORK, "timeout": 300}
-    done = subprocess.run(
-        [sys.executable, "train.py", *job], capture_output=True, text=True, **options
-    )
+    done = python("train.py", *job, env=os.environ | NO_NETWORK)
     assert done.returncode == 0, done.stderr
     return folder, done, data.load("mnist", str(folder))
 
@@ -47,21 +41,19 @@ def test_the_splits_are_those_of_the_archives(first_run):
     mnist = first_run[2]
     assert (len(mnist.validation), len(mnist.train), len(mnist.test)) == (5_000, 55_000, 10_000)
     for name, splits in (("train", [mnist.validation, mnist.train]), ("t10k", [mnist.test])):
-        images, labels = (
-            np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
-            for path, header in (
-                (ARCHIVES / f"{name}-images-idx3-ubyte.gz", 16),
-                (ARCHIVES / f"{name}-labels-idx1-ubyte.gz", 8),
-            )
-        )
-        found = [
-            (bytes(image), label)
-            for own in splits
-            for image, label in zip(own.images, own.labels, strict=True)
-        ]
-        assert sorted(found) == sorted(
-            zip(map(bytes, images.reshape(-1, 784)), labels, strict=True)
-        )
+        images = bytes_of(f"{name}-images-idx3-ubyte.gz", header=16)
+        labels = bytes_of(f"{name}-labels-idx1-ubyte.gz", header=8)
+        found = [row for split in splits for row in rows(split.images, split.labels)]
+        assert sorted(found) == sorted(rows(images.reshape(-1, 784), labels))
+
+
+def bytes_of(archive, header):
+    raw = gzip.decompress((PROJECT / "archives" / "mnist" / archive).read_bytes())
+    return np.frombuffer(raw, np.uint8, offset=header)
+
+
+def rows(images, labels):
+    return map(bytes, np.column_stack([images, labels.astype(np.uint8)]))
 
 
 def test_an_epoch_ends_at_the_oracles_weights(first_run):

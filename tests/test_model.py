@@ -22,12 +22,6 @@ def net():
     return made
 
 
-def test_it_starts_at_zero_with_the_articles_shapes():
-    made = model.SoftmaxRegression(784, 10)
-    assert (made.W.shape, made.b.shape) == ((784, 10), (10,))
-    assert not made.W.numpy().any() and not made.b.numpy().any()
-
-
 def test_a_call_is_the_softmax_of_the_affine_map(net):
     np.testing.assert_allclose(net(IMAGES), oracle.softmax(IMAGES / 255 @ W + B), rtol=1e-5)
 

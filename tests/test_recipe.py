@@ -2,12 +2,10 @@
 
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, python
 
 
 def recipes():
@@ -38,6 +36,5 @@ def test_every_mode_and_mirrored_devices_have_the_terms_once_and_the_rule(tmp_pa
         text = text.replace(f'"{flag}", 0.0', f'"{flag}", {value}')
     path.write_text(text)
     tests = ["tests/test_modes.py", "tests/test_distribute.py", "-k", "oracles or mirrored_devices"]
-    command = [sys.executable, "-m", "pytest", "-n", "1", *tests]
-    done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    done = python("-m", "pytest", "-n", "1", *tests, cwd=copy)
     assert done.returncode == 0, done.stdout

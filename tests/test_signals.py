@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 
 import pytest
 
@@ -13,16 +12,7 @@ import train
 from common.errors import Stopped
 from runtime import clock
 from tests import forked
-from tests.conftest import PROJECT
-
-
-def python(*arguments, **options):
-    command = [sys.executable, *map(str, arguments)]
-    options = {"cwd": PROJECT, "capture_output": True, "text": True, "timeout": 60} | options
-    # a shell starts a command in the background with SIGINT ignored
-    return subprocess.run(
-        command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options
-    )
+from tests.conftest import PROJECT, python
 
 
 def test_a_signal_ends_the_block_and_the_same_command_goes_on(tiny_data_dir, tmp_path, run_here):
@@ -112,7 +102,6 @@ def test_a_pause_is_taken_out_of_what_it_came_in(continued, paused):
     [
         ([], False),
         (["-m", "cProfile", "-o", os.devnull], True),
-        (["-m", "trace", "--count", "--coverdir=counted"], True),
         (["-m", "pdb", "-c", "continue"], True),
         (["-i"], True),
         (["-c", "import runpy, sys; runpy.run_path(sys.argv[1])"], True),

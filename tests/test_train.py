@@ -18,9 +18,7 @@ from common.errors import InputError, RunError, Stopped
 from runtime import devices
 from runtime.clock import Ledger
 from tests import conftest
-from tests.conftest import PROJECT, trained
-
-PROCESS = {"cwd": PROJECT, "capture_output": True, "text": True, "timeout": 120}
+from tests.conftest import PROJECT, python, trained
 
 
 def parsed(*arguments, summary=""):
@@ -65,9 +63,9 @@ def test_the_time_of_training_has_no_evaluation_in_it(run_here, monkeypatch):
 
 def test_the_command_shows_and_records_what_it_did(tiny_data_dir, tmp_path):
     record = tmp_path / "new" / "run.json"
-    command = [sys.executable, "train.py", f"--data_dir={tiny_data_dir}", f"--record={record}"]
+    command = ["train.py", f"--data_dir={tiny_data_dir}", f"--record={record}"]
     command += ["--epochs=4", "--eval_first=2", "--eval_every=100"]
-    done = subprocess.run(command, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}, **PROCESS)
+    done = python(*command, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"})
     assert done.returncode == 0 and done.stderr == ""
     lines, found = done.stdout.splitlines(), json.loads(record.read_text())
     assert f"test accuracy {found['test_accuracy']:.4f} of 100 images" in lines
@@ -89,16 +87,6 @@ def test_a_small_batch_has_one_core_unless_the_user_says_otherwise(
     with mock.patch.dict(os.environ, given), mock.patch(threading) as limited:
         run_here("--max_steps=1", "--mode=graph", "--device=cpu", f"--batch_size={batch_size}")
     assert limited.mock_calls == [mock.call(threads) for threads in chosen]
-
-
-def test_it_stops_at_the_target_accuracy(run_here, capsys):
-    record = run_here("--mode=graph", "--target_accuracy=0.6")
-    said = f"target accuracy 0.6: reached at step {record['steps']}, after"
-    assert said in capsys.readouterr().out
-    *before, last = (accuracy for _, accuracy in record["validation_accuracy"])
-    assert last >= 0.6 > max(before)
-    run_here("--mode=graph", "--target_accuracy=1", "--max_steps=3")
-    assert "target accuracy 1: not reached in" in capsys.readouterr().out
 
 
 def test_a_batch_larger_than_the_data_is_refused(run_here):
@@ -162,8 +150,7 @@ def test_help_lists_every_flag_with_its_default(capsys):
 @pytest.mark.parametrize("program", ["train.py", "sweep.py", "compare.py", "predict.py"])
 @pytest.mark.parametrize(("argument", "code"), [("--nonsense=1", 2), ("--help", 0)])
 def test_a_bad_argument_and_help_answer_without_tensorflow(program, argument, code):
-    command = [sys.executable, "-X", "importtime", program, argument]
-    done = subprocess.run(command, **PROCESS)
+    done = python("-X", "importtime", program, argument)
     assert done.returncode == code
     assert "tensorflow" not in done.stderr and "absl.flags" in done.stderr
     said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
