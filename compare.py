@@ -178,8 +178,7 @@ class Comparison:
                 del self.runs[each]
 
     def suite(self) -> pyperf.BenchmarkSuite:
-        """Returns the results so far, each run with what is known of all: it stands nowhere
-        else."""
+        """Returns the results so far; only the runs themselves say what is known of all."""
         found = [
             pyperf.Benchmark([report.with_metadata(run, self.about) for run in runs])
             for runs in self.runs.values()
@@ -222,8 +221,7 @@ def measured(config: Config, base: pyperf.BenchmarkSuite | None) -> Iterator[pyp
 
 
 def check_output(output: str | None) -> None:
-    """Raises InputError unless --output, and what is put beside it, can be written and is not
-    there."""
+    """Raises InputError unless --output and what is put beside it are new and can be written."""
     if output is None:
         return
     path = pathlib.Path(output)

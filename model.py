@@ -77,8 +77,10 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     Computed as log(softmax(z)) = z - log(sum(exp(z))), which is finite where the softmax is 0.
     """
     z = tf.transpose(logits)  # classes first: XLA fills its vectors along the batch
+    z -= tf.stop_gradient(tf.reduce_max(z, axis=0))  # the softmax is the same, and exp(z) <= 1
     y = tf.one_hot(labels, z.shape[0], axis=0)
-    return tf.reduce_sum(tf.reduce_logsumexp(z, axis=0) - tf.reduce_sum(y * z, axis=0))
+    log_sums = tf.math.log(tf.reduce_sum(tf.exp(z), axis=0))
+    return tf.reduce_sum(log_sums - tf.reduce_sum(y * z, axis=0))
 
 
 def penalty(model: SoftmaxRegression, config: Config) -> float | tf.Tensor:
@@ -147,16 +149,22 @@ def with_floats(config: Config, values: tf.Tensor) -> Config:
     return config.replace(**dict(zip(names, tf.unstack(values, len(names)), strict=True)))
 
 
-def loop(steps: int | tf.Tensor, step: Callable[[tf.Tensor], tf.Tensor], size: int) -> tf.Tensor:
+def loop(
+    steps: int | tf.Tensor,
+    step: Callable[[tf.Tensor], tf.Tensor],
+    size: int,
+    shape: Sequence[int] = (),
+) -> tf.Tensor:
     """Returns what step(i) returns for each i below `steps`, with zeros up to `size`.
 
     It is a `for i in tf.range(steps)` that AutoGraph, which takes longer than XLA, need not read.
+    `shape` is that of step(i): XLA compiles the body twice where it does not know it.
     """
 
     def body(i: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
         return i + 1, results.write(i, step(i))
 
-    results = tf.TensorArray(tf.float32, size)
+    results = tf.TensorArray(tf.float32, size, element_shape=shape)
     return tf.while_loop(lambda i, _: i < steps, body, (0, results))[1].stack()
 
 
@@ -237,7 +245,7 @@ def compiled_block(
             return loop(batches if known_steps else tf.minimum(batches, left), step, batches)
 
         gathers = max_gathers if known_steps else -(-steps // batches)
-        losses = loop(gathers, gather_and_train, max_gathers)
+        losses = loop(gathers, gather_and_train, max_gathers, [batches])
         assign_transposed(model, inner)
         return tf.reshape(losses, [-1])
 

@@ -49,8 +49,7 @@ def run(
     meanwhile: Callable[[subprocess.Popen], object] | None = None,
     **options: Any,
 ) -> subprocess.CompletedProcess:
-    """Returns a process that has ended with what it printed; `meanwhile`, if given, is called while
-    it runs."""
+    """Returns a process that has ended, with what it printed; calls `meanwhile` as it runs."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with started(command, timeout, **pipes | options) as process:
         if meanwhile:
@@ -74,8 +73,7 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def end_on_signals() -> None:
-    """Lets SIGTERM, and a terminal that is closed, unwind this process as Ctrl-C does, with what it
-    has started."""
+    """Lets SIGTERM and SIGHUP unwind this process and end its children, as Ctrl-C does."""
     for number in filter(None, (signal.SIGTERM, getattr(signal, "SIGHUP", None))):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, lambda received, _: sys.exit(128 + received))

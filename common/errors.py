@@ -21,8 +21,7 @@ before_leaving: list[Callable[[], object]] = []  # called by `end`
 
 
 class InputError(Exception):
-    """Bad input: the message names the flag or file, what was found, what is allowed, what to
-    do."""
+    """Bad input: the message names the flag or file, what was found and what is allowed."""
 
     exit_code = 2
 
@@ -49,8 +48,7 @@ def reason(error: BaseException | str) -> str:
 
 
 def of_the_system(error: BaseException) -> bool:
-    """Says whether memory, a disk or rights are to blame for an error, not the content of a
-    file."""
+    """Says whether memory, a disk or rights caused an error, and not the content of a file."""
     names = {"MemoryError", "ResourceExhaustedError", "PermissionDeniedError"}
     return type(error).__name__ in names or getattr(error, "errno", None) in OF_THE_SYSTEM
 
@@ -75,8 +73,7 @@ def one_line(leave: bool = False) -> Iterator[None]:
 
 
 def exit_with_one_line(main: Callable[[], int | None]) -> None:
-    """Runs `main` and exits with its code; what may be expected to go wrong becomes one line on
-    stderr."""
+    """Runs `main` and exits with its code, or with one line on stderr, as `one_line` does."""
     with one_line():
         code = main() or 0
     end(code)

@@ -1,5 +1,4 @@
-"""Files and folders that are written whole or not at all, folders that can be written, and locks on
-them."""
+"""Files and folders that are written whole or not at all, and locks on them."""
 
 import contextlib
 import glob
@@ -50,8 +49,7 @@ def synced(*paths: pathlib.Path) -> None:
 
 
 def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
-    """Returns the folder that `flag` names, and makes it; raises InputError unless it can be
-    written."""
+    """Makes the folder that `flag` names; raises InputError unless it can be written."""
     folder = pathlib.Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,8 +93,7 @@ def plain_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def try_writing(folder: pathlib.Path, size: int = 4096) -> None:
-    """Raises OSError unless so many bytes can be written to a file in `folder`; none of them
-    stays."""
+    """Raises OSError unless so many bytes can be written in `folder`; none of them stays."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(size))
 
@@ -139,8 +136,7 @@ def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def tidy(target: pathlib.Path) -> None:
-    """Removes what a killed `whole_folder` has left; what it had put aside and not replaced comes
-    back."""
+    """Removes what a killed `whole_folder` has left, and puts back what it had put aside."""
     if _replaced(target).exists() and is_free(target):
         _replaced(target).rename(target)
     left = target.parent.glob(f"{OURS}.{glob.escape(target.name)}.new.*")

@@ -33,8 +33,10 @@ LOOK: dict[Any, Any] = {
 
 @contextlib.contextmanager
 def look(flag: str) -> Iterator[None]:
-    """Gives the pictures made in the `with` block their look; raises InputError naming `flag`
-    without matplotlib."""
+    """Gives the pictures made in the `with` block their look.
+
+    Raises InputError, which names `flag`, without matplotlib.
+    """
     try:
         import matplotlib.figure
     except ImportError:

@@ -38,8 +38,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Charges the time of the `with` block to `part`, but not its pauses. Blocks do not
-        nest."""
+        """Charges the time of the `with` block to `part`, but not its pauses; blocks never nest."""
         began = self._now()
         pauses = self.pauses
         self.newest_beat, self.longest_beat, self.long_beats = began, 0.0, 0.0

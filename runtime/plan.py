@@ -12,8 +12,7 @@ MAX_STEPS_EAGER = 50  # an eager step takes far longer
 
 
 class Span(NamedTuple):
-    """Steps [start, stop) of a run, taken in one call; `evaluate` says whether an evaluation
-    follows."""
+    """Steps [start, stop) of a run, taken in one call, and whether an evaluation follows."""
 
     start: int
     stop: int

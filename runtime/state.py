@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import tensorflow as tf
 
 import data
 import flags
@@ -15,6 +14,7 @@ from runtime import plan, signals
 from runtime.clock import Ledger
 
 MAX_SCALED = 16 * 2**20  # bytes of uint8 images that are kept as floats, of four times as many
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 NUM_LOSSES = 100  # whose mean is shown: as many in every mode, however long a block is
 
 
@@ -113,8 +113,8 @@ class State:
         self.losses = [*self.losses, *newest][-NUM_LOSSES:]
         self.loss = sum(self.losses) / len(self.losses)
         # A loss is from before its step: what the last step did shows in the weights alone.
-        norms = [float(tf.norm(variable, ord=1)) for variable in self.model.variables]
-        if not math.isfinite(sum(norms)):  # pixels are at most 1: else no logit can overflow
+        sums = [np.abs(variable.numpy()).sum(dtype=float) for variable in self.model.variables]
+        if not sum(sums) < FLOAT32_MAX:  # pixels are at most 1: else no logit can overflow
             raise self._diverged(f"the weights overflow after step {self.step:,}")
 
     def _diverged(self, found: str) -> DivergedError:

@@ -1,5 +1,4 @@
-"""The archives that tfds prepares a dataset from: known by their content, whatever they are
-called."""
+"""The archives that tfds prepares a dataset from, known by their content and not by name."""
 
 import contextlib
 import gzip
@@ -59,8 +58,7 @@ def gather(
 
 
 def _found(info: UrlInfo, folder: pathlib.Path, ours: pathlib.Path) -> pathlib.Path | None:
-    """Returns the file of `folder` that is an archive of tfds's, or `ours` if one holds the
-    same."""
+    """Returns the archive of tfds's in `folder`, or `ours` if a file holds the same content."""
     files = [path for path in sorted(folder.glob("*")) if path.is_file()]
     for path in files:
         if path.stat().st_size == info.size and compute_url_info(path) == info:
@@ -79,8 +77,7 @@ def _fault(path: pathlib.Path, info: UrlInfo) -> str:
 
 
 def _digest_of_idx(path: pathlib.Path) -> str | None:
-    """Returns the SHA-256 of the content of an IDX file, compressed or not; None for another
-    file."""
+    """Returns the SHA-256 of the content of an IDX file, gzipped or not; else None."""
     for opened in (gzip.open, open):
         with (
             contextlib.suppress(OSError, EOFError, zlib.error),
