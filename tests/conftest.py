@@ -72,12 +72,12 @@ def spoilt(path: pathlib.Path, bits: Iterable[int], lengths: Iterable[int]) -> I
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
-        yield f"{path.name}: bit {bit}"
+        yield f"bit {bit}"
     for length in lengths:
         path.write_bytes(whole[:length])
-        yield f"{path.name}: length {length}"
+        yield f"length {length}"
     path.unlink()
-    yield f"{path.name}: gone"
+    yield "gone"
     path.write_bytes(whole)
 
 

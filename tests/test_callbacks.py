@@ -1,5 +1,4 @@
-"""Outputs: refused before the run where they cannot be written, whole afterwards, and of one run at
-a time."""
+"""Outputs: refused before the run where they cannot be written, whole after it, of one run."""
 
 import json
 import os

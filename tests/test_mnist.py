@@ -1,5 +1,4 @@
-"""Real MNIST, through tfds and the real command; the first run prepares it from the project's
-archives."""
+"""Real MNIST, through tfds and the real command, prepared from the project's archives."""
 
 import gzip
 import json

@@ -1,5 +1,4 @@
-"""A stopped run goes on from its newest whole checkpoint and ends bit for bit where the run never
-stopped ends."""
+"""A stopped run goes on from its newest whole checkpoint and ends where one never stopped does."""
 
 import pathlib
 import re
