@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -39,6 +40,12 @@ def learnable_split(num_examples: int, seed: int) -> data.Split:
     return data.Split(images.reshape(num_examples, 784), labels)
 
 
+def python(*arguments: object, **options: object) -> subprocess.CompletedProcess:
+    """Runs Python in a process of its own, in the project's folder."""
+    options = {"cwd": PROJECT, "capture_output": True, "text": True, "timeout": 300} | options
+    return subprocess.run([sys.executable, *map(str, arguments)], **options)
+
+
 def trained(dataset: data.Dataset, **changes: object) -> State:
     """Returns the run that these flags make of a dataset, in this process."""
     engine = distribute.OneDevice()
@@ -65,19 +72,18 @@ def spoilt(path: pathlib.Path, bits: Iterable[int], lengths: Iterable[int]) -> I
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
-        yield f"{path.name}: bit {bit}"
+        yield f"bit {bit}"
     for length in lengths:
         path.write_bytes(whole[:length])
-        yield f"{path.name}: length {length}"
+        yield f"length {length}"
     path.unlink()
-    yield f"{path.name}: gone"
+    yield "gone"
     path.write_bytes(whole)
 
 
 @pytest.fixture(scope="session")
 def tiny_dataset() -> data.Dataset:
-    """A dataset of 660 training, 60 validation and 100 test examples that softmax regression can
-    learn."""
+    """660 training, 60 validation and 100 test examples that softmax regression can learn."""
     train, test = learnable_split(720, seed=1), learnable_split(100, seed=2)
     rest, validation = (
         data.Split(train.images[rows], train.labels[rows]) for rows in (slice(60, None), slice(60))
@@ -111,8 +117,7 @@ def run_train(tiny_data_dir: pathlib.Path) -> Command:
 
 @pytest.fixture
 def run_here(tiny_data_dir: pathlib.Path) -> Callable[..., dict]:
-    """Runs what `python train.py` runs, on the tiny data but in this process, and returns the
-    record."""
+    """Runs what `python train.py` runs, on the tiny data, in this process; returns the record."""
 
     def run(*arguments: str) -> dict:
         argv = ["train.py", f"--data_dir={tiny_data_dir}", *arguments]

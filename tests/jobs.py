@@ -11,13 +11,13 @@ from comparison.measure import Task
 
 # 660 examples in batches of 25: seven epochs of 26 batches and a smaller one, then 11 steps.
 SMALL = {"batch_size": 25, "steps": 200, "cores": 1, "lr": 0.001}
-USUAL = {"device": "cpu", "precision": "float32", "contender": "mine"}
+SMALL |= {"device": "cpu", "precision": "float32", "contender": "mine", "seed": 0}
 
 
 def fill(folder: pathlib.Path, split: data.Split, **changes) -> tuple[Task, list[np.ndarray]]:
     """Leaves a job in `folder`; returns it, and images, labels and the order of the examples."""
     count, features = split.images.shape
-    task = Task("tiny", "0" * 64, count, features, 10, seed=0, **USUAL | SMALL | changes)
+    task = Task("tiny", "0" * 64, count, features, 10, **SMALL | changes)
     order = np.stack([data.epoch_order(count, task.seed, epoch) for epoch in range(8)])
     examples = [split.images, split.labels, order]
     for name, array in zip(("images", "labels", "order"), examples, strict=True):

@@ -1,8 +1,4 @@
-"""Softmax regression in float64 NumPy, and MNIST read by hand: they share no code with the
-project."""
-
-import gzip
-import pathlib
+"""Softmax regression in float64 NumPy: it shares no code with the project."""
 
 import numpy as np
 
@@ -29,7 +25,7 @@ def gradients(
 def train(images, labels, epochs, batch, lr, mean=False, l2=0.0, momentum=0.0):
     """Returns W, b and the losses of SGD from zeros on uint8 images.
 
-    An epoch is its order of examples. The losses are those of the batches, without the L2 penalty.
+    An epoch is its order of examples. The losses are those of an image in each batch.
     """
     classes = int(labels.max()) + 1
     W, b, losses = np.zeros((images.shape[1], classes)), np.zeros(classes), []
@@ -38,7 +34,8 @@ def train(images, labels, epochs, batch, lr, mean=False, l2=0.0, momentum=0.0):
         order[first : first + batch] for order in epochs for first in range(0, len(order), batch)
     ):
         x, divisor = images[rows] / 255, len(rows) if mean else 1
-        losses.append(loss(W, b, x, labels[rows]) / divisor)
+        summed = loss(W, b, x, labels[rows]) + divisor * l2 * (W**2).sum()
+        losses.append(summed / len(rows))
         gradient_W, gradient_b = gradients(W, b, x, labels[rows])
         velocity_W = momentum * velocity_W + gradient_W / divisor + 2 * l2 * W
         velocity_b = momentum * velocity_b + gradient_b / divisor
@@ -50,11 +47,3 @@ def assert_weights(found, W, b, atol=1e-5):
     """Compares what has the weights by their names: a model's variables, or a file of NumPy's."""
     np.testing.assert_allclose(found["W"], W, rtol=0, atol=atol)
     np.testing.assert_allclose(found["b"], b, rtol=0, atol=atol)
-
-
-def read_idx(path: pathlib.Path) -> np.ndarray:
-    """Returns the array of an IDX archive, as http://yann.lecun.com/exdb/mnist/ describes the
-    format."""
-    raw = gzip.decompress(path.read_bytes())
-    shape = np.frombuffer(raw, ">i4", count=raw[3], offset=4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)

@@ -6,108 +6,104 @@ import os
 import pathlib
 import re
 import sys
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.tools import saved_model_cli
 
 import data
 import flags
 import model
 from callbacks import export
 from common import errors, files
-from runtime.clock import Ledger
-from runtime.state import State
-from tests import forked
+from tests import forked, made, oracle
 from tests.conftest import PROJECT
 
-LOAD_ALONE = """
-import json, sys
-import numpy as np, tensorflow as tf
-loaded = tf.saved_model.load(sys.argv[1])
-images = tf.constant(np.load(sys.argv[2]))
-rows = tf.reshape(images, [-1, 784])
-for name, batch in ("serving_default", images), ("serving_default", rows), ("images", images):
-    answer = loaded.signatures[name](images=batch)
-    print(json.dumps({name: value.numpy().tolist() for name, value in answer.items()}))
-print(json.dumps(tf.io.gfile.GFile(loaded.class_names.asset_path.numpy()).read().split()))
-"""
 
-
-@pytest.fixture
-def exported(run_here, tmp_path):
-    """A model exported by a short run."""
-    folder = tmp_path / "models" / "new"
-    run_here("--max_steps=40", "--eval_every=0", "--mode=graph", f"--export_dir={folder}")
-    return folder
-
-
-def test_it_loads_without_this_project_and_gives_numpys_probabilities(
-    exported, tiny_dataset, tmp_path
-):
-    images = tiny_dataset.test.images[:9]
-    np.save(tmp_path / "images.npy", images.reshape(9, 28, 28, 1))
-    (tmp_path / "load.py").write_text(LOAD_ALONE)
-    done = forked.run([tmp_path / "load.py", exported, tmp_path / "images.npy"], cwd=tmp_path)
-    *answers, names = map(json.loads, done.stdout.splitlines())
-    weights = np.load(exported / "weights.npz")
-    powers = np.exp(images / 255.0 @ weights["W"].astype(np.float64) + weights["b"])
-    expected = powers / powers.sum(axis=1, keepdims=True)
-    for answer in answers:
-        np.testing.assert_allclose(answer["probabilities"], expected, rtol=0, atol=1e-6)
-        assert answer["classes"] == expected.argmax(axis=1).tolist()
-    assert len(answers) == 3 and names == [str(digit) for digit in range(10)]
-
-
-def test_the_request_of_the_docs_fits_its_signature(exported, tmp_path, monkeypatch):
+def test_the_request_of_the_docs_fits_its_signature(tiny_dataset, tmp_path, monkeypatch):
     """TensorFlow Serving makes a tensor of the instances, as the signature describes it."""
     monkeypatch.chdir(tmp_path)
     page = (PROJECT / "docs" / "training.md").read_text()
     (code,) = re.findall(r"^```python\n([^`]*request\.json.*?)^```", page, re.M | re.S)
     exec(code, {"tf": tf})
     request = json.loads(pathlib.Path("request.json").read_text())
-    serve = tf.saved_model.load(str(exported)).signatures[request["signature_name"]]
-    spec = serve.structured_input_signature[1]["images"]
-    assert spec.shape.as_list() == [None, 28, 28, 1] and spec.dtype == tf.uint8
-    answer = serve(images=tf.constant(request["instances"], spec.dtype))
-    assert answer["classes"].shape == len(request["instances"])
+    images = tf.constant(request["instances"], tf.uint8)
+    signatures = export.signatures(model.SoftmaxRegression(784, 10), tiny_dataset)
+    assert signatures[request["signature_name"]](images)["classes"].shape == len(images)
 
 
-def test_it_takes_images_of_other_shapes(tmp_path):
-    softmax, names = model.SoftmaxRegression(32 * 32 * 3, 4), ["frog", "a long name", "é", "car"]
-    split = data.Split(np.full((3, 3072), 255, np.uint8), np.zeros(3, np.int32))
+@pytest.fixture(scope="module")
+def pets(tmp_path_factory):
+    """A folder with the model of a dataset of images in colour, and what it was exported from."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(3, 3072), dtype=np.uint8)
+    split = data.Split(images, np.zeros(3, np.int32))
+    names = ["frog", "a long name", "é", "car"]
     dataset = data.Dataset("pets", split, split, split, names, (32, 32, 3))
-    (folder := tmp_path / "model").mkdir()
+    softmax = model.SoftmaxRegression(3072, 4)
+    softmax.W.assign(rng.normal(size=(3072, 4)) / 10)
+    softmax.b.assign([0.1, 0.2, 0.3, 0.4])
+    folder = tmp_path_factory.mktemp("pets") / "model"
+    folder.mkdir()
     export.write(softmax, dataset, folder)
+    return folder, softmax, dataset
+
+
+@pytest.mark.parametrize(
+    ("signature", "shape"),
+    [
+        ("serving_default", (3, 32, 32, 3)),
+        ("serving_default", (3, 3072)),
+        ("images", (3, 32, 32, 3)),
+    ],
+)
+def test_tensorflows_own_program_gets_the_oracles_probabilities(pets, tmp_path, signature, shape):
+    """In a process without this project."""
+    folder, softmax, dataset = pets
+    images = dataset.train.images
+    np.save(tmp_path / "images.npy", images.reshape(shape))
+    flags = f"--signature_def={signature}", f"--inputs=images={tmp_path / 'images.npy'}"
+    command = [saved_model_cli.__file__, "run", f"--dir={folder}", "--tag_set=serve", *flags]
+    done = forked.run([*command, f"--outdir={tmp_path}"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = oracle.softmax(images / 255 @ softmax.W.numpy() + softmax.b.numpy())
+    found = np.load(tmp_path / "probabilities.npy")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(np.load(tmp_path / "classes.npy"), expected.argmax(axis=1))
+
+
+def test_it_takes_no_images_of_other_shapes_and_has_names_and_weights_beside_it(pets):
+    folder, softmax, dataset = pets
     for serve in tf.saved_model.load(str(folder)).signatures.values():
-        answer = serve(images=tf.zeros([5, 32, 32, 3], tf.uint8))
-        np.testing.assert_allclose(answer["probabilities"], np.full([5, 4], 0.25))
         with pytest.raises(tf.errors.InvalidArgumentError):
             serve(images=tf.zeros([5, 28, 28, 1], tf.uint8))
-    said = (folder / "assets" / "class_names.txt").read_text(encoding="utf-8")
-    assert said.splitlines() == names
+    names = (folder / "assets" / "class_names.txt").read_text(encoding="utf-8")
+    assert names.splitlines() == dataset.class_names
     shapes = json.loads((folder / "assets" / "images.json").read_text())
     assert shapes == {"shape": [32, 32, 3], "box": [32, 32]}
+    oracle.assert_weights(np.load(folder / "weights.npz"), softmax.W, softmax.b, atol=0)
 
 
 def test_box_of_ink_is_what_the_largest_images_fill(tmp_path):
     images = np.zeros((50, 20, 16), np.uint8)
     for number in range(50):
         images[number, 3 : 8 + number % 10, 4:9] = 1
-    np.save(tmp_path / "images.npy", images.reshape(50, 320))
-    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-    split = data.Split(mapped, np.zeros(50, np.int32), streamed=True)
+    split = made.streamed(images.reshape(50, 320), np.zeros(50, np.int32), tmp_path)
     dataset = data.Dataset("letters", split, split, split, ["A"], (20, 16, 1))
     assert export.ink_box(dataset) == [14, 5]
 
 
-def test_a_model_is_replaced_with_overwrite_and_a_link_to_it_stays(run_here, exported, tmp_path):
-    (link := tmp_path / "link").symlink_to(exported, target_is_directory=True)
-    weights = exported / "variables" / "variables.data-00000-of-00001"
-    before = weights.read_bytes()
-    run_here("--max_steps=1", "--mode=graph", f"--export_dir={link}", "--overwrite")
-    assert weights.read_bytes() != before and link.is_symlink()
-    assert list(exported.parent.iterdir()) == [exported]
+def test_a_model_is_replaced_with_overwrite_and_a_link_to_it_stays(run_here, tmp_path):
+    model, link = tmp_path / "models" / "new", tmp_path / "link"
+    link.symlink_to(model, target_is_directory=True)
+    weights = []
+    for steps in (1, 2):
+        run_here(f"--max_steps={steps}", "--mode=graph", f"--export_dir={link}", "--overwrite")
+        weights.append(np.load(model / "weights.npz")["W"])
+    assert (weights[0] != weights[1]).any() and link.is_symlink()
+    assert list(model.parent.iterdir()) == [model]
 
 
 @pytest.mark.parametrize("killed", ["while writing", "before it was there", "behind that"])
@@ -125,28 +121,20 @@ def test_what_a_killed_export_left_is_undone_by_its_name_alone(tmp_path, killed)
 
 def test_a_new_folder_is_on_the_disk_before_it_takes_the_place_of_the_old(tmp_path, monkeypatch):
     """A power cut may come after any of the calls."""
-    target, calls = tmp_path / "model", []
-    target.mkdir()
+    target, synced = tmp_path / "model", []
+    (target / "old").mkdir(parents=True)
 
-    def spy(module, name, path_of):
-        called = getattr(module, name)
+    def fsync(descriptor):
+        name = pathlib.Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        there = [path.name for path in target.iterdir()]
+        synced.append((name, there, len([*tmp_path.rglob("old")])))
 
-        def spied(*given, **options):
-            calls.append(str(path_of(*given)))
-            called(*given, **options)
-
-        monkeypatch.setattr(module, name, spied)
-
-    spy(os, "fsync", lambda descriptor: os.readlink(f"/proc/self/fd/{descriptor}"))
-    spy(os, "rename", lambda _, renamed: renamed)
-    spy(files.shutil, "rmtree", lambda path, *_: path)
+    monkeypatch.setattr(os, "fsync", fsync)
     with files.whole_folder(target) as new:
-        (new / "weights").write_text("new")
-        calls.clear()  # of the tidying at first
-    first = calls.index(aside := str(tmp_path / f"{files.OURS}.model.replaced"))
-    assert {*calls[:first]} == {str(new), str(new / "weights")}
-    assert calls[first + 1 : first + 3] == [str(target), str(tmp_path)]
-    assert aside in calls[first + 3 :] and [*tmp_path.iterdir()] == [target]
+        (new / "weights").touch()
+    before = [(name, ["old"], 1) for name in ("weights", "new")]
+    assert synced == [*before, (tmp_path.name, ["weights"], 1)]  # the old one aside
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "weights"]
 
 
 def test_a_failed_export_leaves_the_old_model(tmp_path):
@@ -157,10 +145,9 @@ def test_a_failed_export_leaves_the_old_model(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
 
 
-def test_an_end_at_any_time_leaves_no_lock(tiny_dataset, tmp_path, monkeypatch):
+def test_an_end_at_any_time_leaves_no_lock(tmp_path, monkeypatch):
     config = flags.training_config(export_dir=str(tmp_path / "model"))
-    state = State(config, tiny_dataset, model.SoftmaxRegression(784, 10), Ledger())
-    export.Export(state, contextlib.ExitStack())
+    export.Export(types.SimpleNamespace(config=config), contextlib.ExitStack())
     assert [path.name for path in tmp_path.iterdir()] == [f"{files.OURS}.model.lock"]
     monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit, match="143"):

@@ -20,35 +20,33 @@ FLOORS = (
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
-def modules(root):
+def modules():
     """Returns the files of the project, without its tests, by their modules' names."""
-    paths = [path.relative_to(root) for path in (*root.glob("*.py"), *root.glob("[a-z]*/**/*.py"))]
-    names = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths]
-    found = {name: root / path for name, path in zip(names, paths, strict=True)}
-    return {name: path for name, path in found.items() if name.split(".")[0] != "tests"}
+    found = {}
+    for path in PROJECT.glob("**/[a-z_]*.py"):
+        first, *_ = parts = path.relative_to(PROJECT).with_suffix("").parts
+        if not first.startswith((".", "tests")):
+            found[".".join(parts).removesuffix(".__init__")] = path
+    return found
 
 
-def imported(code, known):
-    """Yields the modules that code imports: inside functions, and for types alone, too."""
+def imported(code):
+    """Yields what code imports, and what may be its names: inside functions too."""
     for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from (name if name in known else node.module for name in names)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            base = getattr(node, "module", None)
+            names = [alias.name for alias in node.names]
+            yield from [base, *(f"{base}.{name}" for name in names)] if base else names
 
 
 def room_of(module):
     """Returns the room that a module lies in, the innermost."""
-    rooms = [room for room in FLOOR_OF if f"{module}.".startswith(f"{room}.")]
-    return max(rooms, key=len)
+    return max((room for room in FLOOR_OF if f"{module}.".startswith(f"{room}.")), key=len)
 
 
 def test_imports_go_one_way_and_never_in_a_circle():
-    paths = modules(PROJECT)
-    imports = {
-        name: paths.keys() & imported(path.read_text(), paths) for name, path in paths.items()
-    }
+    paths = modules()
+    imports = {name: paths.keys() & imported(path.read_text()) for name, path in paths.items()}
     assert "data" in imports["runtime.state"]
     for module, others in imports.items():
         for room in {room_of(other) for other in others} - {room_of(module)}:
