@@ -48,7 +48,7 @@ class PathParser(flags.ArgumentParser):
         if not path or "\0" in path or URL.match(path):
             raise ValueError("must be a path on this machine, not a URL")
         if path.startswith("~"):
-            raise ValueError("must be in a home folder that exists; write the whole path")
+            raise ValueError("must be a path in a home folder that exists; write the whole path")
         with contextlib.suppress(UnicodeEncodeError):
             if os.fsencode(path) == path.encode():
                 return path

@@ -155,11 +155,10 @@ def test_an_end_at_any_time_leaves_no_lock(tmp_path, monkeypatch):
     assert [*tmp_path.iterdir()] == []
 
 
-def test_what_another_program_wrote_during_the_run_is_not_replaced(tiny_dataset, tmp_path):
+def test_what_another_program_wrote_during_the_run_is_not_replaced(tmp_path):
     config = flags.training_config(export_dir=str(tmp_path / "model"))
-    state = State(config, tiny_dataset, model.SoftmaxRegression(784, 10), Ledger())
     with contextlib.ExitStack() as closing:
-        callback = export.Export(state, closing)
+        callback = export.Export(types.SimpleNamespace(config=config), closing)
         (letter := tmp_path / "model" / "letter.txt").parent.mkdir()
         letter.write_text("years of work")
         with pytest.raises(errors.InputError, match="is there already"):
