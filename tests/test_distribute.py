@@ -12,6 +12,7 @@ from runtime.clock import Ledger
 from tests.weights_of import JOB, assert_weights_of_one_device, finish, start
 
 
+@pytest.mark.slow
 def test_mirrored_devices_reach_the_weights_of_one(tiny_data_dir, tiny_dataset, tmp_path):
     job = JOB | {"loss_reduction": "mean"}
     asked = {"strategy": "mirrored", "replicas": 3, "input": "stream"}

@@ -58,7 +58,9 @@ def test_no_memory_and_no_rights_are_not_called_damage(
     ("damage", "words"),
     [
         (lambda path: os.truncate(path, 200_000), "it ends too soon"),
-        (lambda path: path.unlink(missing_ok=True), "No such file"),
+        pytest.param(
+            lambda path: path.unlink(missing_ok=True), "No such file", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_stream_that_ends_while_training_is_one_line_and_checkpoints_are_kept(

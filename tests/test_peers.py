@@ -17,7 +17,7 @@ from tests.conftest import PROJECT
 # In batches of 600, which cores share: six epochs of one and a smaller one, then a step.
 LARGE = {"batch_size": 600, "steps": 13, "cores": 2}
 SHARING = ("c", "xla", "jax_best")
-SLOW = ("usual", "keras", "keras_best", "article", "eager", "torch_best")
+SLOW = ("graph", "usual", "keras", "keras_best", "article", "eager", "torch_best")
 
 
 def run(contender, folder, lines):
@@ -32,7 +32,7 @@ def run(contender, folder, lines):
 
 CASES = [
     *(pytest.param(n, {}, marks=[pytest.mark.slow] * (n in SLOW)) for n in CONTENDERS),
-    *((name, LARGE) for name in SHARING),
+    *(pytest.param(n, LARGE, marks=[pytest.mark.slow] * (n == "xla")) for n in SHARING),
 ]
 
 
@@ -69,6 +69,7 @@ def test_the_reference_takes_the_oracles_steps(changes, tiny_dataset, tmp_path):
     assert work.relative_error(found, (W, b)) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["jax", "jax_best", "torch", "torch_best", "graph", "usual"])
 def test_a_contender_without_a_gpu_is_left_out(name, tiny_dataset, tmp_path):
     jobs.fill(tmp_path, tiny_dataset.train, device="gpu")

@@ -45,7 +45,7 @@ def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes_and_d
     assert 0 < state.step == json.loads((tmp_path / "0.json").read_text())["steps"] < 42
 
 
-@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("index", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_worker_that_never_comes_is_named(tiny_data_dir, tmp_path, index):
     environment = loopback(2)[index]
     addresses = json.loads(environment["TF_CONFIG"])["cluster"]["worker"]
