@@ -17,6 +17,7 @@ import psutil
 
 from common.errors import InputError, RunError, reason
 from common.files import PROJECT
+from comparison.stats import number
 
 RECORDS = PROJECT / "benchmarks" / "records"
 
@@ -77,8 +78,7 @@ def loopback(count: int) -> list[dict[str, str]]:
 
 def median_range(values: Sequence[float]) -> str:
     """Returns the median, the minimum and the maximum of `values`."""
-    shown = "{:,.0f} ({:,.0f}-{:,.0f})" if min(values) >= 100 else "{:,.2f} ({:,.2f}-{:,.2f})"
-    return shown.format(statistics.median(values), min(values), max(values))
+    return "{} ({}-{})".format(*map(number, (statistics.median(values), min(values), max(values))))
 
 
 def other_cores() -> float:

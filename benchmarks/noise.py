@@ -1,7 +1,7 @@
-"""How often equal contenders are called different and the guard is right, by measuring one of them
-again and again."""
+"""How often the comparison and its guard are wrong, by measuring one contender again and again."""
 
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 import pyperf
@@ -27,20 +27,18 @@ def measure() -> dict[str, float]:
 
 def rates(times: np.ndarray) -> dict[str, float]:
     """Returns how often what must not happen, or must, does so in runs drawn from `times` [n]."""
-    rng, draws = np.random.default_rng(0), range(RESAMPLED)
-    found = {
-        "equal contenders called different, of which at most 5 may be": [
-            called_different(times, rng) for _ in draws
-        ],
-        "the guard's false alarms, at most 5": [called_slower(times, rng, 1.0) for _ in draws],
-        "slowdowns of 10 % that the guard caught, at least 95": [
-            called_slower(times, rng, SLOWDOWN) for _ in draws
-        ],
+    rng = np.random.default_rng(0)
+
+    def percent(is_so: Callable[..., bool], *arguments: float) -> float:
+        return 100 * float(np.mean([is_so(times, rng, *arguments) for _ in range(RESAMPLED)]))
+
+    return {
+        "equal contenders called different, of which at most 5 may be": percent(called_different),
+        "the guard's false alarms, at most 5": percent(called_slower, 1.0),
+        "slowdowns of 10 % that the guard caught, at least 95": percent(called_slower, SLOWDOWN),
+        f"standard deviation of the {len(times)} measurements drawn from, %": 100
+        * float(np.std(np.log(times))),
     }
-    percent = {what: 100 * float(np.mean(answers)) for what, answers in found.items()}
-    deviation = 100 * float(np.std(np.log(times)))
-    drawn_from = f"standard deviation of the {len(times)} measurements drawn from, %"
-    return percent | {drawn_from: deviation}
 
 
 def in_parts(times: np.ndarray, length: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from comparison import charts, report
 from comparison.stats import number
 
 COMPARISONS = PROJECT / "docs" / "comparison"
+SERIES = ("batch10_before", "batch10")  # of one comparison, made one after the other
 QUIET = 0.2  # cores that other processes may keep busy
 RUNGS = ("mode eager", "tf.function a batch", "mode graph", "mode xla")
 TEXTS: dict[str, dict[str, Any]] = {
@@ -26,7 +27,6 @@ TEXTS: dict[str, dict[str, Any]] = {
             "`@tf.function` around the loop over the batches",
             "`@tf.function(jit_compile=True)` around the loop, which gathers its own rows",
         ),
-        "accuracy": "Test accuracy, mean ± standard deviation over ten seeds:",
         "chart": "Time of one training step at batch size 10, {rounds} rounds on "
         "{about[cpu_model_name]}. The fastest: {fastest}. {base.job.steps:,} steps a measurement; "
         "{about[date]:.10}, commit {about[commit]:.10}.",
@@ -42,7 +42,6 @@ TEXTS: dict[str, dict[str, Any]] = {
             "`@tf.function` en torno al bucle sobre los lotes",
             "`@tf.function(jit_compile=True)` en torno al bucle, que reúne sus propias filas",
         ),
-        "accuracy": "Exactitud en test, media ± desviación típica de diez semillas:",
         "chart": "Tiempo de un paso de entrenamiento con lotes de 10, {rounds} rondas en "
         "{about[cpu_model_name]}. Los más rápidos: {fastest}. {base.job.steps:,} pasos por medida; "
         "{about[date]:.10}, commit {about[commit]:.10}.",
@@ -113,15 +112,6 @@ def flags() -> str:
     return quoted(python("train.py", "--help").output)
 
 
-def accuracy(language: str = "en") -> str:
-    """The test accuracy at the learning rate of the main job."""
-    said = [
-        f"`--epochs={epochs}` {statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
-        for epochs, values in load("rates")[1]["test accuracies"].items()
-    ]
-    return f"{TEXTS[language]['accuracy']} {', '.join(said)}."
-
-
 def rates() -> str:
     """The table that sweep.py prints over the learning rate, and what it says below."""
     about, found = load("rates")
@@ -134,9 +124,9 @@ def compared(name: str) -> str:
     return re.sub(r"(\]\(|src(?:set)?=\")(?=\w)", r"\1comparison/", text).rstrip()
 
 
-def fastest() -> list[report.Row]:
-    """Returns the contenders of the comparison at batch 10, the fastest first."""
-    shown = report.shown_rows(report.load(COMPARISONS / "batch10.json"))[10]
+def fastest(name: str = "batch10") -> list[report.Row]:
+    """Returns the contenders of a comparison at batch 10, the fastest first."""
+    shown = report.shown_rows(report.load(COMPARISONS / f"{name}.json"))[10]
     return [row for row in shown if not row.metadata["again"]]
 
 
@@ -149,6 +139,15 @@ def chart(language: str = "en") -> str:
         rounds=len(base.times), fastest="; ".join(named), base=base, about=base.metadata
     )
     return f"{report.PICTURE.format('docs/comparison/batch10')}\n\n{sentence}"
+
+
+def drift() -> str:
+    """How far two series of the comparison at batch 10, made hours apart, differ."""
+    series = [fastest(name) for name in SERIES]
+    before, now = ({row.name: row.time.median for row in rows} for rows in series)
+    most = max(abs(now[name] / before[name] - 1) for name in before.keys() & now.keys())
+    started = " and on ".join(rows[0].metadata["date"][:16] for rows in series)
+    return f"Two series, started on {started}, differ by up to {most:.0%} in a contender's median."
 
 
 def batch_sizes() -> str:
@@ -184,12 +183,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "output": output,
     "predict": predict,
     "flags": flags,
-    "accuracy": accuracy,
-    "accuracy_es": functools.partial(accuracy, "es"),
     "rates": rates,
     "chart": chart,
     "chart_es": functools.partial(chart, "es"),
     "batch10": functools.partial(compared, "batch10"),
+    "drift": drift,
     "sweep": batch_sizes,
     "noise": noise,
     "history": history,

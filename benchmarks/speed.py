@@ -45,11 +45,11 @@ def modes() -> dict[str, float]:
 
 def batches() -> dict[str, float]:
     """Thousands of images a second of training alone over the batch size."""
-    found = {}
-    for size in BATCHES:
-        run = common.train(f"--batch_size={size}", "--epochs=20", *ALONE)
-        found[f"batch {size:,}, thousand images/s"] = run.record["examples_per_second"] / 1000
-    return found
+    runs = {size: common.train(f"--batch_size={size}", "--epochs=20", *ALONE) for size in BATCHES}
+    return {
+        f"batch {size:,}, thousand images/s": run.record["examples_per_second"] / 1000
+        for size, run in runs.items()
+    }
 
 
 def large() -> dict[str, float]:

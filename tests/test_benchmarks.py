@@ -37,7 +37,7 @@ def test_a_child_is_ended_when_its_time_is_over():
 
 def test_sigterm_ends_a_parent_with_all_that_it_has_started():
     command, pipe = [sys.executable, "-c", PARENT], subprocess.PIPE
-    with subprocess.Popen(command, cwd=PROJECT, stdout=pipe, stderr=pipe, text=True) as parent:
+    with subprocess.Popen(command, cwd=PROJECT, stdout=pipe, stderr=pipe) as parent:
         parent.stdout.readline()
         parent.terminate()
         parent.communicate(timeout=60)  # stderr is open until the last of them has ended
@@ -84,8 +84,12 @@ def test_every_way_to_write_the_step_ends_with_the_same_weights(monkeypatch):
 
 
 ABOUT = {
-    **{"date": "2026-01-02", "device_name": "A CPU", "cores": 4, "python": "3.12.1"},
-    **{"tensorflow": "2.21.0", "git_commit": "0123456789abcdef"},
+    "date": "2026-01-02",
+    "device_name": "A CPU",
+    "cores": 4,
+    "python": "3.12.1",
+    "tensorflow": "2.21.0",
+    "git_commit": "0123456789abcdef",
 }
 
 

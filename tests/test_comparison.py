@@ -16,11 +16,15 @@ from comparison import charts, guard, report, stats, work
 
 JOB = work.Job("mnist", "0" * 64, 55_000, 784, 10, batch_size=10, steps=5500, lr=0.01, seed=0)
 SAID = {
-    **{"device": "cpu", "cores": 1, "precision": "float32", "again": 0, "unit": "second"},
-    **{"tensorflow": "2.21.0", "arguments": "--contenders=xla,graph"},
+    "device": "cpu",
+    "cores": 1,
+    "precision": "float32",
+    "again": 0,
+    "unit": "second",
+    "tensorflow": "2.21.0",
+    "arguments": "--contenders=xla,graph",
 }
 STEADY = np.array([10.0, 10.1, 9.9, 10.05, 9.95, 10.02, 10.08, 9.97, 10.04])
-
 WILD = 10 * (STEADY / 10) ** 25  # from 8 to 13
 
 
@@ -41,8 +45,8 @@ def suite(factor=1.0, graph=30.0, times=STEADY, **changes):
 
 
 def saved(folder, *suites):
-    """The paths of files with these suites."""
-    paths = [folder / f"{name}.json" for name in "ab"[: len(suites)]]
+    """The paths of two files with these suites."""
+    paths = [folder / "a.json", folder / "b.json"]
     for path, each in zip(paths, suites, strict=True):
         report.save(each, path)
     return paths
@@ -54,7 +58,6 @@ def saved(folder, *suites):
         (1, 0, 1, 1),
         (6, 97, 1, 6),
         (9, 96, 2, 8),  # the binomial table: 1 - 2 * 10 / 512
-        (20, 96, 6, 15),
     ],
 )
 def test_interval_is_of_order_statistics_and_says_its_coverage(n, percent, low, high):
@@ -95,7 +98,7 @@ def test_a_row_says_what_is_not_sure(changes, note):
     assert shown(suite(**changes))["graph"].note == note
 
 
-@pytest.mark.parametrize(("on_all", "lines"), [(0.9, 2), (1.0, 1), (1.1, 1)])
+@pytest.mark.parametrize(("on_all", "lines"), [(0.9, 2), (1.0, 1)])
 def test_all_cores_are_shown_only_where_they_are_surely_faster(on_all, lines):
     on_all = benchmark("xla", on_all * STEADY * ([1, 1.01, 0.99] * 3), cores=2)
     found = pyperf.BenchmarkSuite([benchmark("xla", STEADY), on_all])
@@ -119,13 +122,10 @@ def test_a_file_of_another_kind_is_refused_in_one_line(content, tmp_path):
         report.load(tmp_path / "a.json")
 
 
-@pytest.mark.parametrize(
-    "change", [{"steps": 1000}, {"data_sha256": "1"}, {"lr": 0.1}, {"seed": 1}]
-)
-def test_merge_refuses_another_job_and_names_both(change, tmp_path):
+def test_merge_refuses_another_job_and_names_both(tmp_path):
     with pytest.raises(InputError) as refused:
-        report.merge(saved(tmp_path, suite(), suite(**change)))
-    assert f"{dataclasses.replace(JOB, **change)}, not {JOB}" in str(refused.value)
+        report.merge(saved(tmp_path, suite(), suite(seed=1)))
+    assert f"{dataclasses.replace(JOB, seed=1)}, not {JOB}" in str(refused.value)
 
 
 def test_merged_machines_are_rows_of_one_table_with_ratios_and_notes_of_their_own(tmp_path):
@@ -138,11 +138,6 @@ def test_merged_machines_are_rows_of_one_table_with_ratios_and_notes_of_their_ow
     assert failed == ["b failed: torch: `no memory`"]
     with pytest.raises(InputError, match="a is in two files"):
         report.merge([paths[0], paths[0]])
-    other = tmp_path / "other" / paths[0].name
-    other.parent.mkdir()
-    report.save(suite(factor=3.0), other)
-    with pytest.raises(InputError, match="a is in two files"):
-        report.merge([paths[0], other])
 
 
 def test_tables_fit_a_terminal_of_80_columns(capsys):
@@ -176,13 +171,10 @@ def test_guard_tells_a_slowdown_from_noise_and_by_ratios_from_the_machine():
     assert slower(suite(), suite(factor=2, graph=33.0), ratios=True) == {"graph"}
 
 
-NAMES = ("xla, {}", "graph, {}", "xla, {'again': 1}")
-
-
-def checked(tensorflow="2.21.0", ratios=False, names=NAMES, rounds=9, **there):
-    facts = {"tensorflow": tensorflow, "commit": "another"}
+def checked(tensorflow="2.21.0", ratios=False, names=(), rounds=9, **there):
+    base, facts = suite(**there), {"tensorflow": tensorflow, "commit": "another"}
     config = Config(against="a", ratios=ratios, rounds=rounds)
-    return guard.check(suite(**there), names, facts, config)
+    return guard.check(base, names or base.get_benchmark_names(), facts, config)
 
 
 def test_guard_refuses_another_job_and_another_machine():
@@ -192,19 +184,17 @@ def test_guard_refuses_another_job_and_another_machine():
     with pytest.raises(InputError, match=r"tensorflow 2.21.0 there, 2.22.0 here.*--ratios"):
         checked("2.22.0")
     assert checked("2.22.0", ratios=True) == ["tensorflow 2.21.0 there, 2.22.0 here"]
+    assert checked(rounds=3) == []
     with pytest.raises(InputError, match="2 rounds against its 9 are too few"):
-        assert checked(rounds=3) == []
         checked(rounds=2)
     with pytest.raises(InputError, match="kept XLA_FLAGS there, None here"):
-        kept = {"kept": "XLA_FLAGS"}
-        names = [f"xla, {kept}", f"graph, {kept}", f"xla, { {'again': 1} | kept }"]
-        checked(names=names, **kept)
+        checked(kept="XLA_FLAGS")
 
 
 def test_guard_measures_what_a_file_of_one_machine_has(tmp_path):
     assert guard.arguments_of(suite(), "") == ["--contenders=xla,graph", "--rounds=9"]
     with pytest.raises(InputError, match="merged"):
-        guard.arguments_of(report.merge(saved(tmp_path, suite())), "")
+        guard.arguments_of(report.merge(saved(tmp_path, suite(), suite())), "")
 
 
 def test_rounds_are_whole_epochs_and_long_enough():
