@@ -43,8 +43,8 @@ def define_data_flags(values: flags.FlagValues) -> None:
         "input",
         "auto",
         ["auto", "memory", "stream"],
-        "Keep training data in memory or stream it from disk; auto: in memory if a quarter of the "
-        "device's is enough.",
+        "Keep training data in memory or stream it from disk; auto: in memory if it fits in a "
+        "quarter of the device's memory.",
         **group,
     )
 
@@ -173,10 +173,10 @@ def define_output_flags(values: flags.FlagValues) -> None:
     )
     define_path("export_dir", "Write the trained model to this folder as a SavedModel.", **group)
     flags.DEFINE_boolean(
-        "overwrite", False, "Let --export_dir and --record replace existing ones.", **group
+        "overwrite", False, "Let --export_dir and --record replace existing files.", **group
     )
     define_path(
-        "logdir", "Write TensorBoard logs to a new folder of the run below this one.", **group
+        "logdir", "Write TensorBoard logs to a new subfolder of this one for each run.", **group
     )
     define_path(
         "record", "Write a record of the run to this new JSON file; see --overwrite.", **group

@@ -158,7 +158,7 @@ def loop(
     """Returns what step(i) returns for each i below `steps`, with zeros up to `size`.
 
     It does what `for i in tf.range(steps)` does, without AutoGraph, which takes longer than XLA.
-    `shape` is that of step(i). Without it XLA compiles the body twice.
+    `shape` is that of step(i), by default of a scalar: XLA compiles the body twice without one.
     """
 
     def body(i: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:

@@ -65,16 +65,17 @@ def load(folder: pathlib.Path) -> Model:
     NumPy alone answers from the plain weights beside the SavedModel. Without them TensorFlow does,
     which takes seconds to start.
     """
-    if not (folder / "saved_model.pb").is_file():
-        raise InputError(
-            f"--model={folder}: must be a folder that `python train.py --export_dir=FOLDER` wrote; "
-            "it has no saved_model.pb"
-        )
+    for name in ("saved_model.pb", "assets/class_names.txt", "assets/images.json"):
+        if not (folder / name).is_file():
+            must = "must be a folder that `python train.py --export_dir=FOLDER` wrote"
+            raise InputError(f"--model={folder}: {must}; it has no {name}")
     assets = folder / "assets"
     try:
         names = (assets / "class_names.txt").read_text(encoding="utf-8").splitlines()
         images = json.loads((assets / "images.json").read_text())
         shape, box = tuple(images["shape"]), tuple(images["box"])
+        if len(shape) != 3 or len(box) != 2:
+            raise ValueError(f"images.json has shape {shape} and box {box}")
         answer = plain(folder) or served(folder)
         if (count := len(answer(np.zeros(shape, np.uint8)))) != len(names):
             raise ValueError(f"it has {count} classes and {len(names)} names of classes")

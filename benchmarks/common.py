@@ -36,7 +36,7 @@ class Run(NamedTuple):
 
 
 def python(*arguments: str, **variables: str) -> Run:
-    """Runs Python in the project's folder; raises RunError if it fails, of which it says why.
+    """Runs Python in the project's folder; raises RunError if it fails, after its own errors.
 
     variables: what its environment has more than that of this process. Where this process has had
     more memory than its child, the child is said to have had as much.

@@ -13,6 +13,7 @@ from tensorflow.types.experimental import PolymorphicFunction
 import data
 import model
 from callbacks.base import Callback, refused, writing
+from common.errors import InputError, RunError
 from common.files import OURS, is_free, tidy, whole_folder, writable_folder
 
 MAX_SAMPLE = 1_000  # images on which the size of the ink is measured
@@ -30,7 +31,7 @@ class Export(Callback):
         self._check()
 
     def _check(self) -> None:
-        """Raises InputError where something is that may not be replaced."""
+        """Raises InputError if --export_dir has something that must not be replaced."""
         if is_free(self.target):
             return
         if not self.state.config.overwrite:
@@ -42,7 +43,10 @@ class Export(Callback):
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Writes the model beside its place, then renames it."""
-        self._check()  # another program may have written there since
+        try:
+            self._check()  # another program may have written there since
+        except InputError as error:
+            raise RunError(str(error)) from None
         with writing("export_dir", self.target), whole_folder(self.target) as folder:
             write(self.state.model, self.state.dataset, folder)
         print(f"exported to {self.target}")

@@ -21,7 +21,8 @@ def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[
     children are ended.
 
     It leads its own session, so Ctrl-C on a terminal reaches only its parent, which ends it. Raises
-    RunError after the block if the time was over. Handle a process that has ended after the block.
+    RunError after the block if the time was over. A process that has ended must be
+    dealt with after the block, not in it.
     """
     over = threading.Event()
 

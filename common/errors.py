@@ -101,7 +101,7 @@ def _line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {why}"
     if isinstance(error, OSError) and "temporary directory" in why:
-        return "TMPDIR: no folder for temporary files can be written; set it to one that can"
+        return "TMPDIR: no folder for temporary files can be written; set TMPDIR to one"
     full = kinds & {"MemoryError", "ResourceExhaustedError"} and "space left" not in why
     if full or ("OpError" in kinds and re.search(OUT_OF_MEMORY, why)):
         return f"out of memory ({why}): a smaller --batch_size or --input=stream needs less"

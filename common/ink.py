@@ -55,7 +55,7 @@ def find(image: Image.Image, dark: bool | None) -> Prepared | None:
         if (rest > CORE).sum() < 0.15 * (strength > CORE).sum():
             doubt = "its lines are as strong as its ink"
         strength = rest
-        done.append("lines left out")
+        done.append("printed lines removed")
     strength = cv2.GaussianBlur(strength, (0, 0), 1.2)
     strength = strength / peak_of(strength)
     mask, shapes = one_shape((strength > CORE).astype(np.uint8))
@@ -84,8 +84,8 @@ def ink_on(image: Image.Image, dark: bool | None) -> tuple[np.ndarray, bool]:
         axis = -axis
     ground = closed(small @ axis, GROUND)
     ground = cv2.resize(cv2.GaussianBlur(ground, (0, 0), 1.5), image.size)
-    light = ground.clip(16)  # of which dark ink sends back a share
-    return (ground - pixels @ axis) * (light.max() / light), dark
+    light = ground.clip(16) if dark else 1  # of which dark ink sends back a share
+    return (ground - pixels @ axis) * (np.max(light) / light), dark
 
 
 def is_dark(values: np.ndarray) -> bool:
@@ -102,7 +102,7 @@ def is_dark(values: np.ndarray) -> bool:
 
 
 def closed(values: np.ndarray, size: int) -> np.ndarray:
-    """Returns values [height, width] without what is less than its surroundings and narrower."""
+    """Returns values [height, width] without what is darker than its surroundings and thin."""
     return cv2.morphologyEx(values, cv2.MORPH_CLOSE, np.ones((size, size)))
 
 

@@ -108,7 +108,7 @@ def checked(config: flags.Config) -> flags.Config:
         return config.replace(mode="xla") if config.mode == "auto" else config
     if config.mode in ("eager", "xla"):
         raise InputError(
-            f"--mode={config.mode}: --strategy={config.strategy} runs in mode graph alone; "
+            f"--mode={config.mode}: --strategy={config.strategy} runs only in mode graph; "
             "leave --mode out"
         )
     if config.strategy == "multi_worker":

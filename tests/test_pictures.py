@@ -102,19 +102,20 @@ TWO = written(2, SIZE, 300, 30, 0.1) + written(2, SIZE, 300, 30, 0.6)
 
 
 @pytest.mark.parametrize(
-    "values, says",
+    "picture, says",
     [
-        (np.full((1, 1), 255), "nothing"),
-        (np.zeros((1, 900)), "nothing"),
-        (200 - 100 * FALL, "nothing"),
-        (200 + 8 * NOISE, "nothing"),
-        (255 - 255 * TWO, "2 shapes"),
-        (255 - 255 * frame(SIZE, (0.1, 0.45, 0.9, 0.55), 40), "wider than a digit"),
+        (grey(np.full((1, 1), 255)), "nothing"),
+        (grey(np.zeros((1, 900))), "nothing"),
+        (grey(200 - 100 * FALL), "nothing"),
+        (grey(200 + 8 * NOISE), "nothing"),
+        (Image.fromarray((40_000 + 4_000 * FALL + 3 * NOISE).astype(np.uint16)), "nothing"),
+        (grey(255 - 255 * TWO), "2 shapes"),
+        (grey(255 - 255 * frame(SIZE, (0.1, 0.45, 0.9, 0.55), 40)), "wider than a digit"),
     ],
-    ids=["one pixel", "one row", "only light", "only noise", "two digits", "bar"],
+    ids=["one pixel", "one row", "only light", "only noise", "blank", "two digits", "bar"],
 )
-def test_what_is_no_single_digit_is_said(values, says, tmp_path):
-    image, _, doubt = prepare(save(tmp_path / "a.png", grey(values)))
+def test_what_is_no_single_digit_is_said(picture, says, tmp_path):
+    image, _, doubt = prepare(save(tmp_path / "a.png", picture))
     assert says in doubt and (image.max() == 0) == (says == "nothing")
 
 
