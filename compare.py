@@ -142,7 +142,10 @@ class Comparison:
             yield self.suite()
 
     def measure(self, task: Task, number: int) -> None:
-        """Adds a run; who fails is left out from here on. Raises RunError if the baseline fails."""
+        """Adds a run; who fails is left out from here on.
+
+        Raises RunError if the baseline fails, and InputError if it cannot run here.
+        """
         baseline = next(iter(self.runs))
         try:
             run = self.bench.measure(task, number)
@@ -150,6 +153,8 @@ class Comparison:
                 run = self.bench.measure(task, number)  # the GPU may be left alone by now
         except Failed as why:
             if (task.contender, task.device) == (baseline.contender, baseline.device):
+                if isinstance(why, LeftOut):
+                    raise InputError(f"--contenders={task.contender}: {why}") from None
                 raise RunError(f"the baseline, {task}, failed: {why}") from None
             self.leave_out(task, why)
         else:
@@ -188,8 +193,9 @@ def measured(config: Config, base: pyperf.BenchmarkSuite | None) -> Iterator[pyp
     names = system.check_devices(config.devices, config.device_index)
     facts = system.facts(config.keep_env) | {f"device {name}": names[name] for name in names}
     for name, one in contenders.items():
-        if one.python != sys.executable:
-            facts[one.package] = f"{system.versions(one.python).get(one.package)} ({name})"
+        version = system.versions(one.python).get(one.package)
+        if version and one.python != sys.executable:
+            facts[one.package] = f"{version} ({name})"
     with tempfile.TemporaryDirectory() as place:
         jobs, references = work.prepare(config, pathlib.Path(place))
         tasks = tasks_of(contenders, jobs, config, cores, names)
@@ -242,6 +248,7 @@ def run(config: Config) -> int:
     if base:  # what the user gives too goes last; if it is another job, it is refused later
         argv = [sys.argv[0], *guard.arguments_of(base, config.against), *sys.argv[1:]]
         config = commandline.parse(compare_flags(), argv, None)
+        guard.check_rounds(base, config)
     suite, stopped = None, False
     try:
         for number, suite in enumerate(measured(config, base)):

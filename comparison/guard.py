@@ -32,6 +32,16 @@ def arguments_of(base: pyperf.BenchmarkSuite, file: str) -> list[str]:
     return [*shlex.split(row.metadata.get("arguments", "")), f"--rounds={len(row.times)}"]
 
 
+def check_rounds(base: pyperf.BenchmarkSuite, config: Config) -> None:
+    """Raises InputError if the rounds of both are too few to tell anything."""
+    rows = report.rows_of(base)
+    rounds, more = config.rounds, len(rows[0].times)
+    if len(rows) / math.comb(rounds + more, rounds) > FALSE_ALARMS:
+        raise InputError(
+            f"--against={config.against}: {rounds} rounds against its {more} are too few: take more"
+        )
+
+
 def check(
     base: pyperf.BenchmarkSuite,
     names: Collection[str],
@@ -41,13 +51,9 @@ def check(
     """Returns in words how machine and versions differ from those of `base`.
 
     names: the benchmarks that are about to be measured. Raises InputError if one of `base` is not
-    among them, if the rounds are too few to tell anything, or if machine and versions differ and
-    times are to be compared.
+    among them, or if machine and versions differ and times are to be compared.
     """
     rows, flag = report.rows_of(base), f"--against={config.against}"
-    rounds, more = config.rounds, len(rows[0].times)
-    if len(rows) / math.comb(rounds + more, rounds) > FALSE_ALARMS:
-        raise InputError(f"{flag}: {rounds} rounds against its {more} are too few: take more")
     if missing := {row.metadata["name"] for row in rows} - set(names):
         raise InputError(f"{flag}: another job, there is no {min(missing)}, but {min(names)}")
     there = rows[0].metadata

@@ -147,12 +147,13 @@ class Bench:
         if "joules" in after:  # those of the pauses between jobs included
             joules = after.pop("joules") - before["joules"]
             found["joules_per_step"] = joules / len(jobs) / task.steps
+        if peak := system.peak_mib(process.pid):
+            found["peak_mib"] = peak
         return found | {
             "seconds": job / task.steps,
             "loops": len(jobs),
             "inner_loops": task.steps,
             "relative_error": max(errors),
-            "peak_mib": system.peak_mib(process.pid),
             **after,
         }
 

@@ -70,8 +70,8 @@ def load(path: pathlib.Path) -> pyperf.BenchmarkSuite:
 def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
     """Returns the benchmarks of several files as one suite, each named by its machine too.
 
-    The name of a file is that of its machine. Raises InputError if two are alike, or if the jobs of
-    the baselines at a batch size differ, naming both.
+    The name of a file is that of its machine. Raises InputError if two are alike, or if the longest
+    jobs at a batch size differ, naming both.
     """
     jobs: dict[int, Job] = {}
     machines: set[str] = set()
@@ -83,11 +83,12 @@ def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
                 name = f"{benchmark.get_name()}, {path.stem}"
                 benchmark.update_metadata({"machine": path.stem, "name": name})
             merged.append(benchmark)
-        for row in rows_of(suite):
-            job = row.base.job  # those of slow contenders are cut
-            if job != (first := jobs.setdefault(job.batch_size, job)):
-                raise InputError(f"--merge: {path} did another job: {job}, not {first}")
-        found = {row.machine for row in rows_of(suite)}
+        rows = sorted(rows_of(suite), key=lambda row: row.job.steps)
+        longest = {row.job.batch_size: row.job for row in rows}  # those of slow contenders are cut
+        for size, job in longest.items():
+            if job != jobs.setdefault(size, job):
+                raise InputError(f"--merge: {path} did another job: {job}, not {jobs[size]}")
+        found = {row.machine for row in rows}
         if twice := machines & found:
             raise InputError(f"--merge: machine {min(twice)} is in two files: rename one")
         machines |= found

@@ -107,7 +107,7 @@ def _number(path: str, word: str) -> int:
 
 
 def peak_mib(pid: int) -> float:
-    """Returns the peak of the memory of a process and its children in MiB, as Linux tells it."""
+    """Returns the peak of the memory of a process and its children in MiB; 0 but on Linux."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
@@ -118,8 +118,8 @@ def peak_mib(pid: int) -> float:
 
 @contextlib.contextmanager
 def watched() -> Iterator[dict[str, float]]:
-    """Yields what has at the end the cores that others, the host or a quota took meanwhile; what is
-    measured must have ended by then."""
+    """Yields a dict that gets `other_cores` when the block ends: how many cores other processes,
+    the host and a CPU quota took together. What is measured must end inside the block."""
     found: dict[str, float] = {}
     psutil.cpu_percent()  # which the next call counts from
     before, throttled = os.times(), _number(CPU_STAT, "throttled_usec")
@@ -128,7 +128,8 @@ def watched() -> Iterator[dict[str, float]]:
     # and of the children that this process has waited for
     own = sum(after[:4]) - sum(before[:4])
     quota = (_number(CPU_STAT, "throttled_usec") - throttled) / 1e6
-    found["other_cores"] = max(0.0, busy + (quota - own) / (after.elapsed - before.elapsed))
+    seconds = after.elapsed - before.elapsed
+    found["other_cores"] = max(0.0, busy - own / seconds) + quota / seconds
 
 
 def facts(keep: Collection[str]) -> dict[str, str | int]:
@@ -172,8 +173,10 @@ def gpu_state(device: str, index: int) -> dict[str, Any]:
 
         pynvml.nvmlInit()
         name = visible_gpu(index)
-        by_index, by_name = pynvml.nvmlDeviceGetHandleByIndex, pynvml.nvmlDeviceGetHandleByUUID
-        handle = by_index(int(name)) if name.isdecimal() else by_name(name)
+        if name.isdecimal():
+            handle = pynvml.nvmlDeviceGetHandleByIndex(int(name))
+        else:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(name)
         found["gpu_peak_mib"] = pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20
         slowed = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
         others = len(pynvml.nvmlDeviceGetComputeRunningProcesses(handle)) - 1

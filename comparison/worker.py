@@ -16,18 +16,23 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-import numpy as np
-
 LEFT_OUT = 77  # exit code of a contender that cannot use the device or the precision
-
-# Does the job from W = b = 0; returns W [features, classes] and b [classes], both float32.
-Train = Callable[[], tuple[np.ndarray, np.ndarray]]
+LIBRARIES = ("tensorflow", "keras", "jax", "jaxlib", "torch")  # who lacks one is left out
 
 
 def leave_out(why: str) -> NoReturn:
     """Ends the process of a contender that cannot run here, or use the device or the precision."""
     print(why, file=sys.stderr, flush=True)
     os._exit(LEFT_OUT)
+
+
+try:
+    import numpy as np
+except ModuleNotFoundError:
+    leave_out("NumPy is not installed: python -m pip install numpy")
+
+# Does the job from W = b = 0; returns W [features, classes] and b [classes], both float32.
+Train = Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +97,8 @@ def main() -> None:
     try:
         build: Callable[[Work], Train] = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
+        if error.name not in LIBRARIES:
+            raise  # the contender is broken
         leave_out(f"{error}: python -m pip install -r requirements/compare.txt")
     work = load(folder)
     say("loaded")

@@ -12,7 +12,8 @@ import pytest
 
 import compare
 from common import children
-from comparison import measure, report, system, work
+from common.errors import InputError
+from comparison import measure, report, system, work, worker
 from comparison.peers import Contender
 from tests import forked, jobs
 from tests.conftest import PROJECT, gone, python
@@ -118,6 +119,11 @@ def test_who_does_the_job_gets_the_time_of_this_process(prepared, clock):
     assert "compile" not in metadata  # nobody said loaded
 
 
+def test_a_peak_that_the_system_does_not_tell_is_left_out(prepared, monkeypatch):
+    monkeypatch.setattr(system, "_number", lambda *_: 0)
+    assert "peak_mib" not in cheating(prepared, "honest").get_metadata()
+
+
 @pytest.mark.parametrize(
     ("cheat", "why"),
     [
@@ -168,6 +174,21 @@ def test_one_that_cannot_run_here_is_left_out(prepared):
         measured(prepared, "sh", "-c", "echo no GPU >&2; exit 77")
 
 
+@pytest.mark.parametrize(
+    ("options", "missing", "code", "told"),
+    [
+        ([], "torch", worker.LEFT_OUT, "requirements/compare.txt"),
+        ([], "comparison.gone", 1, "ModuleNotFoundError"),
+        (["-S"], "torch", worker.LEFT_OUT, "install numpy"),  # without what is installed
+    ],
+)
+def test_only_who_lacks_a_library_is_left_out(options, missing, code, told, tmp_path):
+    (tmp_path / "mine.py").write_text(f"raise ModuleNotFoundError('none', name={missing!r})")
+    command = (*options, "-m", "comparison.worker", "mine:best", tmp_path)
+    done = python(*command, cwd=PROJECT, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == code and told in done.stderr
+
+
 @pytest.mark.skipif(not system.can_pin(), reason="this system holds no process to cores")
 def test_a_process_runs_on_its_cores_and_the_next_is_free_again():
     ask = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
@@ -193,6 +214,15 @@ def test_the_watch_sees_another_process():
         with system.watched() as seen:
             python("-c", "sum(range(20_000_000))")
     assert seen["other_cores"] > system.BUSY
+
+
+def test_the_watch_sees_a_quota_though_the_rest_comes_out_below_0(monkeypatch):
+    throttled = iter([0, 10_000])
+    monkeypatch.setattr(system, "_number", lambda *_: next(throttled))
+    monkeypatch.setattr(system.psutil, "cpu_percent", lambda: 0.0)
+    with system.watched() as seen:
+        python("-c", "sum(range(5_000_000))")
+    assert seen["other_cores"] > 0
 
 
 @pytest.mark.slow
@@ -258,6 +288,9 @@ def test_who_fails_is_left_out_and_the_baseline_must_not(prepared, capsys):
     assert pathlib.Path(log).read_text() == "no memory\n"
     bench.contenders["good"] = bench.contenders["bad"]
     with pytest.raises(compare.RunError, match=r"the baseline, good.* failed: no memory"):
+        list(comparison.rounds(1))
+    bench.contenders["good"] = Contender("", command=("sh", "-c", "echo no GPU >&2; exit 77"))
+    with pytest.raises(InputError, match="--contenders=good: no GPU"):
         list(comparison.rounds(1))
 
 

@@ -140,6 +140,12 @@ def test_merged_machines_are_rows_of_one_table_with_ratios_and_notes_of_their_ow
         report.merge([paths[0], paths[0]])
 
 
+def test_files_of_one_job_are_merged_though_a_slow_baseline_has_less_of_it(tmp_path):
+    slow, fast = benchmark("usual", STEADY, steps=1000), benchmark("c", STEADY)
+    files = saved(tmp_path, pyperf.BenchmarkSuite([slow, fast]), pyperf.BenchmarkSuite([fast]))
+    assert len(report.rows_of(report.merge(files))) == 3
+
+
 def test_tables_fit_a_terminal_of_80_columns(capsys):
     wide = suite(times=1e3 * STEADY, peak_mib=959.0)
     assert compare.show(wide, None) == 0
@@ -171,9 +177,9 @@ def test_guard_tells_a_slowdown_from_noise_and_by_ratios_from_the_machine():
     assert slower(suite(), suite(factor=2, graph=33.0), ratios=True) == {"graph"}
 
 
-def checked(tensorflow="2.21.0", ratios=False, names=(), rounds=9, **there):
+def checked(tensorflow="2.21.0", ratios=False, names=(), **there):
     base, facts = suite(**there), {"tensorflow": tensorflow, "commit": "another"}
-    config = Config(against="a", ratios=ratios, rounds=rounds)
+    config = Config(against="a", ratios=ratios)
     return guard.check(base, names or base.get_benchmark_names(), facts, config)
 
 
@@ -184,17 +190,31 @@ def test_guard_refuses_another_job_and_another_machine():
     with pytest.raises(InputError, match=r"tensorflow 2.21.0 there, 2.22.0 here.*--ratios"):
         checked("2.22.0")
     assert checked("2.22.0", ratios=True) == ["tensorflow 2.21.0 there, 2.22.0 here"]
-    assert checked(rounds=3) == []
-    with pytest.raises(InputError, match="2 rounds against its 9 are too few"):
-        checked(rounds=2)
     with pytest.raises(InputError, match="kept XLA_FLAGS there, None here"):
         checked(kept="XLA_FLAGS")
+
+
+def test_too_few_rounds_are_refused_before_anything_is_measured(tmp_path, monkeypatch):
+    report.save(suite(), tmp_path / "a.json")
+    argv = ["compare.py", f"--against={tmp_path / 'a.json'}", "--rounds=2"]
+    monkeypatch.setattr("sys.argv", argv)
+    monkeypatch.setattr(compare, "measured", lambda *_: pytest.fail("measured"))
+    with pytest.raises(InputError, match="2 rounds against its 9 are too few"):
+        compare.main()
+    guard.check_rounds(suite(), Config(rounds=3))
 
 
 def test_guard_measures_what_a_file_of_one_machine_has(tmp_path):
     assert guard.arguments_of(suite(), "") == ["--contenders=xla,graph", "--rounds=9"]
     with pytest.raises(InputError, match="merged"):
         guard.arguments_of(report.merge(saved(tmp_path, suite(), suite())), "")
+
+
+def test_tf32_has_the_range_of_float32_and_10_bits_behind_the_point():
+    exponents = np.arange(-120, 120)
+    mantissas = np.random.default_rng(0).uniform(1, 2, len(exponents)).astype(np.float32)
+    expected = np.ldexp(np.round(mantissas * 2**10) / 2**10, exponents)
+    np.testing.assert_array_equal(work.as_tf32(np.ldexp(mantissas, exponents)), expected)
 
 
 def test_rounds_are_whole_epochs_and_long_enough():

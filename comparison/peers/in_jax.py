@@ -70,8 +70,8 @@ def _trained(
     placed = (W, np.zeros(work.num_classes, np.float32)), examples, blocks
     zeros, examples, epochs = jax.device_put(placed, choose_device(work))
 
-    def step(parameters: Parameters, batch: tuple[jax.Array, jax.Array]) -> tuple:
-        def of_piece(piece: tuple[jax.Array, jax.Array]) -> Parameters:
+    def step(parameters: Parameters, batch: tuple[jax.Array, ...]) -> tuple:
+        def of_piece(piece: tuple[jax.Array, ...]) -> Parameters:
             return gradients_of(parameters, piece[0].astype(jnp.float32) / 255, piece[1])
 
         gradients = jax.tree.map(lambda each: each.sum(axis=0), jax.lax.map(of_piece, batch))

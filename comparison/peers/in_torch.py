@@ -10,7 +10,7 @@ import torch
 from comparison.peers import threads
 from comparison.worker import Train, Work, leave_out
 
-BLOCK_ROWS = 5_000  # gathered and converted at once
+BLOCK_ROWS = {"cpu": 5_000, "gpu": sys.maxsize}  # gathered and converted at once, in an epoch
 UNROLLED = 10  # steps, or pieces of them, of a call of what is compiled
 PIECE = 1_000  # rows of a large batch at a time on a CPU, whose caches they suit
 
@@ -19,7 +19,7 @@ Steps = Callable[[torch.Tensor], None]  # takes those on `rows` [steps, batch]
 
 def contender(work: Work) -> Train:
     """Returns what does the job by nn.Linear, cross_entropy, autograd and torch.optim.SGD."""
-    images, labels, blocks = _placed(work, BLOCK_ROWS)
+    images, labels, blocks = _placed(work, BLOCK_ROWS[work.device])
     model = torch.nn.Linear(work.num_features, work.num_classes, device=images.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=work.lr)
 
