@@ -28,6 +28,7 @@ def measure() -> dict[str, float]:
 def rates(times: np.ndarray) -> dict[str, float]:
     """Returns how often what must not happen, or must, does so in runs drawn from `times` [n]."""
     rng = np.random.default_rng(0)
+    deviation = 100 * float(np.std(np.log(times)))
 
     def percent(is_so: Callable[..., bool], *arguments: float) -> float:
         return 100 * float(np.mean([is_so(times, rng, *arguments) for _ in range(RESAMPLED)]))
@@ -36,8 +37,7 @@ def rates(times: np.ndarray) -> dict[str, float]:
         "equal contenders called different, of which at most 5 may be": percent(called_different),
         "the guard's false alarms, at most 5": percent(called_slower, 1.0),
         "slowdowns of 10 % that the guard caught, at least 95": percent(called_slower, SLOWDOWN),
-        f"standard deviation of the {len(times)} measurements drawn from, %": 100
-        * float(np.std(np.log(times))),
+        f"standard deviation of the {len(times)} measurements drawn from, %": deviation,
     }
 
 

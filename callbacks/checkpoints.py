@@ -110,9 +110,8 @@ class Checkpoints(Callback):
             word = f"--{name}" if name in defaults else name
             where = f"the run kept in --checkpoint_dir={self.folder} has {word}={before.get(name)}"
             if name not in MAY_ROUND:
-                cure = "give that value, or name another folder"
-                cure = cure if name in defaults else "name another folder"
-                raise InputError(f"{word}={value}: {where}; {cure}")
+                advice = "give that value, or " if name in defaults else ""
+                raise InputError(f"{word}={value}: {where}; {advice}name another folder")
             print(f"{word}={value}: {where}; the last bits may differ", file=sys.stderr)
         step, last = found["figures"]["step"], self.state.total_steps
         if step > last:

@@ -127,9 +127,8 @@ def verdict(runs: list[Row], best: list[Row]) -> str:
     gains = [np.sign(last(a) - last(b)) for a in runs for b in best if a["seed"] == b["seed"]]
     worse, better = gains.count(-1), gains.count(1)
     throws = worse + better
-    as_rare = sum(math.comb(throws, heads) for heads in range(min(worse, better) + 1))
-    star = " *" if 2 * as_rare < 0.05 * 2**throws else ""
-    return f"worse on {worse} of {len(gains)}{star}"
+    p = 2 * sum(math.comb(throws, k) for k in range(min(worse, better) + 1)) / 2**throws
+    return f"worse on {worse} of {len(gains)}{' *' if p < 0.05 else ''}"
 
 
 def draw(rows: Iterable[Row], folder: pathlib.Path) -> None:

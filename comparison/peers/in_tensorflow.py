@@ -12,10 +12,15 @@ from comparison.peers import threads
 from comparison.worker import Train, Work, leave_out
 
 
-def choose_device(work: Work) -> str:
-    """Returns the name of the device; sets TensorFlow's threads and precision."""
+def require_device(work: Work) -> None:
+    """Leaves the contender out where TensorFlow does not see its device."""
     if work.device == "gpu" and not tf.config.list_physical_devices("GPU"):
         leave_out("TensorFlow sees no GPU")
+
+
+def choose_device(work: Work) -> str:
+    """Returns the name of the device; sets TensorFlow's threads and precision."""
+    require_device(work)
     tf.config.threading.set_intra_op_parallelism_threads(threads(work))
     tf.config.experimental.enable_tensor_float_32_execution(work.precision == "tf32")
     return f"/{work.device}:0"

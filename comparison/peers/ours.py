@@ -14,13 +14,13 @@ with startup.fast():  # as the command does
 
     import data
     import train
-    from comparison.peers.in_tensorflow import choose_device
+    from comparison.peers.in_tensorflow import require_device
     from runtime import distribute, modes
 
 
 def _in_mode(work: Work, mode: str) -> Train:
     """Returns what trains in a mode; the order of the work is that of its seed."""
-    choose_device(work)
+    require_device(work)  # its threads and precision are those of train.py, set below
     config = flags.training_config(
         batch_size=work.batch_size,
         lr=work.lr,
