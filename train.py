@@ -9,23 +9,14 @@ from typing import Any
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -P leaves out
 
 import flags
-from common import commandline, files
+from common import commandline
 from common.errors import InputError, one_line
 from runtime import clock, cluster, devices, signals, startup
-
-
-def read_flags() -> flags.Config:
-    """Returns the flags; raises InputError if they are wrong in a way that needs no TensorFlow."""
-    config = cluster.checked(commandline.parse(flags.train_flags(), sys.argv, __doc__))
-    goes_on = not files.is_free(config.checkpoint_dir)
-    files.check_writable("record", config.record, config.overwrite or goes_on)
-    return config
-
 
 if __name__ == "__main__":  # before TensorFlow is imported, which takes long
     with one_line():
         signals.install()
-        CONFIG = read_flags()
+        CONFIG = cluster.checked(commandline.parse(flags.train_flags(), sys.argv, __doc__))
         devices.hide_gpus(CONFIG.device)
         tempfile.gettempdir()  # TensorFlow cannot be imported without one
 

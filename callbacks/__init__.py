@@ -15,7 +15,7 @@ from runtime.state import State
 
 
 @contextlib.contextmanager
-def asked_for(state: State, is_chief: bool = True) -> Iterator[list[Callback]]:
+def asked_for(state: State, is_chief: bool) -> Iterator[list[Callback]]:
     """Yields the callbacks that the flags ask for, and closes them however the run ends.
 
     Raises InputError, before the first step, if one of them could not write its output.

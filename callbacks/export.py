@@ -68,10 +68,7 @@ def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathl
         tf.saved_model.save(exported, str(folder), signatures(softmax, dataset))
     shapes = {"shape": dataset.image_shape, "box": ink_box(dataset)}
     (folder / "assets" / "images.json").write_text(json.dumps(shapes))
-    # says which SavedModel the weights belong to
-    fingerprint = np.fromfile(folder / "fingerprint.pb", np.uint8)
-    weights = {"W": softmax.W.numpy(), "b": softmax.b.numpy()}
-    np.savez(folder / "weights.npz", **weights, fingerprint=fingerprint)
+    np.savez(folder / "weights.npz", W=softmax.W.numpy(), b=softmax.b.numpy())
 
 
 def signatures(

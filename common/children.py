@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psutil
@@ -41,21 +41,6 @@ def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[
             _end(process)
     if over.is_set():
         raise RunError(f"--timeout={timeout:g}: ended after {timeout:g} s: {shlex.join(command)}")
-
-
-def run(
-    command: Sequence[str],
-    timeout: float,
-    meanwhile: Callable[[subprocess.Popen], object] | None = None,
-    **options: Any,
-) -> subprocess.CompletedProcess:
-    """Returns a process that has ended, with its output; calls `meanwhile` while it runs."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with started(command, timeout, **pipes | options) as process:
-        if meanwhile:
-            meanwhile(process)
-        stdout, stderr = process.communicate()
-    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from typing import IO
 
@@ -25,7 +26,7 @@ def write_atomically(path: pathlib.Path, write: Callable[[IO[bytes]], object]) -
     A link stays a link, and its target is replaced.
     """
     path = path.resolve()
-    new = path.with_name(f"{OURS}.{os.getpid()}")
+    new = path.with_name(f"{OURS}.{uuid.uuid4().hex}")  # containers share process numbers
     try:
         with open(new, "wb") as file:
             write(file)
@@ -90,10 +91,10 @@ def plain_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         yield link
 
 
-def try_writing(folder: pathlib.Path, size: int = 4096) -> None:
-    """Raises OSError unless so many bytes can be written in `folder`; removes them again."""
+def try_writing(folder: pathlib.Path) -> None:
+    """Raises OSError unless a block of a disk can be written in `folder`; removes it again."""
     with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(bytes(size))
+        file.write(bytes(4096))
 
 
 def locked(path: pathlib.Path, wait: bool) -> filelock.BaseFileLock:

@@ -12,7 +12,6 @@ SMALL = 100  # pixels of the longer side of the copy on which the ground is foun
 GROUND = 35  # pixels of the copy: what is wider is ground
 WIDE = 1.6  # times its height: no digit is wider
 CORE, FAINT = 0.45, 0.15  # of the strongest ink: a stroke, and perhaps a printed line
-RING = 0.03  # of a side: where to look for the ground
 CONTRAST = 10  # grey levels that ink differs from its ground by, at least
 EDGE = 0.015  # of the longer side: what comes as near to the border is at it
 THIN = 6  # pixels: a printed line is thinner
@@ -43,17 +42,14 @@ class Lines(NamedTuple):
 def find(image: Image.Image, dark: bool | None) -> Prepared | None:
     """Returns the digit on an RGB image, None where it has no ink; `dark` says how ink differs."""
     strength, dark = ink_on(image, dark)
-    floor = max(CONTRAST, 5 * np.median(np.abs(np.diff(strength, axis=0, prepend=0))))  # noise
     nearby = cv2.blur(strength, (SIDE // 20, SIDE // 20))  # light falls more evenly than this
-    if (cv2.GaussianBlur(strength, (0, 0), 1) - nearby).max() < floor:
+    if (cv2.GaussianBlur(strength, (0, 0), 2) - nearby).max() < CONTRAST:
         return None
     done, doubt = ["inverted"] * dark, None
     strength /= peak_of(strength)
     gone = printed_lines((strength > FAINT).astype(np.uint8))
     rest = strength * (1 - gone)
     if gone.any() and rest.max() > FAINT:
-        if (rest > CORE).sum() < 0.15 * (strength > CORE).sum():
-            doubt = "its lines are as strong as its ink"
         strength = rest
         done.append("printed lines removed")
     strength = cv2.GaussianBlur(strength, (0, 0), 1.2)
@@ -83,22 +79,18 @@ def ink_on(image: Image.Image, dark: bool | None) -> tuple[np.ndarray, bool]:
     if not dark:
         axis = -axis
     ground = closed(small @ axis, GROUND)
-    ground = cv2.resize(cv2.GaussianBlur(ground, (0, 0), 1.5), image.size)
-    light = ground.clip(16) if dark else 1  # of which dark ink sends back a share
-    return (ground - pixels @ axis) * (np.max(light) / light), dark
+    ground = cv2.resize(ground, image.size)
+    return ground - pixels @ axis, dark
 
 
 def is_dark(values: np.ndarray) -> bool:
-    """Says whether the ink is less than its ground, by a skewed distribution and by a ring.
+    """Says whether the ink is less than its ground, by a skewed distribution and by the border.
 
-    Ink is the rarer one, as a third moment shows, and rarer still near the border; the outermost
-    pixels are left to frames and rims.
+    Ink is the rarer one, as a third moment shows, and rarer still at the left and right border.
     """
     values = values - values.mean()
-    size = np.array(values.shape[::-1])
-    inset = (RING * size).astype(int)
-    ring = cv2.rectangle(np.zeros_like(values), inset.tolist(), (size - 1 - inset).tolist(), 1)
-    return bool((values**3).mean() < 0.7 * values[ring > 0].mean() * values.var())
+    border = np.hstack([values[:, :3], values[:, -3:]])
+    return bool((values**3).mean() < 0.7 * border.mean() * values.var())
 
 
 def closed(values: np.ndarray, size: int) -> np.ndarray:
@@ -130,7 +122,7 @@ def level_lines(mask: np.ndarray) -> Lines:
         thin,
         rho=1,
         theta=np.radians(0.25),
-        threshold=1 + int(0.12 * max(cv2.boundingRect(mask)[2:])),
+        threshold=width // 8,
         min_theta=np.radians(84),
         max_theta=np.radians(96),
     )

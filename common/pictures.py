@@ -4,7 +4,7 @@ import contextlib
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from common import ink
 from common.errors import InputError, reason
@@ -59,10 +59,9 @@ def opened(path: str) -> Image.Image:
             with contextlib.suppress(Exception):  # turned, it fails on tags that nobody can read
                 ImageOps.exif_transpose(image, in_place=True)
             return opaque(image)
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: is not an image: must be {', '.join(FORMATS)}") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read: {reason(error)}") from None
+        must = f"must be an image, {', '.join(FORMATS)}"
+        raise InputError(f"{path}: {must}: {reason(error)}") from None
 
 
 def opaque(image: Image.Image) -> Image.Image:
@@ -99,7 +98,6 @@ def centred(strokes: np.ndarray, shape: tuple[int, int, int], box: tuple[int, in
     image = Image.fromarray((strokes * 255).round().astype(np.uint8))
     digit = np.asarray(ImageOps.contain(image, (box[1], box[0]), Image.Resampling.BOX))
     corner = (np.divide(shape[:2], 2) - centre(digit)).round()
-    corner = corner.clip(0, np.subtract(shape[:2], digit.shape)).astype(int)
-    canvas = np.zeros(shape, np.uint8)
-    canvas[: digit.shape[0], : digit.shape[1], 0] = digit
-    return np.roll(canvas, corner, axis=(0, 1))
+    y, x = corner.clip(0, np.subtract(shape[:2], digit.shape))
+    moved = cv2.warpAffine(digit, np.array([[1, 0, x], [0, 1, y]]), (shape[1], shape[0]))
+    return moved.reshape(shape)

@@ -68,7 +68,7 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def most_bytes(source: str, device: str = "CPU:0") -> float:
+def most_bytes(source: str, device: str) -> float:
     """Returns how many bytes of images --input=`source` keeps in memory; for auto, a quarter."""
     return memory(device) / 4 if source == "auto" else {"memory": math.inf, "stream": -1}[source]
 

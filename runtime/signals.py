@@ -87,10 +87,6 @@ def asked() -> int:
     return _State.waiting
 
 
-def stopped(reached: str, number: int = 0) -> Stopped:
-    """Returns the exception that ends the run with a signal's code and says what was `reached`.
-
-    number: the signal, if another worker received it.
-    """
-    number = number or asked()
+def stopped(reached: str, number: int) -> Stopped:
+    """Returns the exception that ends the run with a signal's code and says what was `reached`."""
     return Stopped(f"{_words(number)} {reached}", 128 + number)

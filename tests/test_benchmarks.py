@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import common, render, speed, variants
+from benchmarks import common, noise, render, speed, variants
 from common import children
 from common.errors import InputError, RunError
 from tests.conftest import PROJECT
@@ -29,8 +29,9 @@ with children.started([sys.executable, "-c", inner], 60, stdout=subprocess.PIPE)
 
 
 def test_a_child_is_ended_when_its_time_is_over():
-    with pytest.raises(RunError, match=r"--timeout=0\.2: ended after 0\.2 s: .*python"):
-        children.run(FOREVER, 0.2)
+    over = pytest.raises(RunError, match=r"--timeout=0\.2: ended after 0\.2 s: .*python")
+    with over, children.started(FOREVER, 0.2) as process:
+        process.wait()
 
 
 def test_sigterm_ends_a_parent_with_all_that_it_has_started():
@@ -103,6 +104,18 @@ def test_a_release_has_one_line_in_the_history(records):
         common.save("history", benchmarks.history(), 0, "")
     old, new = common.load("history")[1]
     assert (old["release"], new["mode xla, µs/step"], new[speed.WARM]) == ("0.0.1", "2.00", "1.50")
+
+
+def test_only_ratios_tell_a_slowdown_on_a_machine_whose_speed_drifts(monkeypatch):
+    monkeypatch.setattr(noise, "RESAMPLED", 100)
+    rng = np.random.default_rng(1)
+    drift = 1 + 0.2 * np.sin(np.arange(60) / 10)
+    steady, other = rng.normal(1, 0.01, size=(2, 60))
+    calm, drifting = (noise.rates(times, other, steady) for times in (other, other * drift))
+    different, false, caught, _, false_ratios, caught_ratios, _ = calm.values()
+    assert max(different, false, false_ratios) <= 5 and min(caught, caught_ratios) >= 95
+    _, false, *_, false_ratios, caught_ratios, _ = drifting.values()
+    assert false > 20 and false_ratios <= 5 and caught_ratios >= 95
 
 
 def test_an_unknown_name_is_refused_before_anything_is_measured(monkeypatch):

@@ -82,16 +82,6 @@ def test_a_refusal_frees_what_the_callbacks_before_it_have_taken(run_here, tmp_p
     assert run_here(*outputs, *SHORT)["steps"] == 1
 
 
-def test_a_record_that_is_there_is_refused_as_the_flags_are_read(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    pathlib.Path("run.json").touch()
-    monkeypatch.setattr(sys, "argv", ["train.py", "--record=run.json", "--checkpoint_dir=new"])
-    with pytest.raises(errors.InputError, match=r"^--record=run\.json: is there already"):
-        train.read_flags()
-    sys.argv.append("--overwrite")
-    assert train.read_flags().record == "run.json"
-
-
 def test_a_record_is_replaced_only_with_overwrite_or_by_the_run_that_goes_on(run_here, tmp_path):
     record, kept = tmp_path / "run.json", f"--checkpoint_dir={tmp_path / 'kept'}"
     job = f"--record={record}", *SHORT

@@ -134,8 +134,8 @@ def test_jpeg_of_108_megapixels_is_read(tmp_path):
     "size, part, says",
     [
         ((10_000, 5_001), None, "is 10,000 x 5,001 pixels: must be at most 50,000,000"),
-        ((50, 50), -30, "cannot be read: "),
-        ((50, 50), 0, "is not an image"),
+        ((50, 50), -30, "must be an image, PNG, "),
+        ((50, 50), 0, "must be an image, PNG, "),
     ],
 )
 def test_what_is_no_image_is_one_line(size, part, says, tmp_path):

@@ -184,10 +184,10 @@ def read_only(prepared, monkeypatch):
     """A folder of prepared data in which nothing can be written."""
     root, try_writing = prepared.parents[1], files.try_writing
 
-    def refusing(folder, size=4096):
+    def refusing(folder):
         if folder.is_relative_to(root):
             raise OSError(errno.EROFS, "Read-only file system")
-        try_writing(folder, size)
+        try_writing(folder)
 
     monkeypatch.setattr(files, "try_writing", refusing)
     monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / "cache"))
