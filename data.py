@@ -24,24 +24,12 @@ BATCHES_AHEAD = 10  # on their way to a GPU
 
 
 class Block(NamedTuple):
-    """The data of a span in mode xla.
-
-    Step i has the rows order[first + i * batch_size:][:batch_size] of images and labels.
-    """
+    """The data of a span: step i has the rows order[first + i * batch_size:][:batch_size]."""
 
     images: tf.Tensor  # [n, features] uint8
     labels: tf.Tensor  # [n] int32
-    order: tf.Tensor  # [rows] int32
+    order: tf.Tensor  # [rows] int32, the same tensor for all blocks of a buffer
     first: int
-    steps: int
-    batch_size: int
-    evaluate: bool  # after it
-
-
-class PipelineBlock(NamedTuple):
-    """The data of a span in modes eager and graph: each step has the next batch."""
-
-    batches: tf.data.Iterator
     steps: int
     batch_size: int
     evaluate: bool  # after it
@@ -89,30 +77,24 @@ def epoch_order(
 
 
 def pipeline(
-    split: Split,
-    batch_size: int,
-    seed: int = 0,
-    epoch: int = 0,
-    shuffle: bool = True,
-    step: int = 0,
+    split: Split, batch_size: int, seed: int = 0, epoch: int = 0, shuffle: bool = True
 ) -> tf.data.Dataset:
-    """Returns the batches of an epoch from `step` on; the last one may be smaller.
+    """Returns the batches of an epoch of a split in memory; the last one may be smaller.
 
     A batch is (images [batch, features] uint8, labels [batch] int32).
     """
-    if not split.streamed:
-        rows = tf.constant(epoch_order(len(split), seed, epoch, shuffle)[step * batch_size :])
-        return gather_batches(shared(split.images), tf.constant(split.labels), rows, batch_size)
-    # From the disk: buffer after buffer, each read by a thread while the one before is trained on.
-    number, skipped = divmod(step, steps_per_buffer(split, batch_size))
-    left = math.ceil(len(split) / batch_size) - step
-    order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
-    buffers = functools.partial(stream.buffers, split, batch_size, order_of, epoch, number)
-    vector = tf.TensorSpec([None], tf.int32)
-    matrix = tf.TensorSpec([None, split.images.shape[1]], tf.uint8)
-    read = tf.data.Dataset.from_generator(buffers, output_signature=(matrix, vector, vector))
-    batches = functools.partial(gather_batches, batch_size=batch_size)
-    return read.flat_map(batches).skip(skipped).take(left)
+    order = tf.constant(epoch_order(len(split), seed, epoch, shuffle))
+    return gather_batches(shared(split.images), tf.constant(split.labels), order, batch_size)
+
+
+def batches(block: Block) -> tf.data.Iterator:
+    """Returns the batches of a block and of those behind it in the same buffer."""
+    order = block.order[block.first :]
+    dataset = gather_batches(block.images, block.labels, order, block.batch_size)
+    device = tf.zeros([]).device
+    if "GPU" in device:
+        dataset = dataset.apply(tf.data.experimental.prefetch_to_device(device, BATCHES_AHEAD))
+    return iter(dataset)
 
 
 def gather_batches(
@@ -137,27 +119,10 @@ def steps_per_buffer(split: Split, batch_size: int) -> int:
     return math.ceil(stream.rows_per_buffer(split, batch_size) / batch_size)
 
 
-def pipeline_blocks(
-    split: Split, batch_size: int, seed: int, shuffle: bool, spans: Iterable[Span]
-) -> Generator[PipelineBlock]:
-    """Yields the blocks of consecutive spans, with the batches of `pipeline`."""
-    iterator: tf.data.Iterator = None
-    for span in spans:
-        epoch, step = divmod(span.start, math.ceil(len(split) / batch_size))
-        if step == 0 or iterator is None:
-            dataset = pipeline(split, batch_size, seed, epoch, shuffle, step)
-            if "GPU" in tf.zeros([]).device:
-                ahead = tf.data.experimental.prefetch_to_device(tf.zeros([]).device, BATCHES_AHEAD)
-                dataset = dataset.apply(ahead)
-            iterator = iter(dataset)
-        batch = min(batch_size, len(split) - step * batch_size)
-        yield PipelineBlock(iterator, span.stop - span.start, batch, span.evaluate)
-
-
 def blocks(
     split: Split, batch_size: int, seed: int, shuffle: bool, spans: Iterable[Span]
 ) -> Generator[Block]:
-    """Yields the blocks of consecutive spans, with the rows of `pipeline`.
+    """Yields the blocks of consecutive spans.
 
     No span crosses the end of a buffer. A block's tensors are valid until the next is asked for.
     """

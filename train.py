@@ -61,7 +61,7 @@ def train(state: State, mode: modes.Mode, watching: Sequence[Callback] = ()) -> 
     Raises RunError if a loss is not finite or the weights overflow, and Stopped after the block in
     which a signal came, unless it was the last block.
     """
-    blocks = modes.blocks(mode, state)
+    blocks = modes.blocks(state)
     while not state.ends():
         with state.ledger("train"):
             block = next(blocks)

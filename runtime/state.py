@@ -97,7 +97,7 @@ class State:
         """Records the validation accuracy of this step."""
         self.evaluations.append([self.step, self.training_seconds(), accuracy, self.loss])
 
-    def count(self, block: data.Block | data.PipelineBlock, losses: np.ndarray) -> None:
+    def count(self, block: data.Block, losses: np.ndarray) -> None:
         """Counts the steps of `block`.
 
         Raises DivergedError if a loss is not finite, or the weights overflow.
