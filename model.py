@@ -258,18 +258,19 @@ def sgd_step_in_pieces(
     """Takes the step of a large batch, and adds its gradients piece by piece."""
     rows, features = images.shape
 
+    def part(images: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
+        loss, gradients = loss_and_gradients(model, images, labels, config, batch_size=rows)
+        return [loss, *gradients]
+
     def add(sums: list[tf.Tensor], piece: list[tf.Tensor]) -> list[tf.Tensor]:
-        loss, gradients = loss_and_gradients(model, piece[0], piece[1], config, batch_size=rows)
-        return [total + part for total, part in zip(sums, [loss, *gradients], strict=True)]
+        return [total + own for total, own in zip(sums, part(*piece), strict=True)]
 
     rest = rows % ROWS_PER_PIECE
-    zeros = [tf.zeros([]), *(tf.zeros_like(parameter) for parameter in model.parameters)]
-    sums = add(zeros, [images[:rest], labels[:rest]])
     pieces = [
         tf.reshape(images[rest:], [-1, ROWS_PER_PIECE, features]),
         tf.reshape(labels[rest:], [-1, ROWS_PER_PIECE]),
     ]
-    loss, *gradients = tf.foldl(add, pieces, sums)
+    loss, *gradients = tf.foldl(add, pieces, part(images[:rest], labels[:rest]))
     update(model, gradients, config)
     return loss
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.pool import ThreadPool
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -P leaves out
@@ -40,42 +41,34 @@ with startup.starting():
     from runtime import modes
     from runtime.clock import Ledger
     from runtime.distribute import OneDevice
-    from runtime.state import DivergedError, State
+    from runtime.state import DivergedError
     from sweeps import results
 
 
-def trainer(dataset: data.Dataset, place: results.Row) -> Callable[[Config], results.Row | None]:
-    """Returns what trains a run, and returns its row; None where a signal stopped it.
+def trainer(dataset: data.Dataset, place: results.Row) -> Callable[[Config], results.Row]:
+    """Returns what trains a run and returns its row; it raises Stopped if a signal came.
 
     A row has what `place` says of data and machine, and whether its run diverged.
     """
 
-    def start(config: Config) -> State:
-        return train.start(config, dataset, Ledger(), OneDevice())
-
     @functools.cache
-    def compiled(thread: int, config: Config) -> tuple[model.SoftmaxRegression, modes.Mode]:
-        """Returns what takes the steps of a thread's runs, and the weights that it is made for."""
-        state = start(config)
-        return state.model, train.compiled(state, OneDevice())
+    def compiled(thread: int, config: Config) -> modes.Mode:
+        """Returns what takes the steps of a thread's runs."""
+        return train.compiled(train.start(config, dataset, Ledger(), OneDevice()), OneDevice())
 
-    def train_one(config: Config) -> results.Row | None:
-        if signals.asked():
-            return None
+    def train_one(config: Config) -> results.Row:
         # a program is given the floats at each call, and depends on no seed or number of epochs
         floats = dict.fromkeys(model.floats(config), 1.0)
         alike = config.replace(**floats, seed=0, epochs=sys.maxsize)
-        net, mode = compiled(threading.get_ident(), alike)
-        state = start(config)
-        for variable, value in zip(net.variables, state.model.variables, strict=True):
+        mode = compiled(threading.get_ident(), alike)
+        state = train.start(config, dataset, Ledger(), OneDevice())
+        for variable, value in zip(mode.net.variables, state.model.variables, strict=True):
             variable.assign(value)
-        state.model, row = net, config.as_dict() | place
+        state.model, row = mode.net, config.as_dict() | place
         try:
             train.train(state, mode)
         except DivergedError as error:
             row["diverged"] = str(error)
-        except Stopped:
-            return None
         return row | record.reached(state, train.test_accuracy(state))
 
     return train_one
@@ -85,22 +78,21 @@ def run(configs: list[Config]) -> None:
     """Trains the runs that --output does not have yet, and reports on all in it, even where a
     signal or a failure ends it."""
     tf.get_logger().setLevel("ERROR")  # the evaluation of each one's weights is traced anew
-    first = max(configs, key=lambda config: config.batch_size)
+    first = configs[0]
     one_thread = any(map(modes.one_thread, configs))
     with startup.quiet():
         device = devices.choose(first, one_thread)
     with tf.device(device):
-        max_bytes = devices.most_bytes(first.input, device)
-        dataset = data.load(first.dataset, first.data_dir, first.manual_dir, max_bytes)
-        train.start(first, dataset, Ledger(), OneDevice())  # refuses a batch that is too large
+        dataset = train.load(first, device)
     place = {"data": dataset.checksum} | devices.environment(device, first.mode, first.tf32)
     output = pathlib.Path(first.output or os.devnull)
     found = {results.key(row): row for row in results.read(output, first.as_dict() | place)}
     configs = [config for config in configs if results.key(config.as_dict()) not in found]
     jobs = first.jobs or (devices.cores() if one_thread and device == "CPU:0" else 1)
     try:
-        with signals.deferred(), ThreadPool(jobs, tf.device(device).__enter__) as pool:
-            rows = filter(None, pool.imap_unordered(trainer(dataset, place), configs))
+        prepared = tf.device(device).__enter__
+        with signals.deferred(), suppress(Stopped), ThreadPool(jobs, prepared) as pool:
+            rows = pool.imap_unordered(trainer(dataset, place), configs)
             for row in track(rows, "runs", len(configs), disable=not sys.stdout.isatty()):
                 found[results.key(row)] = row
                 results.add(output, row)

@@ -31,6 +31,12 @@ with startup.starting():
     from runtime.state import State
 
 
+def load(config: flags.Config, device: str) -> data.Dataset:
+    """Returns the data of a run, streamed if --input or the device's memory asks for that."""
+    max_bytes = devices.most_bytes(config.input, device)
+    return data.load(config.dataset, config.data_dir, config.manual_dir, max_bytes)
+
+
 def start(
     config: flags.Config, dataset: data.Dataset, ledger: clock.Ledger, engine: distribute.OneDevice
 ) -> State:
@@ -105,8 +111,7 @@ def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
     ledger.barrier = engine.barrier
     with tf.device(device):
         with ledger("data"):
-            max_bytes = devices.most_bytes(config.input, device)
-            dataset = data.load(config.dataset, config.data_dir, config.manual_dir, max_bytes)
+            dataset = load(config, device)
             state = start(config, dataset, ledger, engine)
         with callbacks.asked_for(state, engine.is_chief) as watching:
             print(progress.header(state, devices.describe(device)), flush=True)

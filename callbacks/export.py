@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,12 +59,9 @@ def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathl
     """
     exported = tf.Module(name="softmax_regression")
     exported.softmax = softmax
+    tf.saved_model.save(exported, str(folder), signatures(softmax, dataset))
     names = "".join(f"{name}\n" for name in dataset.class_names)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
-        file = pathlib.Path(place, "class_names.txt")
-        file.write_text(names, encoding="utf-8")
-        exported.class_names = tf.saved_model.Asset(str(file))
-        tf.saved_model.save(exported, str(folder), signatures(softmax, dataset))
+    (folder / "assets" / "class_names.txt").write_text(names, encoding="utf-8")
     shapes = {"shape": dataset.image_shape, "box": ink_box(dataset)}
     (folder / "assets" / "images.json").write_text(json.dumps(shapes))
     np.savez(folder / "weights.npz", W=softmax.W.numpy(), b=softmax.b.numpy())

@@ -42,7 +42,8 @@ class Progress(Callback):
                 self.due = now + INTERVAL
                 self.bar.start()
                 task = self.bar.task_ids[0]
-                self.bar.update(task, completed=step, text=self._figures(), refresh=True)
+                figures = self._figures()
+                self.bar.update(task, completed=step, description=figures, refresh=True)
             return
         if self.bar:
             self.bar.stop()
@@ -67,19 +68,17 @@ class Progress(Callback):
 
 def new_bar(total_steps: int) -> "Bar":
     """Returns a bar that disappears at its end."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.table import Column
+    from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
-    text = "{task.percentage:.0f}%  {task.fields[text]}"
     bar = Progress(
         BarColumn(bar_width=None),
-        TextColumn(text, table_column=Column(no_wrap=True), highlighter=None),
+        "{task.percentage:.0f}%  {task.description}",
         TimeRemainingColumn(compact=True),
         auto_refresh=False,
         transient=True,
         expand=True,
     )
-    bar.add_task("", total=total_steps, text="")
+    bar.add_task("", total=total_steps)
     return bar
 
 

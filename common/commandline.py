@@ -1,7 +1,6 @@
 """The command line: absl's flags, read once into an immutable config, or refused with one line."""
 
 import contextlib
-import difflib
 import math
 import os
 import re
@@ -104,13 +103,10 @@ def _read(values: flags.FlagValues, argv: list[str]) -> list[str]:
     require_finite(values)
     try:
         return values(argv)[1:]
-    except flags.UnrecognizedFlagError as error:
-        nearest = ", ".join(f"--{name}" for name in _nearest(values, error.flagname))
-        found = f"--{error.flagname}: there is no such flag"
-        raise InputError(f"{found}{nearest and '; nearest: '}{nearest}; see --help") from None
     except (flags.Error, ValueError) as error:
         where = "--flagfile: " if isinstance(error, UnicodeError) else ""
-        raise InputError(f"{where}{_explained(values, str(error))}; see --help") from None
+        near = _described(values, getattr(error, "flagname", ""))
+        raise InputError(f"{where}{_explained(values, str(error))}{near}; see --help") from None
 
 
 def _explained(values: flags.FlagValues, message: str) -> str:
@@ -124,9 +120,10 @@ def _explained(values: flags.FlagValues, message: str) -> str:
     return f"{given}: must be {allowed}" if allowed else message
 
 
-def _nearest(values: flags.FlagValues, name: str) -> list[str]:
-    """Returns the flags with a similar name, or otherwise those whose help has these words."""
-    alike = difflib.get_close_matches(name, values, cutoff=0.75)
+def _described(values: flags.FlagValues, name: str) -> str:
+    """Returns the flags whose help has the words of an unknown one: absl finds similar names."""
     words = name.replace("_", " ").lower()
-    described = [other for other in values if words in (values[other].help or "").lower()]
-    return alike or described * (" " in words)
+    if " " not in words:
+        return ""
+    near = [other for other in values if words in (values[other].help or "").lower()]
+    return f"; nearest: --{', --'.join(near)}" if near else ""

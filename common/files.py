@@ -141,10 +141,9 @@ def tidy(target: pathlib.Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_free(path: str | pathlib.Path | None) -> bool:
-    """Says whether `path` is None, does not exist, or is an empty folder."""
-    path = pathlib.Path(path) if path else None
-    return not path or not path.exists() or (path.is_dir() and not any(path.iterdir()))
+def is_free(path: pathlib.Path) -> bool:
+    """Says whether `path` does not exist, or is an empty folder."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 
 def _replaced(target: pathlib.Path) -> pathlib.Path:

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from google.protobuf import json_format, message
 
-from common.errors import InputError, RunError, of_the_system, reason
+from common.errors import InputError, RunError, reason
 from common.files import locked, whole_folder, writable_folder
 from storage import archives, cache, catalog, decode
 from storage.dataset import Dataset
@@ -64,25 +64,21 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
 def _saying_damage(root: pathlib.Path, dataset: str) -> Iterator[None]:
     """Says on stderr if the data that tfds has prepared is damaged.
 
-    Raises RunError if the system is to blame, or if the data cannot be read and shows no damage.
+    Raises RunError if it shows no damage, or the system is to blame.
     """
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # tfds may raise anything, and wrap it
-        if isinstance(error, OSError) or of_the_system(error):
-            raise RunError(
-                f"--data_dir: {root}: cannot prepare {dataset}: {reason(error)}"
-            ) from None
-        found = f"what is prepared of {dataset}"
+        why = f"{root}: what is prepared of {dataset}"
+        said = f"({type(error).__name__}: {reason(error)})"
         if not isinstance(error, DAMAGE) and not isinstance(error.__cause__, DAMAGE):
             raise RunError(
-                f"--data_dir: {root}: tfds cannot read {found} ({type(error).__name__}: "
-                f"{reason(error)}). Nothing in it was changed: repair it, or move it away to have "
-                "it prepared again"
+                f"--data_dir: {why} cannot be decoded {said}. Nothing in it was changed: make "
+                "room, repair it, or move it away to have it prepared again"
             ) from None
-        _say(f"{root}: {found} is damaged ({type(error).__name__}): preparing {dataset} again")
+        _say(f"{why} is damaged {said}: preparing {dataset} again")
 
 
 def _say(line: str) -> None:

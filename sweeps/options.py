@@ -61,9 +61,8 @@ def parse(argv: list[str], summary: str | None) -> list[Config]:
         configs.append(cluster.checked(Config(**DEFAULTS | given.as_dict())))
     files.check_writable("output", configs[0].output, replace=True)
     if configs[0].figures:
-        files.writable_folder("figures", configs[0].figures)
         with plots.look("--figures"):  # says now that matplotlib is missing
-            pass
+            files.writable_folder("figures", configs[0].figures)
     return list(dict.fromkeys(configs))
 
 
@@ -74,7 +73,7 @@ def values_of(argument: str) -> list[str]:
         return [argument]
     values: list[object] = []
     for item in text.split(","):
-        ends = re.fullmatch(r"(\d{1,6}):(\d{1,6})", item)
-        integers = range(int(ends[1]), int(ends[2])) if ends else ()
+        is_range = re.fullmatch(r"\d{1,6}:\d{1,6}", item)
+        integers = range(*map(int, item.split(":"))) if is_range else ()
         values += integers or [item]  # train.py refuses what is no range
     return [f"{name}={value}" for value in values]

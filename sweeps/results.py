@@ -9,7 +9,7 @@ import math
 import os
 import pathlib
 import statistics
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -38,30 +38,23 @@ def key(row: Row) -> tuple:
     return tuple(row[name] for name in SWEPT)
 
 
-def read(path: pathlib.Path, new: Row) -> Iterator[Row]:
-    """Yields the rows of a file, if it is there, then cuts off a last line that a kill has torn.
+def read(path: pathlib.Path, new: Row) -> list[Row]:
+    """Returns those rows of a file that are of the sweep of the `new` row.
 
-    Raises InputError, and leaves the file as it is, unless all are of the sweep of the `new` row.
+    Makes the file if it is not there, and cuts off a last line that a kill has torn. Raises
+    InputError, and leaves the file as it is, if it has something else than rows.
     """
     path.touch()
     *lines, torn = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines or filter(None, [torn]), 1):
-        try:
-            row = DEFAULTS | json.loads(line)
-            other = ", ".join(
-                f"{name} {row.get(name)}" for name in SAME if row.get(name) != new[name]
-            )
-        except (ValueError, TypeError):
-            other = "damaged JSON"
-        if other:
-            raise InputError(
-                f"--output={path}: line {number} has {other}, and is no row of this sweep: "
-                "remove it, or choose another name"
-            )
-        if lines:  # one that has no end yet is trained again
-            yield row
+    try:
+        rows = [DEFAULTS | json.loads(line) for line in lines or filter(None, [torn])]
+    except (ValueError, TypeError):
+        must = "must be a new file, or one that sweep.py has written"
+        raise InputError(f"--output={path}: {must}: choose another name") from None
     if torn:
         os.truncate(path, path.stat().st_size - len(torn))
+    # what was torn is trained again, even if only the end of its line is missing
+    return [row for row in rows if lines and all(row.get(name) == new[name] for name in SAME)]
 
 
 def add(path: pathlib.Path, row: Row) -> None:
@@ -80,7 +73,7 @@ def show(rows: Collection[Row], figures: str | None) -> None:
     best = max(groups, key=mean)
     headings = [name.split("_")[0] for name in varying]
     headings += ["validation", "test", "beside the best"]
-    table = Table(*headings, box=MARKDOWN, show_edge=False, pad_edge=False)
+    table = Table(*headings, box=MARKDOWN)
     for runs in groups:
         values = [str(runs[0][name]) for name in varying]
         table.add_row(*values, *cells(runs, best))
@@ -142,16 +135,11 @@ def draw(rows: Iterable[Row], folder: pathlib.Path) -> None:
 
 
 def chart(groups: dict[str, list[Row]], points: Callable, path: pathlib.Path) -> None:
-    """Draws accuracies over x: of each label the mean of its runs, in a band from min to max."""
+    """Draws accuracies over x: a dot for each of a run's points, a colour for each label."""
     figure = plots.figure(4.2, "validation accuracy")
     axes = figure.add_subplot(xscale="log", xlabel=path.stem)
     for label, runs in groups.items():
         x, y = np.array([pair for run in runs for pair in points(run)]).T
-        places = np.unique(x)
-        middle, low, high = (
-            [summary(y[x == place]) for place in places] for summary in (np.mean, np.min, np.max)
-        )
-        axes.plot(places, middle, marker=".", label=label)
-        axes.fill_between(places, low, high, alpha=0.15)
+        axes.plot(x, y, ".", label=label)
     axes.legend()
     plots.save(figure, path)

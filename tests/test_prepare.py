@@ -143,19 +143,19 @@ def test_a_damaged_dataset_stays_until_its_new_one_is_whole(prepared, monkeypatc
 
 @pytest.mark.parametrize("call", ["tensorflow_datasets.builder", "storage.decode.write"])
 @pytest.mark.parametrize(
-    ("error", "words"),
+    "error",
     [
-        (KeyError("of tfds"), "Nothing in it was changed"),
-        (OSError(errno.EACCES, "of the system"), "cannot prepare"),
-        (tf.errors.ResourceExhaustedError(None, None, "a disk"), "cannot prepare"),
+        KeyError("of tfds"),
+        OSError(errno.EACCES, "of the system"),
+        tf.errors.ResourceExhaustedError(None, None, "a disk"),
     ],
 )
 def test_an_error_that_shows_no_damage_is_one_line_and_nothing_is_touched(
-    prepared, monkeypatch, capsys, call, error, words
+    prepared, monkeypatch, capsys, call, error
 ):
     before = content(prepared)
     monkeypatch.setattr(call, failing(error))
-    with pytest.raises(errors.RunError, match=words) as caught:
+    with pytest.raises(errors.RunError, match="Nothing in it was changed") as caught:
         load(prepared)
     assert "\n" not in str(caught.value) and errors.reason(error) in str(caught.value)
     assert content(prepared) == before and "damaged" not in capsys.readouterr().err
