@@ -7,6 +7,7 @@ python compare.py --against=results.json
 
 import dataclasses
 import datetime
+import importlib.util
 import os
 import pathlib
 import random
@@ -244,6 +245,8 @@ def show(suite: pyperf.BenchmarkSuite, output: str | None) -> int:
 
 def run(config: Config) -> int:
     """Measures, shows, writes; returns 130 after Ctrl-C, 1 if one failed, 3 if one is slower."""
+    if config.against and not importlib.util.find_spec("scipy"):
+        raise InputError("--against needs scipy: python -m pip install -r requirements/compare.txt")
     base = report.load(pathlib.Path(config.against)) if config.against else None
     if base:  # what the user gives too goes last; if it is another job, it is refused later
         argv = [sys.argv[0], *guard.arguments_of(base, config.against), *sys.argv[1:]]

@@ -204,6 +204,17 @@ def test_too_few_rounds_are_refused_before_anything_is_measured(tmp_path, monkey
     guard.check_rounds(suite(), Config(rounds=3))
 
 
+def test_without_scipy_a_guard_says_what_to_install_before_anything_is_measured(
+    tmp_path, monkeypatch
+):
+    report.save(suite(), tmp_path / "a.json")
+    monkeypatch.setattr("sys.argv", ["compare.py", f"--against={tmp_path / 'a.json'}"])
+    monkeypatch.setattr(compare, "measured", lambda *_: pytest.fail("measured"))
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(InputError, match=r"^--against needs scipy: .*requirements/compare\.txt$"):
+        compare.main()
+
+
 def test_guard_measures_what_a_file_of_one_machine_has(tmp_path):
     assert guard.arguments_of(suite(), "") == ["--contenders=xla,graph", "--rounds=9"]
     with pytest.raises(InputError, match="merged"):
