@@ -33,8 +33,7 @@ INSTALLED = (
     "import importlib.metadata as m, json; "
     "print(json.dumps({each.name.lower(): each.version for each in m.distributions()}))"
 )
-BUSY = 0.1  # cores that others, a host or a quota take; a quiet desktop or server stays below
-CPU_STAT = "/sys/fs/cgroup/cpu.stat"
+BUSY = 0.1  # cores that others or a host take; a quiet desktop or server stays below
 GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 # What is no fault of the machine is left out: at rest, or held to a clock by its owner.
 SLOWED = {0x4: "power cap", 0x8: "slowdown", 0x20: "heat", 0x40: "heat", 0x80: "power brake"}
@@ -118,18 +117,16 @@ def peak_mib(pid: int) -> float:
 
 @contextlib.contextmanager
 def watched() -> Iterator[dict[str, float]]:
-    """Yields a dict that gets `other_cores` when the block ends: how many cores other processes,
-    the host and a CPU quota took together. What is measured must end inside the block."""
+    """Yields a dict that gets `other_cores` when the block ends: how many cores other processes
+    and the host took together. What is measured must end inside the block."""
     found: dict[str, float] = {}
     psutil.cpu_percent()  # which the next call counts from
-    before, throttled = os.times(), _number(CPU_STAT, "throttled_usec")
+    before = os.times()
     yield found
     busy, after = psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1), os.times()
     # and of the children that this process has waited for
     own = sum(after[:4]) - sum(before[:4])
-    quota = (_number(CPU_STAT, "throttled_usec") - throttled) / 1e6
-    seconds = after.elapsed - before.elapsed
-    found["other_cores"] = max(0.0, busy - own / seconds) + quota / seconds
+    found["other_cores"] = max(0.0, busy - own / (after.elapsed - before.elapsed))
 
 
 def facts(keep: Collection[str]) -> dict[str, str | int]:
