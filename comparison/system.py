@@ -35,8 +35,9 @@ INSTALLED = (
 )
 BUSY = 0.1  # cores that others or a host take; a quiet desktop or server stays below
 GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
-# What is no fault of the machine is left out: at rest, or held to a clock by its owner.
-SLOWED = {0x4: "power cap", 0x8: "slowdown", 0x20: "heat", 0x40: "heat", 0x80: "power brake"}
+# NVIDIA's bits for a power cap, a slowdown, heat (two) and the power brake. What is no fault of the
+# machine is left out: at rest, or held to a clock by its owner.
+SLOWED = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
 
 
 def environment(
@@ -158,7 +159,7 @@ def versions(python: str) -> dict[str, str]:
 def gpu_state(device: str, index: int) -> dict[str, Any]:
     """Returns what NVIDIA's library says of the GPU that contenders see; {} if the device is a CPU.
 
-    gpu_peak_mib: its memory in use. disturbed: what slows it now, or who else computes on it.
+    gpu_peak_mib: its memory in use. disturbed: 1 if it is slowed now, or others compute on it.
     joules: the energy since its driver was loaded. What the library lacks is left out, and
     everything without nvidia-ml-py or a driver.
     """
@@ -176,10 +177,7 @@ def gpu_state(device: str, index: int) -> dict[str, Any]:
             handle = pynvml.nvmlDeviceGetHandleByUUID(name)
         found["gpu_peak_mib"] = pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20
         slowed = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-        others = len(pynvml.nvmlDeviceGetComputeRunningProcesses(handle)) - 1
-        said = sorted({why for bit, why in SLOWED.items() if slowed & bit})
-        said += [f"{others} other processes"] if others > 0 else []
-        if said:
-            found["disturbed"] = ", ".join(said)
+        if slowed & SLOWED or len(pynvml.nvmlDeviceGetComputeRunningProcesses(handle)) > 1:
+            found["disturbed"] = 1
         found["joules"] = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000
     return found
