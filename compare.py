@@ -137,8 +137,7 @@ class Comparison:
             )
             began = time.perf_counter()
             for task in tasks:
-                if task in self.runs:  # it may have failed on other cores
-                    self.measure(task, number + 1)
+                self.measure(task, number + 1)
             seconds = (time.perf_counter() - began) / len(tasks)
             yield self.suite()
 
@@ -162,17 +161,15 @@ class Comparison:
             self.runs[task].append(run)
 
     def leave_out(self, task: Task, why: Failed) -> None:
-        """Drops the contender's rows on this device at this batch size, with a line."""
+        """Drops the contender's row, with a line."""
         kind = "left out" if isinstance(why, LeftOut) else "failed"
-        name = f"{kind}: {task.contender} on {task.device} at batch {task.batch_size:,}"
+        name = f"{kind}: {task} at batch {task.batch_size:,}"
         self.about[name] = str(why)
         say(f"{name}: {why}")
         if kind == "failed":
             folder = tempfile.mkdtemp(prefix=f"compare-{task.contender}-")
             say(f"its log: {shutil.copy(self.bench.log, folder)}")
-        for each in list(self.runs):
-            if dataclasses.replace(each, cores=task.cores) == task:
-                del self.runs[each]
+        del self.runs[task]
 
     def suite(self) -> pyperf.BenchmarkSuite:
         """Returns the results so far, each with what is known of all: it stands nowhere else."""

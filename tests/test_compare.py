@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -262,17 +263,22 @@ def test_ctrl_c_keeps_the_finished_rounds(tiny_data_dir, tmp_path):
 
 def test_who_fails_is_left_out_and_the_baseline_must_not(prepared, capsys):
     folder, task, _ = prepared
-    fails = ("sh", "-c", "echo no memory >&2; exit 1")
     honest = (sys.executable, str(folder / "program.py"), "honest")
-    bench = bench_of(prepared, good=honest, bad=fails)
+    fails = "echo no memory >&2; exit 1"
+    on_two = f"grep -q '\"cores\": 2' $0/job.json || exec {shlex.join(honest)} $0; {fails}"
+    bench = bench_of(prepared, good=honest, bad=("sh", "-c", on_two))
     good, bad = (dataclasses.replace(task, contender=name) for name in ("good", "bad"))
-    comparison = compare.Comparison(bench, {good: [], bad: []}, {})
+    rows = good, bad, dataclasses.replace(bad, cores=2)
+    comparison = compare.Comparison(bench, {row: [] for row in rows}, {})
     first, second = comparison.rounds(2)
-    assert [row.name for row in report.rows_of(second)] == ["good"]
-    assert first.get_metadata()["failed: bad on cpu at batch 10"] == "no memory"
+    found = [(row.name, row.metadata["cores"], len(row.times)) for row in report.rows_of(second)]
+    assert found == [("good", 1, 2), ("bad", 1, 2)]
+    assert {key: first.get_metadata()[key] for key in comparison.about} == {
+        "failed: bad on cpu, 2 cores, float32 at batch 10": "no memory"
+    }
     log = capsys.readouterr().out.partition("its log: ")[2].splitlines()[0]
     assert pathlib.Path(log).read_text() == "no memory\n"
-    bench.contenders["good"] = bench.contenders["bad"]
+    bench.contenders["good"] = Contender("", command=("sh", "-c", fails))
     with pytest.raises(compare.RunError, match=r"the baseline, good.* failed: no memory"):
         list(comparison.rounds(1))
     bench.contenders["good"] = Contender("", command=("sh", "-c", "echo no GPU >&2; exit 77"))
