@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import common, noise, render, speed
 from common.errors import InputError, exit_with_one_line
 from common.files import PROJECT
-from comparison.stats import number
+from common.stats import number
 
 FIGURES = PROJECT / "docs" / "figures"
 MAIN_JOB = ("train.py", "--batch_size=10", "--lr=0.01")

@@ -17,7 +17,7 @@ import psutil
 
 from common.errors import InputError, RunError, reason
 from common.files import PROJECT
-from comparison.stats import number
+from common.stats import number
 
 RECORDS = PROJECT / "benchmarks" / "records"
 

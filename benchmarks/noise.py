@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import common
-from comparison import guard, report, stats
+from common import stats
+from comparison import guard, report
 
 JOB = "--contenders=c,xla", "--devices=cpu", "--cores=1", "--rounds=60"
 ROUNDS, RESAMPLED = 9, 1000  # of a run; runs drawn by lot

@@ -8,8 +8,8 @@ from typing import Any
 
 from benchmarks.common import load, median_range, python
 from common.files import PROJECT
+from common.stats import number
 from comparison import charts, report
-from comparison.stats import number
 
 COMPARISONS = PROJECT / "docs" / "comparison"
 SERIES = ("batch10_before", "batch10")  # of one comparison, made one after the other

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pyperf
 
 from common import plots
+from common.stats import number
 from comparison import report
 from comparison.peers import CONTENDERS
-from comparison.stats import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

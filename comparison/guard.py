@@ -8,9 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pyperf
 
+from common import stats
 from common.commandline import Config
 from common.errors import InputError
-from comparison import report, stats
+from comparison import report
 
 FALSE_ALARMS = 0.05  # of runs in which nothing has become slower, over all contenders together
 

@@ -11,10 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pyperf
 
+from common import stats
 from common.errors import InputError, RunError, reason
 from common.files import write_atomically
-from comparison import stats, system
-from comparison.stats import number
+from common.stats import number
+from comparison import system
 from comparison.work import Job
 
 # What a table has of the runs' metadata beside name, time, ratio, note and rate; its heads.

@@ -5,7 +5,6 @@ A row tells all of a run: its flags, where it ran, and what it reached or that i
 """
 
 import json
-import math
 import os
 import pathlib
 import statistics
@@ -19,7 +18,7 @@ from rich.table import Table
 
 import flags
 from callbacks.base import writing
-from common import plots
+from common import plots, stats
 from common.errors import InputError
 from sweeps.options import DEFAULTS, SWEPT
 
@@ -119,8 +118,7 @@ def verdict(runs: list[Row], best: list[Row]) -> str:
     """
     gains = [np.sign(last(a) - last(b)) for a in runs for b in best if a["seed"] == b["seed"]]
     worse, better = gains.count(-1), gains.count(1)
-    throws = worse + better
-    p = 2 * sum(math.comb(throws, k) for k in range(min(worse, better) + 1)) / 2**throws
+    p = 1 - stats.coverage(worse + better, min(worse, better) + 1)
     return f"worse on {worse} of {len(gains)}{' *' if p < 0.05 else ''}"
 
 
