@@ -72,7 +72,7 @@ def show(rows: Collection[Row], figures: str | None) -> None:
     best = max(groups, key=mean)
     headings = [name.split("_")[0] for name in varying]
     headings += ["validation", "test", "beside the best"]
-    table = Table(*headings, box=MARKDOWN)
+    table = Table(*headings, box=MARKDOWN, show_edge=False)
     for runs in groups:
         values = [str(runs[0][name]) for name in varying]
         table.add_row(*values, *cells(runs, best))

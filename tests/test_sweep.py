@@ -164,7 +164,7 @@ def cells(rows, capsys):
     results.show(rows, None)
     lines = capsys.readouterr().out.partition("\n\n")[0].splitlines()
     assert max(map(len, lines)) <= 80
-    return [line.replace(" ", "").strip("|").split("|") for line in lines]
+    return [line.replace(" ", "").split("|") for line in lines]
 
 
 def test_the_table_is_plain_arithmetic_and_fits_80_columns(capsys):
