@@ -28,10 +28,10 @@ def test_order_is_a_full_permutation_that_seed_epoch_and_buffer_decide():
 def test_training_by_hand_ends_at_the_oracles_weights(tiny_dataset):
     net, train = model.SoftmaxRegression(784, 10), tiny_dataset.train
     step = tf.function(model.sgd_step, autograph=False)
-    for images, labels in data.pipeline(train, batch_size=10):  # as in the README
+    for images, labels in data.pipeline(train, batch_size=64):  # as in the README
         step(net, images, labels, flags.training_config())
     order = data.epoch_order(660, 0, 0)
-    W, b, _ = oracle.train(train.images, train.labels, [order], batch=10, lr=0.01)
+    W, b, _ = oracle.train(train.images, train.labels, [order], batch=64, lr=0.01)
     oracle.assert_weights(vars(net), W, b)
 
 
