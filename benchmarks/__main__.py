@@ -24,11 +24,7 @@ MAIN_JOB = ("train.py", "--batch_size=10", "--lr=0.01")
 RATES = ("--lr=0.0003,0.001,0.003,0.01,0.03,0.1,0.3", "--epochs=1,10", "--seed=0:10")
 COMPARISONS = {
     "batch10": ("--contenders=all",),
-    "sweep": (
-        "--contenders=xla,jax_best,numpy_best,c",
-        "--rounds=7",
-        "--batch_sizes=1,10,100,1000,10000",
-    ),
+    "sweep": ("--contenders=xla,jax_best,numpy_best,c", "--batch_sizes=1,10,100,1000,10000"),
 }
 
 
