@@ -28,11 +28,12 @@ class Block(NamedTuple):
 
     images: tf.Tensor  # [n, features] uint8
     labels: tf.Tensor  # [n] int32
-    order: tf.Tensor  # [rows] int32, the same tensor for all blocks of a buffer
+    order: tf.Tensor  # [rows] int32
     first: int
     steps: int
     batch_size: int
     evaluate: bool  # after it
+    pipelines: dict[int, tf.data.Iterator]  # of the buffer, by batch size
 
 
 def load(
@@ -88,13 +89,19 @@ def pipeline(
 
 
 def batches(block: Block) -> tf.data.Iterator:
-    """Returns the batches of a block and of those behind it in the same buffer."""
+    """Returns the batches of a block; those of the next block of its buffer follow.
+
+    The first block of a buffer starts its pipeline. A smaller last batch has one of its own.
+    """
+    if block.batch_size in block.pipelines:
+        return block.pipelines[block.batch_size]
     order = block.order[block.first :]
     dataset = gather_batches(block.images, block.labels, order, block.batch_size)
     device = tf.zeros([]).device
     if "GPU" in device:
         dataset = dataset.apply(tf.data.experimental.prefetch_to_device(device, BATCHES_AHEAD))
-    return iter(dataset)
+    block.pipelines[block.batch_size] = iter(dataset)
+    return block.pipelines[block.batch_size]
 
 
 def gather_batches(
@@ -139,6 +146,7 @@ def blocks(
                 images, labels = shared(buffer.images), tf.constant(buffer.labels)
             # the last buffer of an epoch may have fewer rows: XLA needs one shape
             order = tf.constant(np.resize(buffer.order, len(buffer.labels)))
+            pipelines: dict[int, tf.data.Iterator] = {}
         yield Block(
             images=images,
             labels=labels,
@@ -147,6 +155,7 @@ def blocks(
             steps=span.stop - span.start,
             batch_size=min(batch_size, len(split) - step * batch_size),
             evaluate=span.evaluate,
+            pipelines=pipelines,
         )
 
 

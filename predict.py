@@ -74,7 +74,7 @@ def load(folder: pathlib.Path) -> Model:
             raise ValueError("it has other classes than names of classes")
     except Exception as error:  # TensorFlow has no one error for a file that is not a model
         must = "must be a folder that `python train.py --export_dir=FOLDER` wrote"
-        raise InputError(f"--model={folder}: {must}: {reason(error)[:200]}") from None
+        raise InputError(f"--model={folder}: {must}: {reason(str(error))}") from None
     return Model(answer, names, shape, box)
 
 
@@ -110,7 +110,7 @@ def served(folder: pathlib.Path) -> Answer:
     def answer(image: np.ndarray) -> np.ndarray:
         # through `loaded`, whose variables live as long as it does
         answers = loaded.signatures["serving_default"](images=tf.constant(image[None]))
-        return answers["probabilities"].numpy()[0].astype(float)
+        return answers["probabilities"].numpy()[0]
 
     return answer
 

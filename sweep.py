@@ -10,10 +10,8 @@ import functools
 import os
 import pathlib
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from multiprocessing.pool import ThreadPool
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -P leaves out
@@ -27,8 +25,7 @@ if __name__ == "__main__":  # the flags are read before TensorFlow is imported, 
     with one_line():
         signals.install()
         CONFIGS = options.parse(sys.argv, __doc__)
-        devices.hide_gpus(CONFIGS[0].device)
-        tempfile.gettempdir()  # TensorFlow cannot be imported without one
+        startup.prepare(CONFIGS[0].device)
 
 with startup.starting():
     import tensorflow as tf
@@ -45,8 +42,8 @@ with startup.starting():
     from sweeps import results
 
 
-def trainer(dataset: data.Dataset, place: results.Row) -> Callable[[Config], results.Row]:
-    """Returns what trains a run and returns its row; it raises Stopped if a signal came.
+def trainer(dataset: data.Dataset, place: results.Row) -> Callable[[Config], results.Row | None]:
+    """Returns what trains a run, and returns its row; None where a signal stopped it.
 
     A row has what `place` says of data and machine, and whether its run diverged.
     """
@@ -56,7 +53,9 @@ def trainer(dataset: data.Dataset, place: results.Row) -> Callable[[Config], res
         """Returns what takes the steps of a thread's runs."""
         return train.compiled(train.start(config, dataset, Ledger(), OneDevice()), OneDevice())
 
-    def train_one(config: Config) -> results.Row:
+    def train_one(config: Config) -> results.Row | None:
+        if signals.asked():
+            return None
         # a program is given the floats at each call, and depends on no seed or number of epochs
         floats = dict.fromkeys(model.floats(config), 1.0)
         alike = config.replace(**floats, seed=0, epochs=sys.maxsize)
@@ -69,14 +68,16 @@ def trainer(dataset: data.Dataset, place: results.Row) -> Callable[[Config], res
             train.train(state, mode)
         except DivergedError as error:
             row["diverged"] = str(error)
+        except Stopped:
+            return None
         return row | record.reached(state, train.test_accuracy(state))
 
     return train_one
 
 
 def run(configs: list[Config]) -> None:
-    """Trains the runs that --output does not have yet, and reports on all in it, even where a
-    signal or a failure ends it."""
+    """Trains the runs that --output does not have yet, and reports on all of this sweep in it, even
+    where a signal or a failure ends it."""
     tf.get_logger().setLevel("ERROR")  # the evaluation of each one's weights is traced anew
     first = configs[0]
     one_thread = any(map(modes.one_thread, configs))
@@ -90,9 +91,8 @@ def run(configs: list[Config]) -> None:
     configs = [config for config in configs if results.key(config.as_dict()) not in found]
     jobs = first.jobs or (devices.cores() if one_thread and device == "CPU:0" else 1)
     try:
-        prepared = tf.device(device).__enter__
-        with signals.deferred(), suppress(Stopped), ThreadPool(jobs, prepared) as pool:
-            rows = pool.imap_unordered(trainer(dataset, place), configs)
+        with signals.deferred(), ThreadPool(jobs, tf.device(device).__enter__) as pool:
+            rows = filter(None, pool.imap_unordered(trainer(dataset, place), configs))
             for row in track(rows, "runs", len(configs), disable=not sys.stdout.isatty()):
                 found[results.key(row)] = row
                 results.add(output, row)

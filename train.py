@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +16,7 @@ if __name__ == "__main__":  # before TensorFlow is imported, which takes long
     with one_line():
         signals.install()
         CONFIG = cluster.checked(commandline.parse(flags.train_flags(), sys.argv, __doc__))
-        devices.hide_gpus(CONFIG.device)
-        tempfile.gettempdir()  # TensorFlow cannot be imported without one
+        startup.prepare(CONFIG.device)
 
 with startup.starting():
     import tensorflow as tf

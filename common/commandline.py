@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import types
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from absl import flags
@@ -61,7 +62,7 @@ def define_path(name: str, text: str, flag_values: flags.FlagValues, module_name
 
 
 def parse(
-    values: flags.FlagValues, argv: list[str], summary: str | None, arguments: str | None = None
+    values: flags.FlagValues, argv: Sequence[str], summary: str | None, arguments: str | None = None
 ) -> Config:
     """Returns the flags in `argv`; with `arguments` also the other words, as a tuple of that name.
 
@@ -98,7 +99,7 @@ def require_finite(values: flags.FlagValues) -> None:
             )
 
 
-def _read(values: flags.FlagValues, argv: list[str]) -> list[str]:
+def _read(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     """Sets `values` from the flags in `argv`; returns the other words."""
     require_finite(values)
     try:
@@ -112,6 +113,7 @@ def _read(values: flags.FlagValues, argv: list[str]) -> list[str]:
 def _explained(values: flags.FlagValues, message: str) -> str:
     """Returns absl's message as one line that says what is allowed."""
     message = re.sub("^(flag|ERROR::) ", "", " ".join(message.split()))
+    message = re.sub("^Unknown command line flag '(.*?)'", r"--\1: there is no such flag", message)
     given, _, why = message.partition(": ")
     name = given.lstrip("-").partition("=")[0]
     if name not in values or why.startswith("must be "):

@@ -42,8 +42,9 @@ class Lines(NamedTuple):
 def find(image: Image.Image, dark: bool | None) -> Prepared | None:
     """Returns the digit on an RGB image, None where it has no ink; `dark` says how ink differs."""
     strength, dark = ink_on(image, dark)
-    nearby = cv2.blur(strength, (SIDE // 20, SIDE // 20))  # light falls more evenly than this
-    if (cv2.GaussianBlur(strength, (0, 0), 2) - nearby).max() < CONTRAST:
+    # light falls more evenly than ink; noise differs from row to row, and less when blurred
+    floor = max(CONTRAST, np.median(np.abs(np.diff(strength, axis=0, prepend=0))))
+    if (cv2.GaussianBlur(strength, (0, 0), 2) - cv2.blur(strength, (30, 30))).max() < floor:
         return None
     done, doubt = ["inverted"] * dark, None
     strength /= peak_of(strength)
@@ -78,8 +79,7 @@ def ink_on(image: Image.Image, dark: bool | None) -> tuple[np.ndarray, bool]:
         dark = is_dark(small @ axis)
     if not dark:
         axis = -axis
-    ground = closed(small @ axis, GROUND)
-    ground = cv2.resize(ground, image.size)
+    ground = cv2.resize(closed(small @ axis, GROUND), image.size)
     return ground - pixels @ axis, dark
 
 

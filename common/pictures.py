@@ -68,7 +68,7 @@ def opaque(image: Image.Image) -> Image.Image:
     """Returns an image as RGB, its transparent ground white if its ink is dark, else black."""
     if image.mode[0] in "IF":  # 16 bits and more, of which cameras use 10 or 12
         values = np.asarray(image, np.float32)
-        grey = cv2.normalize(values.clip(0), np.empty(0), 255, 0, cv2.NORM_INF, cv2.CV_8U)
+        grey = cv2.normalize(values, np.empty(0), 255, 0, cv2.NORM_INF, cv2.CV_8U)
         image = Image.fromarray(grey)
     image = image.convert("RGBA")
     image.thumbnail((ink.SIDE, ink.SIDE), Image.Resampling.BOX)

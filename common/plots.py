@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # of 10 points is 14 pixels high there.
 BLUE, VERMILION, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#E69F00", "#9A9A9A", "#333333"
 GREEN, PINK, SKY = "#009E73", "#CC79A7", "#56B4E9"
+CYCLE = [BLUE, VERMILION, GREEN, ORANGE, PINK, SKY, GREY]
 WIDTH, DPI = 8.3, 160
 LOOK: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
@@ -23,7 +24,7 @@ LOOK: dict[Any, Any] = {
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": f"cycler(color=['{BLUE}', '{VERMILION}'])",
+    "axes.prop_cycle": f"cycler(color={CYCLE})",
     "axes.edgecolor": INK,
     "text.color": INK,
     "grid.color": "#DDDDDD",

@@ -39,7 +39,8 @@ def check_rounds(base: pyperf.BenchmarkSuite, config: Config) -> None:
     rounds, more = config.rounds, len(rows[0].times)
     if len(rows) / math.comb(rounds + more, rounds) > FALSE_ALARMS:
         raise InputError(
-            f"--against={config.against}: {rounds} rounds against its {more} are too few: take more"
+            f"--against={config.against}: {rounds} rounds against its {more} are too few to tell "
+            "anything: give more --rounds, or measure the file again with more"
         )
 
 

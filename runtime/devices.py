@@ -23,12 +23,6 @@ GROUPS = pathlib.Path("/sys/fs/cgroup")
 THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own variable
 
 
-def hide_gpus(asked: str) -> None:
-    """Keeps CUDA out of a TensorFlow that is not yet imported if `asked` is cpu."""
-    if asked == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-
-
 def choose(config: flags.Config, one_thread: bool) -> str:
     """Configures TensorFlow before it uses a device; returns where to train: CPU:0 or GPU:0.
 

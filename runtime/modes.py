@@ -56,26 +56,23 @@ class FromPipeline:
     lengths: the numbers of steps whose blocks are compiled separately.
     """
 
-    lengths: Sequence[int] = [1]
+    lengths: Sequence[int] = (1,)
 
     def __init__(
         self, net: model.SoftmaxRegression, config: flags.Config, step: Callable[..., tf.Tensor]
     ) -> None:
         self.net = net
         self.train_batches = model.compiled_pipeline(net, config, step)
-        self.order: tf.Tensor = None
-        self.batches: tf.data.Iterator = None
 
     def __call__(self, block: data.Block, config: flags.Config) -> np.ndarray:
         """Takes the steps of a block; returns their losses [steps] float32."""
-        if block.order is not self.order or block.batch_size < config.batch_size:
-            self.order, self.batches = block.order, data.batches(block)
+        batches = data.batches(block)
         if config.mode == "eager":
-            batches = itertools.islice(self.batches, block.steps)
+            taken = itertools.islice(batches, block.steps)
             return np.array(
-                [model.sgd_step(self.net, images, labels, config) for images, labels in batches]
+                [model.sgd_step(self.net, images, labels, config) for images, labels in taken]
             )
-        return self.train_batches(self.batches, tf.constant(block.steps), floats(config)).numpy()
+        return self.train_batches(batches, tf.constant(block.steps), floats(config)).numpy()
 
 
 class InXla:

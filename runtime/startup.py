@@ -15,6 +15,16 @@ LEGACY_KERAS = "TF_USE_LEGACY_KERAS"  # TensorFlow's own variables
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
+def prepare(device: str) -> None:
+    """Keeps CUDA out of a TensorFlow that is not yet imported if --device is cpu.
+
+    Raises FileNotFoundError if there is no temporary folder, which the import needs.
+    """
+    tempfile.gettempdir()
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
     """Makes the import of TensorFlow in the `with` block quiet and fast.

@@ -91,7 +91,9 @@ def _digest_of_idx(path: pathlib.Path) -> str | None:
 def _unreachable(url: str) -> str | None:
     """Returns why the server of `url` does not answer one request; tfds would try for minutes."""
     try:
-        urllib.request.urlopen(url, timeout=10).close()
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
+    except urllib.error.HTTPError:
+        return None
     except (OSError, ValueError) as error:
-        return reason(error)
+        return reason(getattr(error, "reason", None) or error)
     return None

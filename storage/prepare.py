@@ -71,14 +71,13 @@ def _saying_damage(root: pathlib.Path, dataset: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # tfds may raise anything, and wrap it
-        why = f"{root}: what is prepared of {dataset}"
         said = f"({type(error).__name__}: {reason(error)})"
         if not isinstance(error, DAMAGE) and not isinstance(error.__cause__, DAMAGE):
             raise RunError(
-                f"--data_dir: {why} cannot be decoded {said}. Nothing in it was changed: make "
-                "room, repair it, or move it away to have it prepared again"
+                f"--data_dir: {root}: cannot prepare {dataset} {said}. Nothing in it was changed: "
+                "make room, repair it, or move it away to have it prepared again"
             ) from None
-        _say(f"{why} is damaged {said}: preparing {dataset} again")
+        _say(f"{root}: what is prepared of {dataset} is damaged {said}: preparing it again")
 
 
 def _say(line: str) -> None:

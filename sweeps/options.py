@@ -15,8 +15,9 @@ from runtime import cluster
 
 MAX_RUNS = 10_000
 DEFAULTS = flags.training_config().as_dict()
-TRAINING = flags.train_flags().flags_by_module_dict()["Training"]
-SWEPT = [flag.name for flag in TRAINING if not flag.boolean]  # they take several values
+SWEPT = [  # the flags that take several values
+    flag.name for flag in flags.train_flags().flags_by_module_dict()["Training"] if not flag.boolean
+]
 
 
 def sweep_flags() -> absl_flags.FlagValues:
@@ -42,12 +43,14 @@ def sweep_flags() -> absl_flags.FlagValues:
     commandline.define_path(
         "figures", "Draw accuracy over learning rate and over steps, in this folder.", **group
     )
-    absl_flags.DEFINE_boolean("yes", False, f"Allow more than {MAX_RUNS:,} runs.", **group)
+    absl_flags.DEFINE_boolean("yes", False, "Allow any number of runs.", **group)
     return values
 
 
 def parse(argv: list[str], summary: str | None) -> list[Config]:
     """Returns the config of each run that `argv` asks for: the flags of train.py and sweep.py.
+
+    The largest batch comes first, so that one that exceeds the data is refused before other runs.
 
     Raises InputError on what is not allowed, or cannot be written.
     """
@@ -57,13 +60,13 @@ def parse(argv: list[str], summary: str | None) -> list[Config]:
         raise InputError(f"{count:,} runs: at most {MAX_RUNS:,} without --yes")
     configs = []
     for arguments in itertools.product(*alternatives):
-        given = commandline.parse(sweep_flags(), list(arguments), summary)
+        given = commandline.parse(sweep_flags(), arguments, summary)
         configs.append(cluster.checked(Config(**DEFAULTS | given.as_dict())))
     files.check_writable("output", configs[0].output, replace=True)
     if configs[0].figures:
         with plots.look("--figures"):  # says now that matplotlib is missing
             files.writable_folder("figures", configs[0].figures)
-    return list(dict.fromkeys(configs))
+    return sorted(dict.fromkeys(configs), key=lambda config: -config.batch_size)
 
 
 def values_of(argument: str) -> list[str]:

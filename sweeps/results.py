@@ -25,7 +25,7 @@ from sweeps.options import DEFAULTS, SWEPT
 Row = dict[str, Any]
 
 # All rows of a sweep have the same data, machine and flags, but for these.
-SAME = {"data", "tensorflow", "device_name", *DEFAULTS} - flags.PLACES - {*SWEPT, "device"}
+SAME = {"tensorflow", "device_name", *DEFAULTS} - flags.PLACES - {*SWEPT, "device"}
 NOTE = """
 Accuracies are means over the seeds ± standard deviation. The best is chosen by
 validation. "Worse on" counts seeds. * marks p < 0.05 in a sign test; fewer than
@@ -46,8 +46,9 @@ def read(path: pathlib.Path, new: Row) -> list[Row]:
     path.touch()
     *lines, torn = path.read_bytes().split(b"\n")
     try:
-        rows = [DEFAULTS | json.loads(line) for line in lines or filter(None, [torn])]
-    except (ValueError, TypeError):
+        found = map(json.loads, lines or filter(None, [torn]))
+        rows = [DEFAULTS | row for row in found if row["data"] == new["data"]]
+    except (ValueError, TypeError, KeyError):
         must = "must be a new file, or one that sweep.py has written"
         raise InputError(f"--output={path}: {must}: choose another name") from None
     if torn:

@@ -107,7 +107,7 @@ TWO = written(2, SIZE, 300, 30, 0.1) + written(2, SIZE, 300, 30, 0.6)
         (grey(np.full((1, 1), 255)), "nothing"),
         (grey(np.zeros((1, 900))), "nothing"),
         (grey(200 - 100 * FALL), "nothing"),
-        (grey(200 + 8 * NOISE), "nothing"),
+        (grey(200 + 20 * NOISE), "nothing"),
         (Image.fromarray((40_000 + 4_000 * FALL + 3 * NOISE).astype(np.uint16)), "nothing"),
         (grey(255 - 255 * TWO), "2 shapes"),
         (grey(255 - 255 * frame(SIZE, (0.1, 0.45, 0.9, 0.55), 40)), "wider than a digit"),

@@ -105,7 +105,7 @@ def test_a_batch_larger_than_the_data_is_refused(run_here):
         (["shuffle"], ["maybe"], "must be true or false"),
         (["batchsize"], ["1"], "Did you mean: batch_size ."),
         (["learning_rate"], ["1"], "; nearest: --lr"),
-        (["exit"], ["1"], ""),
+        (["exit"], ["1"], "there is no such flag"),
         (
             flags.PLACES,
             ["", "gs://bucket/run", "file:///tmp", "~nosuchuser/run"],
@@ -116,9 +116,7 @@ def test_a_batch_larger_than_the_data_is_refused(run_here):
 )
 def test_a_bad_flag_is_one_line_that_names_it(flags_of, values, said):
     for flag, value in itertools.product(flags_of, values):
-        with pytest.raises(
-            InputError, match=f"^(--{flag}[:=]|Unknown .*'{flag}')[^\n]*{said}; see --help$"
-        ):
+        with pytest.raises(InputError, match=f"^--{flag}[:=][^\n]*{said}; see --help$"):
             parsed(f"--{flag}={value}")
 
 
