@@ -49,8 +49,10 @@ def read(path: pathlib.Path, new: Row) -> list[Row]:
         found = map(json.loads, lines or filter(None, [torn]))
         rows = [DEFAULTS | row for row in found if row["data"] == new["data"]]
     except (ValueError, TypeError, KeyError):
-        must = "must be a new file, or one that sweep.py has written"
-        raise InputError(f"--output={path}: {must}: choose another name") from None
+        raise InputError(
+            f"--output={path}: must be a new file, or one that sweep.py has written: choose "
+            "another name"
+        ) from None
     if torn:
         os.truncate(path, path.stat().st_size - len(torn))
     # what was torn is trained again, even if only the end of its line is missing
@@ -60,7 +62,7 @@ def read(path: pathlib.Path, new: Row) -> list[Row]:
 def add(path: pathlib.Path, row: Row) -> None:
     """Writes a row behind the others; raises RunError if the file cannot take it."""
     with writing("output", path), path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), file=file)
 
 
 def show(rows: Collection[Row], figures: str | None) -> None:
@@ -134,11 +136,12 @@ def draw(rows: Iterable[Row], folder: pathlib.Path) -> None:
 
 
 def chart(groups: dict[str, list[Row]], points: Callable, path: pathlib.Path) -> None:
-    """Draws accuracies over x: a dot for each of a run's points, a colour for each label."""
+    """Draws accuracies over x: for each label, the mean of its runs."""
     figure = plots.figure(4.2, "validation accuracy")
     axes = figure.add_subplot(xscale="log", xlabel=path.stem)
     for label, runs in groups.items():
         x, y = np.array([pair for run in runs for pair in points(run)]).T
-        axes.plot(x, y, ".", label=label)
+        places = np.unique(x)
+        axes.plot(places, [y[x == place].mean() for place in places], ".-", label=label)
     axes.legend()
     plots.save(figure, path)
