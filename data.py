@@ -93,14 +93,13 @@ def batches(block: Block) -> tf.data.Iterator:
 
     The first block of a buffer starts its pipeline. A smaller last batch has one of its own.
     """
-    if block.batch_size in block.pipelines:
-        return block.pipelines[block.batch_size]
-    order = block.order[block.first :]
-    dataset = gather_batches(block.images, block.labels, order, block.batch_size)
-    device = tf.zeros([]).device
-    if "GPU" in device:
-        dataset = dataset.apply(tf.data.experimental.prefetch_to_device(device, BATCHES_AHEAD))
-    block.pipelines[block.batch_size] = iter(dataset)
+    if block.batch_size not in block.pipelines:
+        order = block.order[block.first :]
+        dataset = gather_batches(block.images, block.labels, order, block.batch_size)
+        device = tf.zeros([]).device
+        if "GPU" in device:
+            dataset = dataset.apply(tf.data.experimental.prefetch_to_device(device, BATCHES_AHEAD))
+        block.pipelines[block.batch_size] = iter(dataset)
     return block.pipelines[block.batch_size]
 
 

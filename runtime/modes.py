@@ -92,8 +92,10 @@ class InXla:
         """Takes the steps of a block; returns their losses [steps] float32."""
         rows = model.Rows(block.images, block.labels, block.order, tf.constant(block.first))
         inputs = rows, tf.constant(block.steps), floats(config)
-        length = self.lengths[0 if block.steps == 1 else -1] if self.on_gpu else plan.MAX_STEPS
-        key = block.batch_size, length
+        max_steps = plan.MAX_STEPS
+        if self.on_gpu:
+            max_steps = self.lengths[0 if block.steps == 1 else -1]
+        key = block.batch_size, max_steps
         if key not in self.programs:
             program = model.compiled_block(self.net, config, *key, known_steps=self.on_gpu)
             self.programs[key] = program.get_concrete_function(*inputs)  # which checks nothing
