@@ -80,16 +80,15 @@ def run(configs: list[Config]) -> None:
     where a signal or a failure ends it."""
     tf.get_logger().setLevel("ERROR")  # the evaluation of each one's weights is traced anew
     first = configs[0]
-    one_thread = any(map(modes.one_thread, configs))
     with startup.quiet():
-        device = devices.choose(first, one_thread)
+        device = devices.choose(first, any(map(modes.one_thread, configs)))
     with tf.device(device):
         dataset = train.load(first, device)
     place = {"data": dataset.checksum} | devices.environment(device, first.mode, first.tf32)
     output = pathlib.Path(first.output or os.devnull)
-    found = {results.key(row): row for row in results.read(output, first.as_dict() | place)}
+    found = results.read(output, first.as_dict() | place)
     configs = [config for config in configs if results.key(config.as_dict()) not in found]
-    jobs = first.jobs or (devices.cores() if one_thread and device == "CPU:0" else 1)
+    jobs = first.jobs or max(1, devices.cores() // devices.threads())
     try:
         with signals.deferred(), ThreadPool(jobs, tf.device(device).__enter__) as pool:
             rows = filter(None, pool.imap_unordered(trainer(dataset, place), configs))

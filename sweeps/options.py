@@ -58,10 +58,11 @@ def parse(argv: list[str], summary: str | None) -> list[Config]:
     count = math.prod(map(len, alternatives))
     if count > MAX_RUNS and "--yes" not in argv:
         raise InputError(f"{count:,} runs: at most {MAX_RUNS:,} without --yes")
-    configs = []
-    for arguments in itertools.product(*alternatives):
-        given = commandline.parse(sweep_flags(), arguments, summary)
-        configs.append(cluster.checked(Config(**DEFAULTS | given.as_dict())))
+    given = [
+        commandline.parse(sweep_flags(), arguments, summary)
+        for arguments in itertools.product(*alternatives)
+    ]
+    configs = [cluster.checked(Config(**DEFAULTS | each.as_dict())) for each in given]
     files.check_writable("output", configs[0].output, replace=True)
     if configs[0].figures:
         with plots.look("--figures"):  # says now that matplotlib is missing

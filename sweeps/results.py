@@ -17,15 +17,14 @@ from rich.console import Console
 from rich.table import Table
 
 import flags
-from callbacks.base import writing
+from callbacks.base import refused, writing
 from common import plots, stats
-from common.errors import InputError
 from sweeps.options import DEFAULTS, SWEPT
 
 Row = dict[str, Any]
 
-# All rows of a sweep have the same data, machine and flags, but for these.
-SAME = {"tensorflow", "device_name", *DEFAULTS} - flags.PLACES - {*SWEPT, "device"}
+# What all rows of a sweep have in common. The data come first: no file but a sweep's tells them.
+SAME = ["data", *({"tensorflow", "device_name", *DEFAULTS} - flags.PLACES - {*SWEPT, "device"})]
 NOTE = """
 Accuracies are means over the seeds ± standard deviation. The best is chosen by
 validation. "Worse on" counts seeds. * marks p < 0.05 in a sign test; fewer than
@@ -37,8 +36,8 @@ def key(row: Row) -> tuple:
     return tuple(row[name] for name in SWEPT)
 
 
-def read(path: pathlib.Path, new: Row) -> list[Row]:
-    """Returns those rows of a file that are of the sweep of the `new` row.
+def read(path: pathlib.Path, new: Row) -> dict[tuple, Row]:
+    """Returns those rows of a file that are of the sweep of the `new` row, by their keys.
 
     Makes the file if it is not there, and cuts off a last line that a kill has torn. Raises
     InputError, and leaves the file as it is, if it has something else than rows.
@@ -46,17 +45,15 @@ def read(path: pathlib.Path, new: Row) -> list[Row]:
     path.touch()
     *lines, torn = path.read_bytes().split(b"\n")
     try:
-        found = map(json.loads, lines or filter(None, [torn]))
-        rows = [DEFAULTS | row for row in found if row["data"] == new["data"]]
+        found = (DEFAULTS | json.loads(line) for line in lines or filter(None, [torn]))
+        rows = {key(row): row for row in found if all(row[name] == new[name] for name in SAME)}
     except (ValueError, TypeError, KeyError):
-        raise InputError(
-            f"--output={path}: must be a new file, or one that sweep.py has written: choose "
-            "another name"
-        ) from None
+        why = "must be a new file, or one that sweep.py has written: choose another name"
+        raise refused("output", path, why) from None
     if torn:
         os.truncate(path, path.stat().st_size - len(torn))
     # what was torn is trained again, even if only the end of its line is missing
-    return [row for row in rows if lines and all(row.get(name) == new[name] for name in SAME)]
+    return rows if lines else {}
 
 
 def add(path: pathlib.Path, row: Row) -> None:
@@ -79,10 +76,9 @@ def show(rows: Collection[Row], figures: str | None) -> None:
     for runs in groups:
         values = [str(runs[0][name]) for name in varying]
         table.add_row(*values, *cells(runs, best))
-    Console(width=1000).print(table)
-    print(NOTE)
+    Console(width=1000).print(table, NOTE)
     if figures:
-        draw(rows, pathlib.Path(figures))
+        draw(rows, varying, pathlib.Path(figures))
 
 
 def grouped(rows: Iterable[Row], names: list[str]) -> dict[str, list[Row]]:
@@ -125,10 +121,10 @@ def verdict(runs: list[Row], best: list[Row]) -> str:
     return f"worse on {worse} of {len(gains)}{' *' if p < 0.05 else ''}"
 
 
-def draw(rows: Iterable[Row], folder: pathlib.Path) -> None:
+def draw(rows: Iterable[Row], varying: list[str], folder: pathlib.Path) -> None:
     """Draws the validation accuracy over the learning rate, and over the steps of the best run and
     those that differ from it in rate and seed; raises RunError."""
-    lines = grouped(rows, [name for name in SWEPT if name not in ("lr", "seed")])
+    lines = grouped(rows, [name for name in varying if name != "lr"])
     best = max(lines.values(), key=lambda runs: max(map(last, runs)))
     with plots.look("--figures"), writing("figures", folder):
         chart(lines, lambda run: [[run["lr"], last(run)]], folder / "learning_rate.png")
@@ -142,6 +138,8 @@ def chart(groups: dict[str, list[Row]], points: Callable, path: pathlib.Path) ->
     for label, runs in groups.items():
         x, y = np.array([pair for run in runs for pair in points(run)]).T
         places = np.unique(x)
-        axes.plot(places, [y[x == place].mean() for place in places], ".-", label=label)
+        axes.plot(
+            places, [y[x == place].mean() for place in places], ".-", label=label or "all runs"
+        )
     axes.legend()
     plots.save(figure, path)

@@ -203,7 +203,7 @@ def test_the_charts_show_means(monkeypatch):
     drawn = []
     monkeypatch.setattr(results.plots, "save", lambda figure, _: drawn.append(figure.axes[0]))
     rows = rows_of([0.5, 0.6], lr=0.1) + rows_of([0.7], lr=1.0) + rows_of([0.2], lr=2.0, epochs=9)
-    results.draw(rows, pathlib.Path())
+    results.draw(rows, ["lr", "epochs"], pathlib.Path())
     rates, steps = ([line.get_ydata().tolist() for line in axes.lines] for axes in drawn)
     np.testing.assert_allclose(np.hstack(rates), [0.55, 0.7, 0.2])
     np.testing.assert_allclose(np.hstack(steps), [0.1, 0.55, 0.1, 0.7])
