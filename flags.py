@@ -5,8 +5,6 @@ checkpoints, sweep.py takes several values of it if it is a number of the group 
 that is resumed must have the same value, unless it is listed below.
 """
 
-from typing import Any
-
 from absl import flags
 
 from common import commandline
@@ -31,7 +29,7 @@ ROUNDING = ("mode", "device", "tf32", "deterministic", "strategy", "replicas")
 
 def define_data_flags(values: flags.FlagValues) -> None:
     """Defines the data and its place."""
-    group = _group("Data", values)
+    group = commandline.group("Data", values)
     flags.DEFINE_string("dataset", "mnist", "An image-classification dataset of tfds.", **group)
     define_path(
         "data_dir", "Prepared datasets; default: tfds's own, ~/tensorflow_datasets.", **group
@@ -51,7 +49,7 @@ def define_data_flags(values: flags.FlagValues) -> None:
 
 def define_training_flags(values: flags.FlagValues) -> None:
     """Defines what, with the data, determines the weights."""
-    group = _group("Training", values)
+    group = commandline.group("Training", values)
     flags.DEFINE_integer(
         "batch_size", 10, "Examples in the batch of one step.", lower_bound=1, **group
     )
@@ -83,7 +81,7 @@ def define_training_flags(values: flags.FlagValues) -> None:
 
 def define_device_flags(values: flags.FlagValues) -> None:
     """Defines how and on what a step is computed."""
-    group = _group("Device", values)
+    group = commandline.group("Device", values)
     flags.DEFINE_enum(
         "mode",
         "auto",
@@ -112,7 +110,7 @@ def define_device_flags(values: flags.FlagValues) -> None:
 
 def define_strategy_flags(values: flags.FlagValues) -> None:
     """Defines how several devices or machines train together."""
-    group = _group("Several devices", values)
+    group = commandline.group("Several devices", values)
     flags.DEFINE_enum(
         "strategy",
         "none",
@@ -138,7 +136,7 @@ def define_strategy_flags(values: flags.FlagValues) -> None:
 
 def define_evaluation_flags(values: flags.FlagValues) -> None:
     """Defines when the validation accuracy is measured, and at which accuracy a run stops."""
-    group = _group("Evaluation", values)
+    group = commandline.group("Evaluation", values)
     flags.DEFINE_integer(
         "eval_first", 50, "Number of first steps to validate one by one.", lower_bound=0, **group
     )
@@ -162,7 +160,7 @@ def define_evaluation_flags(values: flags.FlagValues) -> None:
 
 def define_output_flags(values: flags.FlagValues) -> None:
     """Defines what a run writes."""
-    group = _group("Outputs", values)
+    group = commandline.group("Outputs", values)
     define_path("checkpoint_dir", "Keep checkpoints here, and resume from the newest.", **group)
     flags.DEFINE_integer(
         "checkpoint_every",
@@ -203,8 +201,3 @@ def train_flags() -> flags.FlagValues:
 def training_config(**changes: object) -> Config:
     """Returns the defaults of train.py, with changes."""
     return commandline.parse(train_flags(), ["train.py"], None).replace(**changes)
-
-
-def _group(title: str, values: flags.FlagValues) -> dict[str, Any]:
-    """Returns the arguments that put a flag into `values`, and under a title of --help."""
-    return {"flag_values": values, "module_name": title}

@@ -39,7 +39,7 @@ class Model(NamedTuple):
 def predict_flags() -> flags.FlagValues:
     """Returns the flags of predict.py."""
     values = flags.FlagValues()
-    group: dict[str, Any] = {"flag_values": values, "module_name": "Predict"}
+    group = commandline.group("Predict", values)
     commandline.define_path(
         "model", "The SavedModel folder that train.py --export_dir wrote.", **group
     )

@@ -55,6 +55,11 @@ class PathParser(flags.ArgumentParser):
         raise ValueError("must be a path in UTF-8, as TensorFlow requires; rename it")
 
 
+def group(title: str, values: flags.FlagValues) -> dict[str, Any]:
+    """Returns the arguments that put a flag into `values`, and under a title of --help."""
+    return {"flag_values": values, "module_name": title}
+
+
 def define_path(name: str, text: str, flag_values: flags.FlagValues, module_name: str) -> None:
     """Defines a flag for a path, with the default None, as absl's DEFINE_integer does for ints."""
     serializer: flags.ArgumentSerializer = flags.ArgumentSerializer()
@@ -67,11 +72,11 @@ def parse(
     """Returns the flags in `argv`; with `arguments` also the other words, as a tuple of that name.
 
     Raises InputError if something is not allowed. `--help` prints `summary` and all flags, grouped
-    by the `module_name` that each was defined with, and exits with 0.
+    by the title of `group`, and exits with 0.
     """
-    group: dict[str, Any] = {"flag_values": values, "module_name": "Help"}
-    flags.DEFINE_boolean("help", False, "Show this and exit.", short_name="h", **group)
-    define_path("flagfile", "A file with a flag in each line.", **group)
+    own = group("Help", values)
+    flags.DEFINE_boolean("help", False, "Show this and exit.", short_name="h", **own)
+    define_path("flagfile", "A file with a flag in each line.", **own)
     values.set_gnu_getopt()
     stray = _read(values, argv)
     if values.help:
@@ -116,8 +121,11 @@ def _explained(values: flags.FlagValues, message: str) -> str:
     message = re.sub("^Unknown command line flag '(.*?)'", r"--\1: there is no such flag", message)
     given, _, why = message.partition(": ")
     name = given.lstrip("-").partition("=")[0]
-    if name not in values or why.startswith("must be "):
+    if name not in values:
         return message
+    if why.startswith("must be "):
+        as_given = values[name].serialize() if isinstance(values[name].value, list) else given
+        return f"{as_given}: {why}"
     allowed = "true or false" if values[name].boolean else values[name].parser.syntactic_help
     return f"{given}: must be {allowed}" if allowed else message
 

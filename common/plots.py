@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours differ for every kind of colour blindness, and right and wrong never
 # differ by colour alone. A README shows a picture about 830 pixels wide, so with 8.3 inches a text
 # of 10 points is 14 pixels high there.
-BLUE, VERMILION, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#E69F00", "#9A9A9A", "#333333"
-GREEN, PINK, SKY = "#009E73", "#CC79A7", "#56B4E9"
-CYCLE = [BLUE, VERMILION, GREEN, ORANGE, PINK, SKY, GREY]
+BLUE, INK = "#0072B2", "#333333"
+CYCLE = [BLUE, "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#9A9A9A"]
 WIDTH, DPI = 8.3, 160
 LOOK: dict[Any, Any] = {
     "figure.constrained_layout.use": True,

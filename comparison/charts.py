@@ -17,8 +17,8 @@ from comparison.peers import CONTENDERS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = (plots.VERMILION, plots.BLUE, plots.GREEN, plots.ORANGE, plots.PINK, plots.SKY)
-MARKERS = ("o", "s", "D", "^", "v", "P", "X")  # seven: no two of 42 curves look alike
+COLOURS = plots.CYCLE[:6]
+MARKERS = ["o", "s", "D", "^", "v", "P", "X"]  # seven: no two of 42 curves look alike
 DARK = {"savefig.facecolor": "#0D1117", "axes.facecolor": "none", "grid.color": "#30363D"}
 PAGES: dict[str, Any] = {"light": [], "dark": ["dark_background", DARK]}
 

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from absl import flags
 
+from common import commandline
 from common.commandline import Config, define_path
 from comparison import peers, work
 from comparison.peers import CONTENDERS
@@ -27,7 +27,7 @@ def compare_flags() -> flags.FlagValues:
 
 def define_who(values: flags.FlagValues) -> None:
     """Defines who is measured, and on what."""
-    group: dict[str, Any] = {"flag_values": values, "module_name": "Who and where"}
+    group = commandline.group("Who and where", values)
     some = "must be some of"
     lists = {
         "contenders": (
@@ -76,7 +76,7 @@ def define_who(values: flags.FlagValues) -> None:
 
 def define_job(values: flags.FlagValues) -> None:
     """Defines what everybody does."""
-    group: dict[str, Any] = {"flag_values": values, "module_name": "Job"}
+    group = commandline.group("Job", values)
     flags.DEFINE_integer("rounds", 9, "How often each is measured.", lower_bound=2, **group)
     flags.DEFINE_list("batch_sizes", ["10"], "Examples in the batch of a step.", **group)
     text = f"Steps at most; 0: whole epochs, of {work.MIN_STEPS} steps at least."
@@ -98,7 +98,7 @@ def define_job(values: flags.FlagValues) -> None:
 
 def define_results(values: flags.FlagValues) -> None:
     """Defines what becomes of the results."""
-    group: dict[str, Any] = {"flag_values": values, "module_name": "Results"}
+    group = commandline.group("Results", values)
     define_path("output", "A new FILE.json; FILE.md and charts are put beside it.", **group)
     flags.DEFINE_list("merge", [], "Show these results files as one; measure nothing.", **group)
     define_path(

@@ -3,7 +3,6 @@
 import itertools
 import math
 import re
-from typing import Any
 
 from absl import flags as absl_flags
 
@@ -27,7 +26,7 @@ def sweep_flags() -> absl_flags.FlagValues:
     flags.define_training_flags(values)
     flags.define_device_flags(values)
     flags.define_evaluation_flags(values)
-    group: dict[str, Any] = {"flag_values": values, "module_name": "Sweep"}
+    group = commandline.group("Sweep", values)
     absl_flags.DEFINE_integer(
         "jobs",
         0,

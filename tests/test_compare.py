@@ -302,7 +302,7 @@ def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("--contenders=xla,julia", "must be some of xla"),
+        ("--contenders=xla,julia", "--contenders=xla,julia: must be some of xla"),
         ("--contenders=xla,xla", "none twice"),
         ("--devices=gpu", "--devices=gpu: nvidia-smi lists 0 GPUs"),
         ("--cores=99999", "--cores=99999: must be at most"),
