@@ -116,8 +116,9 @@ def _read(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
 
 
 def _explained(values: flags.FlagValues, message: str) -> str:
-    """Returns absl's message as one line that says what is allowed."""
-    message = re.sub("^(flag|ERROR::) ", "", " ".join(message.split()))
+    """Returns absl's message, of several flags the first, as one line that says what is allowed."""
+    first, *_ = message.split("\nflag ")
+    message = re.sub("^(flag|ERROR::) ", "", " ".join(first.split()))
     message = re.sub("^Unknown command line flag '(.*?)'", r"--\1: there is no such flag", message)
     given, _, why = message.partition(": ")
     name = given.lstrip("-").partition("=")[0]

@@ -79,7 +79,7 @@ def quiet() -> Iterator[None]:
         os.dup2(notices.fileno(), 2)
         try:
             yield
-        except BaseException as error:
+        except Exception as error:
             os.dup2(stderr, 2)
             notices.seek(0)
             if not isinstance(error, InputError) and (held := notices.read()):
