@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import rich
@@ -28,6 +28,7 @@ from common.errors import InputError, RunError, exit_with_one_line
 from common.files import writable_folder
 from comparison import system, work
 from comparison.peers import CONTENDERS, Contender
+from comparison.worker import Task
 from runtime import devices
 
 try:
@@ -36,7 +37,7 @@ except ModuleNotFoundError:
     sys.exit("error: pyperf is not installed: python -m pip install -r requirements/compare.txt")
 
 from comparison import charts, guard, report
-from comparison.measure import Bench, Failed, LeftOut, Task
+from comparison.measure import Bench, Failed, LeftOut
 from comparison.options import arguments, compare_flags
 
 SECONDS_EACH = 2.5  # of a measurement, before any was made
@@ -79,18 +80,17 @@ def cores_of(config: Config) -> list[int]:
 
 def tasks_of(
     contenders: Mapping[str, Contender],
-    jobs: Sequence[work.Job],
+    jobs: Iterable[dict[str, Any]],
     config: Config,
     cores: Sequence[int],
     device_names: Collection[str],
 ) -> list[Task]:
     """Returns the measurements of a round, the baseline first, and twice at each batch size."""
-    numbers = {"cpu": cores, "gpu": [devices.cores()]}
-    tasks: list[Task] = []
+    numbers, tasks = {"cpu": cores, "gpu": [devices.cores()]}, []
     for job in jobs:
         found = [
             Task(
-                **vars(job.cut() if one.slow else job),
+                **job | {"steps": min(job["steps"], one.max_steps)},
                 contender=name,
                 device=device,
                 cores=number,
@@ -102,7 +102,7 @@ def tasks_of(
             for precision in config.precision
             if device == "gpu" or precision == "float32"
             for number in numbers[device]
-            if number == numbers[device][0] or job.batch_size >= one.cores_from
+            if number == numbers[device][0] or job["batch_size"] >= one.cores_from
         ]
         if not found:
             raise InputError(
@@ -195,11 +195,12 @@ def measured(config: Config, base: pyperf.BenchmarkSuite | None) -> Iterator[pyp
         if version and one.python != sys.executable:
             facts[one.package] = f"{version} ({name})"
     with tempfile.TemporaryDirectory() as place:
-        jobs, references = work.prepare(config, pathlib.Path(place))
-        tasks = tasks_of(contenders, jobs, config, cores, names)
+        dataset = work.load(config)
+        tasks = tasks_of(contenders, work.jobs_of(dataset, config), config, cores, names)
         if base:
             for line in guard.check(base, [task.name for task in tasks], facts, config):
                 say(f"another machine or version: {line}")
+        references = work.prepare(dataset, tasks, pathlib.Path(place))
         bench = Bench(pathlib.Path(place), contenders, references, config)
         date = datetime.datetime.now().isoformat(" ", "seconds")
         about = facts | {"date": date, "arguments": shlex.join(arguments(config))}

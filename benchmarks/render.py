@@ -28,7 +28,7 @@ TEXTS: dict[str, dict[str, Any]] = {
             "`@tf.function(jit_compile=True)` around the loop, which gathers its own rows",
         ),
         "chart": "Time of one training step at batch size 10, {rounds} rounds on "
-        "{about[cpu_model_name]}. The fastest: {fastest}. {base.job.steps:,} steps a measurement; "
+        "{about[cpu_model_name]}. The fastest: {fastest}. {base.task.steps:,} steps a measurement; "
         "{about[date]:.10}, commit {about[commit]:.10}.",
     },
     "es": {
@@ -43,8 +43,8 @@ TEXTS: dict[str, dict[str, Any]] = {
             "`@tf.function(jit_compile=True)` en torno al bucle, que reúne sus propias filas",
         ),
         "chart": "Tiempo de un paso de entrenamiento con lotes de 10, {rounds} rondas en "
-        "{about[cpu_model_name]}. Los más rápidos: {fastest}. {base.job.steps:,} pasos por medida; "
-        "{about[date]:.10}, commit {about[commit]:.10}.",
+        "{about[cpu_model_name]}. Los más rápidos: {fastest}. {base.task.steps:,} pasos por "
+        "medida; {about[date]:.10}, commit {about[commit]:.10}.",
     },
 }
 
@@ -127,7 +127,7 @@ def compared(name: str) -> str:
 def fastest(name: str = "batch10") -> list[report.Row]:
     """Returns the contenders of a comparison at batch 10, the fastest first."""
     shown = report.shown_rows(report.load(COMPARISONS / f"{name}.json"))[10]
-    return [row for row in shown if not row.metadata["again"]]
+    return [row for row in shown if not row.task.again]
 
 
 def chart(language: str = "en") -> str:

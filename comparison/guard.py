@@ -83,7 +83,7 @@ def verdicts(
         {
             row.metadata["name"]: row.ratios_to(row.base) if ratios else row.times
             for row in report.rows_of(suite)
-            if not (row.metadata["again"] or (ratios and row is row.base))
+            if not (row.task.again or (ratios and row is row.base))
         }
         for suite in (base, now)
     )

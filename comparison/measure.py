@@ -21,7 +21,7 @@ from common.commandline import Config
 from common.errors import RunError
 from comparison import system, work
 from comparison.peers import PROJECT, Contender
-from comparison.worker import LEFT_OUT
+from comparison.worker import LEFT_OUT, Task
 
 LONG_ENOUGH = 0.3  # seconds of jobs: who is faster does the job again and again
 WARM_SECONDS = 1.0  # of jobs before the clock counts on a GPU, whose clock is low at rest
@@ -41,28 +41,6 @@ class Failed(Exception):  # noqa: N818 - a contender's, not this program's
 
 class LeftOut(Failed):
     """A contender that cannot use the device or the precision."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Task(work.Job):
-    """A job as one contender does it. again: 1 for the baseline's second time in a round."""
-
-    contender: str
-    device: str
-    cores: int
-    precision: str
-    again: int = 0
-
-    def __str__(self) -> str:
-        again = " again" * self.again
-        cores = f", {self.cores} core{'s' if self.cores > 1 else ''}"
-        where = self.device + (cores if self.device == "cpu" else "")
-        return f"{self.contender}{again} on {where}, {self.precision}"
-
-    @property
-    def name(self) -> str:
-        """Returns the name of its benchmark, with the job in it, since pyperf compares by name."""
-        return f"{self}, {super().__str__()}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +142,7 @@ class Bench:
         each, and the relative errors."""
         assert process.stdin
         found: list[tuple[float, float, float]] = []
-        reference = self.references[task.batch_size, task.steps]
+        reference = self.references[task.batch_size, task.steps, task.precision]
         spent = 0.0
         while spent < seconds:
             for name in WEIGHTS:
@@ -176,7 +154,7 @@ class Bench:
             ended = now()
             wait_for(process, "ready")
             gap, spent = now() - ended, spent + ended - began
-            found.append((ended - began, gap, verify(self.folder, reference, task)))
+            found.append((ended - began, gap, verify(self.folder, reference, task.steps)))
         return zip(*found, strict=True)
 
 
@@ -189,22 +167,22 @@ def wait_for(process: subprocess.Popen, *words: str) -> str:
     raise EOFError
 
 
-def verify(folder: pathlib.Path, reference: work.Reference, task: Task) -> float:
+def verify(folder: pathlib.Path, reference: work.Reference, steps: int) -> float:
     """Returns the relative error of what a contender left; raises Failed at other work."""
+    expected, numpy_error = reference
     try:
         W, b = (np.asarray(np.load(folder / name)) for name in WEIGHTS)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as why:
         raise Failed(f"W.npy and b.npy cannot be read: {' '.join(str(why).split())}") from None
-    for found, right in zip((W, b), reference.weights, strict=True):
+    for found, right in zip((W, b), expected, strict=True):
         if found.dtype != np.float32 or found.shape != right.shape:
             raise Failed(
                 f"W and b must be float32: {found.dtype} {found.shape} must be {right.shape}"
             )
-    error = work.relative_error((W, b), reference.weights)
-    limit = CLOSE * reference.errors[task.precision]
+    error, limit = work.relative_error((W, b), expected), CLOSE * numpy_error
     if not error <= limit:  # nor nan
         raise Failed(f"not the same work: W, b off by {error:.1e}, at most {limit:.1e} is rounding")
-    if task.steps >= TEN_STEPS and error < TOO_CLOSE:
+    if steps >= TEN_STEPS and error < TOO_CLOSE:
         raise Failed(f"not the same work: W, b off by {error:.1e}, which no float32 can be")
     return error
 

@@ -16,7 +16,7 @@ from common.errors import InputError, RunError, reason
 from common.files import write_atomically
 from common.stats import number
 from comparison import system
-from comparison.work import Job
+from comparison.worker import Task
 
 # What a table has of the runs' metadata beside name, time, ratio, note and rate; its heads.
 MORE = {
@@ -74,7 +74,7 @@ def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
     The name of a file is that of its machine. Raises InputError if two are alike, or if the longest
     jobs at a batch size differ, naming both.
     """
-    jobs: dict[int, Job] = {}
+    jobs: dict[int, str] = {}
     machines: set[str] = set()
     merged = []
     for path in paths:
@@ -84,8 +84,8 @@ def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
                 name = f"{benchmark.get_name()}, {path.stem}"
                 benchmark.update_metadata({"machine": path.stem, "name": name})
             merged.append(benchmark)
-        rows = sorted(rows_of(suite), key=lambda row: row.job.steps)
-        longest = {row.job.batch_size: row.job for row in rows}  # those of slow contenders are cut
+        rows = sorted(rows_of(suite), key=lambda row: row.task.steps)
+        longest = {row.task.batch_size: row.task.job for row in rows}  # slow ones have it cut
         for size, job in longest.items():
             if job != jobs.setdefault(size, job):
                 raise InputError(f"--merge: {path} did another job: {job}, not {jobs[size]}")
@@ -106,31 +106,30 @@ class Row:
     def __init__(self, benchmark: pyperf.Benchmark, bases: dict[tuple[str, int], "Row"]) -> None:
         self.runs = [run.get_metadata() for run in benchmark.get_runs()]
         self.metadata = benchmark.get_metadata()
-        self.job = Job(
-            **{field.name: self.metadata[field.name] for field in dataclasses.fields(Job)}
-        )
+        fields = [field.name for field in dataclasses.fields(Task)]
+        self.task = Task(**{name: self.metadata[name] for name in fields})
         self.machine: str = self.metadata.get("machine", "")
         self.times = [1e6 * value for value in benchmark.get_values()]
         self.time = stats.estimate(self.times)
-        self.rate = 1e6 * self.job.batch_size / self.time.median
-        self.base = bases.setdefault((self.machine, self.job.batch_size), self)
+        self.rate = 1e6 * self.task.batch_size / self.time.median
+        self.base = bases.setdefault((self.machine, self.task.batch_size), self)
         self.ratio = stats.estimate(self.ratios_to(self.base))
 
     @property
     def name(self) -> str:
         """Returns who it is, where and how, without the cores."""
-        contender, *parts = (self.metadata[key] for key in ("contender", "device", "precision"))
-        parts += ["again" * self.metadata["again"], self.machine and f"on {self.machine}"]
-        return ", ".join([contender, *(part for part in parts if part not in USUAL)])
+        task, machine = self.task, self.machine and f"on {self.machine}"
+        parts = task.device, task.precision, "again" * task.again, machine
+        return ", ".join([task.contender, *(part for part in parts if part not in USUAL)])
 
     @property
     def note(self) -> str:
         """Returns what stands behind a row: baseline or no sure difference, cores, noise, ..."""
-        cores, steps = self.metadata["cores"], self.job.steps
+        task = self.task
         notes = {
             "baseline" if self is self.base else "unsure": not stats.differs(self.ratio),
-            f"{cores} cores": cores > 1 and self.metadata["device"] == "cpu",
-            f"{steps:,} steps": steps != self.base.job.steps,
+            f"{task.cores} cores": task.cores > 1 and task.device == "cpu",
+            f"{task.steps:,} steps": task.steps != self.base.task.steps,
             "noisy": max(self.times) > NOISY * min(self.times),
             "disturbed": any("disturbed" in run for run in self.runs),
             "busy": self.middle("other_cores") > system.BUSY,
@@ -161,8 +160,8 @@ def shown_rows(suite: pyperf.BenchmarkSuite) -> dict[int, list[Row]]:
     """
     fewest: dict[tuple[str, int], Row] = {}
     shown: dict[int, list[Row]] = {}
-    for row in sorted(rows_of(suite), key=lambda row: row.metadata["cores"]):
-        size = row.job.batch_size
+    for row in sorted(rows_of(suite), key=lambda row: row.task.cores):
+        size = row.task.batch_size
         first = fewest.setdefault((row.name, size), row)
         if row in (first, row.base) or stats.estimate(row.ratios_to(first)).high < 1:
             shown.setdefault(size, []).append(row)
@@ -192,7 +191,7 @@ def curves(shown: Mapping[int, Sequence[Row]]) -> dict[str, dict[int, float]]:
     found: dict[str, dict[int, float]] = {}
     for size in sorted(shown, reverse=True):
         for row in shown[size]:
-            if not row.metadata["again"]:
+            if not row.task.again:
                 found.setdefault(row.name, {}).setdefault(size, row.rate)
     return found
 
@@ -218,7 +217,7 @@ def markdown(suite: pyperf.BenchmarkSuite, chart: str = "", columns: int | None 
     """
     shown, parts = shown_rows(suite), []
     for rows in shown.values():
-        parts.append(f"**{rows[0].base.job}**")
+        parts.append(f"**{rows[0].base.task.job}**")
         parts.append(in_markdown([line[:columns] for line in table(rows)]))
     if len(shown) > 1:
         parts += ["**Images a second**", in_markdown(sizes_table(shown))]

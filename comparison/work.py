@@ -1,18 +1,18 @@
 """The work of every contender, and the runs in NumPy that tell what it must end with."""
 
-import dataclasses
 import hashlib
 import itertools
 import math
 import pathlib
 import warnings
-from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from common.commandline import Config
 from common.errors import InputError, RunError, reason
+from comparison.worker import Task
 from runtime import startup
 
 if TYPE_CHECKING:
@@ -20,34 +20,12 @@ if TYPE_CHECKING:
 
 REFERENCE_BATCH = 10  # --lr is meant for this batch
 MIN_STEPS = 300  # of a job, in whole epochs: long enough for the clock of a fast GPU
-SLOW_STEPS = 1_000  # of a contender that takes seconds for an epoch
 
 Weights = tuple[np.ndarray, np.ndarray]  # W [features, classes], b [classes]
-References = dict[tuple[int, int], "Reference"]  # by batch size and steps
+# W and b after a job in float64, and the relative error of NumPy's in a task's own precision.
+Reference = tuple[Weights, float]
+References = dict[tuple[int, int, str], Reference]  # by batch size, steps and precision
 Rounding = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """What must be equal for two times to be comparable, beside device, cores and precision."""
-
-    dataset: str
-    data_sha256: str
-    num_examples: int
-    num_features: int
-    num_classes: int
-    batch_size: int
-    steps: int
-    lr: float
-    seed: int
-
-    def __str__(self) -> str:
-        data = f"{self.dataset} {self.data_sha256[:8]}, seed {self.seed}, lr {self.lr:g}"
-        return f"batch {self.batch_size:,}, {self.steps:,} steps, {data}"
-
-    def cut(self) -> "Job":
-        """Returns the job of a slow contender."""
-        return dataclasses.replace(self, steps=min(self.steps, SLOW_STEPS))
 
 
 def steps_of(batch_size: int, num_examples: int, max_steps: int) -> int:
@@ -72,31 +50,31 @@ def as_tf32(array: np.ndarray) -> np.ndarray:
 
 
 def weights_after(
-    job: Job,
+    task: Task,
     examples: Sequence[np.ndarray],
     dtype: type,
     rounded: Rounding = np.asarray,
 ) -> Weights:
-    """Returns W and b after the steps of a job, from W = b = 0.
+    """Returns W and b after the steps of a task, from W = b = 0.
 
     examples: images [n, features] uint8, labels [n] int32, order [epochs, n] int32, of which each
     epoch's last batch may be smaller. The factors of each matrix product are `rounded`; what is
     added up is of `dtype`, each batch first.
     """
     images, labels, order = examples
-    W: np.ndarray = np.zeros((job.num_features, job.num_classes), dtype)
-    b: np.ndarray = np.zeros(job.num_classes, dtype)
-    one_hot: np.ndarray = np.eye(job.num_classes, dtype=dtype)
-    starts = range(0, job.num_examples, job.batch_size)
-    batches = (rows[first : first + job.batch_size] for rows in order for first in starts)
-    for rows in itertools.islice(batches, job.steps):
+    W: np.ndarray = np.zeros((task.num_features, task.num_classes), dtype)
+    b: np.ndarray = np.zeros(task.num_classes, dtype)
+    one_hot: np.ndarray = np.eye(task.num_classes, dtype=dtype)
+    starts = range(0, task.num_examples, task.batch_size)
+    batches = (rows[first : first + task.batch_size] for rows in order for first in starts)
+    for rows in itertools.islice(batches, task.steps):
         x = rounded(images[rows].astype(dtype) / dtype(255))
         logits = x @ rounded(W) + b
         delta = np.exp(logits - logits.max(axis=1, keepdims=True))
         delta /= delta.sum(axis=1, keepdims=True)
         delta -= one_hot[labels[rows]]
-        W -= dtype(job.lr) * (x.T @ rounded(delta))
-        b -= dtype(job.lr) * delta.sum(axis=0)
+        W -= dtype(task.lr) * (x.T @ rounded(delta))
+        b -= dtype(task.lr) * delta.sum(axis=0)
     return W, b
 
 
@@ -106,57 +84,15 @@ def relative_error(found: Weights, expected: Weights) -> float:
     return float(np.abs(here - there).max() / np.abs(there).max())
 
 
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """W and b after a job in float64, and by precision the relative error of NumPy in float32."""
-
-    weights: Weights
-    errors: dict[str, float]
-
-
-def reference(job: Job, examples: Sequence[np.ndarray], precisions: Collection[str]) -> Reference:
-    """Returns what a job must end with; examples are those of `weights_after`."""
-    exact = weights_after(job, examples, np.float64)
-    rounding: dict[str, Rounding] = {"float32": np.asarray, "tf32": as_tf32}
-    errors = {
-        name: relative_error(weights_after(job, examples, np.float32, rounding[name]), exact)
-        for name in precisions
-    }
-    return Reference(exact, errors)
+def reference(task: Task, examples: Sequence[np.ndarray]) -> Reference:
+    """Returns what a task must end with; examples are those of `weights_after`."""
+    exact = weights_after(task, examples, np.float64)
+    rounded = as_tf32 if task.precision == "tf32" else np.asarray
+    return exact, relative_error(weights_after(task, examples, np.float32, rounded), exact)
 
 
-def jobs_of(dataset: "data.Dataset", config: Config) -> list[Job]:
-    """Returns the job at each batch size; raises InputError if one exceeds the training split."""
-    images, labels = dataset.train.images, dataset.train.labels
-    digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-    count, jobs = len(labels), []
-    for size in map(int, config.batch_sizes):
-        if size > count:
-            raise InputError(
-                f"--batch_sizes={size}: must be at most the {count} training images of "
-                f"{dataset.name}"
-            )
-        job = Job(
-            dataset=config.dataset,
-            data_sha256=digest,
-            num_examples=count,
-            num_features=dataset.num_features,
-            num_classes=len(dataset.class_names),
-            batch_size=size,
-            steps=steps_of(size, count, config.max_steps),
-            lr=lr_of(size, config.lr),
-            seed=config.seed,
-        )
-        jobs.append(job)
-    return jobs
-
-
-def prepare(config: Config, folder: pathlib.Path) -> tuple[list[Job], References]:
-    """Leaves the examples in `folder`; returns the job at each batch size, and the references of
-    these and of their cuts, by batch size and steps.
-
-    Raises InputError if the dataset cannot be had or a batch is larger than its training split.
-    """
+def load(config: Config) -> "data.Dataset":
+    """Returns the dataset; raises InputError if it cannot be had."""
     warnings.simplefilter("ignore")  # of TensorFlow, which else ends at PYTHONWARNINGS=error
     with startup.starting():
         import tensorflow as tf
@@ -164,19 +100,48 @@ def prepare(config: Config, folder: pathlib.Path) -> tuple[list[Job], References
         import data
 
         tf.config.set_visible_devices([], "GPU")  # all of it is for the contenders
-    dataset = data.load(config.dataset, config.data_dir, config.manual_dir)
-    jobs = jobs_of(dataset, config)
-    count = jobs[0].num_examples
-    epochs = max(-(-job.steps // -(-count // job.batch_size)) for job in jobs)
-    order = [data.epoch_order(count, config.seed, epoch) for epoch in range(epochs)]
+    return data.load(config.dataset, config.data_dir, config.manual_dir)
+
+
+def jobs_of(dataset: "data.Dataset", config: Config) -> Iterator[dict[str, Any]]:
+    """Yields the job at each batch size, as the first fields of a Task.
+
+    Raises InputError if a batch is larger than the training split.
+    """
+    images, labels = dataset.train.images, dataset.train.labels
+    digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    count = len(labels)
+    for size in map(int, config.batch_sizes):
+        if size > count:
+            raise InputError(
+                f"--batch_sizes={size}: must be at most the {count} training images of "
+                f"{dataset.name}"
+            )
+        yield {
+            "dataset": config.dataset,
+            "data_sha256": digest,
+            "num_examples": count,
+            "num_features": dataset.num_features,
+            "num_classes": len(dataset.class_names),
+            "batch_size": size,
+            "steps": steps_of(size, count, config.max_steps),
+            "lr": lr_of(size, config.lr),
+            "seed": config.seed,
+        }
+
+
+def prepare(dataset: "data.Dataset", tasks: Sequence[Task], folder: pathlib.Path) -> References:
+    """Leaves the examples in `folder`; returns the references of all tasks."""
+    import data  # TensorFlow with it, which `load` has started
+
+    count, seed = tasks[0].num_examples, tasks[0].seed
+    epochs = max(-(-task.steps // -(-count // task.batch_size)) for task in tasks)
+    order = [data.epoch_order(count, seed, epoch) for epoch in range(epochs)]
     examples = np.asarray(dataset.train.images), np.asarray(dataset.train.labels), np.stack(order)
     try:
         for name, array in zip(("images", "labels", "order"), examples, strict=True):
             np.save(folder / f"{name}.npy", array)
     except OSError as error:  # of a full disk, which names no file
         raise RunError(f"{folder}: {reason(error)}") from None
-    return jobs, {
-        (job.batch_size, job.steps): reference(job, examples, config.precision)
-        for full in jobs
-        for job in {full, full.cut()}  # often the same
-    }
+    different = {(task.batch_size, task.steps, task.precision): task for task in tasks}
+    return {key: reference(task, examples) for key, task in different.items()}

@@ -14,7 +14,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 LEFT_OUT = 77  # exit code of a contender that cannot use the device or the precision
 LIBRARIES = ("tensorflow", "keras", "jax", "jaxlib", "torch")  # who lacks one is left out
@@ -35,28 +35,60 @@ except ModuleNotFoundError:
 Train = Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Work:
-    """Plain SGD on the summed cross-entropy from W = b = 0.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """A job as one contender does it: what job.json says, and the metadata of a results file.
 
-    images [n, features] uint8, labels [n] int32, order [epochs, n] int32: the rows of each epoch,
-    whose last batch may be smaller. `steps` batches are taken. seed: that of the order. device:
-    "cpu" or "gpu", the only one in sight; precision: "float32" or "tf32"; cores: those of this
-    process.
+    The job is `steps` batches of plain SGD on the summed cross-entropy from W = b = 0. seed: that
+    of the order of the examples. device: "cpu" or "gpu", the only one in sight; precision:
+    "float32" or "tf32"; cores: those of the process. again: 1 for the baseline's second time in a
+    round.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
-    order: np.ndarray
+    dataset: str
+    data_sha256: str
+    num_examples: int
     num_features: int
     num_classes: int
     batch_size: int
     steps: int
     lr: float
     seed: int
+    contender: str
     device: str
     cores: int
     precision: str
+    again: int = 0
+
+    def __str__(self) -> str:
+        again = " again" * self.again
+        cores = f", {self.cores} core{'s' if self.cores > 1 else ''}"
+        where = self.device + (cores if self.device == "cpu" else "")
+        return f"{self.contender}{again} on {where}, {self.precision}"
+
+    @property
+    def job(self) -> str:
+        """Returns what must be equal for two times to be comparable."""
+        data = f"{self.dataset} {self.data_sha256[:8]}, seed {self.seed}, lr {self.lr:g}"
+        return f"batch {self.batch_size:,}, {self.steps:,} steps, {data}"
+
+    @property
+    def name(self) -> str:
+        """Returns the name of its benchmark, with the job in it, since pyperf compares by name."""
+        return f"{self}, {self.job}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work(Task):
+    """A task with its data.
+
+    images [n, features] uint8, labels [n] int32, order [epochs, n] int32: the rows of each epoch,
+    whose last batch may be smaller.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    order: np.ndarray
 
     def epochs(self) -> Iterator[np.ndarray]:
         """Yields the rows [n] int32 of each epoch; the last epoch ends with the last step."""
@@ -81,10 +113,8 @@ class Work:
 
 def load(folder: pathlib.Path) -> Work:
     """Returns the work in a folder: job.json and the arrays beside it."""
-    job: dict[str, Any] = json.loads((folder / "job.json").read_text())
-    for name in ("images", "labels", "order"):
-        job[name] = np.load(folder / f"{name}.npy")
-    return Work(**{field.name: job[field.name] for field in dataclasses.fields(Work)})
+    arrays = {name: np.load(folder / f"{name}.npy") for name in ("images", "labels", "order")}
+    return Work(**json.loads((folder / "job.json").read_text()), **arrays)
 
 
 def main() -> None:

@@ -71,7 +71,7 @@ def prepared(tiny_dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
     task, examples = jobs.fill(folder, tiny_dataset.train, batch_size=10, steps=400, lr=0.01)
     (folder / "program.py").write_text(PROGRAM)
-    return folder, task, work.reference(task, examples, ["float32", "tf32"])
+    return folder, task, work.reference(task, examples)
 
 
 def bench_of(prepared, timeout=60, **commands):
@@ -79,7 +79,7 @@ def bench_of(prepared, timeout=60, **commands):
     folder, task, reference = prepared
     contenders = {name: Contender(name, command=command) for name, command in commands.items()}
     config = types.SimpleNamespace(timeout=timeout, device_index=0, keep_env=[])
-    references = {(task.batch_size, task.steps): reference}
+    references = {(task.batch_size, task.steps, task.precision): reference}
     return measure.Bench(folder, contenders, references, config)
 
 
@@ -289,7 +289,7 @@ def test_who_fails_is_left_out_and_the_baseline_must_not(prepared, capsys):
 def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more):
     argv = ["", "--contenders=xla,c,graph,eager", "--precision=float32,tf32"]
     config = compare.commandline.parse(compare.compare_flags(), argv, None)
-    job = work.Job("tiny", "", 660, 784, 10, batch_size, steps=5500, lr=0.01, seed=0)
+    job = jobs.JOB | {"batch_size": batch_size, "steps": 5500}
     tasks = compare.tasks_of(compare.chosen(config), [job], config, [1, 4], ["cpu", "gpu"])
     on_cpu = {(task.contender, task.cores) for task in tasks if task.device == "cpu"}
     on_one = {(name, 1) for name in ("xla", "c", "graph", "eager")}

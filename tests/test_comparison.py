@@ -12,18 +12,11 @@ import compare
 from common import stats
 from common.commandline import Config
 from common.errors import InputError
-from comparison import charts, guard, report, work
+from comparison import charts, guard, report, work, worker
+from tests import jobs
 
-JOB = work.Job("mnist", "0" * 64, 55_000, 784, 10, batch_size=10, steps=5500, lr=0.01, seed=0)
-SAID = {
-    "device": "cpu",
-    "cores": 1,
-    "precision": "float32",
-    "again": 0,
-    "unit": "second",
-    "tensorflow": "2.21.0",
-    "arguments": "--contenders=xla,graph",
-}
+TASK = worker.Task(**jobs.SMALL | {"batch_size": 10, "steps": 5500})
+SAID = {"unit": "second", "tensorflow": "2.21.0", "arguments": "--contenders=xla,graph"}
 STEADY = np.array([10.0, 10.1, 9.9, 10.05, 9.95, 10.02, 10.08, 9.97, 10.04])
 WILD = 10 * (STEADY / 10) ** 25  # from 8 to 13
 
@@ -31,7 +24,7 @@ WILD = 10 * (STEADY / 10) ** 25  # from 8 to 13
 def benchmark(contender, us, **changes):
     """A benchmark of one run a round, of so many microseconds a step."""
     name = {"contender": contender, "name": f"{contender}, {changes}"}
-    metadata = dataclasses.asdict(JOB) | SAID | name | changes
+    metadata = dataclasses.asdict(TASK) | SAID | name | changes
     runs = [pyperf.Run([1e-6 * t], metadata=metadata, collect_metadata=False) for t in us]
     return pyperf.Benchmark(runs)
 
@@ -121,7 +114,7 @@ def test_a_file_of_another_kind_is_refused_in_one_line(content, tmp_path):
 def test_merge_refuses_another_job_and_names_both(tmp_path):
     with pytest.raises(InputError) as refused:
         report.merge(saved(tmp_path, suite(), suite(seed=1)))
-    assert f"{dataclasses.replace(JOB, seed=1)}, not {JOB}" in str(refused.value)
+    assert f"{dataclasses.replace(TASK, seed=1).job}, not {TASK.job}" in str(refused.value)
 
 
 def test_merged_machines_are_rows_of_one_table_with_ratios_and_notes_of_their_own(tmp_path):

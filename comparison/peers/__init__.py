@@ -11,6 +11,7 @@ from comparison.worker import Work
 # not that of common.files: a contender's own Python may have NumPy and its library alone
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 SHARED_BATCH = 500  # from here on it pays to share a batch among the cores
+SLOW_STEPS = 1_000  # at most, of a contender that takes seconds for an epoch
 DEFAULT = ("xla", "c", "jax_best", "torch_best", "numpy_best", "graph", "keras_best")
 
 
@@ -19,8 +20,7 @@ class Contender:
     """A function of a module, MODULE:FUNCTION, or a command of its own; and what it is in words.
 
     package: whose version is told. cores_from: the smallest batch at which it may use more than one
-    core. slow: it takes seconds for an epoch, and gets a shorter job. A command runs where the user
-    is.
+    core. max_steps: its job is cut to these. A command runs where the user is.
     """
 
     words: str
@@ -29,7 +29,7 @@ class Contender:
     package: str = "tensorflow"
     devices: tuple[str, ...] = ("cpu", "gpu")
     cores_from: int = 1
-    slow: bool = False
+    max_steps: int = sys.maxsize
     python: str = sys.executable
 
     def argv(self, folder: pathlib.Path) -> list[str]:
@@ -41,10 +41,10 @@ class Contender:
 CONTENDERS = {
     "xla": Contender("this project, xla", "ours:xla", cores_from=SHARED_BATCH),
     "graph": Contender("this project, graph", "ours:graph"),
-    "eager": Contender("this project, eager", "ours:eager", slow=True),
-    "usual": Contender("tf.function a batch", "in_tensorflow:contender", slow=True),
+    "eager": Contender("this project, eager", "ours:eager", max_steps=SLOW_STEPS),
+    "usual": Contender("tf.function a batch", "in_tensorflow:contender", max_steps=SLOW_STEPS),
     "article": Contender("TF1 Session", "article_tf1:contender", cores_from=SHARED_BATCH),
-    "keras": Contender("Keras fit", "keras_fit:contender", slow=True),
+    "keras": Contender("Keras fit", "keras_fit:contender", max_steps=SLOW_STEPS),
     "keras_best": Contender("Keras fit, 500 steps a call", "keras_fit:best"),
     "numpy_best": Contender(
         "NumPy", "numpy_sgd:best", package="numpy", devices=("cpu",), cores_from=100
