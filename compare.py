@@ -113,70 +113,51 @@ def tasks_of(
     return tasks
 
 
-@dataclasses.dataclass
-class Comparison:
-    """The rounds of a comparison.
+def rounds(
+    bench: Bench, tasks: Sequence[Task], about: dict[str, Any], count: int
+) -> Iterator[pyperf.BenchmarkSuite]:
+    """Yields the results so far after each round; the order in each is drawn.
 
-    runs: by task what was measured, without who has failed or was left out. about: becomes metadata
-    of every run; it says who that was.
+    about: becomes metadata of every run. It names who has failed, who is left out from there on.
     """
-
-    bench: Bench
-    runs: dict[Task, list[pyperf.Run]]
-    about: dict[str, Any]
-
-    def rounds(self, count: int) -> Iterator[pyperf.BenchmarkSuite]:
-        """Yields the results so far after each round; the order in each is drawn."""
-        seconds = SECONDS_EACH
-        for number in range(count):
-            tasks = random.sample(list(self.runs), len(self.runs))
-            minutes = (count - number) * len(tasks) * seconds / 60
-            say(
-                f"round {number + 1} of {count} · {len(tasks)} measurements · {minutes:.1f} min "
-                "left"
-            )
-            began = time.perf_counter()
-            for task in tasks:
-                self.measure(task, number + 1)
-            seconds = (time.perf_counter() - began) / len(tasks)
-            yield self.suite()
-
-    def measure(self, task: Task, number: int) -> None:
-        """Adds a run; who fails is left out from here on.
-
-        Raises RunError if the baseline fails, and InputError if it cannot run here.
-        """
-        baseline = next(iter(self.runs))
-        try:
-            run = self.bench.measure(task, number)
-            if "disturbed" in run.get_metadata():
-                run = self.bench.measure(task, number)  # the GPU may be left alone by now
-        except Failed as why:
-            if (task.contender, task.device) == (baseline.contender, baseline.device):
-                if isinstance(why, LeftOut):
-                    raise InputError(f"--contenders={task.contender}: {why}") from None
-                raise RunError(f"the baseline, {task}, failed: {why}") from None
-            self.leave_out(task, why)
-        else:
-            self.runs[task].append(run)
-
-    def leave_out(self, task: Task, why: Failed) -> None:
-        """Drops the contender's row, with a line."""
-        kind = "left out" if isinstance(why, LeftOut) else "failed"
-        name = f"{kind}: {task} at batch {task.batch_size:,}"
-        self.about[name] = str(why)
-        say(f"{name}: {why}")
-        if kind == "failed":
-            folder = tempfile.mkdtemp(prefix=f"compare-{task.contender}-")
-            say(f"its log: {shutil.copy(self.bench.log, folder)}")
-        del self.runs[task]
-
-    def suite(self) -> pyperf.BenchmarkSuite:
-        """Returns the results so far, each with what is known of all: it stands nowhere else."""
-        benchmarks = [pyperf.Benchmark(runs) for runs in self.runs.values() if runs]
+    runs: dict[Task, list[pyperf.Run]] = {task: [] for task in tasks}
+    seconds = SECONDS_EACH
+    for number in range(1, count + 1):
+        drawn = random.sample(list(runs), len(runs))
+        minutes = (count + 1 - number) * len(drawn) * seconds / 60
+        say(f"round {number} of {count} · {len(drawn)} measurements · {minutes:.1f} min left")
+        began = time.perf_counter()
+        for task in drawn:
+            try:
+                runs[task].append(bench.measure(task, number))
+            except Failed as why:
+                check_baseline(tasks[0], task, why)
+                leave_out(task, why, about, bench.log)
+                del runs[task]
+        seconds = (time.perf_counter() - began) / len(drawn)
+        benchmarks = [pyperf.Benchmark(found) for found in runs.values()]
         for benchmark in benchmarks:
-            benchmark.update_metadata(self.about)
-        return pyperf.BenchmarkSuite(benchmarks)
+            benchmark.update_metadata(about)  # it stands nowhere else
+        yield pyperf.BenchmarkSuite(benchmarks)
+
+
+def check_baseline(baseline: Task, task: Task, why: Failed) -> None:
+    """Raises RunError if it is the baseline that failed, and InputError if it cannot run here."""
+    if (task.contender, task.device) == (baseline.contender, baseline.device):
+        if isinstance(why, LeftOut):
+            raise InputError(f"--contenders={task.contender}: {why}") from None
+        raise RunError(f"the baseline, {task}, failed: {why}") from None
+
+
+def leave_out(task: Task, why: Failed, about: dict[str, Any], log: pathlib.Path) -> None:
+    """Says in a line, and in `about`, why a contender's row is not there."""
+    kind = "left out" if isinstance(why, LeftOut) else "failed"
+    name = f"{kind}: {task} at batch {task.batch_size:,}"
+    about[name] = str(why)
+    say(f"{name}: {why}")
+    if kind == "failed":
+        folder = tempfile.mkdtemp(prefix=f"compare-{task.contender}-")
+        say(f"its log: {shutil.copy(log, folder)}")
 
 
 def say(line: str) -> None:
@@ -204,7 +185,7 @@ def measured(config: Config, base: pyperf.BenchmarkSuite | None) -> Iterator[pyp
         bench = Bench(pathlib.Path(place), contenders, references, config)
         date = datetime.datetime.now().isoformat(" ", "seconds")
         about = facts | {"date": date, "arguments": shlex.join(arguments(config))}
-        yield from Comparison(bench, {task: [] for task in tasks}, about).rounds(config.rounds)
+        yield from rounds(bench, tasks, about, config.rounds)
 
 
 def check_output(output: str | None) -> None:

@@ -67,6 +67,8 @@ class Bench:
         (self.folder / "job.json").write_text(json.dumps(dataclasses.asdict(task)))
         with system.watched() as seen:
             found = self.result(task)
+            if "disturbed" in found:
+                found = self.result(task)  # the GPU may be left alone by now
         seconds = found.pop("seconds")
         found |= seen | dataclasses.asdict(task)
         found |= {"name": task.name, "unit": "second", "round": number}

@@ -269,20 +269,19 @@ def test_who_fails_is_left_out_and_the_baseline_must_not(prepared, capsys):
     bench = bench_of(prepared, good=honest, bad=("sh", "-c", on_two))
     good, bad = (dataclasses.replace(task, contender=name) for name in ("good", "bad"))
     rows = good, bad, dataclasses.replace(bad, cores=2)
-    comparison = compare.Comparison(bench, {row: [] for row in rows}, {})
-    first, second = comparison.rounds(2)
-    rows = [(row.name, row.metadata["cores"]) for row in report.rows_of(second)]
-    assert rows == [("good", 1), ("bad", 1)]
+    first, second = compare.rounds(bench, rows, {}, 2)
+    found = [(row.name, row.metadata["cores"]) for row in report.rows_of(second)]
+    assert found == [("good", 1), ("bad", 1)]
     failed = "failed: bad on cpu, 2 cores, float32 at batch 10"
     assert first.get_metadata()[failed] == "no memory"
     log = capsys.readouterr().out.partition("its log: ")[2].splitlines()[0]
     assert pathlib.Path(log).read_text() == "no memory\n"
     bench.contenders["good"] = Contender("", command=("sh", "-c", fails))
     with pytest.raises(compare.RunError, match=r"the baseline, good.* failed: no memory"):
-        list(comparison.rounds(1))
+        list(compare.rounds(bench, rows, {}, 1))
     bench.contenders["good"] = Contender("", command=("sh", "-c", "echo no GPU >&2; exit 77"))
     with pytest.raises(InputError, match="--contenders=good: no GPU"):
-        list(comparison.rounds(1))
+        list(compare.rounds(bench, rows, {}, 1))
 
 
 @pytest.mark.parametrize(("batch_size", "more"), [(10, set()), (500, {("xla", 4), ("c", 4)})])
