@@ -63,4 +63,4 @@ def called_slower(rng: np.random.Generator, samples: np.ndarray, factor: float) 
     first = rng.integers(ROUNDS)
     runs = samples[first : first + (len(samples) - first) // ROUNDS * ROUNDS].reshape(-1, ROUNDS)
     before, now = rng.choice(runs, 2, replace=False)
-    return guard.judged("", (now * factor).tolist(), before.tolist(), MAX_SLOWDOWN, 1).slower
+    return guard.judged("", (now * factor).tolist(), before.tolist(), MAX_SLOWDOWN, 1)[1]

@@ -1,6 +1,5 @@
 """The guard of a speed: measures once more what a results file measured, and says who is slower."""
 
-import dataclasses
 import math
 import shlex
 import statistics
@@ -14,14 +13,6 @@ from common.errors import InputError
 from comparison import report
 
 FALSE_ALARMS = 0.05  # of runs in which nothing has become slower, over all contenders together
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """Whether a contender is slower, and the line that says it."""
-
-    line: str
-    slower: bool
 
 
 def arguments_of(base: pyperf.BenchmarkSuite, file: str) -> list[str]:
@@ -74,8 +65,9 @@ def check(
 
 def verdicts(
     base: pyperf.BenchmarkSuite, now: pyperf.BenchmarkSuite, max_slowdown: float, ratios: bool
-) -> list[Verdict]:
-    """Returns the verdict on each contender of `base`, on the same device and cores.
+) -> dict[str, bool]:
+    """Returns a line about each contender of `base`, on the same device and cores, and whether it
+    is slower.
 
     ratios: it is on the ratios to the baseline, round by round, not on times.
     """
@@ -88,19 +80,19 @@ def verdicts(
         for suite in (base, now)
     )
     both = before.keys() & after.keys()
-    return [
+    return dict(
         judged(name, after[name], before[name], max_slowdown, len(both)) for name in sorted(both)
-    ]
+    )
 
 
 def judged(
     name: str, now: Sequence[float], before: Sequence[float], max_slowdown: float, count: int
-) -> Verdict:
-    """Returns the verdict on one of `count` contenders.
+) -> tuple[str, bool]:
+    """Returns a line about one of `count` contenders, and whether it is slower.
 
-    It is slower if it is by more than the factor, and by more than chance, which is shared.
+    It is if it is by more than the factor, and by more than chance, which is shared.
     """
     factor, p = statistics.median(now) / statistics.median(before), stats.p_slower(now, before)
     slower = factor > max_slowdown and p < FALSE_ALARMS / count
     verdict = "SLOWER" if slower else "not slower"
-    return Verdict(f"{name}: × {factor:.3f}, p = {p:.4f}: {verdict}", slower)
+    return f"{name}: × {factor:.3f}, p = {p:.4f}: {verdict}", slower
