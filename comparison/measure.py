@@ -65,12 +65,12 @@ class Bench:
         """Returns the run of a round, in seconds a step; raises Failed if the contender ends, does
         other work, or takes too long."""
         (self.folder / "job.json").write_text(json.dumps(dataclasses.asdict(task)))
-        with system.watched() as seen:
-            found = self.result(task)
-            if "disturbed" in found:
-                found = self.result(task)  # the GPU may be left alone by now
+        other_cores = system.watch()
+        found = self.result(task)
+        if "disturbed" in found:
+            found = self.result(task)  # the GPU may be left alone by now
         seconds = found.pop("seconds")
-        found |= seen | dataclasses.asdict(task)
+        found |= dataclasses.asdict(task) | {"other_cores": other_cores()}
         found |= {"name": task.name, "unit": "second", "round": number}
         return pyperf.Run([seconds], metadata=found, collect_metadata=False)
 

@@ -9,9 +9,10 @@ import json
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import psutil
@@ -93,41 +94,38 @@ def can_pin() -> bool:
     return hasattr(psutil.Process, "cpu_affinity")
 
 
-def _words(path: str) -> list[str]:
-    """Returns the words of one of the kernel's files; [] where it has no such file."""
+def kernel_file(path: str) -> str:
+    """Returns the text of one of the kernel's files; "" where it has no such file."""
     with contextlib.suppress(OSError):
-        return pathlib.Path(path).read_text().split()
-    return []
-
-
-def _number(path: str, word: str) -> int:
-    """Returns the number behind a word in one of the kernel's files; 0 where it does not stand."""
-    words = _words(path)
-    return int(words[words.index(word) + 1]) if word in words else 0
+        return pathlib.Path(path).read_text().strip()
+    return ""
 
 
 def peak_mib(pid: int) -> float:
     """Returns the peak of the memory of a process and its children in MiB; 0 but on Linux."""
+    family = []
     with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-        # getrusage would begin with the peak of who started it
-        return sum(_number(f"/proc/{each.pid}/status", "VmHWM:") for each in family) / 2**10
-    return 0
+        family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    # getrusage would begin with the peak of who started it
+    texts = "".join(kernel_file(f"/proc/{each}/status") for each in family)
+    return sum(map(int, re.findall(r"VmHWM:\s*(\d+)", texts))) / 2**10
 
 
-@contextlib.contextmanager
-def watched() -> Iterator[dict[str, float]]:
-    """Yields a dict that gets `other_cores` when the block ends: how many cores other processes
-    and the host took together. What is measured must end inside the block."""
-    found: dict[str, float] = {}
+def watch() -> Callable[[], float]:
+    """Returns what tells how many cores other processes and the host have taken together since now.
+
+    What is measured must have ended when it is called.
+    """
     psutil.cpu_percent()  # which the next call counts from
     before = os.times()
-    yield found
-    busy, after = psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1), os.times()
-    # and of the children that this process has waited for
-    own = sum(after[:4]) - sum(before[:4])
-    found["other_cores"] = max(0.0, busy - own / (after.elapsed - before.elapsed))
+
+    def other_cores() -> float:
+        busy, now = psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1), os.times()
+        # and of the children that this process has waited for
+        own = sum(now[:4]) - sum(before[:4])
+        return max(0.0, busy - own / (now.elapsed - before.elapsed))
+
+    return other_cores
 
 
 def facts(keep: Collection[str]) -> dict[str, str | int]:
@@ -140,7 +138,7 @@ def facts(keep: Collection[str]) -> dict[str, str | int]:
         "python_version": platform.python_version(),
         **{name: installed.get(name, "") for name in PACKAGES},
         "quota": f"{quota:g} cores" if quota else "",
-        "governor": " ".join(_words(GOVERNOR)),
+        "governor": kernel_file(GOVERNOR),
         "kept": ", ".join(f"{name}={os.environ[name]}" for name in keep if name in os.environ),
         "commit": devices.git_commit(digits=12) or "",
     }
