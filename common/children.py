@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -12,35 +11,23 @@ from typing import Any
 
 import psutil
 
-from common.errors import RunError
-
 
 @contextlib.contextmanager
 def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[subprocess.Popen]:
     """Yields a started process; at the end of the block, and after `timeout` seconds, it and its
     children are ended.
 
-    It leads its own session, so Ctrl-C on a terminal reaches only its parent, which ends it. Raises
-    RunError after the block if the time was over. A process that has ended must be
-    dealt with after the block, not in it.
+    It leads its own session, so Ctrl-C on a terminal reaches only its parent, which ends it.
     """
-    over = threading.Event()
-
-    def give_up() -> None:
-        over.set()
-        _end(process)
-
-    timer = threading.Timer(timeout, give_up)
-    timer.daemon = True
     with subprocess.Popen(command, start_new_session=True, **options) as process:
+        timer = threading.Timer(timeout, _end, [process])
+        timer.daemon = True
         try:
             timer.start()
             yield process
         finally:
             timer.cancel()
             _end(process)
-    if over.is_set():
-        raise RunError(f"--timeout={timeout:g}: ended after {timeout:g} s: {shlex.join(command)}")
 
 
 def _end(process: subprocess.Popen) -> None:

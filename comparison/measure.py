@@ -18,7 +18,6 @@ import pyperf
 
 from common import children
 from common.commandline import Config
-from common.errors import RunError
 from comparison import system, work
 from comparison.peers import PROJECT, Contender
 from comparison.worker import LEFT_OUT, Task
@@ -76,7 +75,10 @@ class Bench:
 
     def result(self, task: Task) -> dict[str, Any]:
         """Runs the contender; returns the seconds of a step and what else was read of it."""
-        contender, config, code = self.contenders[task.contender], self.config, 0
+        contender, config = self.contenders[task.contender], self.config
+        environment = system.environment(
+            task.device, config.device_index, self.folder, config.keep_env
+        )
         began = now()
         try:
             with (
@@ -89,24 +91,18 @@ class Bench:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     cwd=PROJECT if contender.function else None,
-                    env=system.environment(
-                        task.device, config.device_index, self.folder, config.keep_env
-                    ),
+                    env=environment,
                     text=True,
                     errors="replace",
                 ) as process,
             ):
-                try:
-                    return self.talk(process, began, task)
-                except EOFError:
-                    code = process.wait()
-        except RunError:  # it was ended, and that is why its answers ended
-            raise Failed(f"given up after {config.timeout} s") from None
+                return self.talk(process, began, task)
+        except EOFError:
+            if now() - began > config.timeout:
+                raise Failed(f"given up after {config.timeout} s") from None
         except OSError as error:
             raise Failed(f"{error.filename}: {error.strerror}") from None
-        line = telling_line(self.log.read_text(errors="replace"))
-        kind = LeftOut if code == LEFT_OUT else Failed
-        raise kind(line or f"exit code {code}")
+        raise failure(self.log.read_text(errors="replace"), process.returncode)
 
     def talk(self, process: subprocess.Popen, began: float, task: Task) -> dict[str, Any]:
         """Has the contender do its job, checked each time, until it was timed for long enough."""
@@ -161,11 +157,12 @@ class Bench:
 
 
 def wait_for(process: subprocess.Popen, *words: str) -> str:
-    """Returns the first of `words` that a contender says; raises EOFError if it ends before."""
+    """Returns the first of `words` that a contender says; raises EOFError if it has ended."""
     assert process.stdout
     while line := process.stdout.readline():
         if line.strip() in words:
             return line.strip()
+    process.wait()
     raise EOFError
 
 
@@ -187,6 +184,12 @@ def verify(folder: pathlib.Path, reference: work.Reference, steps: int) -> float
     if steps >= TEN_STEPS and error < TOO_CLOSE:
         raise Failed(f"not the same work: W, b off by {error:.1e}, which no float32 can be")
     return error
+
+
+def failure(log: str, code: int) -> Failed:
+    """Returns why a contender has ended: what its log says, or its exit code."""
+    kind = LeftOut if code == LEFT_OUT else Failed
+    return kind(telling_line(log) or f"exit code {code}")
 
 
 def telling_line(log: str) -> str:
