@@ -31,6 +31,7 @@ from comparison.worker import Task
 from runtime import devices
 
 try:
+    import matplotlib  # noqa: F401 - draws the charts
     import pyperf
     import scipy  # noqa: F401 - the test of --against, imported only there, is of it
 except ModuleNotFoundError as error:
@@ -213,12 +214,8 @@ def show(suite: pyperf.BenchmarkSuite, output: str | None) -> int:
         path = pathlib.Path(output)
         page = path.with_suffix(".md")
         report.save(suite, path)
-        drawn: list[pathlib.Path] = []
-        try:
-            drawn = charts.draw(suite, path.with_suffix(""))
-        except InputError as error:
-            say(f"no charts: {error}")
-        report.write(page, report.markdown(suite, chart=path.stem if drawn else ""))
+        report.write(page, report.markdown(suite, chart=path.stem))
+        drawn = charts.draw(suite, path.with_suffix(""))
         say(f"written: {', '.join(map(str, (path, page, *drawn)))}")
     keys = [key for benchmark in suite for key in benchmark.get_metadata()]
     return int(any(key.startswith("failed: ") for key in keys))
