@@ -99,6 +99,8 @@ def us_per_step(flags: tuple[str, ...], batch: int) -> float:
     job = ("--lr=1e-5", f"--batch_size={batch}", *length, *flags)
     chief, *others = common.loopback(2) if "--strategy=multi_worker" in flags else [{}]
     with ThreadPoolExecutor() as pool:
-        for other in others:
-            pool.submit(common.python, "train.py", *job, **other)
-        return common.train(*job, **chief).record["us_per_step"]
+        workers = [pool.submit(common.python, "train.py", *job, **other) for other in others]
+        record = common.train(*job, **chief).record
+        for worker in workers:
+            worker.result()  # which raises what ended it
+    return record["us_per_step"]
