@@ -15,6 +15,46 @@ WHAT = (  # the flags that decide what is measured, which --against takes from i
     *("max_steps", "lr", "seed", "dataset", "rounds"),
 )
 
+LISTS = {  # of who is measured, and on what: text, default, what an item looks like, in words
+    "contenders": (
+        f"Who takes part; the first is the baseline. {','.join(CONTENDERS)}, or all.",
+        list(peers.DEFAULT),
+        "|".join([*CONTENDERS, "all"]),
+        f"must be some of {', '.join(CONTENDERS)}",
+    ),
+    "program": (
+        "Programs that take part too, NAME:COMMAND: docs/comparison.md.",
+        [],
+        r"\w+:.+",
+        "must be NAME:COMMAND, the name of letters, digits and _",
+    ),
+    "python": (
+        "Another Python for a contender, NAME=PATH.",
+        [],
+        r"\w+=.+",
+        "must be NAME=PATH, the path of a Python",
+    ),
+    "devices": ("cpu, gpu. Default: what is there.", [], "cpu|gpu", "must be some of cpu, gpu"),
+    "cores": (
+        "Cores of a CPU, a row for each number.",
+        ["1", "all"],
+        r"[1-9]\d*|all",
+        "must be whole numbers above 0, or all",
+    ),
+    "precision": (
+        "float32, and on a GPU tf32.",
+        ["float32"],
+        "float32|tf32",
+        "must be some of float32, tf32",
+    ),
+    "keep_env": (
+        "Variables that contenders see; all others go.",
+        [],
+        r"\w+",
+        "must be names of variables",
+    ),
+}
+
 
 def compare_flags() -> flags.FlagValues:
     """Returns the flags of compare.py, not yet read."""
@@ -28,47 +68,7 @@ def compare_flags() -> flags.FlagValues:
 def define_who(values: flags.FlagValues) -> None:
     """Defines who is measured, and on what."""
     group = commandline.group("Who and where", values)
-    some = "must be some of"
-    lists = {
-        "contenders": (
-            f"Who takes part; the first is the baseline. {','.join(CONTENDERS)}, or all.",
-            list(peers.DEFAULT),
-            "|".join([*CONTENDERS, "all"]),
-            f"{some} {', '.join(CONTENDERS)}",
-        ),
-        "program": (
-            "Programs that take part too, NAME:COMMAND: docs/comparison.md.",
-            [],
-            r"\w+:.+",
-            "must be NAME:COMMAND, the name of letters, digits and _",
-        ),
-        "python": (
-            "Another Python for a contender, NAME=PATH.",
-            [],
-            r"\w+=.+",
-            "must be NAME=PATH, the path of a Python",
-        ),
-        "devices": ("cpu, gpu. Default: what is there.", [], "cpu|gpu", f"{some} cpu, gpu"),
-        "cores": (
-            "Cores of a CPU, a row for each number.",
-            ["1", "all"],
-            r"[1-9]\d*|all",
-            "must be whole numbers above 0, or all",
-        ),
-        "precision": (
-            "float32, and on a GPU tf32.",
-            ["float32"],
-            "float32|tf32",
-            f"{some} float32, tf32",
-        ),
-        "keep_env": (
-            "Variables that contenders see; all others go.",
-            [],
-            r"\w+",
-            "must be names of variables",
-        ),
-    }
-    for name, (text, default, pattern, allowed) in lists.items():
+    for name, (text, default, pattern, allowed) in LISTS.items():
         flags.DEFINE_list(name, default, text, **group)
         _each(values, name, pattern, allowed)
     flags.DEFINE_integer("device_index", 0, "Which GPU.", lower_bound=0, **group)
