@@ -20,7 +20,7 @@ LISTS = {  # of who is measured, and on what: text, default, what an item looks 
         f"Who takes part; the first is the baseline. {','.join(CONTENDERS)}, or all.",
         list(peers.DEFAULT),
         "|".join([*CONTENDERS, "all"]),
-        f"must be some of {', '.join(CONTENDERS)}",
+        f"must be some of {', '.join(CONTENDERS)}, or all",
     ),
     "program": (
         "Programs that take part too, NAME:COMMAND: docs/comparison.md.",
