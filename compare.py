@@ -168,7 +168,7 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def measured(config: Config, base: pyperf.BenchmarkSuite | None) -> Iterator[pyperf.BenchmarkSuite]:
+def measured(config: Config, base: Sequence[report.Row]) -> Iterator[pyperf.BenchmarkSuite]:
     """Measures, and yields the results so far after each round."""
     contenders = chosen(config)
     cores = cores_of(config)
@@ -223,9 +223,9 @@ def show(suite: pyperf.BenchmarkSuite, output: str | None) -> int:
 
 def run(config: Config) -> int:
     """Measures, shows, writes; returns 130 after Ctrl-C, 1 if one failed, 3 if one is slower."""
-    base = report.load(pathlib.Path(config.against)) if config.against else None
+    base = report.rows_of(report.load(pathlib.Path(config.against))) if config.against else []
     if base:  # what the user gives too goes last; if it is another job, it is refused later
-        argv = [sys.argv[0], *guard.arguments_of(base, config.against), *sys.argv[1:]]
+        argv = [sys.argv[0], *guard.arguments_of(base[0], config.against), *sys.argv[1:]]
         config = commandline.parse(compare_flags(), argv, None)
         guard.check_rounds(base, config)
     suite, stopped = None, False
@@ -240,7 +240,8 @@ def run(config: Config) -> int:
     if suite is None:
         raise RunError("stopped before the first round had ended: there is nothing to keep")
     failed = show(suite, config.output)
-    verdicts = guard.verdicts(base, suite, config.max_slowdown, config.ratios) if base else {}
+    rows = report.rows_of(suite)
+    verdicts = guard.verdicts(base, rows, config.max_slowdown, config.ratios)
     for line in verdicts:
         say(line)
     return 130 if stopped else failed or 3 * any(verdicts.values())

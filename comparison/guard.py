@@ -5,30 +5,26 @@ import shlex
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 
-import pyperf
-
 from common import stats
 from common.commandline import Config
 from common.errors import InputError
-from comparison import report
+from comparison.report import Row
 
 FALSE_ALARMS = 0.05  # of runs in which nothing has become slower, over all contenders together
 
 
-def arguments_of(base: pyperf.BenchmarkSuite, file: str) -> list[str]:
-    """Returns the flags that measured a file; raises InputError if it is of several machines."""
-    row = report.rows_of(base)[0]
+def arguments_of(row: Row, file: str) -> list[str]:
+    """Returns the flags that measured a row; raises InputError if its file is a merged one."""
     if row.machine:
         raise InputError(f"--against={file}: is a merged file: give one of the files in it")
     # as many as the file has, which may be fewer than were asked for
     return [*shlex.split(row.metadata.get("arguments", "")), f"--rounds={len(row.times)}"]
 
 
-def check_rounds(base: pyperf.BenchmarkSuite, config: Config) -> None:
+def check_rounds(base: Sequence[Row], config: Config) -> None:
     """Raises InputError if the rounds of both are too few to tell anything."""
-    rows = report.rows_of(base)
-    rounds, more = config.rounds, len(rows[0].times)
-    if len(rows) / math.comb(rounds + more, rounds) > FALSE_ALARMS:
+    rounds, more = config.rounds, len(base[0].times)
+    if len(base) / math.comb(rounds + more, rounds) > FALSE_ALARMS:
         raise InputError(
             f"--against={config.against}: {rounds} rounds against its {more} are too few to tell "
             "anything: give more --rounds, or measure the file again with more"
@@ -36,7 +32,7 @@ def check_rounds(base: pyperf.BenchmarkSuite, config: Config) -> None:
 
 
 def check(
-    base: pyperf.BenchmarkSuite,
+    base: Sequence[Row],
     names: Collection[str],
     facts: Mapping[str, str | int],
     config: Config,
@@ -46,10 +42,9 @@ def check(
     names: the benchmarks that are about to be measured. Raises InputError if one of `base` is not
     among them, or if machine and versions differ and times are to be compared.
     """
-    rows, flag = report.rows_of(base), f"--against={config.against}"
-    if missing := {row.metadata["name"] for row in rows} - set(names):
+    flag, there = f"--against={config.against}", base[0].metadata
+    if missing := {row.metadata["name"] for row in base} - set(names):
         raise InputError(f"{flag}: another job, there is no {min(missing)}, but {min(names)}")
-    there = rows[0].metadata
     said = [
         f"{key} {there.get(key)} there, {facts.get(key)} here"
         for key in dict.fromkeys([*facts, "kept", "quota", "governor"])
@@ -64,7 +59,7 @@ def check(
 
 
 def verdicts(
-    base: pyperf.BenchmarkSuite, now: pyperf.BenchmarkSuite, max_slowdown: float, ratios: bool
+    base: Sequence[Row], now: Sequence[Row], max_slowdown: float, ratios: bool
 ) -> dict[str, bool]:
     """Returns a line about each contender of `base`, on the same device and cores, and whether it
     is slower.
@@ -74,10 +69,10 @@ def verdicts(
     before, after = (
         {
             row.metadata["name"]: row.ratios_to(row.base) if ratios else row.times
-            for row in report.rows_of(suite)
+            for row in rows
             if not (row.task.again or (ratios and row is row.base))
         }
-        for suite in (base, now)
+        for rows in (base, now)
     )
     both = before.keys() & after.keys()
     return dict(

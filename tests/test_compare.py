@@ -270,7 +270,7 @@ def test_who_fails_is_left_out_and_the_baseline_must_not(prepared, capsys):
     good, bad = (dataclasses.replace(task, contender=name) for name in ("good", "bad"))
     rows = good, bad, dataclasses.replace(bad, cores=2)
     first, second = compare.rounds(bench, rows, {}, 2)
-    found = [(row.name, row.metadata["cores"]) for row in report.rows_of(second)]
+    found = [(row.name, row.task.cores) for row in report.rows_of(second)]
     assert found == [("good", 1), ("bad", 1)]
     failed = "failed: bad on cpu, 2 cores, float32 at batch 10"
     assert first.get_metadata()[failed] == "no memory"

@@ -153,7 +153,7 @@ def test_the_chart_is_for_a_light_and_a_dark_page(sizes, tmp_path):
 
 
 def slower(base, now, max_slowdown=1.05, ratios=False):
-    found = guard.verdicts(base, now, max_slowdown, ratios)
+    found = guard.verdicts(*map(report.rows_of, (base, now)), max_slowdown, ratios)
     return {line.partition(",")[0] for line, slower in found.items() if slower}
 
 
@@ -169,7 +169,7 @@ def test_guard_tells_a_slowdown_from_noise_and_by_ratios_from_the_machine():
 def checked(tensorflow="2.21.0", ratios=False, names=(), **there):
     base, facts = suite(**there), {"tensorflow": tensorflow, "commit": "another"}
     config = Config(against="a", ratios=ratios)
-    return guard.check(base, names or base.get_benchmark_names(), facts, config)
+    return guard.check(report.rows_of(base), names or base.get_benchmark_names(), facts, config)
 
 
 def test_guard_refuses_another_job_and_another_machine():
@@ -190,13 +190,15 @@ def test_too_few_rounds_are_refused_before_anything_is_measured(tmp_path, monkey
     monkeypatch.setattr(compare, "measured", lambda *_: pytest.fail("measured"))
     with pytest.raises(InputError, match="2 rounds against its 9 are too few"):
         compare.main()
-    guard.check_rounds(suite(), Config(rounds=3))
+    guard.check_rounds(report.rows_of(suite()), Config(rounds=3))
 
 
-def test_guard_measures_what_a_file_of_one_machine_has(tmp_path):
-    assert guard.arguments_of(suite(), "") == ["--contenders=xla,graph", "--rounds=9"]
+def test_guard_measures_what_a_file_of_one_machine_has():
+    row, *_ = report.rows_of(suite())
+    assert guard.arguments_of(row, "") == ["--contenders=xla,graph", "--rounds=9"]
+    row.machine = "a"
     with pytest.raises(InputError, match="merged"):
-        guard.arguments_of(report.merge(saved(tmp_path, suite(), suite())), "")
+        guard.arguments_of(row, "")
 
 
 def test_tf32_has_the_range_of_float32_and_10_bits_behind_the_point():
