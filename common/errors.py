@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 # Errors that a damaged file cannot cause: a full disk, and missing rights.
 OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
@@ -81,7 +80,7 @@ def exit_with_one_line(main: Callable[[], int | None]) -> None:
 
 def _say(error: BaseException) -> int:
     """Prints a line on stderr; returns the exit code, 0 for a fault of this program."""
-    if isinstance(error, BrokenPipeError) and error.filename:
+    if isinstance(error, BrokenPipeError):
         return 141  # the reader of the output has gone, as `head` does
     if isinstance(error, KeyboardInterrupt):
         error = Stopped("stopped by SIGINT", 130)
@@ -98,10 +97,10 @@ def _line(error: BaseException) -> str:
     kinds, why = {kind.__name__ for kind in type(error).__mro__}, reason(error)
     if hasattr(error, "exit_code"):
         return str(error)
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {why}"
     if isinstance(error, OSError) and "temporary directory" in why:
         return "TMPDIR: no folder for temporary files can be written; set TMPDIR to one"
+    if isinstance(error, OSError):  # that of a stream names no file
+        return f"{error.filename}: {why}" if error.filename else why
     full = kinds & {"MemoryError", "ResourceExhaustedError"} and "space left" not in why
     if full or ("OpError" in kinds and re.search(OUT_OF_MEMORY, why)):
         return f"out of memory ({why}): a smaller --batch_size or --input=stream needs less"
@@ -136,36 +135,16 @@ def end(code: int, at_once: bool = False) -> None:
         sys.exit(code)
 
 
-class _Stream(io.FileIO):
-    """stdout, which its errors name, or stderr, for which a full disk is no error."""
-
-    def write(self, data: Any) -> int:
-        try:
-            return super().write(data)
-        except OSError as error:
-            if self.fileno() == 2:
-                return len(data)
-            error.filename = "standard output"
-            raise
-
-
 def open_streams() -> None:
     """Opens the streams that are closed, so that no other file gets their numbers.
 
     Characters that they cannot encode, such as in the name of a class, are escaped.
     """
-    for number in range(3):
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:  # the system assigns the lowest free number
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    for number, name in enumerate(("stdout", "stderr"), 1):
-        stream = getattr(sys, name)
-        if stream is getattr(sys, f"__{name}__"):
-            text = io.TextIOWrapper(
-                io.BufferedWriter(_Stream(number, "w", closefd=False)),
-                encoding=getattr(stream, "encoding", "utf-8"),
-                errors="backslashreplace",
-                line_buffering=number == 2 or os.isatty(number),
-            )
-            setattr(sys, name, text)
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
