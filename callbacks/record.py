@@ -22,7 +22,7 @@ class Record(Callback):
         path = pathlib.Path(self.state.config.record)
         text = json.dumps(record, indent=2) + "\n"
         with writing("record", path):
-            write_atomically(path, lambda file: file.write(text.encode()))
+            write_atomically(path, text.encode())
 
 
 def of(state: State, test_accuracy: float, device: str) -> dict[str, Any]:

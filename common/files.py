@@ -8,8 +8,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
-from typing import IO
+from collections.abc import Iterator
 
 import filelock
 
@@ -20,16 +19,15 @@ PROJECT = pathlib.Path(__file__).resolve().parent.parent
 OURS = ".softmax-regression"
 
 
-def write_atomically(path: pathlib.Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Calls `write` on a new file beside `path`, then renames it; on an error the old file stays.
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
+    """Writes a new file beside `path`, then renames it; on an error the old file stays.
 
     A link stays a link, and its target is replaced.
     """
     path = path.resolve()
     new = path.with_name(f"{OURS}.{uuid.uuid4().hex}")  # containers share process numbers
     try:
-        with open(new, "wb") as file:
-            write(file)
+        new.write_bytes(content)
         synced(new)
         new.replace(path)
     finally:

@@ -1,6 +1,7 @@
 """The look that all charts share, and how they become files."""
 
 import contextlib
+import io
 import pathlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -58,4 +59,6 @@ def figure(height: float, title: str) -> "Figure":
 
 def save(figure: "Figure", path: pathlib.Path) -> None:
     """Writes a figure to `path`, in the format of its suffix, completely or not at all."""
-    write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:], dpi=DPI))
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:], dpi=DPI)
+    write_atomically(path, content.getvalue())

@@ -43,7 +43,7 @@ NOISY = 1.5  # the largest over the smallest of a row's times, at most
 def write(path: pathlib.Path, text: str) -> None:
     """Writes a text to `path`, whole or not at all; raises RunError if it cannot be written."""
     try:
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_atomically(path, text.encode())
     except OSError as error:
         raise RunError(f"{path} cannot be written: {reason(error)}") from None
 
