@@ -137,18 +137,13 @@ def threads() -> int:
 
 
 def git_commit(digits: int = 40) -> str | None:
-    """Returns this project's commit, with `-dirty` if files differ; None without a checkout.
-
-    If git fails, the answer is `unknown` with git's message.
-    """
+    """Returns this project's commit, with `-dirty` if files differ; None if git tells none."""
     command = ["git", "-c", "safe.directory=*"]  # whatever user owns the checkout
     command += ["describe", "--always", "--dirty", f"--abbrev={digits}", "--exclude=*"]
     # git does not look for a checkout above this folder
-    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(PROJECT.parent), "LC_ALL": "C"}
+    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(PROJECT.parent)}
     try:
         done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
     except OSError:
         return None
-    if "not a git repository" in done.stderr:
-        return None
-    return done.stdout.strip() or f"unknown ({done.stderr.partition(chr(10))[0]})"
+    return done.stdout.strip() or None

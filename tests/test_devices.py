@@ -171,7 +171,7 @@ def test_the_commit_is_that_of_a_checkout_of_its_own_whoever_owns_it(tmp_path, m
     (inner / "file").write_text("changed")
     assert devices.git_commit() == f"{found[1]}-dirty"
     (inner / ".git" / "config").write_text("[")
-    assert devices.git_commit().startswith("unknown (fatal: bad config line")
+    assert devices.git_commit() is None
 
 
 @pytest.mark.slow
