@@ -45,7 +45,6 @@ class Checkpoints(Callback):
         self.checkpoint = tf.train.Checkpoint(model=self.state.model, state=self.json)
         self._remove_all_but(self._steps())
         self.saved_step = self._resume()
-        self.state.goes_on = self.saved_step is not None
 
     def on_train_begin(self) -> None:
         """Writes the first checkpoint of a new run, which finds a full disk before training."""

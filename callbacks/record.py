@@ -16,7 +16,8 @@ class Record(Callback):
 
     def __post_init__(self) -> None:
         config = self.state.config
-        check_writable("record", config.record, config.overwrite or self.state.goes_on)
+        resumed = self.state.step > 0
+        check_writable("record", config.record, config.overwrite or resumed)
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         path = pathlib.Path(self.state.config.record)

@@ -48,7 +48,6 @@ class State:
     log: str = ""
     seconds: float = 0.0
     signal: int = 0
-    goes_on: bool = False  # from a checkpoint
     resumed: tuple[int, int] = (0, 0)  # step and examples at the start of this process
     # with several workers, all use the chief's count, and a signal to one stops all
     agreed: Callable[[int], int] = int
