@@ -194,7 +194,6 @@ def train_flags() -> flags.FlagValues:
     define_strategy_flags(values)
     define_evaluation_flags(values)
     define_output_flags(values)
-    commandline.require_finite(values)
     return values
 
 

@@ -139,7 +139,7 @@ def identity(state: State) -> dict[str, Any]:
     """Returns what identifies a run, and what may change its last bits."""
     of_flags = state.config.as_dict().items()
     return {name: value for name, value in of_flags if name not in flags.CAN_CHANGE} | {
-        "input": "stream" if state.order == "buffers" else "memory",  # which has this order
+        "input": state.input,
         "data": state.dataset.checksum,
         "shapes": [list(variable.shape) for variable in state.model.variables],
         "format": FORMAT,

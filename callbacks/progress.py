@@ -91,7 +91,7 @@ def wrapped(*lines: str) -> str:
 def header(state: State, device_name: str) -> str:
     """Returns a line for the data, and one for the device and the job."""
     config, data = state.config, state.dataset
-    streamed = "; streamed from disk" if data.on_disk else ""
+    streamed = "; streamed from disk" if data.train.streamed else ""
     several = f" with strategy {config.strategy} of {state.replicas}"
     strategy = several if config.strategy != "none" else ""
     tf32 = ", TF32 allowed" if config.tf32 else ""

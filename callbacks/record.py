@@ -33,7 +33,7 @@ def of(state: State, test_accuracy: float, device: str) -> dict[str, Any]:
         "config": config.as_dict(),
         "environment": devices.environment(device, config.mode, config.tf32),
         "class_names": dataset.class_names,
-        "streamed": dataset.on_disk,
+        "streamed": dataset.train.streamed,
         "replicas": state.replicas,
         "test_examples": len(dataset.test),
         **reached(state, test_accuracy),

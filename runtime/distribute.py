@@ -116,7 +116,8 @@ class Workers(Replicas):
         """
         given = self.config.replace(**dict.fromkeys(flags.PLACES)).as_dict()
         values = {f"--{name}": value for name, value in given.items()}
-        values |= {"--input=stream": dataset.on_disk, "checksum of the data": dataset.checksum}
+        values["--input=stream"] = dataset.train.streamed
+        values["checksum of the data"] = dataset.checksum
         with self.meeting(), super().scope(dataset):
             rows = self.exchange([zlib.crc32(str(value).encode()) for value in values.values()])
             for name, column in zip(values, rows.T, strict=True):

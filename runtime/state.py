@@ -61,11 +61,11 @@ class State:
             self.validation = data.Split(model.scale(split.images), split.labels)
 
     @property
-    def order(self) -> str:
-        """How an epoch is shuffled: as a whole, or in buffers that are read one by one."""
+    def input(self) -> str:
+        """The --input with this order: a stream of one buffer has that of memory."""
         train, batch_size = self.dataset.train, self.config.batch_size
         several = batch_size * data.steps_per_buffer(train, batch_size) < len(train)
-        return "buffers" if self.config.shuffle and several else "whole"
+        return "stream" if self.config.shuffle and several else "memory"
 
     @property
     def total_steps(self) -> int:

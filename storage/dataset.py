@@ -78,8 +78,3 @@ class Dataset:
     @property
     def num_features(self) -> int:
         return self.train.images.shape[1]
-
-    @property
-    def on_disk(self) -> bool:
-        """Says whether the images are streamed from the disk."""
-        return self.train.streamed

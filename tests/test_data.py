@@ -58,12 +58,12 @@ def test_an_array_is_shared_with_tensorflow_if_it_is_aligned_and_copied_if_not()
 @pytest.mark.parametrize("max_bytes", [float("inf"), 0])
 def test_the_cache_gives_the_splits_back(tiny_dataset, tiny_data_dir, max_bytes):
     loaded = data.load("mnist", str(tiny_data_dir), max_bytes=max_bytes)
-    assert loaded.on_disk is (max_bytes == 0)
+    assert loaded.train.streamed is (max_bytes == 0)
     for split in cache.SPLITS:
         found, expected = getattr(loaded, split), getattr(tiny_dataset, split)
         np.testing.assert_array_equal(found.images, expected.images)
         np.testing.assert_array_equal(found.labels, expected.labels)
-        assert loaded.on_disk or shares_memory(data.shared(found.images), found.images)
+        assert loaded.train.streamed or shares_memory(data.shared(found.images), found.images)
     assert loaded.class_names == tiny_dataset.class_names and loaded.image_shape == (28, 28, 1)
 
 
