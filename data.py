@@ -8,13 +8,14 @@ of a compiled function takes, and a *block* is the data of a span.
 import functools
 import math
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from runtime.plan import Span
+import flags
+from runtime.plan import spans, steps_per_epoch
 from storage import cache, stream
 from storage.dataset import Dataset, Split
 
@@ -125,20 +126,20 @@ def steps_per_buffer(split: Split, batch_size: int) -> int:
     return math.ceil(stream.rows_per_buffer(split, batch_size) / batch_size)
 
 
-def blocks(
-    split: Split, batch_size: int, seed: int, shuffle: bool, spans: Iterable[Span]
-) -> Generator[Block]:
-    """Yields the blocks of consecutive spans.
+def blocks(split: Split, config: flags.Config, start: int = 0) -> Generator[Block]:
+    """Yields the blocks of a run from step `start` on.
 
-    No span crosses the end of a buffer. A block's tensors are valid until the next is asked for.
+    None crosses the end of a buffer. A block's tensors are valid until the next is asked for.
     """
-    order_of = functools.partial(epoch_order, seed=seed, shuffle=shuffle)
+    batch_size, buffer_steps = config.batch_size, steps_per_buffer(split, config.batch_size)
+    epoch_steps = steps_per_epoch(config, len(split))
+    order_of = functools.partial(epoch_order, seed=config.seed, shuffle=config.shuffle)
+    epoch, step = divmod(start, epoch_steps)
+    buffers = stream.buffers(split, batch_size, order_of, epoch, step // buffer_steps)
     images = None
-    for span in spans:
-        epoch, step = divmod(span.start, math.ceil(len(split) / batch_size))
-        number, step_of_buffer = divmod(step, steps_per_buffer(split, batch_size))
-        if images is None:
-            buffers = stream.buffers(split, batch_size, order_of, epoch, number)
+    for span in spans(config, len(split), buffer_steps, start):
+        step = span.start % epoch_steps
+        step_of_buffer = step % buffer_steps
         if images is None or step_of_buffer == 0:
             buffer = next(buffers)
             if images is None or split.streamed:

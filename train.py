@@ -65,7 +65,7 @@ def train(state: State, mode: modes.Mode, watching: Sequence[Callback] = ()) -> 
     Raises RunError if a loss is not finite or the weights overflow, and Stopped after the block in
     which a signal came, unless it was the last block.
     """
-    blocks = modes.blocks(state)
+    blocks = data.blocks(state.dataset.train, state.config, state.step)
     while not state.ends():
         with state.ledger("train"):
             block = next(blocks)

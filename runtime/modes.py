@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -29,18 +29,10 @@ def one_thread(config: flags.Config) -> bool:
     return config.strategy == "none" and config.batch_size < SHARED_BATCH
 
 
-def blocks(state: State) -> Generator[data.Block]:
-    """Yields the remaining blocks of a run."""
-    config, split = state.config, state.dataset.train
-    steps_per_buffer = data.steps_per_buffer(split, config.batch_size)
-    spans = plan.spans(config, len(split), steps_per_buffer, state.step)
-    return data.blocks(split, config.batch_size, config.seed, config.shuffle, spans)
-
-
 def warm_up(mode: "Mode", state: State) -> None:
     """Compiles and runs all that the remaining steps need; leaves every variable unchanged."""
     before = [variable.numpy() for variable in state.model.variables]
-    left = blocks(state)
+    left = data.blocks(state.dataset.train, state.config, state.step)
     block = next(left)
     sizes = plan.batch_sizes(state.config, len(state.dataset.train))
     for batch_size, steps in itertools.product(sizes, mode.lengths):

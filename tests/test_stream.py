@@ -75,10 +75,12 @@ def test_batches_have_each_epoch_in_its_order_from_any_step_the_last_smaller_one
     np.testing.assert_array_equal(np.sort(orders[0]), np.arange(NUM))
     assert shuffle == (orders[0] != orders[1]).any()
 
-    config = flags.training_config(batch_size=batch, epochs=2, eval_first=0, eval_every=7)
+    config = flags.training_config(
+        batch_size=batch, epochs=2, eval_first=0, eval_every=7, seed=3, shuffle=shuffle
+    )
     spans = list(plan.spans(config, NUM, data.steps_per_buffer(own, batch), start))
     blocks, batches = [], []
-    for span, block in zip(spans, data.blocks(own, batch, 3, shuffle, spans), strict=True):
+    for span, block in zip(spans, data.blocks(own, config, start), strict=True):
         assert (block.steps, block.evaluate) == (span.stop - span.start, span.evaluate)
         rows = block.order.numpy()[block.first :][: block.steps * block.batch_size]
         blocks.append(labels_of(block.images.numpy()[rows], block.labels.numpy()[rows]))

@@ -39,14 +39,14 @@ def _in_mode(work: Work, mode: str) -> Train:
         take_steps = train.compiled(state, engine)
 
         # in mode xla the order is on the device before the clock
-        ready = list(modes.blocks(state)) if mode == "xla" else None
+        ready = list(data.blocks(dataset.train, config)) if mode == "xla" else None
 
     def run() -> tuple[np.ndarray, np.ndarray]:
         with tf.device(place):
             for variable in state.model.variables:
                 variable.assign(tf.zeros_like(variable))
             state.step = 0
-            for block in ready or modes.blocks(state):
+            for block in ready or data.blocks(dataset.train, config):
                 state.count(block, take_steps(block, config))
             return state.model.W.numpy(), state.model.b.numpy()
 
