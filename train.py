@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -
 
 import flags
 from common import commandline
-from common.errors import InputError, one_line
+from common.errors import InputError, Stopped, one_line
 from runtime import clock, cluster, devices, signals, startup
 
 if __name__ == "__main__":  # before TensorFlow is imported, which takes long
@@ -77,7 +77,7 @@ def train(state: State, mode: modes.Mode, watching: Sequence[Callback] = ()) -> 
         for callback in watching:
             callback.on_block_end(losses, block.evaluate)
     if not state.is_complete():
-        raise signals.stopped(progress.reached(state), state.signal)
+        raise Stopped(state.signal, progress.reached(state))
 
 
 def test_accuracy(state: State) -> float:

@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 
@@ -32,11 +33,11 @@ class RunError(Exception):
 
 
 class Stopped(Exception):  # noqa: N818 - no error
-    """A run that a signal has stopped: the message says what it reached."""
+    """A run that the signal `number` has stopped: the message says what it reached."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    def __init__(self, number: int, reached: str = "") -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}{reached}")
+        self.exit_code = 128 + number
 
 
 def reason(error: BaseException | str) -> str:
@@ -83,7 +84,7 @@ def _say(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         return 141  # the reader of the output has gone, as `head` does
     if isinstance(error, KeyboardInterrupt):
-        error = Stopped("stopped by SIGINT", 130)
+        error = Stopped(signal.SIGINT)
     if not (line := _line(error)):
         return 0
     with contextlib.suppress(OSError):
@@ -120,7 +121,7 @@ def is_alone() -> bool:
     return os.path.abspath(outermost.f_code.co_filename) == os.path.abspath(sys.argv[0])
 
 
-def end(code: int, at_once: bool = False) -> None:
+def end(code: int) -> None:
     """Ends the process, after the calls of `before_leaving`.
 
     It ends at once if it may, because an orderly shutdown of TensorFlow takes longer than a short
@@ -129,7 +130,7 @@ def end(code: int, at_once: bool = False) -> None:
     for call in before_leaving:
         with contextlib.suppress(OSError):
             call()
-    if at_once or is_alone():
+    if is_alone():
         os._exit(code)
     if code:
         sys.exit(code)

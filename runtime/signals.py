@@ -47,7 +47,7 @@ def deferred() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
     if came:
-        raise Stopped(_words(came), 128 + came)
+        raise Stopped(came)
 
 
 def _handled() -> list[int]:
@@ -68,12 +68,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
     if os.isatty(1):
         os.write(1, SHOW_CURSOR)
-    say(_words(number))
-    end(128 + number, at_once=True)
-
-
-def _words(number: int) -> str:
-    return f"stopped by {signal.Signals(number).name}"
+    stop = Stopped(number)
+    say(str(stop))
+    end(stop.exit_code)
 
 
 def say(line: str) -> None:
@@ -85,8 +82,3 @@ def say(line: str) -> None:
 def asked() -> int:
     """Returns the signal that asks this process to stop at the end of the block; 0 for none."""
     return _State.waiting
-
-
-def stopped(reached: str, number: int) -> Stopped:
-    """Returns the exception that ends the run with a signal's code and says what was `reached`."""
-    return Stopped(f"{_words(number)} {reached}", 128 + number)

@@ -150,8 +150,9 @@ def test_an_end_at_any_time_leaves_no_lock(tmp_path, monkeypatch):
     export.Export(types.SimpleNamespace(config=config), contextlib.ExitStack())
     assert [path.name for path in tmp_path.iterdir()] == [f"{files.OURS}.model.lock"]
     monkeypatch.setattr(os, "_exit", sys.exit)
+    monkeypatch.setattr(errors, "is_alone", lambda: True)
     with pytest.raises(SystemExit, match="143"):
-        errors.end(143, at_once=True)
+        errors.end(143)
     assert [*tmp_path.iterdir()] == []
 
 
