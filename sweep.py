@@ -84,7 +84,7 @@ def run(configs: list[Config]) -> None:
         device = devices.choose(first, any(map(modes.one_thread, configs)))
     with tf.device(device):
         dataset = train.load(first, device)
-    place = {"data": dataset.checksum} | devices.environment(device, first.mode, first.tf32)
+    place = {"data": dataset.checksum} | devices.environment(device)
     output = pathlib.Path(first.output or os.devnull)
     found = results.read(output, first.as_dict() | place)
     configs = [config for config in configs if results.key(config.as_dict()) not in found]

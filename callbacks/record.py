@@ -31,7 +31,7 @@ def of(state: State, test_accuracy: float, device: str) -> dict[str, Any]:
     config, dataset = state.config, state.dataset
     return {
         "config": config.as_dict(),
-        "environment": devices.environment(device, config.mode, config.tf32),
+        "environment": devices.environment(device),
         "class_names": dataset.class_names,
         "streamed": dataset.train.streamed,
         "replicas": state.replicas,

@@ -106,7 +106,7 @@ def cores() -> int:
     return min(count, math.ceil(quota() or count))
 
 
-def environment(device: str, mode: str, tf32: bool) -> dict[str, Any]:
+def environment(device: str) -> dict[str, Any]:
     """Returns the facts that are needed to compare the figures of a record with others."""
     version = importlib.metadata.version
     return {
@@ -122,8 +122,6 @@ def environment(device: str, mode: str, tf32: bool) -> dict[str, Any]:
         "intra_op_threads": threads(),
         "os": platform.platform(),
         "git_commit": git_commit(),
-        "xla": mode == "xla",
-        "tf32": tf32,
     }
 
 

@@ -129,7 +129,7 @@ def test_tf32_gives_other_weights_and_is_named(gpu, train):
         pytest.skip("this GPU has no TF32")
     exact, rounded = train(), train("--tf32")
     assert exact["weights_sha256"] != rounded["weights_sha256"]
-    assert rounded["environment"]["tf32"]
+    assert rounded["config"]["tf32"]
 
 
 @pytest.mark.gpu
