@@ -63,7 +63,7 @@ class Progress(Callback):
         return figures
 
     def on_train_end(self, record: dict[str, Any]) -> None:
-        print(summary(record, self.state.reached_target()), flush=True)
+        print(summary(record), flush=True)
 
 
 def new_bar(total_steps: int) -> "Bar":
@@ -109,7 +109,7 @@ def reached(state: State) -> str:
     return f" at step {state.step:,}: {kept if state.config.checkpoint_dir else lost}"
 
 
-def summary(record: dict[str, Any], reached_target: bool) -> str:
+def summary(record: dict[str, Any]) -> str:
     """Returns the last lines: test accuracy, the ledger of seconds, the speed of training alone."""
     seconds = dict(record["seconds"])
     paused = seconds.pop("paused")
@@ -120,8 +120,8 @@ def summary(record: dict[str, Any], reached_target: bool) -> str:
     else:
         lines.append(f"nothing left to do, the run had reached its last step, {record['steps']:,}")
     if share := record["config"]["target_accuracy"]:
-        step, trained, *_ = record["evaluations"][-1]
-        outcome = f"reached at step {step:,}, after" if reached_target else "not reached in"
+        step, trained, accuracy, _ = record["evaluations"][-1]
+        outcome = f"reached at step {step:,}, after" if accuracy >= share else "not reached in"
         lines.append(f"target accuracy {share:g}: {outcome} {trained:,.3f} s of training")
     if paused >= 0.05:
         lines.append(f"paused for {paused:,.1f} s, which no other figure counts")

@@ -102,7 +102,7 @@ def locked(path: pathlib.Path, wait: bool) -> filelock.BaseFileLock:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path)
-    lock.acquire(timeout=-1 if wait else 0)
+    lock.acquire(blocking=wait)
     return lock
 
 
