@@ -143,12 +143,6 @@ def floats(config: Config) -> dict[str, float]:
     return {name: value for name, value in config.as_dict().items() if isinstance(value, float)}
 
 
-def with_floats(config: Config, values: tf.Tensor) -> Config:
-    """Returns the config with `values` [n] float32 in place of its `floats`."""
-    names = list(floats(config))
-    return config.replace(**dict(zip(names, tf.unstack(values, len(names)), strict=True)))
-
-
 def loop(
     steps: int | tf.Tensor,
     step: Callable[[tf.Tensor], tf.Tensor],
@@ -179,8 +173,10 @@ def compiled_pipeline(
     inner = Transposed(*model.W.shape)
 
     @tf.function(autograph=False)
-    def train_batches(batches: tf.data.Iterator, steps: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        step_config = with_floats(config, values)
+    def train_batches(
+        batches: tf.data.Iterator, steps: tf.Tensor, values: dict[str, tf.Tensor]
+    ) -> tf.Tensor:
+        step_config = config.replace(**values)
         assign_transposed(inner, model)
         losses = loop(steps, lambda i: step(inner, *next(batches), step_config), steps)
         assign_transposed(model, inner)
@@ -227,8 +223,8 @@ def compiled_block(
     max_gathers = -(-max_steps // batches)
 
     @tf.function(autograph=False, jit_compile=True)
-    def train_block(rows: Rows, steps: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        step_config = with_floats(config, values)
+    def train_block(rows: Rows, steps: tf.Tensor, values: dict[str, tf.Tensor]) -> tf.Tensor:
+        step_config = config.replace(**values)
         assign_transposed(inner, model)
 
         def gather_and_train(number: tf.Tensor) -> tf.Tensor:

@@ -98,6 +98,6 @@ Mode = FromPipeline | InXla
 
 
 @functools.lru_cache
-def floats(config: flags.Config) -> tf.Tensor:
-    """Returns the flags that a compiled function is given at each call [n] float32."""
-    return tf.constant(list(model.floats(config).values()), tf.float32)
+def floats(config: flags.Config) -> dict[str, tf.Tensor]:
+    """Returns the flags that a compiled function is given at each call, scalars float32."""
+    return {name: tf.constant(value) for name, value in model.floats(config).items()}
