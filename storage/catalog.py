@@ -4,7 +4,6 @@ import difflib
 import json
 import pathlib
 import re
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -16,14 +15,6 @@ MIN_EXAMPLES = 12  # to train on: one in twelve validates, like the article's 5,
 # without a test split, the last seventh of train tests, like MNIST's 10,000 of 70,000
 TEST_SHARE = 7
 GOOD = ("mnist", "fashion_mnist", "cifar10")  # suggested if no name is similar
-
-
-class Source(NamedTuple):
-    """Some examples of a split of tfds."""
-
-    split: str
-    first: int  # of its examples
-    length: int
 
 
 def builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
@@ -76,23 +67,25 @@ def _nearest(name: str) -> str:
     return ", ".join(difflib.get_close_matches(name, known, n=4, cutoff=0.5) or GOOD)
 
 
-def sources(info: tfds.core.DatasetInfo) -> dict[str, Source]:
-    """Returns where the examples of validation, train and test are.
+def sources(info: tfds.core.DatasetInfo) -> dict[str, str]:
+    """Returns the examples of validation, train and test, as slices of tfds's splits.
 
     Without a test split, the validation split tests, or otherwise the end of train. The beginning
-    of the rest of train validates.
+    of the rest of train validates. Raises InputError if too few are left to train on.
     """
     counts = {name: info.splits[name].num_examples for name in info.splits}
     train = counts["train"]
-    other = next((name for name in ("test", "validation") if counts.get(name)), None)
-    if other:
-        test = Source(other, 0, counts[other])
-    else:
+    test = next((name for name in ("test", "validation") if counts.get(name)), None)
+    if not test:
         train = train * (TEST_SHARE - 1) // TEST_SHARE
-        test = Source("train", train, counts["train"] - train)
+        test = f"train[{train}:]"
+    if train < MIN_EXAMPLES:
+        raise InputError(
+            f"--dataset={info.name}: needs {MIN_EXAMPLES} examples to train on, and has {train}"
+        )
     validation = train // MIN_EXAMPLES
     return {
-        "validation": Source("train", 0, validation),
-        "train": Source("train", validation, train - validation),
+        "validation": f"train[:{validation}]",
+        "train": f"train[{validation}:{train}]",
         "test": test,
     }

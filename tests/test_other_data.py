@@ -65,8 +65,8 @@ def test_a_dataset_is_known_by_what_tfds_has_prepared_of_it(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("labels", "count", "words"),
     [
-        ([-1, 3], 30, r"found \[2, 28, 30\] to .*, with labels from -1"),
-        ([0], 11, r"needs 12 examples to train on.* found \[0, 11, 11\]"),
+        ([-1, 3], 30, "needs a label from 0 .* has labels from -1"),
+        ([0], 11, "needs 12 examples to train on, and has 11"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused(tmp_path, monkeypatch, labels, count, words):
