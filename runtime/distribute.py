@@ -138,7 +138,7 @@ class Workers(Replicas):
         newest = (state.evaluations or [[0.0] * 4])[-1]
         step, examples, *newest = self.exchange([state.step, state.examples, *newest])[0].tolist()
         state.step, state.examples = int(step), int(examples)
-        if not self.is_chief:
+        if newest[0] and not self.is_chief:
             state.evaluations = [newest]
         for variable in state.model.variables:
             variable.assign(self.exchange(variable.numpy())[0])
