@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator
 
 from common.errors import InputError
-from runtime import signals
 
 LEGACY_KERAS = "TF_USE_LEGACY_KERAS"  # TensorFlow's own variables
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
@@ -74,10 +73,9 @@ def quiet() -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            os.dup2(stderr, 2)
             notices.seek(0)
-            if not isinstance(error, InputError) and (held := notices.read()):
-                signals.say(held.decode(errors="replace").rstrip())
+            if not isinstance(error, InputError):
+                os.write(stderr, notices.read())
             raise
         finally:
             os.dup2(stderr, 2)
