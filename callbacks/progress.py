@@ -36,20 +36,18 @@ class Progress(Callback):
         self.examples, self.seconds = 0, 0.0
 
     def on_block_end(self, losses: np.ndarray, evaluated: bool) -> None:
-        now, step, total = time.monotonic(), self.state.step, self.state.total_steps
-        if self.bar and not self.state.ends():
+        now, step, ends = time.monotonic(), self.state.step, self.state.ends()
+        if self.bar and not ends:
             if now >= self.due:
                 self.due = now + INTERVAL
                 self.bar.start()
-                task = self.bar.task_ids[0]
-                figures = self._figures()
+                task, figures = self.bar.task_ids[0], self._figures()
                 self.bar.update(task, completed=step, description=figures, refresh=True)
-            return
-        if self.bar:
-            self.bar.stop()
-        if now >= self.due or step >= self.next_step or self.state.ends():
+        elif now >= self.due or step >= self.next_step or ends:
+            if self.bar:
+                self.bar.stop()
             self.due, self.next_step = now + PLAIN_INTERVAL, 2 * step
-            print(f"step {step:,}/{total:,}  {self._figures()}", flush=True)
+            print(f"step {step:,}/{self.state.total_steps:,}  {self._figures()}", flush=True)
 
     def _figures(self) -> str:
         """Returns the newest validation accuracy, the loss, and the speed since the last look."""
