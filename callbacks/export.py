@@ -77,7 +77,7 @@ def signatures(
     """
 
     def answers(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        x = model.scale(tf.reshape(images, [tf.shape(images)[0], dataset.num_features]))
+        x = tf.reshape(images, [tf.shape(images)[0], dataset.num_features])
         probabilities = softmax(x)
         return {"probabilities": probabilities, "classes": tf.argmax(probabilities, axis=1)}
 
