@@ -62,8 +62,7 @@ def group(title: str, values: flags.FlagValues) -> dict[str, Any]:
 
 def define_path(name: str, text: str, flag_values: flags.FlagValues, module_name: str) -> None:
     """Defines a flag for a path, with the default None, as absl's DEFINE_integer does for ints."""
-    serializer: flags.ArgumentSerializer = flags.ArgumentSerializer()
-    flags.DEFINE(PathParser(), name, None, text, flag_values, serializer, module_name)
+    flags.DEFINE(PathParser(), name, None, text, flag_values, module_name=module_name)
 
 
 def parse(
