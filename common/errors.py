@@ -1,16 +1,12 @@
 """Errors of the user and of a run: one line each, never a traceback."""
 
 import contextlib
-import errno
 import io
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
-
-# Errors that a damaged file cannot cause: a full disk, and missing rights.
-OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 # What TensorFlow adds to an error: names of nodes, and the place in Python.
 NOISE = r"\{\{.*?\}\} |\[\[.*| \[Op:\w+\].*|Traceback \(most recent.*"
@@ -45,12 +41,6 @@ def reason(error: BaseException | str) -> str:
     words = getattr(error, "strerror", None) or getattr(error, "message", None) or error
     words = re.sub(NOISE, "", str(words), flags=re.DOTALL)
     return " ".join(words.split()) or type(error).__name__
-
-
-def of_the_system(error: BaseException) -> bool:
-    """Says whether memory, a disk or rights caused an error, not the content of a file."""
-    names = {"MemoryError", "ResourceExhaustedError", "PermissionDeniedError"}
-    return type(error).__name__ in names or getattr(error, "errno", None) in OF_THE_SYSTEM
 
 
 @contextlib.contextmanager

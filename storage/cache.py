@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import InputError, RunError, of_the_system, reason
+from common.errors import InputError, RunError, reason
 from storage.dataset import Dataset, Split
 
 FOLDER, ABOUT = "decoded", "about.json"
@@ -81,7 +81,7 @@ def read(folder: pathlib.Path, name: str, max_bytes: float = math.inf) -> Datase
         why = f"{folder}: {reason(error)}"
         if isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM:
             raise RunError(f"{why}; --input=stream needs less memory") from None
-        if of_the_system(error):
+        if isinstance(error, PermissionError):
             raise RunError(why) from None
         raise ValueError(why) from error
 
