@@ -100,7 +100,6 @@ def locked(path: pathlib.Path, wait: bool) -> filelock.BaseFileLock:
 
     Raises filelock.Timeout if another process has it and `wait` is false.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path)
     lock.acquire(blocking=wait)
     return lock
