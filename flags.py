@@ -14,14 +14,27 @@ from common.commandline import Config, define_path
 # Where things are.
 PLACES = frozenset(
     {
-        *("data_dir", "manual_dir", "checkpoint_dir", "export_dir"),
-        *("logdir", "record", "figures", "profile"),
+        "data_dir",
+        "manual_dir",
+        "checkpoint_dir",
+        "export_dir",
+        "logdir",
+        "record",
+        "figures",
+        "profile",
     }
 )
 # When it ends, when it looks at itself, how it reads and waits.
 CAN_CHANGE = PLACES | {
-    *("epochs", "max_steps", "target_accuracy", "eval_first", "eval_every"),
-    *("checkpoint_every", "overwrite", "timeout", "input"),
+    "epochs",
+    "max_steps",
+    "target_accuracy",
+    "eval_first",
+    "eval_every",
+    "checkpoint_every",
+    "overwrite",
+    "timeout",
+    "input",
 }
 # What may change too, with a line that says that the last bits may differ.
 ROUNDING = ("mode", "device", "tf32", "deterministic", "strategy", "replicas")
