@@ -17,12 +17,12 @@ from common.errors import RunError
 
 @contextlib.contextmanager
 def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[subprocess.Popen]:
-    """Yields a started process; at the end of the block, and after `timeout` seconds, it and its
-    children are ended.
+    """Yields a started process, and kills it and its children at the end of the block or after
+    `timeout` seconds.
 
     It leads its own session, so Ctrl-C on a terminal reaches only its parent, which ends it. Raises
-    RunError after the block if the time was over. A process that has ended must be
-    dealt with after the block, not in it.
+    RunError after the block if the timeout was reached. Handle the end of the process after the
+    block, because an error inside the block would hide this one.
     """
     over = threading.Event()
 

@@ -80,7 +80,7 @@ def exit_with_one_line(main: Callable[[], int | None]) -> None:
 
 
 def _say(error: BaseException) -> int:
-    """Prints a line on stderr; returns the exit code, 0 for a fault of this program."""
+    """Prints a line on stderr; returns the exit code, 0 for a bug in this program."""
     if isinstance(error, BrokenPipeError) and error.filename:
         return 141  # the reader of the output has gone, as `head` does
     if isinstance(error, KeyboardInterrupt):
@@ -94,7 +94,7 @@ def _say(error: BaseException) -> int:
 
 
 def _line(error: BaseException) -> str:
-    """Returns the line for an error; "" for a fault of this program."""
+    """Returns the line for an error; "" for a bug in this program."""
     kinds, why = {kind.__name__ for kind in type(error).__mro__}, reason(error)
     if hasattr(error, "exit_code"):
         return str(error)
@@ -111,7 +111,7 @@ def _line(error: BaseException) -> str:
 
 
 def is_alone() -> bool:
-    """Says whether the process may end at once, as no debugger, profiler or notebook runs it."""
+    """Says whether the process may end at once, outside a debugger, profiler or notebook."""
     if sys.flags.inspect or sys.gettrace() or sys.getprofile():
         return False
     frame = outermost = sys._getframe()
@@ -125,7 +125,7 @@ def end(code: int, at_once: bool = False) -> None:
     """Ends the process, after the calls of `before_leaving`.
 
     It ends at once if it may, because an orderly shutdown of TensorFlow takes longer than a short
-    training. Otherwise it raises SystemExit, or returns if all went well.
+    training run. Otherwise it raises SystemExit, or returns if `code` is 0.
     """
     for call in before_leaving:
         with contextlib.suppress(OSError):
@@ -137,7 +137,7 @@ def end(code: int, at_once: bool = False) -> None:
 
 
 class _Stream(io.FileIO):
-    """stdout, which its errors name, or stderr, for which a full disk is no error."""
+    """stdout, whose errors name it, or stderr, which ignores a full disk."""
 
     def write(self, data: Any) -> int:
         try:

@@ -1,4 +1,4 @@
-"""The modes: each hands the steps of a block to a function of model.py, as Python or compiled."""
+"""The modes: each takes the steps of a block with a function of model.py, in Python or compiled."""
 
 import functools
 import itertools
@@ -25,7 +25,7 @@ def choose(net: model.SoftmaxRegression, config: flags.Config, split: data.Split
 
 
 def one_thread(config: flags.Config) -> bool:
-    """Says whether operations use one core: sharing a small one costs more than it saves."""
+    """Says whether operations use one core, because sharing small ones costs more than it saves."""
     return config.strategy == "none" and config.batch_size < SHARED_BATCH
 
 
@@ -38,7 +38,7 @@ def blocks(state: State) -> Generator[data.Block]:
 
 
 def warm_up(mode: "Mode", state: State) -> None:
-    """Compiles and runs all that the remaining steps need; leaves every variable unchanged."""
+    """Compiles and runs everything that the remaining steps need; changes no variable."""
     before = [variable.numpy() for variable in state.model.variables]
     left = blocks(state)
     block = next(left)
