@@ -1,4 +1,4 @@
-"""Compares the speed of training: this project's modes and other programs, all at the same work.
+"""Compares the training speed of this project's modes and of other programs, on the same work.
 
 python compare.py --output=results.json
 python compare.py --merge=a.json,b.json --output=merged.json
@@ -39,11 +39,11 @@ from comparison import charts, guard, report
 from comparison.measure import Bench, Failed, LeftOut, Task
 from comparison.options import arguments, compare_flags
 
-SECONDS_EACH = 2.5  # of a measurement, before any was made
+SECONDS_EACH = 2.5  # assumed for a measurement before the first round
 
 
 def chosen(config: Config) -> dict[str, Contender]:
-    """Returns who is asked for, the baseline first; raises InputError if two have one name."""
+    """Returns the contenders, the baseline first; raises InputError if two have one name."""
     asked = ((CONTENDERS if name == "all" else [name]) for name in config.contenders)
     found = {name: CONTENDERS[name] for names in asked for name in names}
     for program in config.program:
@@ -67,7 +67,7 @@ def chosen(config: Config) -> dict[str, Contender]:
 
 
 def cores_of(config: Config) -> list[int]:
-    """Returns the numbers of cores, none twice; raises InputError if there are not so many."""
+    """Returns the distinct numbers of cores; raises InputError if this process has fewer."""
     there = devices.cores()
     asked = list(dict.fromkeys(there if cores == "all" else int(cores) for cores in config.cores))
     if max(asked) > there:
@@ -84,7 +84,7 @@ def tasks_of(
     cores: Sequence[int],
     device_names: Collection[str],
 ) -> list[Task]:
-    """Returns the measurements of a round, the baseline first, and twice at each batch size."""
+    """Returns the measurements of a round; at each batch size the baseline comes first, twice."""
     numbers = {"cpu": cores, "gpu": [devices.cores()]}
     tasks: list[Task] = []
     for job in jobs:
@@ -117,8 +117,8 @@ def tasks_of(
 class Comparison:
     """The rounds of a comparison.
 
-    runs: by task what was measured, without who has failed or was left out. about: becomes metadata
-    of every run; it says who that was.
+    runs: the measurements by task, without contenders that failed or were left out. about: metadata
+    of every run, which names those contenders.
     """
 
     bench: Bench
@@ -126,7 +126,7 @@ class Comparison:
     about: dict[str, Any]
 
     def rounds(self, count: int) -> Iterator[pyperf.BenchmarkSuite]:
-        """Yields the results so far after each round; the order in each is drawn."""
+        """Yields the results so far after each round. The order within a round is random."""
         seconds = SECONDS_EACH
         for number in range(count):
             tasks = random.sample(list(self.runs), len(self.runs))
@@ -142,7 +142,7 @@ class Comparison:
             yield self.suite()
 
     def measure(self, task: Task, number: int) -> None:
-        """Adds a run; who fails is left out from here on.
+        """Adds a run. A contender that fails is left out from then on.
 
         Raises RunError if the baseline fails, and InputError if it cannot run here.
         """
@@ -150,7 +150,7 @@ class Comparison:
         try:
             run = self.bench.measure(task, number)
             if "disturbed" in run.get_metadata():
-                run = self.bench.measure(task, number)  # the GPU may be left alone by now
+                run = self.bench.measure(task, number)  # the GPU may be undisturbed now
         except Failed as why:
             if (task.contender, task.device) == (baseline.contender, baseline.device):
                 if isinstance(why, LeftOut):
@@ -161,7 +161,7 @@ class Comparison:
             self.runs[task].append(run)
 
     def leave_out(self, task: Task, why: Failed) -> None:
-        """Drops the contender's row, with a line."""
+        """Removes the contender's row, and prints why."""
         kind = "left out" if isinstance(why, LeftOut) else "failed"
         name = f"{kind}: {task} at batch {task.batch_size:,}"
         self.about[name] = str(why)
@@ -172,7 +172,7 @@ class Comparison:
         del self.runs[task]
 
     def suite(self) -> pyperf.BenchmarkSuite:
-        """Returns the results so far, each with what is known of all: it stands nowhere else."""
+        """Returns the results so far; each benchmark has the metadata that all share."""
         benchmarks = [pyperf.Benchmark(runs) for runs in self.runs.values() if runs]
         for benchmark in benchmarks:
             benchmark.update_metadata(self.about)
@@ -207,7 +207,7 @@ def measured(config: Config, base: pyperf.BenchmarkSuite | None) -> Iterator[pyp
 
 
 def check_output(output: str | None) -> None:
-    """Raises InputError unless --output and what is put beside it are new and can be written."""
+    """Raises InputError unless --output and the files beside it are new and can be written."""
     if output is None:
         return
     path = pathlib.Path(output)
@@ -223,7 +223,7 @@ def check_output(output: str | None) -> None:
 
 
 def show(suite: pyperf.BenchmarkSuite, output: str | None) -> int:
-    """Shows the tables; with --output writes file, charts and Markdown. Returns 1 if one failed."""
+    """Shows the tables; writes --output with charts and Markdown. Returns 1 after a failure."""
     rich.print(Markdown(report.markdown(suite, columns=report.ON_A_TERMINAL)))
     if output:
         path = pathlib.Path(output)
@@ -241,11 +241,11 @@ def show(suite: pyperf.BenchmarkSuite, output: str | None) -> int:
 
 
 def run(config: Config) -> int:
-    """Measures, shows, writes; returns 130 after Ctrl-C, 1 if one failed, 3 if one is slower."""
+    """Measures, shows, writes; returns 130 after Ctrl-C, 1 after a failure, 3 after a slowdown."""
     if config.against and not importlib.util.find_spec("scipy"):
         raise InputError("--against needs scipy: python -m pip install -r requirements/compare.txt")
     base = report.load(pathlib.Path(config.against)) if config.against else None
-    if base:  # what the user gives too goes last; if it is another job, it is refused later
+    if base:  # the user's own flags come last; if they make another job, it is refused later
         argv = [sys.argv[0], *guard.arguments_of(base, config.against), *sys.argv[1:]]
         config = commandline.parse(compare_flags(), argv, None)
         guard.check_rounds(base, config)
@@ -259,7 +259,7 @@ def run(config: Config) -> int:
     except KeyboardInterrupt:
         stopped = True
     if suite is None:
-        raise RunError("stopped before the first round had ended: there is nothing to keep")
+        raise RunError("stopped before the end of the first round: there are no results")
     failed = show(suite, config.output)
     verdicts = guard.verdicts(base, suite, config.max_slowdown, config.ratios) if base else []
     for verdict in verdicts:
@@ -273,7 +273,7 @@ def main() -> int:
     config = commandline.parse(compare_flags(), sys.argv, __doc__)
     children.end_on_signals()
     if config.merge and config.against:
-        raise InputError("--merge and --against: each asks for something else: give one of them")
+        raise InputError("--merge and --against: cannot be combined; give one of them")
     check_output(config.output)
     if not config.merge:
         return run(config)

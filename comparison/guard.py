@@ -1,4 +1,4 @@
-"""The guard of a speed: measures once more what a results file measured, and says who is slower."""
+"""The guard: compares a new measurement with a results file, and says which contender is slower."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from common.commandline import Config
 from common.errors import InputError
 from comparison import report
 
-FALSE_ALARMS = 0.05  # of runs in which nothing has become slower, over all contenders together
+FALSE_ALARMS = 0.05  # maximum share of runs with a false alarm, over all contenders together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Verdict:
 
 
 def arguments_of(base: pyperf.BenchmarkSuite, file: str) -> list[str]:
-    """Returns the flags that measured a file; raises InputError if it is of several machines."""
+    """Returns the flags that measured a file; raises InputError if it has several machines."""
     row = report.rows_of(base)[0]
     if row.machine:
         raise InputError(f"--against={file}: is a merged file: give one of the files in it")
-    # as many as the file has, which may be fewer than were asked for
+    # the rounds in the file, which may be fewer than its flags, after Ctrl-C
     return [*shlex.split(row.metadata.get("arguments", "")), f"--rounds={len(row.times)}"]
 
 
 def check_rounds(base: pyperf.BenchmarkSuite, config: Config) -> None:
-    """Raises InputError if the rounds of both are too few to tell anything."""
+    """Raises InputError if the rounds of both are too few for the test to find a slowdown."""
     rows = report.rows_of(base)
     rounds, more = config.rounds, len(rows[0].times)
     if len(rows) / math.comb(rounds + more, rounds) > FALSE_ALARMS:
@@ -50,14 +50,14 @@ def check(
     facts: Mapping[str, str | int],
     config: Config,
 ) -> list[str]:
-    """Returns in words how machine and versions differ from those of `base`.
+    """Returns the differences of machine and versions from those of `base`, in words.
 
-    names: the benchmarks that are about to be measured. Raises InputError if one of `base` is not
-    among them, or if machine and versions differ and times are to be compared.
+    names: the benchmarks that are about to be measured. Raises InputError if they lack one of
+    `base`, or if machine or versions differ in a comparison of times.
     """
     rows, flag = report.rows_of(base), f"--against={config.against}"
     if missing := {row.metadata["name"] for row in rows} - set(names):
-        raise InputError(f"{flag}: another job, there is no {min(missing)}, but {min(names)}")
+        raise InputError(f"{flag}: another job: it has {min(missing)}, this run {min(names)}")
     there = rows[0].metadata
     said = [
         f"{key} {there.get(key)} there, {facts.get(key)} here"
@@ -77,7 +77,7 @@ def verdicts(
 ) -> list[Verdict]:
     """Returns the verdict on each contender of `base`, on the same device and cores.
 
-    ratios: it is on the ratios to the baseline, round by round, not on times.
+    ratios: compare the ratios to the baseline, round by round, instead of the times.
     """
     before, after = (
         {
@@ -98,7 +98,7 @@ def judged(
 ) -> Verdict:
     """Returns the verdict on one of `count` contenders.
 
-    It is slower if it is by more than the factor, and by more than chance, which is shared.
+    It is slower if its factor exceeds `max_slowdown` and p is below FALSE_ALARMS / `count`.
     """
     factor, p = statistics.median(now) / statistics.median(before), stats.p_slower(now, before)
     slower = factor > max_slowdown and p < FALSE_ALARMS / count

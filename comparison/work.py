@@ -1,4 +1,4 @@
-"""The work of every contender, and the runs in NumPy that tell what it must end with."""
+"""The work of every contender, and reference runs in NumPy that check its weights."""
 
 import dataclasses
 import hashlib
@@ -18,8 +18,8 @@ from runtime import startup
 if TYPE_CHECKING:
     import data
 
-REFERENCE_BATCH = 10  # --lr is meant for this batch
-MIN_STEPS = 300  # of a job, in whole epochs: long enough for the clock of a fast GPU
+REFERENCE_BATCH = 10  # the batch size for which --lr is meant
+MIN_STEPS = 300  # of a job, in whole epochs; long enough to time a fast GPU
 SLOW_STEPS = 1_000  # of a contender that takes seconds for an epoch
 
 Weights = tuple[np.ndarray, np.ndarray]  # W [features, classes], b [classes]
@@ -29,7 +29,7 @@ Rounding = Callable[[np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What must be equal for two times to be comparable, beside device, cores and precision."""
+    """The facts that must be equal in two times to compare, besides device, cores, precision."""
 
     dataset: str
     data_sha256: str
@@ -60,13 +60,13 @@ def steps_of(batch_size: int, num_examples: int, max_steps: int) -> int:
 def lr_of(batch_size: int, lr: float) -> float:
     """Returns the learning rate, which falls as the batch grows beyond 10.
 
-    The loss is a sum over the batch: with the same rate the weights would explode.
+    The loss is a sum over the batch, so the same rate would make the weights explode.
     """
     return lr * min(1, REFERENCE_BATCH / batch_size)
 
 
 def as_tf32(array: np.ndarray) -> np.ndarray:
-    """Returns float32 numbers rounded to the 10 bits behind the point that TF32 keeps."""
+    """Returns float32 numbers rounded to the 10 bits of the fraction that TF32 keeps."""
     bits = array.view(np.uint32)
     return ((bits + 0x1000) & 0xFFFFE000).view(np.float32)
 
@@ -79,9 +79,9 @@ def weights_after(
 ) -> Weights:
     """Returns W and b after the steps of a job, from W = b = 0.
 
-    examples: images [n, features] uint8, labels [n] int32, order [epochs, n] int32, of which each
-    epoch's last batch may be smaller. The factors of each matrix product are `rounded`; what is
-    added up is of `dtype`, each batch first.
+    examples: images [n, features] uint8, labels [n] int32, order [epochs, n] int32. The last batch
+    of an epoch may be smaller. The factors of each matrix product are `rounded`. Sums are of
+    `dtype`, over each batch first.
     """
     images, labels, order = examples
     W: np.ndarray = np.zeros((job.num_features, job.num_classes), dtype)
@@ -115,7 +115,7 @@ class Reference:
 
 
 def reference(job: Job, examples: Sequence[np.ndarray], precisions: Collection[str]) -> Reference:
-    """Returns what a job must end with; examples are those of `weights_after`."""
+    """Returns the reference of a job; examples as in `weights_after`."""
     exact = weights_after(job, examples, np.float64)
     rounding: dict[str, Rounding] = {"float32": np.asarray, "tf32": as_tf32}
     errors = {
@@ -152,18 +152,18 @@ def jobs_of(dataset: "data.Dataset", config: Config) -> list[Job]:
 
 
 def prepare(config: Config, folder: pathlib.Path) -> tuple[list[Job], References]:
-    """Leaves the examples in `folder`; returns the job at each batch size, and the references of
-    these and of their cuts, by batch size and steps.
+    """Writes the examples to `folder`; returns the job at each batch size, and the references of
+    these jobs and of their cuts, by batch size and steps.
 
-    Raises InputError if the dataset cannot be had or a batch is larger than its training split.
+    Raises InputError if the dataset cannot be loaded, or a batch exceeds its training split.
     """
-    warnings.simplefilter("ignore")  # of TensorFlow, which else ends at PYTHONWARNINGS=error
+    warnings.simplefilter("ignore")  # TensorFlow's own would raise under PYTHONWARNINGS=error
     with startup.starting():
         import tensorflow as tf
 
         import data
 
-        tf.config.set_visible_devices([], "GPU")  # all of it is for the contenders
+        tf.config.set_visible_devices([], "GPU")  # the contenders need all of its memory
     dataset = data.load(config.dataset, config.data_dir, config.manual_dir)
     jobs = jobs_of(dataset, config)
     count = jobs[0].num_examples
@@ -173,7 +173,7 @@ def prepare(config: Config, folder: pathlib.Path) -> tuple[list[Job], References
     try:
         for name, array in zip(("images", "labels", "order"), examples, strict=True):
             np.save(folder / f"{name}.npy", array)
-    except OSError as error:  # of a full disk, which names no file
+    except OSError as error:  # the error of a full disk does not name the file
         raise RunError(f"{folder}: {reason(error)}") from None
     return jobs, {
         (job.batch_size, job.steps): reference(job, examples, config.precision)

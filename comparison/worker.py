@@ -2,8 +2,8 @@
 
 python -m comparison.worker MODULE:FUNCTION FOLDER
 
-FUNCTION takes the `Work` and returns `train`, which does the whole job once. NumPy is all that this
-file needs, so that a contender can have a Python of its own.
+FUNCTION takes the `Work` and returns `train`, which does the whole job once. This file needs only
+NumPy, so that a contender can have its own Python.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 LEFT_OUT = 77  # exit code of a contender that cannot use the device or the precision
-LIBRARIES = ("tensorflow", "keras", "jax", "jaxlib", "torch")  # who lacks one is left out
+LIBRARIES = ("tensorflow", "keras", "jax", "jaxlib", "torch")  # without one, it is left out
 
 
 def leave_out(why: str) -> NoReturn:
@@ -40,9 +40,9 @@ class Work:
     """Plain SGD on the summed cross-entropy from W = b = 0.
 
     images [n, features] uint8, labels [n] int32, order [epochs, n] int32: the rows of each epoch,
-    whose last batch may be smaller. `steps` batches are taken. seed: that of the order. device:
-    "cpu" or "gpu", the only one in sight; precision: "float32" or "tf32"; cores: those of this
-    process.
+    whose last batch may be smaller. steps: the number of batches. seed: of the order. device: "cpu"
+    or "gpu", the only visible one. precision: "float32" or "tf32". cores: the number of cores of
+    this process.
     """
 
     images: np.ndarray
@@ -65,9 +65,9 @@ class Work:
             yield self.order[epoch, : (self.steps - first) * self.batch_size]
 
     def blocks(self, max_rows: int = sys.maxsize) -> Iterator[np.ndarray]:
-        """Yields the same rows as blocks [steps, batch], of `max_rows` at most, or of one batch.
+        """Yields the same rows as blocks [steps, batch] of at most `max_rows` rows, or one batch.
 
-        A smaller last batch of an epoch is a block of its own.
+        A smaller last batch of an epoch is a separate block.
         """
         steps = max(1, max_rows // self.batch_size)
         for rows in self.epochs():
@@ -88,10 +88,10 @@ def load(folder: pathlib.Path) -> Work:
 
 
 def main() -> None:
-    """Makes the contender that the arguments name ready, and lets it do the job at each line on
-    stdin until there is none."""
+    """Prepares the contender that the arguments name, and does its job once for each line on
+    stdin."""
     (module, _, function), folder = sys.argv[1].partition(":"), pathlib.Path(sys.argv[2])
-    # all else that is printed goes to stderr from here on
+    # everything else that is printed goes to stderr
     say = functools.partial(print, file=os.fdopen(os.dup(1), "w"), flush=True)
     os.dup2(2, 1)
     try:
@@ -110,7 +110,7 @@ def main() -> None:
         np.save(folder / "W.npy", W)
         np.save(folder / "b.npy", b)
         say("ready")
-    os._exit(0)  # at once: to take a library down in order takes long, for nothing
+    os._exit(0)  # at once, because an orderly shutdown of a library takes long
 
 
 if __name__ == "__main__":
