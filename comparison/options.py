@@ -50,7 +50,7 @@ def define_who(values: flags.FlagValues) -> None:
         ),
         "devices": ("cpu, gpu; default: all that exist.", [], "cpu|gpu", f"{some} cpu, gpu"),
         "cores": (
-            "Numbers of CPU cores; each number gets a row.",
+            "Numbers of CPU cores to measure on.",
             ["1", "all"],
             r"[1-9]\d*|all",
             "must be whole numbers above 0, or all",
