@@ -1,4 +1,4 @@
-"""Compares the speed of training: this project's modes and other programs, all at the same work.
+"""Compares the training speed of this project's modes and of other programs, on the same work.
 
 python compare.py --output=results.json
 python compare.py --merge=a.json,b.json --output=merged.json
@@ -12,6 +12,7 @@ import pathlib
 import random
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -23,7 +24,7 @@ from rich.markdown import Markdown
 
 from common import children, commandline
 from common.commandline import Config
-from common.errors import InputError, RunError, exit_with_one_line
+from common.errors import InputError, RunError, Stopped, exit_with_one_line
 from common.files import writable_folder
 from comparison import system, work
 from comparison.peers import CONTENDERS, Contender
@@ -43,11 +44,11 @@ from comparison import charts, guard, report
 from comparison.measure import Bench, Failed, LeftOut
 from comparison.options import arguments, compare_flags
 
-SECONDS_EACH = 2.5  # of a measurement, before any was made
+SECONDS_EACH = 2.5  # assumed for a measurement before the first round
 
 
 def chosen(config: Config) -> dict[str, Contender]:
-    """Returns who is asked for, the baseline first; raises InputError if two have one name."""
+    """Returns the contenders, the baseline first; raises InputError if two have one name."""
     asked = ((CONTENDERS if name == "all" else [name]) for name in config.contenders)
     found = {name: CONTENDERS[name] for names in asked for name in names}
     for program in config.program:
@@ -71,7 +72,7 @@ def chosen(config: Config) -> dict[str, Contender]:
 
 
 def cores_of(config: Config) -> list[int]:
-    """Returns the numbers of cores, none twice; raises InputError if there are not so many."""
+    """Returns the distinct numbers of cores; raises InputError if this process has fewer."""
     there = devices.cores()
     asked = list(dict.fromkeys(there if cores == "all" else int(cores) for cores in config.cores))
     if max(asked) > there:
@@ -88,7 +89,7 @@ def tasks_of(
     cores: Sequence[int],
     device_names: Collection[str],
 ) -> list[Task]:
-    """Returns the measurements of a round, the baseline first, and twice at each batch size."""
+    """Returns the measurements of a round; at each batch size the baseline comes first, twice."""
     numbers, tasks = {"cpu": cores, "gpu": [devices.cores()]}, []
     for job in jobs:
         found = [
@@ -119,9 +120,9 @@ def tasks_of(
 def rounds(
     bench: Bench, tasks: Sequence[Task], about: dict[str, Any], count: int
 ) -> Iterator[pyperf.BenchmarkSuite]:
-    """Yields the results so far after each round; the order in each is drawn.
+    """Yields the results so far after each round. The order within a round is random.
 
-    about: becomes metadata of every run. It names who has failed, who is left out from there on.
+    about: the metadata of every run. It names the contenders that failed or were left out.
     """
     runs: dict[Task, list[pyperf.Run]] = {task: [] for task in tasks}
     seconds = SECONDS_EACH
@@ -192,7 +193,7 @@ def measured(config: Config, base: Sequence[report.Row]) -> Iterator[pyperf.Benc
 
 
 def check_output(output: str | None) -> None:
-    """Raises InputError unless --output and what is put beside it are new and can be written."""
+    """Raises InputError unless --output and the files beside it are new and can be written."""
     if output is None:
         return
     path = pathlib.Path(output)
@@ -208,7 +209,7 @@ def check_output(output: str | None) -> None:
 
 
 def show(suite: pyperf.BenchmarkSuite, output: str | None) -> int:
-    """Shows the tables; with --output writes file, charts and Markdown. Returns 1 if one failed."""
+    """Shows the tables; writes --output with charts and Markdown. Returns 1 after a failure."""
     rich.print(Markdown(report.markdown(suite, columns=report.ON_A_TERMINAL)))
     if output:
         path = pathlib.Path(output)
@@ -222,9 +223,9 @@ def show(suite: pyperf.BenchmarkSuite, output: str | None) -> int:
 
 
 def run(config: Config) -> int:
-    """Measures, shows, writes; returns 130 after Ctrl-C, 1 if one failed, 3 if one is slower."""
+    """Measures, shows, writes; returns 130 after Ctrl-C, 1 after a failure, 3 after a slowdown."""
     base = report.rows_of(report.load(pathlib.Path(config.against))) if config.against else []
-    if base:  # what the user gives too goes last; if it is another job, it is refused later
+    if base:  # the user's own flags come last; if they make another job, it is refused later
         argv = [sys.argv[0], *guard.arguments_of(base[0], config.against), *sys.argv[1:]]
         config = commandline.parse(compare_flags(), argv, None)
         guard.check_rounds(base, config)
@@ -238,7 +239,7 @@ def run(config: Config) -> int:
     except KeyboardInterrupt:
         stopped = True
     if suite is None:
-        raise RunError("stopped before the first round had ended: there is nothing to keep")
+        raise Stopped(signal.SIGINT, " before the end of the first round: there are no results")
     failed = show(suite, config.output)
     rows = report.rows_of(suite)
     verdicts = guard.verdicts(base, rows, config.max_slowdown, config.ratios)
@@ -252,7 +253,7 @@ def main() -> int:
     config = commandline.parse(compare_flags(), sys.argv, __doc__)
     children.end_on_signals()
     if config.merge and config.against:
-        raise InputError("--merge and --against: each asks for something else: give one of them")
+        raise InputError("--merge and --against: cannot be combined; give one of them")
     check_output(config.output)
     if not config.merge:
         return run(config)

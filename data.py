@@ -1,8 +1,8 @@
 """The data: its three splits, the order of an epoch, and its batches.
 
 A batch is the rows of one step. A *buffer* is the rows that are in memory at a time: the whole
-epoch or, in a stream from the disk, about 64 MiB of it. A *span* is a number of steps that one call
-of a compiled function takes, and a *block* is the data of a span.
+epoch, or about 64 MiB of it in a stream from the disk. A *span* is a number of steps that one call
+of a compiled function takes. A *block* is the data of a span.
 """
 
 import functools
@@ -21,7 +21,7 @@ from storage.dataset import Dataset, Split
 
 ALIGNMENT = 64  # bytes; TensorFlow shares the memory of arrays that begin at a multiple of it
 ROWS_PER_GATHER = 500  # rows that share the cost of one call of tf.data
-BATCHES_AHEAD = 10  # on their way to a GPU
+BATCHES_AHEAD = 10  # sent to a GPU before their steps
 
 
 class Block(NamedTuple):
@@ -33,7 +33,7 @@ class Block(NamedTuple):
     first: int
     steps: int
     batch_size: int
-    evaluate: bool  # after it
+    evaluate: bool  # whether an evaluation follows
     pipelines: dict[int, tf.data.Iterator]  # of the buffer, by batch size
 
 
@@ -53,7 +53,7 @@ def load(
 
     Raises:
       InputError: there is no such dataset, or a folder or archive cannot be used.
-      RunError: it cannot be read, because memory or rights are lacking or a new cache is damaged.
+      RunError: it cannot be read, for lack of memory or permission, or a new cache is damaged.
     """
     root = cache.root_folder(data_dir)
     found = cache.find(name, root, max_bytes)
@@ -90,9 +90,9 @@ def pipeline(
 
 
 def batches(block: Block) -> tf.data.Iterator:
-    """Returns the batches of a block; those of the next block of its buffer follow.
+    """Returns an iterator over the batches of a block and of the next blocks of its buffer.
 
-    The first block of a buffer starts its pipeline. A smaller last batch has one of its own.
+    The first block of a buffer starts its pipeline. A smaller last batch has its own pipeline.
     """
     if block.batch_size not in block.pipelines:
         order = block.order[block.first :]
@@ -117,7 +117,7 @@ def gather_batches(
         return tf.gather(images, rows), tf.gather(labels, rows)
 
     options = tf.data.Options()
-    options.autotune.enabled = False  # it costs more than so short a pipeline can win
+    options.autotune.enabled = False  # in so short a pipeline it costs more than it gains
     return starts.map(gather).prefetch(2).rebatch(batch_size).with_options(options)
 
 
@@ -129,7 +129,7 @@ def steps_per_buffer(split: Split, batch_size: int) -> int:
 def blocks(split: Split, config: flags.Config, start: int = 0) -> Generator[Block]:
     """Yields the blocks of a run from step `start` on.
 
-    None crosses the end of a buffer. A block's tensors are valid until the next is asked for.
+    No block crosses the end of a buffer. Its tensors are valid until the next block.
     """
     batch_size, buffer_steps = config.batch_size, steps_per_buffer(split, config.batch_size)
     epoch_steps = steps_per_epoch(config, len(split))
@@ -160,7 +160,7 @@ def blocks(split: Split, config: flags.Config, start: int = 0) -> Generator[Bloc
 
 
 def shared(array: np.ndarray) -> tf.Tensor:
-    """Returns a tensor of an array, which must not change while the tensor is used.
+    """Returns an array as a tensor. The array must not change while the tensor is used.
 
     On a CPU the two share memory if the array is aligned and contiguous.
     """

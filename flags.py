@@ -1,8 +1,8 @@
-"""The flags of train.py: name, default, help and what is allowed. TensorFlow is not imported here.
+"""The flags of train.py: name, default, help and allowed values. TensorFlow is not imported here.
 
-A new flag is one line in the function of its group. It is then in every config, in records and in
-checkpoints, sweep.py takes several values of it if it is a number of the group Training, and a run
-that is resumed must have the same value, unless it is listed below.
+A new flag is one line in the function of its group. It is then in every config, record and
+checkpoint. A resumed run must have the same value, unless the flag is listed below. sweep.py takes
+several values of each number or choice in the group Training.
 """
 
 from absl import flags
@@ -10,8 +10,8 @@ from absl import flags
 from common import commandline
 from common.commandline import Config, define_path
 
-# What may change when a run is resumed; another value of any other flag is another run.
-# Where things are.
+# Flags that may change when a run is resumed; another value of any other flag is another run.
+# Paths.
 PLACES = frozenset(
     {
         "data_dir",
@@ -24,7 +24,7 @@ PLACES = frozenset(
         "profile",
     }
 )
-# When it ends, when it looks at itself, how it reads and waits.
+# When a run ends, evaluates and saves, and how it reads and waits.
 CAN_CHANGE = PLACES | {
     "epochs",
     "max_steps",
@@ -36,7 +36,7 @@ CAN_CHANGE = PLACES | {
     "timeout",
     "input",
 }
-# What may change too, with a line that says that the last bits may differ.
+# Flags that may also change, with a line that says that the last bits may differ.
 ROUNDING = ("mode", "device", "tf32", "deterministic", "strategy", "replicas")
 
 
@@ -61,7 +61,7 @@ def define_data_flags(values: flags.FlagValues) -> None:
 
 
 def define_training_flags(values: flags.FlagValues) -> None:
-    """Defines what, with the data, determines the weights."""
+    """Defines the flags that, with the data, determine the weights."""
     group = commandline.group("Training", values)
     flags.DEFINE_integer(
         "batch_size", 10, "Examples in the batch of one step.", lower_bound=1, **group
@@ -172,7 +172,7 @@ def define_evaluation_flags(values: flags.FlagValues) -> None:
 
 
 def define_output_flags(values: flags.FlagValues) -> None:
-    """Defines what a run writes."""
+    """Defines the outputs of a run."""
     group = commandline.group("Outputs", values)
     define_path("checkpoint_dir", "Keep checkpoints here, and resume from the newest.", **group)
     flags.DEFINE_integer(

@@ -1,7 +1,7 @@
 """Softmax regression: the model, its loss, one step of SGD, and many steps in one compiled call.
 
-Everything that changes a weight is here. A term of the loss is added in `penalty`, another rule of
-the optimizer in `update`: every mode, batch size and number of devices goes through these two.
+Everything that changes a weight is here. Add a term of the loss in `penalty`, and another update
+rule in `update`. Every mode uses both, for every batch size and number of devices.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,9 +12,9 @@ from tensorflow.types.experimental import PolymorphicFunction
 
 from common.commandline import Config
 
-BATCHES_PER_GATHER = 10  # whose rows fit into a core's cache
+BATCHES_PER_GATHER = 10  # their rows fit into a core's cache
 MAX_ROWS_PER_GATHER = 2_000
-ROWS_PER_PIECE = 1_000  # of a large batch, whose floats stay in the caches
+ROWS_PER_PIECE = 1_000  # of a large batch; their floats stay in the caches
 GPU_BYTES_PER_GATHER = 256 * 2**20
 
 
@@ -44,8 +44,8 @@ class SoftmaxRegression(tf.Module):
 class Transposed(SoftmaxRegression):
     """A SoftmaxRegression inside a compiled function: it stores W as [classes, features].
 
-    Products along rows of features, not of classes, fill a processor's vectors. A step then takes
-    less than half the time in XLA (docs/performance.md), and four fifths of it in a graph.
+    Products along rows of features fill a processor's vectors. A step then takes less than half
+    the time in XLA (docs/performance.md), and four fifths of the time in a graph.
     """
 
     @property
@@ -55,7 +55,13 @@ class Transposed(SoftmaxRegression):
 
     @W.setter
     def W(self, variable: tf.Variable) -> None:  # noqa: N802
-        self.W_transposed = tf.Variable(tf.transpose(variable), name="W_transposed")
+        # Under the same name as in SoftmaxRegression, because tf.Module sorts variables by name.
+        vars(self)["W"] = tf.Variable(tf.transpose(variable), name="W_transposed")
+
+    @property
+    def W_transposed(self) -> tf.Variable:  # noqa: N802
+        """The variable [classes, features] float32 of W."""
+        return vars(self)["W"]
 
     @property
     def parameters(self) -> tuple[tf.Variable, ...]:
@@ -67,7 +73,7 @@ class Transposed(SoftmaxRegression):
 
 
 def scale(images: tf.Tensor) -> tf.Tensor:
-    """Returns uint8 images as float32 in [0, 1]; float32 images as they are."""
+    """Returns uint8 images as float32 in [0, 1], and float32 images unchanged."""
     return tf.image.convert_image_dtype(images, tf.float32)
 
 
@@ -103,8 +109,8 @@ def loss_and_gradients(
     Args:
       images: [rows, features] uint8, and labels [rows] int32.
       config: the flags; a float may be a scalar tensor.
-      batch_size: of the whole batch, where the rows are a part of it. A part has its share of the
-        penalty, so that the losses and gradients of all parts add up to those of the batch.
+      batch_size: the size of the whole batch, if the rows are a part of it. Each part has its share
+        of the penalty, so the losses and gradients of all parts add up to those of the batch.
     """
     rows = labels.shape[0] or tf.size(labels)
     batch_size = rows if batch_size is None else batch_size
@@ -125,7 +131,7 @@ def update(model: SoftmaxRegression, gradients: Sequence[tf.Tensor], config: Con
 def sgd_step(
     model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor, config: Config
 ) -> tf.Tensor:
-    """Takes one step and returns the batch's loss before it; arguments of `loss_and_gradients`."""
+    """Takes one step and returns the loss before it; arguments as in `loss_and_gradients`."""
     loss, gradients = loss_and_gradients(model, images, labels, config)
     update(model, gradients, config)
     return loss
@@ -133,13 +139,13 @@ def sgd_step(
 
 @tf.function(autograph=False)
 def num_correct(model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns how many of the images [n, features] are classified right, an int32 scalar."""
+    """Returns how many of the images [n, features] are classified correctly, an int32 scalar."""
     predictions = tf.argmax(model(images), axis=1, output_type=tf.int32)
     return tf.reduce_sum(tf.cast(predictions == labels, tf.int32))
 
 
 def floats(config: Config) -> dict[str, float]:
-    """Returns the float flags by name: compiled functions take their values as an argument."""
+    """Returns the float flags by name; compiled functions take their values as an argument."""
     return {name: value for name, value in config.as_dict().items() if isinstance(value, float)}
 
 
@@ -149,10 +155,10 @@ def loop(
     size: int,
     shape: Sequence[int] = (),
 ) -> tf.Tensor:
-    """Returns what step(i) returns for each i below `steps`, with zeros up to `size`.
+    """Returns the results of step(i) for each i below `steps`, padded with zeros to `size`.
 
     It does what `for i in tf.range(steps)` does, without AutoGraph, which takes longer than XLA.
-    `shape` is that of step(i), by default of a scalar: XLA compiles the body twice without one.
+    `shape` is the shape of step(i). Without a shape, XLA would compile the body twice.
     """
 
     def body(i: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
@@ -165,7 +171,7 @@ def loop(
 def compiled_pipeline(
     model: SoftmaxRegression, config: Config, step: Callable[..., tf.Tensor]
 ) -> PolymorphicFunction:
-    """Returns a function that takes `step` on each of the next batches of a pipeline: mode graph.
+    """Returns the function of mode graph, which calls `step` on the next batches of a pipeline.
 
     Its arguments are an iterator of batches, the number of steps and the values of `floats`. It
     returns the losses [steps]. `step` is `sgd_step`, or a function with the same arguments.
@@ -209,11 +215,11 @@ class Rows(NamedTuple):
 def compiled_block(
     model: SoftmaxRegression, config: Config, batch_size: int, max_steps: int, known_steps: bool
 ) -> PolymorphicFunction:
-    """Returns a function that takes the steps of a block in one XLA program: mode xla.
+    """Returns the function of mode xla, which takes the steps of a block in one XLA program.
 
-    Its arguments are `Rows`, the number of steps and the values of `floats`. It returns the losses,
-    of which those from `steps` on mean nothing. On a GPU XLA must know the number of steps when it
-    compiles. There the program always takes `max_steps`, and those from `steps` on change nothing.
+    Its arguments are `Rows`, the number of steps and the values of `floats`. Of the losses that it
+    returns, only the first `steps` are valid. With `known_steps`, which a GPU needs, the program
+    always takes `max_steps` steps, and those after the first `steps` change nothing.
     """
     inner = Transposed(*model.W.shape)
     batches = max(1, min(BATCHES_PER_GATHER, MAX_ROWS_PER_GATHER // batch_size))
@@ -251,7 +257,7 @@ def compiled_block(
 def sgd_step_in_pieces(
     model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor, config: Config
 ) -> tf.Tensor:
-    """Takes the step of a large batch, and adds its gradients piece by piece."""
+    """Takes the step of a large batch, and adds up its gradients piece by piece."""
     rows, features = images.shape
 
     def part(images: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
@@ -278,7 +284,7 @@ def sgd_step_if(
     labels: tf.Tensor,
     config: Config,
 ) -> tf.Tensor:
-    """Takes a step that has an effect only if `active`; a GPU would have to wait for a branch."""
+    """Takes a step that has an effect only if `active`. A branch would make a GPU wait."""
     before = [tf.identity(variable) for variable in model.variables]
     loss = sgd_step(model, images, labels, config)
     for variable, value in zip(model.variables, before, strict=True):

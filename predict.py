@@ -1,8 +1,8 @@
-"""Says what is on images: python predict.py --model=EXPORT_DIR digit.png ...
+"""Classifies images: python predict.py --model=EXPORT_DIR digit.png ...
 
-EXPORT_DIR is what `python train.py --export_dir=EXPORT_DIR` wrote. Images are PNG, JPEG, WebP, GIF,
-BMP or TIFF files of at most 50 million pixels; a larger JPEG is read at a reduced size. A digit
-drawn or photographed is inverted, cropped and centred as MNIST's are where it needs that.
+`python train.py --export_dir=EXPORT_DIR` writes EXPORT_DIR. Images are PNG, JPEG, WebP, GIF, BMP or
+TIFF files of at most 50 million pixels; a larger JPEG is read at a reduced size. A drawn or
+photographed digit is inverted, cropped and centred like MNIST's where needed.
 """
 
 import json
@@ -15,20 +15,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -P leaves out
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python -P does not add it
 
 from common import commandline, pictures
 from common.commandline import Config
 from common.errors import InputError, exit_with_one_line, reason
 from common.files import plain_path
 
-SURE = 0.6  # of the probability: an answer below it is said not to be sure
+SURE = 0.6  # minimum probability of a sure answer
 
 Answer = Callable[[np.ndarray], np.ndarray]  # an image, uint8, to probabilities
 
 
 class Model(NamedTuple):
-    """Answers images of `image_shape`, uint8, whose ink fills `box` (height, width)."""
+    """Classifies images of `image_shape`, uint8, whose ink fills `box` (height, width)."""
 
     probabilities: Answer
     class_names: list[str]
@@ -46,24 +46,24 @@ def predict_flags() -> flags.FlagValues:
     flags.DEFINE_boolean(
         "invert",
         None,
-        "The ink is dark on light; --noinvert: light on dark; else as found.",
+        "The ink is dark on light; --noinvert: light on dark; default: detected.",
         **group,
     )
     flags.DEFINE_boolean(
         "center",
         None,
-        "Crop to the ink and centre it, --nocenter: take the whole image; else as it needs.",
+        "Crop to the ink and centre it; --nocenter: use the whole image; default: if needed.",
         **group,
     )
-    flags.DEFINE_boolean("json", False, "Print one JSON object in place of bars.", **group)
+    flags.DEFINE_boolean("json", False, "Print one JSON object instead of bars.", **group)
     return values
 
 
 def load(folder: pathlib.Path) -> Model:
-    """Returns the model in `folder`; raises InputError where no export of train.py is.
+    """Returns the model in `folder`; raises InputError unless train.py exported it.
 
-    NumPy alone answers from the plain weights beside the SavedModel. Without them TensorFlow does,
-    which takes seconds to start.
+    NumPy computes answers from the plain weights beside the SavedModel. Without these weights
+    TensorFlow does, which takes seconds to start.
     """
     try:
         names = (folder / "assets/class_names.txt").read_text(encoding="utf-8").splitlines()
@@ -72,18 +72,18 @@ def load(folder: pathlib.Path) -> Model:
         answer = plain(folder / "weights.npz") or served(folder)
         if len(answer(np.zeros(shape, np.uint8))) != len(names):
             raise ValueError("it has other classes than names of classes")
-    except Exception as error:  # TensorFlow has no one error for a file that is not a model
+    except Exception as error:  # TensorFlow raises various errors for a file that is not a model
         must = "must be a folder that `python train.py --export_dir=FOLDER` wrote"
         raise InputError(f"--model={folder}: {must}: {reason(str(error))}") from None
     return Model(answer, names, shape, box)
 
 
 def plain(path: pathlib.Path) -> Answer | None:
-    """Returns what answers with NumPy alone; None, and says so, where the weights are damaged."""
+    """Returns a function that answers with NumPy; None, with a line, if the file is damaged."""
     try:
         with np.load(path) as arrays:
             W, b = arrays["W"], arrays["b"]
-    except Exception as error:  # NumPy has no one error for a damaged file either
+    except Exception as error:  # NumPy raises various errors for a damaged file too
         print(f"{path}: {reason(error)}: TensorFlow answers, which takes longer", file=sys.stderr)
         return None
 
@@ -96,13 +96,13 @@ def plain(path: pathlib.Path) -> Answer | None:
 
 
 def served(folder: pathlib.Path) -> Answer:
-    """Returns what answers through TensorFlow."""
+    """Returns a function that answers with TensorFlow."""
     from runtime import startup
 
     with startup.starting():
         import tensorflow as tf
 
-        # an image needs none, and a training may be using it
+        # an image needs no GPU, and a training run may be using it
         tf.config.set_visible_devices([], "GPU")
     with plain_path(folder) as place:
         loaded = tf.saved_model.load(str(place))
@@ -124,7 +124,7 @@ def show(path: str, names: list[str], probabilities: np.ndarray) -> None:
 
 
 def answered(model: Model, config: Config, path: str) -> dict[str, Any]:
-    """Returns what --json prints of an image, else shows it; raises InputError on no image."""
+    """Returns what --json prints of an image; without --json also shows it. Raises InputError."""
     image, done, hint = pictures.prepare(
         path, model.image_shape, model.box, config.invert, config.center
     )
@@ -148,7 +148,7 @@ def answered(model: Model, config: Config, path: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Answers every image that can be read, and names the others; returns 2 if one could not."""
+    """Classifies the images and names those that cannot be read; returns 2 if there are any."""
     config = commandline.parse(predict_flags(), sys.argv, __doc__, arguments="images")
     if not config.model:
         raise InputError(
@@ -156,7 +156,7 @@ def main() -> int:
         )
     if not config.images:
         raise InputError("no image: name at least one file, such as digit.png; see --help")
-    # where bars and names cannot be written, `?` is
+    # bars and names that stdout cannot encode become `?`
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     model = load(pathlib.Path(config.model))
     images, errors = [], []

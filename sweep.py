@@ -2,8 +2,8 @@
 
 python sweep.py --lr=0.001,0.003,0.01,0.03,0.1 --seed=0:10
 
-The numbers and choices of the group Training take several values with commas between them. A range
-of integers, 0:10, ends before its last number.
+The numbers and choices of the group Training take several values, separated by commas. A range of
+integers, such as 0:10, excludes its last number.
 """
 
 import functools
@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from multiprocessing.pool import ThreadPool
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -P leaves out
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python -P does not add it
 
 from common.commandline import Config
 from common.errors import Stopped, one_line
@@ -43,20 +43,20 @@ with startup.starting():
 
 
 def trainer(dataset: data.Dataset, place: results.Row) -> Callable[[Config], results.Row | None]:
-    """Returns what trains a run, and returns its row; None where a signal stopped it.
+    """Returns a function that trains a run and returns its row, or None if a signal stopped it.
 
-    A row has what `place` says of data and machine, and whether its run diverged.
+    A row includes `place`, the data and the machine, and says whether its run diverged.
     """
 
     @functools.cache
     def compiled(thread: int, config: Config) -> modes.Mode:
-        """Returns what takes the steps of a thread's runs."""
+        """Returns the mode that takes the steps of a thread's runs."""
         return train.compiled(train.start(config, dataset, Ledger(), OneDevice()), OneDevice())
 
     def train_one(config: Config) -> results.Row | None:
         if signals.asked():
             return None
-        # a program is given the floats at each call, and depends on no seed or number of epochs
+        # a program takes the floats at each call, and depends on neither seed nor epochs
         floats = dict.fromkeys(model.floats(config), 1.0)
         alike = config.replace(**floats, seed=0, epochs=sys.maxsize)
         mode = compiled(threading.get_ident(), alike)
@@ -76,9 +76,9 @@ def trainer(dataset: data.Dataset, place: results.Row) -> Callable[[Config], res
 
 
 def run(configs: list[Config]) -> None:
-    """Trains the runs that --output does not have yet, and reports on all of this sweep in it, even
-    where a signal or a failure ends it."""
-    tf.get_logger().setLevel("ERROR")  # the evaluation of each one's weights is traced anew
+    """Trains the runs that are not yet in --output. Then reports on all runs of this sweep, even
+    after a signal or a failure."""
+    tf.get_logger().setLevel("ERROR")  # hides that evaluation is retraced for each model
     first = configs[0]
     with startup.quiet():
         device = devices.choose(first, any(map(modes.one_thread, configs)))

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # which python -P leaves out
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python -P does not add it
 
 import flags
 from common import commandline
@@ -30,7 +30,7 @@ with startup.starting():
 
 
 def load(config: flags.Config, device: str) -> data.Dataset:
-    """Returns the data of a run, streamed if --input or the device's memory asks for that."""
+    """Returns the data of a run, streamed if --input or the device's memory requires it."""
     max_bytes = devices.most_bytes(config.input, device)
     return data.load(config.dataset, config.data_dir, config.manual_dir, max_bytes)
 
@@ -83,7 +83,7 @@ def train(state: State, mode: modes.Mode, watching: Sequence[Callback] = ()) -> 
 def test_accuracy(state: State) -> float:
     """Returns the test accuracy of a complete run.
 
-    A run that was resumed at its last step is also validated, if that was not done before.
+    A run that was resumed at its last step is also validated, unless it was validated before.
     """
     if not state.evaluations or state.evaluations[-1][0] != state.step:
         state.evaluated(accuracy(state, state.validation))
@@ -91,13 +91,13 @@ def test_accuracy(state: State) -> float:
 
 
 def accuracy(state: State, split: data.Split) -> float:
-    """Returns the share of a split that is classified right: all counted, divided once."""
+    """Returns the accuracy on a split: correct answers over all images, divided once."""
     with state.ledger("evaluate"):
         return state.agreed(num_correct(state, split)) / len(split)
 
 
 def num_correct(state: State, split: data.Split) -> int:
-    """Returns how many images of a split are classified right."""
+    """Returns how many images of a split are classified correctly."""
     return sum(int(model.num_correct(state.model, *chunk)) for chunk in split.chunks())
 
 
@@ -105,7 +105,7 @@ def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
     """Loads, compiles, trains and evaluates, shows and writes the results; returns the record."""
     with ledger("import"), startup.quiet():
         device = devices.choose(config, modes.one_thread(config))
-    engine = distribute.start(config, device)  # waits for the other workers, which is no import
+    engine = distribute.start(config, device)  # not part of "import": it waits for other workers
     ledger.barrier = engine.barrier
     with tf.device(device):
         with ledger("data"):

@@ -1,6 +1,6 @@
-"""Makes the records of this project, and renders what they say into its pages: python -m benchmarks
+"""Makes the records of this project, and renders them into its pages: python -m benchmarks
 
-With names it makes those records alone; with --render it makes none.
+With names it makes only those records; with --render it makes none.
 """
 
 import ast
@@ -29,7 +29,7 @@ COMPARISONS = {
 
 
 def main_job() -> dict[str, str]:
-    """What the README's command prints, and a prediction by its model; draws the figures."""
+    """Returns the output of the README's command and of a prediction; draws the figures."""
     with tempfile.TemporaryDirectory() as folder:
         output = common.python(*MAIN_JOB).output
         common.python(*MAIN_JOB, f"--export_dir={folder}/model", f"--figures={FIGURES}")
@@ -38,7 +38,7 @@ def main_job() -> dict[str, str]:
 
 
 def rates() -> dict[str, str]:
-    """What a sweep over learning rates, epochs and seeds prints; draws its figures."""
+    """Returns the output of a sweep over learning rates, epochs and seeds; draws its figures."""
     return {"printed": common.python("sweep.py", *RATES, f"--figures={FIGURES}").output}
 
 
@@ -53,14 +53,14 @@ def comparisons() -> None:
 
 
 def variants() -> dict[str, list[float]]:
-    """The ways to write the step; TensorFlow is imported only for them."""
+    """Measures the variants of the step; TensorFlow is imported only for them."""
     from benchmarks import variants
 
     return variants.measure()
 
 
 def history() -> list[dict[str, Any]]:
-    """The lines of earlier releases, and that of this one from the other records."""
+    """Returns the lines of earlier releases, and the line of this one from the other records."""
     (about, modes), (_, start) = common.load("modes"), common.load("start")
     release = re.findall(r'^version = "(.*)"', (PROJECT / "pyproject.toml").read_text(), re.M)[0]
     best = next(row for row in render.fastest() if row.name.split(", ")[0] not in speed.MODES)
@@ -82,7 +82,7 @@ def history() -> list[dict[str, Any]]:
 
 
 def size() -> int:
-    """Returns the nodes of the product's syntax trees, which do not grow with lines."""
+    """Returns the number of nodes in the product's syntax trees, which ignores line breaks."""
     command = ["git", "ls-files", "*.py", ":!tests"]
     listed = subprocess.check_output(command, cwd=PROJECT, text=True)
     trees = [ast.parse((PROJECT / path).read_text()) for path in listed.split()]
@@ -90,7 +90,7 @@ def size() -> int:
 
 
 IN_ROUNDS = (speed.start, speed.modes, speed.batches, speed.large, speed.replicas)
-# In this order; what a function returns is its record, if it returns anything.
+# In this order; the value that a function returns is its record, unless it is None.
 MEASUREMENTS: dict[str, Callable[[], Any]] = {
     "main_job": main_job,
     "rates": rates,
@@ -103,7 +103,7 @@ MEASUREMENTS: dict[str, Callable[[], Any]] = {
 
 
 def main(names: list[str]) -> None:
-    """Makes the records of these names, of all without one, then renders."""
+    """Makes the records of these names, or all records if there are none, then renders."""
     chosen = [] if names == ["--render"] else names or MEASUREMENTS
     if unknown := set(chosen) - MEASUREMENTS.keys():
         raise InputError(

@@ -1,4 +1,4 @@
-"""Times the loop of the README, one call of a compiled step for each batch: µs a step."""
+"""Times the loop of the README, one call of a compiled step for each batch, in µs per step."""
 
 import itertools
 import timeit
@@ -13,7 +13,7 @@ STEPS = 2_000
 
 
 def main() -> None:
-    """Prints the microseconds of a step, the compilation left out."""
+    """Prints the microseconds per step, without the compilation."""
     tf.config.threading.set_intra_op_parallelism_threads(1)  # as train.py does for small batches
     mnist, config = data.load("mnist"), flags.training_config()
     net, step = model.SoftmaxRegression(784, 10), tf.function(model.sgd_step)

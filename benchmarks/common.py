@@ -1,4 +1,4 @@
-"""What the measurements share: processes that are timed, and records that say where they ran."""
+"""Code that the measurements share: timed processes, and records that say where they ran."""
 
 import functools
 import json
@@ -25,8 +25,8 @@ RECORDS = PROJECT / "benchmarks" / "records"
 class Run(NamedTuple):
     """A process that has ended.
 
-    seconds: from its start to its end. peak_mib: the most memory it had, on Linux. output: what it
-    printed on stdout. record: what train.py recorded.
+    seconds: from its start to its end. peak_mib: its peak memory, on Linux. output: its stdout.
+    record: the record of train.py.
     """
 
     seconds: float
@@ -38,8 +38,8 @@ class Run(NamedTuple):
 def python(*arguments: str, **variables: str) -> Run:
     """Runs Python in the project's folder; raises RunError if it fails, after its own errors.
 
-    variables: what its environment has more than that of this process. Where this process has had
-    more memory than its child, the child is said to have had as much.
+    variables: additions to the environment. The peak memory includes that of this process before
+    the start of its child, so it is too high if this process has used more than the child.
     """
     command, started = [sys.executable, *arguments], time.perf_counter()
     pipe, env = subprocess.PIPE, os.environ | variables
@@ -61,13 +61,13 @@ def train(*arguments: str, **variables: str) -> Run:
 
 
 def in_rounds(measure: Callable[[], dict[str, float]], rounds: int = 3) -> dict[str, list[float]]:
-    """Returns by what was measured the values that `measure` finds, one a round."""
+    """Returns the values that `measure` finds, one for each round, by name."""
     found = [measure() for _ in range(rounds)]
     return {name: [values[name] for values in found] for name in found[0]}
 
 
 def loopback(count: int) -> list[dict[str, str]]:
-    """Returns the environment, TF_CONFIG, of each worker of a cluster here, at free ports."""
+    """Returns TF_CONFIG for each worker of a cluster on this machine, at free ports."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     cluster = {"worker": [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]}
     for each in sockets:
@@ -82,27 +82,27 @@ def median_range(values: Sequence[float]) -> str:
 
 
 def other_cores() -> float:
-    """Returns how many cores other processes keep busy, seen for a second."""
+    """Returns how many cores other processes keep busy, measured over a second."""
     return psutil.cpu_percent(interval=1) / 100 * psutil.cpu_count()
 
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Returns what train.py records of where it runs: once, before a record changes the commit."""
+    """Returns the environment that train.py records, read before a record changes the commit."""
     return train("--max_steps=1").record["environment"]
 
 
 def save(name: str, found: Any, busy: float, command: str) -> None:
-    """Writes the record `name`: what was found, how, and machine, versions, commit, quietness."""
+    """Writes the record `name`: the results, the command, and the machine and its other load."""
     about = {**environment(), "command": command, "other_cores": round(busy, 2)}
     text = json.dumps({"about": about, "found": found}, indent=1)
     (RECORDS / f"{name}.json").write_text(f"{text}\n")
 
 
 def load(name: str) -> tuple[dict[str, Any], Any]:
-    """Returns how the record `name` was made, and what was found.
+    """Returns the conditions and the results of the record `name`.
 
-    Raises InputError if there is none, or it is damaged.
+    Raises InputError if it is missing or damaged.
     """
     path = RECORDS / f"{name}.json"
     try:
@@ -110,4 +110,4 @@ def load(name: str) -> tuple[dict[str, Any], Any]:
         return record["about"], record["found"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         cure = f"make it with python -m benchmarks {name}"
-        raise InputError(f"{path}: is no record ({reason(error)}); {cure}") from None
+        raise InputError(f"{path}: is not a record ({reason(error)}); {cure}") from None

@@ -1,4 +1,4 @@
-"""How often the comparison and its guard are wrong, by measuring the same programs many times."""
+"""Measures the same programs many times, and counts how often comparison and guard are wrong."""
 
 import pathlib
 import tempfile
@@ -11,13 +11,13 @@ from common import stats
 from comparison import guard, report
 
 JOB = "--contenders=c,xla", "--devices=cpu", "--cores=1", "--rounds=60"
-ROUNDS, RESAMPLED = 9, 1000  # of a run; runs drawn by lot
-SLOWDOWN = 1.1  # what the guard must catch
-MAX_SLOWDOWN = 1.05  # that it lets pass
+ROUNDS, RESAMPLED = 9, 1000  # rounds of a run; number of random runs
+SLOWDOWN = 1.1  # the guard must catch it
+MAX_SLOWDOWN = 1.05  # the guard tolerates it
 
 
 def measure() -> dict[str, float]:
-    """Returns shares of runs, drawn from many rounds of two contenders, in percent."""
+    """Returns the shares of `rates` for many rounds of two contenders, in percent."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "found.json")
         common.python("compare.py", *JOB, f"--output={path}")
@@ -27,10 +27,10 @@ def measure() -> dict[str, float]:
 
 
 def rates(times: np.ndarray, ratios: np.ndarray, equal: np.ndarray) -> dict[str, float]:
-    """Returns how often what must not happen, or must, does so in runs drawn from many rounds.
+    """Returns how often runs drawn from many rounds give a false alarm or catch a slowdown.
 
-    times, ratios: a contender's [rounds], and those to the baseline. equal: the ratios [rounds] of
-    the baseline's two measurements.
+    times, ratios: of a contender [rounds]; ratios are to the baseline. equal: the ratios [rounds]
+    of the baseline's two measurements.
     """
     rng = np.random.default_rng(0)
 
@@ -58,7 +58,7 @@ def called_different(rng: np.random.Generator, equal: np.ndarray) -> bool:
 def called_slower(rng: np.random.Generator, samples: np.ndarray, factor: float) -> bool:
     """Says whether the guard calls a run slower that takes `factor` times as long as another.
 
-    The rounds of each run followed one another.
+    The rounds of each run are consecutive.
     """
     first = rng.integers(ROUNDS)
     runs = samples[first : first + (len(samples) - first) // ROUNDS * ROUNDS].reshape(-1, ROUNDS)

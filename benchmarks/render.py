@@ -1,4 +1,4 @@
-"""What the records say, as the blocks of the pages: between <!-- name --> and <!-- /name -->."""
+"""Renders the records as the blocks of the pages, between <!-- name --> and <!-- /name -->."""
 
 import functools
 import re
@@ -12,7 +12,7 @@ from common.stats import number
 from comparison import charts, report
 
 COMPARISONS = PROJECT / "docs" / "comparison"
-SERIES = ("batch10_before", "batch10")  # of one comparison, made one after the other
+SERIES = ("batch10_before", "batch10")  # two series of one comparison, the earlier one first
 QUIET = 0.2  # cores that other processes may keep busy
 RUNGS = ("mode eager", "tf.function a batch", "mode graph", "mode xla")
 TEXTS: dict[str, dict[str, Any]] = {
@@ -20,29 +20,29 @@ TEXTS: dict[str, dict[str, Any]] = {
         "about": "{date} on {device_name}, {cores} cores; Python {python}, TensorFlow {tensorflow};"
         " commit {git_commit:.12}.{others} To repeat it: `{command}`",
         "others": " **The machine was not quiet**: other processes kept {:.1f} cores busy.",
-        "heads": ("the line", "µs/step", "speed"),
-        "rungs": (  # what is written around `sgd_step` on each of RUNGS
+        "heads": ("code", "µs/step", "speed"),
+        "rungs": (  # the code around `sgd_step` on each of RUNGS
             "`loss = sgd_step(net, images, labels, config)` for each batch, in Python",
             "`step = tf.function(sgd_step)`, called for each batch",
             "`@tf.function` around the loop over the batches",
             "`@tf.function(jit_compile=True)` around the loop, which gathers its own rows",
         ),
-        "chart": "Time of one training step at batch size 10, {rounds} rounds on "
-        "{about[cpu_model_name]}. The fastest: {fastest}. {base.task.steps:,} steps a measurement; "
+        "chart": "Time per training step at batch size 10, median of {rounds} rounds on "
+        "{about[cpu_model_name]}. Fastest: {fastest}. {base.task.steps:,} steps per measurement; "
         "{about[date]:.10}, commit {about[commit]:.10}.",
     },
     "es": {
         "about": "{date}, {device_name}, {cores} núcleos; Python {python}, TensorFlow {tensorflow};"
         " commit {git_commit:.12}.{others} Se repite con `{command}`",
         "others": " **La máquina no estaba libre**: otros procesos ocupaban {:.1f} núcleos.",
-        "heads": ("la línea", "µs/paso", "velocidad"),
+        "heads": ("código", "µs/paso", "velocidad"),
         "rungs": (
             "`loss = sgd_step(net, images, labels, config)` con cada lote, en Python",
             "`step = tf.function(sgd_step)`, llamada con cada lote",
             "`@tf.function` en torno al bucle sobre los lotes",
             "`@tf.function(jit_compile=True)` en torno al bucle, que reúne sus propias filas",
         ),
-        "chart": "Tiempo de un paso de entrenamiento con lotes de 10, {rounds} rondas en "
+        "chart": "Tiempo por paso de entrenamiento con lotes de 10, mediana de {rounds} rondas en "
         "{about[cpu_model_name]}. Los más rápidos: {fastest}. {base.task.steps:,} pasos por "
         "medida; {about[date]:.10}, commit {about[commit]:.10}.",
     },
@@ -60,20 +60,20 @@ def block(
 
 
 def table(heads: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """Returns a Markdown table, all but its first column to the right."""
+    """Returns a Markdown table; all columns except the first are aligned to the right."""
     lines = [heads, ["---", *["--:"] * (len(heads) - 1)], *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def conditions(about: dict[str, Any], language: str = "en") -> str:
-    """Returns when and where a record was made, and how to make it again."""
+    """Returns when and where a record was made, and the command that repeats it."""
     texts, busy = TEXTS[language], about["other_cores"]
     others = texts["others"].format(busy) if busy > QUIET else ""
     return texts["about"].format(**about, others=others)
 
 
 def samples(name: str) -> str:
-    """Returns the table of what was measured in rounds."""
+    """Returns the table of a record that was measured in rounds."""
     about, found = load(name)
     rows = [(what, median_range(values)) for what, values in found.items()]
     heads = ("what", f"median (min-max) of {len(next(iter(found.values())))} rounds")
@@ -81,7 +81,7 @@ def samples(name: str) -> str:
 
 
 def rungs(language: str = "en") -> str:
-    """The ways to call the same step, the slowest first, and what each one wins."""
+    """Returns the ways to call the same step, the slowest first, and the speedup of each."""
     about, found = load("modes")
     texts, times = TEXTS[language], [statistics.median(found[f"{name}, µs/step"]) for name in RUNGS]
     rows = [
@@ -97,29 +97,29 @@ def quoted(text: str) -> str:
 
 
 def output() -> str:
-    """The first and the last lines that the main job prints."""
+    """Returns the first and the last lines that the main job prints."""
     lines = load("main_job")[1]["train"].splitlines()
     return quoted("\n".join([*lines[:3], "...", *lines[-5:]]))
 
 
 def predict() -> str:
-    """What predict.py prints."""
+    """Returns the output of predict.py."""
     return quoted(load("main_job")[1]["predict"])
 
 
 def flags() -> str:
-    """What `python train.py --help` prints."""
+    """Returns the output of `python train.py --help`."""
     return quoted(python("train.py", "--help").output)
 
 
 def rates() -> str:
-    """The table that sweep.py prints over the learning rate, and what it says below."""
+    """Returns the table that sweep.py prints over the learning rate, and the notes below it."""
     about, found = load("rates")
     return f"{found['printed'].rstrip()}\n\n{conditions(about)}"
 
 
 def compared(name: str) -> str:
-    """What compare.py has written of a comparison: its tables, charts and notes."""
+    """Returns the page that compare.py wrote of a comparison: its tables, charts and notes."""
     text = (COMPARISONS / f"{name}.md").read_text()
     return re.sub(r"(\]\(|src(?:set)?=\")(?=\w)", r"\1comparison/", text).rstrip()
 
@@ -131,7 +131,7 @@ def fastest(name: str = "batch10") -> list[report.Row]:
 
 
 def chart(language: str = "en") -> str:
-    """The chart of the comparison at batch 10, and the three fastest, whoever they are."""
+    """Returns the chart of the comparison at batch 10, with the names of the three fastest."""
     rows = fastest()[:3]
     base = rows[0].base
     named = [f"{charts.in_words(row.name)} ({number(row.time.median)} µs)" for row in rows]
@@ -142,7 +142,7 @@ def chart(language: str = "en") -> str:
 
 
 def drift() -> str:
-    """How far two series of the comparison at batch 10, made hours apart, differ."""
+    """Returns how much two series of the comparison at batch 10, made hours apart, differ."""
     series = [fastest(name) for name in SERIES]
     before, now = ({row.name: row.time.median for row in rows} for rows in series)
     most = max(abs(now[name] / before[name] - 1) for name in before.keys() & now.keys())
@@ -151,25 +151,25 @@ def drift() -> str:
 
 
 def batch_sizes() -> str:
-    """The last table of the comparison over the batch size, with what is below it."""
+    """Returns the last table of the comparison over the batch size, with the text below it."""
     return compared("sweep").rpartition("**Images a second**\n\n")[2]
 
 
 def noise() -> str:
-    """How often the comparison and its guard are wrong."""
+    """Returns how often the comparison and its guard are wrong."""
     about, found = load("noise")
     rows = [(what, f"{share:.1f}") for what, share in found.items()]
     return block(("of 100 runs of 9 rounds", "found"), rows, about)
 
 
 def history() -> str:
-    """A line a release."""
+    """Returns one line for each release."""
     lines = load("history")[1]
     return table(list(lines[-1]), [list(line.values()) for line in lines])
 
 
 def faults(part: str, heads: Sequence[object]) -> str:
-    """How often one part of the fault campaign held."""
+    """Returns how often the runs of one part of the fault campaign held."""
     about, found = load("faults")
     rows = [(fault, *counts) for fault, counts in found[part].items()]
     return block(heads, rows, about)
@@ -198,7 +198,7 @@ PAGES = sorted([*PROJECT.glob("README*.md"), *PROJECT.glob("docs/*.md")])
 
 
 def rendered(page: str) -> str:
-    """Returns the text of a page with all blocks that are in it as the records have them."""
+    """Returns the text of a page with its blocks rendered from the records."""
 
     def renewed(found: re.Match) -> str:
         start, name, end = found.groups()

@@ -1,8 +1,8 @@
-"""How fast the program is at its own job: each function measures one round of a record."""
+"""Measures the speed of train.py; each function measures one round of a record."""
 
 import pathlib
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 
@@ -11,12 +11,12 @@ from storage import cache
 
 IMPORT = "import tensorflow, os; os._exit(0)"
 WARM = "a warm run, the whole process, s"
-# Of a run of which the training alone is looked at.
+# Flags of a run in which only the training is measured.
 ALONE = ("--eval_every=0", "--eval_first=0", "--loss_reduction=mean")
 BY_HAND = "tf.function a batch, µs/step"
 MODES = {"xla": "--epochs=10", "graph": "--epochs=2", "eager": "--max_steps=2000"}
 BATCHES = (10, 30, 100, 300, 500, 1_000, 3_000, 10_000, 55_000)
-LARGE = 70  # times MNIST: 3.3 GB
+LARGE = 70  # times MNIST's training images: 3.0 GB
 REPLICAS = {
     "one device": ("--strategy=none",),
     "mirrored, 2 replicas": ("--strategy=mirrored", "--replicas=2"),
@@ -25,7 +25,7 @@ REPLICAS = {
 
 
 def start() -> dict[str, float]:
-    """What is around the steps of a run, against an import of TensorFlow alone."""
+    """A whole run, compared with an import of TensorFlow alone."""
     imported, run = common.python("-c", IMPORT), common.train()
     return {
         WARM: run.seconds,
@@ -35,7 +35,7 @@ def start() -> dict[str, float]:
 
 
 def modes() -> dict[str, float]:
-    """Microseconds of a step of batch 10 in each mode of train.py, and in the README's loop."""
+    """Microseconds per step at batch 10 in each mode of train.py, and in the README's loop."""
     found = {BY_HAND: float(common.python("-m", "benchmarks.by_hand").output)}
     for mode, length in MODES.items():
         record = common.train(f"--mode={mode}", length, *ALONE).record
@@ -44,7 +44,7 @@ def modes() -> dict[str, float]:
 
 
 def batches() -> dict[str, float]:
-    """Thousands of images a second of training alone over the batch size."""
+    """Thousands of images/s of training alone, by batch size."""
     runs = {size: common.train(f"--batch_size={size}", "--epochs=20", *ALONE) for size in BATCHES}
     return {
         f"batch {size:,}, thousand images/s": run.record["examples_per_second"] / 1000
@@ -53,10 +53,11 @@ def batches() -> dict[str, float]:
 
 
 def large() -> dict[str, float]:
-    """A dataset of 3.3 GB: from the disk over from memory, and the memory that both take."""
+    """A dataset of 3.0 GB: the speed of a stream over that from memory, and their peak memory."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        size_mib = make(pathlib.Path(folder), LARGE) / 2**20
+        with ProcessPoolExecutor(1) as maker:  # its memory must not count as that of the runs
+            size_mib = maker.submit(make, pathlib.Path(folder), LARGE).result() / 2**20
         job = (f"--dataset=made{LARGE}", f"--data_dir={folder}", *ALONE)
         for size in (10, 100, 1_000, 10_000):
             rates = {}
@@ -71,9 +72,9 @@ def large() -> dict[str, float]:
 
 
 def make(root: pathlib.Path, times: int) -> int:
-    """Puts MNIST, its training images so many times, below `root` as the cache of made<times>.
+    """Writes MNIST, with its training images repeated, below `root` as the cache of made<times>.
 
-    Returns the bytes of its training images.
+    Returns the bytes of the training images.
     """
     folder = cache.folder_in(root, f"made{times}")
     folder.mkdir(parents=True)
@@ -85,7 +86,7 @@ def make(root: pathlib.Path, times: int) -> int:
 
 
 def replicas() -> dict[str, float]:
-    """Microseconds of a step over the batch of all replicas; the workers are processes here."""
+    """Microseconds per step by the batch of all replicas; workers are processes of this machine."""
     return {
         f"{kind}, batch {batch:,}, µs/step": us_per_step(flags, batch)
         for kind, flags in REPLICAS.items()
@@ -94,7 +95,7 @@ def replicas() -> dict[str, float]:
 
 
 def us_per_step(flags: tuple[str, ...], batch: int) -> float:
-    """Returns the microseconds of a step, as the chief records them if there are two workers."""
+    """Returns the microseconds per step; with two workers, as the chief records them."""
     length = ("--epochs=1000", "--max_steps=500", "--eval_every=0")
     job = ("--lr=1e-5", f"--batch_size={batch}", *length, *flags)
     chief, *others = common.loopback(2) if "--strategy=multi_worker" in flags else [{}]

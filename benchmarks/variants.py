@@ -1,4 +1,4 @@
-"""Six ways to write the compiled step of mode xla, of which model.py has the first."""
+"""Six variants of the compiled step of mode xla; the first is that of model.py."""
 
 import os
 import timeit
@@ -18,17 +18,17 @@ Weights = tuple[tf.Tensor, tf.Tensor]  # W or its transpose, b
 
 
 def along_classes(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns the cross-entropy of model.py, taken along the classes, not along the batch."""
+    """Returns the cross-entropy of model.py, computed along the classes instead of the batch."""
     return -tf.reduce_sum(tf.one_hot(labels, CLASSES) * tf.nn.log_softmax(logits))
 
 
 def fused(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns the same, by TensorFlow's own operation."""
+    """Returns the same by TensorFlow's own operation."""
     return tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
 class Way(NamedTuple):
-    """A way: which W the loop carries, how the loss is taken, how many batches are gathered."""
+    """A variant: whether the loop carries W transposed, its loss, and the batches in a gather."""
 
     transposed: bool = True
     loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = model.cross_entropy
@@ -57,7 +57,7 @@ def update(way: Way, weights: Weights, images: tf.Tensor, labels: tf.Tensor) -> 
 
 
 def block(way: Way) -> Callable[[tuple[tf.Tensor, ...]], Weights]:
-    """Returns what takes STEPS steps from zeros on images, labels and an order, in one call."""
+    """Returns a function that takes STEPS steps from zeros on images, labels and an order."""
 
     @tf.function(jit_compile=True, autograph=False)
     def steps(rows: tuple[tf.Tensor, ...]) -> Weights:
@@ -78,14 +78,14 @@ def block(way: Way) -> Callable[[tuple[tf.Tensor, ...]], Weights]:
 
 
 def random_rows() -> tuple[tf.Tensor, ...]:
-    """Returns images, labels and an order by lot: what they show does not change a step's time."""
+    """Returns random images, labels and order. Their values do not change a step's time."""
     images = tf.random.uniform([EXAMPLES, FEATURES], 0, 256, tf.int32)
     labels = tf.random.uniform([EXAMPLES], 0, CLASSES, tf.int32)
     return tf.cast(images, tf.uint8), labels, tf.random.shuffle(tf.range(EXAMPLES))
 
 
 def measure() -> dict[str, list[float]]:
-    """Returns the microseconds of a step, each way taken in turn in each round, one thread."""
+    """Returns the microseconds per step on one thread; each round measures all variants in turn."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     rows = random_rows()
     blocks = {f"{name}, µs/step": block(way) for name, way in WAYS.items()}

@@ -1,4 +1,4 @@
-"""What a run shows and writes: a callback for the screen, and one for each flag of an output."""
+"""The outputs of a run: a callback for the screen, and one for each flag of an output."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from runtime.state import State
 
 @contextlib.contextmanager
 def asked_for(state: State, is_chief: bool) -> Iterator[list[Callback]]:
-    """Yields the callbacks that the flags ask for, and closes them however the run ends.
+    """Yields the callbacks that the flags select, and closes them however the run ends.
 
     Raises InputError, before the first step, if one of them could not write its output.
     """

@@ -19,18 +19,18 @@ from runtime.state import State
 class Callback:
     """An observer of a run. With several workers only the chief has more than `Progress`.
 
-    It is made before anything is compiled, and raises InputError if it could not write its output.
-    The calls that it adds to `closing` come last, however the run ended.
+    It is created before anything is compiled, and raises InputError if it cannot write its output.
+    The calls that it adds to `closing` come last, however the run ends.
     """
 
     state: State
     closing: contextlib.ExitStack
 
     def __post_init__(self) -> None:
-        """Called when it is made; a resumed run has its state by then."""
+        """Called when the callback is created; the state of a resumed run is already loaded."""
 
     def on_train_begin(self) -> None:
-        """Called once, when all callbacks have been made."""
+        """Called once, when all callbacks have been created."""
 
     def on_block_end(self, losses: np.ndarray, evaluated: bool) -> None:
         """Called after each block and its evaluation, untimed, with its losses [steps]."""

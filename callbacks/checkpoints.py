@@ -52,7 +52,7 @@ class Checkpoints(Callback):
             tf.train.get_checkpoint_state(self.plain)
         except ValueError:  # the file that names the newest is damaged; the next save replaces it
             (self.folder / "checkpoint").unlink()
-        # One more than KEEP, so that the oldest goes only when the newest is on the disk.
+        # One more than KEEP, so that the oldest is removed only when the newest is on the disk.
         self.manager = tf.train.CheckpointManager(
             self.checkpoint, self.plain, KEEP + 1, checkpoint_name="step"
         )
@@ -77,7 +77,7 @@ class Checkpoints(Callback):
             self.manager.save(checkpoint_number=step)
             synced(*self._files(step), self.folder)  # TensorFlow does not wait
             whole = self._steps()
-            old = [other for other in whole if other <= step][:-KEEP]  # those behind are damaged
+            old = [other for other in whole if other <= step][:-KEEP]  # later ones are damaged
             self._remove_all_but(set(whole).difference(old))
         self.saved_step = step
 
@@ -88,19 +88,19 @@ class Checkpoints(Callback):
             try:
                 found = read(path)
             except (tf.errors.OpError, ValueError, LookupError) as error:
-                why = f"is damaged and passed over: {reason(error)}"
+                why = f"is damaged and skipped: {reason(error)}"
                 print(f"{self.folder / path.name} {why}", file=sys.stderr)
                 continue
             self._check(found)
             self.checkpoint.read(str(path)).assert_existing_objects_matched()
             for name, value in found["figures"].items():
                 setattr(self.state, name, value)
-            print(f"goes on from {self.folder / path.name}")
+            print(f"resumes from {self.folder / path.name}")
             return step
         return None
 
     def _check(self, found: Mapping[str, Any]) -> None:
-        """Raises InputError if the checkpoint is of another run; says what may change its bits."""
+        """Raises InputError if the checkpoint is of another run; prints allowed differences."""
         defaults = flags.training_config().as_dict()  # of flags that were added since
         before = defaults | found["run"]
         for name, value in identity(self.state).items():

@@ -22,7 +22,7 @@ class Export(Callback):
     """Writes --export_dir after the run, with a lock against a second run."""
 
     def __post_init__(self) -> None:
-        """Locks the folder, removes what a killed run has left, and refuses other content."""
+        """Locks the folder, removes the remains of a killed run, and refuses other content."""
         self.target = target = pathlib.Path(self.state.config.export_dir).resolve()
         writable_folder("export_dir", target.parent)
         self.lock("export_dir", target, target.with_name(f"{OURS}.{target.name}.lock"))
@@ -52,7 +52,7 @@ class Export(Callback):
 
 
 def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathlib.Path) -> None:
-    """Writes the SavedModel of `softmax`, and plain weights, with which NumPy alone can answer.
+    """Writes the SavedModel of `softmax`, and plain weights, which NumPy can read.
 
     The assets include class_names.txt, and images.json with the shape of an image and the box that
     the ink fills.

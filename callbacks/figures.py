@@ -14,7 +14,7 @@ from runtime.state import State
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MAX_CLASSES = 30  # of a picture in which the counts can be read
+MAX_CLASSES = 30  # with more classes the counts would be too small to read
 COLUMNS = 5  # of a picture of images
 
 
@@ -22,7 +22,7 @@ class Figures(Callback):
     """Draws the pictures of a run at its end."""
 
     def __post_init__(self) -> None:
-        with plots.look("--figures"):  # says now that matplotlib is missing
+        with plots.look("--figures"):  # raises now if matplotlib is missing
             self.folder = writable_folder("figures", self.state.config.figures)
 
     def on_train_end(self, record: dict[str, Any]) -> None:
@@ -60,7 +60,7 @@ def gallery(title: str, images: np.ndarray, titles: Iterable[str], **look: Any) 
 
 
 def weights(state: State, probabilities: np.ndarray) -> "Figure":
-    """Returns each column of W, on one scale that is white at 0."""
+    """Returns each column of W as a picture, on a common scale that is white at 0."""
     W, names = state.model.W.numpy(), state.dataset.class_names
     templates = W.T.reshape(-1, *state.dataset.image_shape).mean(axis=-1)
     limit = np.abs(templates).max()

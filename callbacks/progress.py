@@ -1,4 +1,4 @@
-"""What a run prints, in 80 columns."""
+"""The output of a run on the screen, in 80 columns."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 COLUMNS = 80
-INTERVAL, PLAIN_INTERVAL = 1.0, 60.0  # seconds between two looks at the bar, between two lines
+INTERVAL, PLAIN_INTERVAL = 1.0, 60.0  # seconds between updates of the bar, and between lines
 TESTED = "test accuracy {test_accuracy:.4f} of {test_examples:,} images"
 TRAINED = (
     "training alone: {steps_now:,} steps, {us_per_step:,.1f} us/step, "
@@ -32,7 +32,7 @@ class Progress(Callback):
         if self.bar:
             self.closing.callback(self.bar.stop)
         self.due, self.next_step = time.monotonic(), 1
-        # images and seconds of training at the last look
+        # images and seconds of training at the last update
         self.examples, self.seconds = 0, 0.0
 
     def on_block_end(self, losses: np.ndarray, evaluated: bool) -> None:
@@ -50,7 +50,7 @@ class Progress(Callback):
             print(f"step {step:,}/{self.state.total_steps:,}  {self._figures()}", flush=True)
 
     def _figures(self) -> str:
-        """Returns the newest validation accuracy, the loss, and the speed since the last look."""
+        """Returns the newest validation accuracy, the loss, and the speed since the last update."""
         state, trained = self.state, self.state.ledger.parts["train"]
         images = state.examples - max(self.examples, state.resumed[1])
         speed = images / (trained - self.seconds or 1.0)

@@ -1,1 +1,1 @@
-"""What several commands need: flags, errors, files, child processes, pictures, charts."""
+"""Code that several commands use: flags, errors, files, child processes, pictures, charts."""

@@ -14,8 +14,8 @@ import psutil
 
 @contextlib.contextmanager
 def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[subprocess.Popen]:
-    """Yields a started process; at the end of the block, and after `timeout` seconds, it and its
-    children are ended.
+    """Yields a started process, and kills it and its children at the end of the block or after
+    `timeout` seconds.
 
     It leads its own session, so Ctrl-C on a terminal reaches only its parent, which ends it.
     """

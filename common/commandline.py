@@ -38,7 +38,7 @@ class Config(types.SimpleNamespace):
 
 
 class PathParser(flags.ArgumentParser):
-    """A path on this machine, with ~ for a home folder, that TensorFlow and Python read alike."""
+    """A path on this machine, with ~ for a home folder, the same to TensorFlow and Python."""
 
     syntactic_help = "a path on this machine"
 
@@ -92,7 +92,7 @@ def parse(
 
 
 def require_finite(values: flags.FlagValues) -> None:
-    """Makes all floats of `values` refuse nan and inf, which absl's bounds let pass."""
+    """Makes all floats of `values` refuse nan and inf, which absl's bounds allow."""
     for name in values:
         if isinstance(values[name].parser, flags.FloatParser):
             flags.register_validator(
@@ -131,7 +131,7 @@ def _explained(values: flags.FlagValues, message: str) -> str:
 
 
 def _described(values: flags.FlagValues, name: str) -> str:
-    """Returns the flags whose help has the words of an unknown one: absl finds similar names."""
+    """Returns the flags whose help has the words of an unknown flag. absl finds similar names."""
     words = name.replace("_", " ").lower()
     if " " not in words:
         return ""

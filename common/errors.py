@@ -70,7 +70,7 @@ def exit_with_one_line(main: Callable[[], int | None]) -> None:
 
 
 def _say(error: BaseException) -> int:
-    """Prints a line on stderr; returns the exit code, 0 for a fault of this program."""
+    """Prints a line on stderr; returns the exit code, 0 for a bug in this program."""
     if isinstance(error, BrokenPipeError):
         return 141  # the reader of the output has gone, as `head` does
     if isinstance(error, KeyboardInterrupt):
@@ -84,14 +84,14 @@ def _say(error: BaseException) -> int:
 
 
 def _line(error: BaseException) -> str:
-    """Returns the line for an error; "" for a fault of this program."""
+    """Returns the line for an error; "" for a bug in this program."""
     kinds, why = {kind.__name__ for kind in type(error).__mro__}, reason(error)
     if hasattr(error, "exit_code"):
         return str(error)
     if isinstance(error, OSError) and "temporary directory" in why:
         return "TMPDIR: no folder for temporary files can be written; set TMPDIR to one"
-    if isinstance(error, OSError):  # that of a stream names no file
-        return f"{error.filename}: {why}" if error.filename else why
+    if isinstance(error, OSError):
+        return f"{error.filename or 'standard output'}: {why}"
     full = kinds & {"MemoryError", "ResourceExhaustedError"} and "space left" not in why
     if full or ("OpError" in kinds and re.search(OUT_OF_MEMORY, why)):
         return f"out of memory ({why}): a smaller --batch_size or --input=stream needs less"
@@ -101,7 +101,7 @@ def _line(error: BaseException) -> str:
 
 
 def is_alone() -> bool:
-    """Says whether the process may end at once, as no debugger, profiler or notebook runs it."""
+    """Says whether the process may end at once, outside a debugger, profiler or notebook."""
     if sys.flags.inspect or sys.gettrace() or sys.getprofile():
         return False
     frame = outermost = sys._getframe()
@@ -115,7 +115,7 @@ def end(code: int) -> None:
     """Ends the process, after the calls of `before_leaving`.
 
     It ends at once if it may, because an orderly shutdown of TensorFlow takes longer than a short
-    training. Otherwise it raises SystemExit, or returns if all went well.
+    training run. Otherwise it raises SystemExit, or returns if `code` is 0.
     """
     for call in before_leaving:
         with contextlib.suppress(OSError):

@@ -90,7 +90,7 @@ def plain_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def try_writing(folder: pathlib.Path) -> None:
-    """Raises OSError unless a block of a disk can be written in `folder`; removes it again."""
+    """Raises OSError unless a temporary file of 4 KiB can be written in `folder`."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(4096))
 
@@ -109,8 +109,8 @@ def locked(path: pathlib.Path, wait: bool) -> filelock.BaseFileLock:
 def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a new folder that replaces `target` after the block; on an error `target` stays.
 
-    The old folder goes only when the new one is on the disk. After a power cut one of the two is
-    there, or `tidy` brings it back.
+    The old folder is removed only after the new one is on the disk. After a power cut one of the
+    two exists, or `tidy` restores it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f"{OURS}.{target.name}.new."
@@ -130,7 +130,7 @@ def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def tidy(target: pathlib.Path) -> None:
-    """Removes what a killed `whole_folder` has left, and restores a folder that it had moved."""
+    """Removes the remains of a killed `whole_folder`, and restores a folder that it had moved."""
     if _replaced(target).exists() and is_free(target):
         _replaced(target).rename(target)
     left = target.parent.glob(f"{OURS}.{glob.escape(target.name)}.new.*")

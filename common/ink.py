@@ -7,23 +7,23 @@ import cv2
 import numpy as np
 from PIL import Image
 
-SIDE = 600  # pixels of the longer side of a picture, at most
-SMALL = 100  # pixels of the longer side of the copy on which the ground is found
-GROUND = 35  # pixels of the copy: what is wider is ground
-WIDE = 1.6  # times its height: no digit is wider
-CORE, FAINT = 0.45, 0.15  # of the strongest ink: a stroke, and perhaps a printed line
-CONTRAST = 10  # grey levels that ink differs from its ground by, at least
-EDGE = 0.015  # of the longer side: what comes as near to the border is at it
+SIDE = 600  # maximum pixels of the longer side of a picture
+SMALL = 100  # pixels of the longer side of the copy on which the background is found
+GROUND = 35  # pixels of the copy: wider shapes are background
+WIDE = 1.6  # maximum width of a digit over its height
+CORE, FAINT = 0.45, 0.15  # of the strongest ink: minimum of a stroke, and of a printed line
+CONTRAST = 10  # minimum difference of ink from its background, in grey levels
+EDGE = 0.015  # of the longer side: a shape this near to the border is at the edge
 THIN = 6  # pixels: a printed line is thinner
 BOX = 27  # pixels: lines further apart may be those of a box
-# Thickness of strokes, in boxes of 20: what is less than the first becomes the second.
+# Thickness of strokes in a box of 20 pixels: below the first, it becomes the second.
 THINNEST, THICKENED = 1.7, 2.6
 
 
 class Prepared(NamedTuple):
     """A digit's strokes, float32 [height, width] in 0..1, or the image that a model takes, uint8.
 
-    And what was done to the picture, and why it may be misread.
+    done: the changes to the picture. doubt: why it may be misread.
     """
 
     pixels: np.ndarray
@@ -40,9 +40,9 @@ class Lines(NamedTuple):
 
 
 def find(image: Image.Image, dark: bool | None) -> Prepared | None:
-    """Returns the digit on an RGB image, None where it has no ink; `dark` says how ink differs."""
+    """Returns the digit on an RGB image, None without ink; `dark`: whether the ink is dark."""
     strength, dark = ink_on(image, dark)
-    # light falls more evenly than ink; noise differs from row to row, and less when blurred
+    # light varies more smoothly than ink; noise differs between rows, and blurring reduces it
     floor = max(CONTRAST, np.median(np.abs(np.diff(strength, axis=0, prepend=0))))
     if (cv2.GaussianBlur(strength, (0, 0), 2) - cv2.blur(strength, (30, 30))).max() < floor:
         return None
@@ -65,9 +65,9 @@ def find(image: Image.Image, dark: bool | None) -> Prepared | None:
 
 
 def ink_on(image: Image.Image, dark: bool | None) -> tuple[np.ndarray, bool]:
-    """Returns how much each pixel differs from its ground, float32, and whether by being darker.
+    """Returns how much each pixel differs from the background, float32, and whether ink is darker.
 
-    Colours differ along the axis on which they vary most.
+    The difference is along the axis on which the colours vary most.
     """
     pixels = np.asarray(image, np.float32)
     copy = image.copy()
@@ -84,9 +84,9 @@ def ink_on(image: Image.Image, dark: bool | None) -> tuple[np.ndarray, bool]:
 
 
 def is_dark(values: np.ndarray) -> bool:
-    """Says whether the ink is less than its ground, by a skewed distribution and by the border.
+    """Says whether the ink is darker than the background, by the third moment and the border.
 
-    Ink is the rarer one, as a third moment shows, and rarer still at the left and right border.
+    Ink is rarer than background, and is rarest at the left and right border.
     """
     values = values - values.mean()
     border = np.hstack([values[:, :3], values[:, -3:]])
@@ -94,7 +94,7 @@ def is_dark(values: np.ndarray) -> bool:
 
 
 def closed(values: np.ndarray, size: int) -> np.ndarray:
-    """Returns values [height, width] without what is darker than its surroundings and thin."""
+    """Returns values [height, width] without dark shapes narrower than `size`."""
     return cv2.morphologyEx(values, cv2.MORPH_CLOSE, np.ones((size, size)))
 
 
@@ -104,7 +104,7 @@ def peak_of(strength: np.ndarray) -> float:
 
 
 def printed_lines(mask: np.ndarray) -> np.ndarray:
-    """Returns which pixels are of lines across the whole picture, or of a box; uint8."""
+    """Returns the pixels of lines across the whole picture, or of a box, as a uint8 mask."""
     mask = closed(mask, 5)  # chalk has grains
     level, upright = map(level_lines, (mask, np.ascontiguousarray(mask.T)))
     solid = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((THIN, THIN)))
@@ -139,12 +139,12 @@ def level_lines(mask: np.ndarray) -> Lines:
 
 
 def one_shape(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """Returns the largest shape with what is near it, and how many are of its kind.
+    """Returns the largest shape with those near it, and the number of shapes of similar size.
 
-    A shape at the picture's edge is a frame or a rim, if there is another one.
+    A shape at the picture's edge is ignored as a frame or a rim, if there is another shape.
     """
     _, labels, stats, _ = cv2.connectedComponentsWithStats(closed(mask, 7))
-    stats[0] = 0  # the ground
+    stats[0] = 0  # the background
     corners, sizes, areas = stats[:, :2], stats[:, 2:4], stats[:, 4]
     gap = np.minimum(corners, mask.shape[::-1] - corners - sizes).min(axis=1)
     inner = areas * (gap > EDGE * max(mask.shape))

@@ -1,4 +1,4 @@
-"""Pictures as MNIST was made: light ink on black, in a box, its centre of mass in the middle."""
+"""Makes pictures like MNIST's: light ink on black, in a box, its centre of mass in the middle."""
 
 import contextlib
 
@@ -10,7 +10,7 @@ from common import ink
 from common.errors import InputError, reason
 from common.ink import Prepared
 
-MAX_PIXELS = 50_000_000  # decoded these take 200 MB; of a JPEG after it was reduced
+MAX_PIXELS = 50_000_000  # 200 MB when decoded; for a JPEG, after its reduction
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
@@ -23,11 +23,11 @@ def prepare(
 ) -> Prepared:
     """Returns the picture in `path` for a model that takes `shape`, its ink in `box`.
 
-    What stands so already stays as it is, and colour for a model of colours is only scaled.
-    `invert` says whether the ink is dark, `center` whether to crop to it; None: as it is found.
+    A picture that already looks so stays unchanged. For a model of colours it is only scaled.
+    `invert` says whether the ink is dark, and `center` whether to crop to it; None: detect it.
 
     Raises:
-      InputError: `path` is no picture, is damaged, or has more than MAX_PIXELS.
+      InputError: `path` is not a picture, is damaged, or has more than MAX_PIXELS.
     """
     image = opened(path)
     is_grey = shape[2] == 1
@@ -48,7 +48,7 @@ def opened(path: str) -> Image.Image:
 
     Raises InputError as `prepare` says.
     """
-    Image.MAX_IMAGE_PIXELS = None  # ours is the lower bound, and an error from its first pixel on
+    Image.MAX_IMAGE_PIXELS = None  # our limit is lower, and raises an error instead of a warning
     try:
         with Image.open(path, formats=FORMATS) as image:
             image.draft(None, (2 * ink.SIDE, 2 * ink.SIDE))  # a large JPEG is decoded reduced
@@ -56,7 +56,7 @@ def opened(path: str) -> Image.Image:
                 found = f"is {image.width:,} x {image.height:,} pixels"
                 raise InputError(f"{path}: {found}: must be at most {MAX_PIXELS:,}")
             image.load()
-            with contextlib.suppress(Exception):  # turned, it fails on tags that nobody can read
+            with contextlib.suppress(Exception):  # unreadable tags make it fail
                 ImageOps.exif_transpose(image, in_place=True)
             return opaque(image)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
@@ -65,7 +65,7 @@ def opened(path: str) -> Image.Image:
 
 
 def opaque(image: Image.Image) -> Image.Image:
-    """Returns an image as RGB, its transparent ground white if its ink is dark, else black."""
+    """Returns an image as RGB; a transparent background becomes white for dark ink, else black."""
     if image.mode[0] in "IF":  # 16 bits and more, of which cameras use 10 or 12
         values = np.asarray(image, np.float32)
         grey = cv2.normalize(values, np.empty(0), 255, 0, cv2.NORM_INF, cv2.CV_8U)
@@ -78,7 +78,7 @@ def opaque(image: Image.Image) -> Image.Image:
 
 
 def stands(pixels: np.ndarray, shape: tuple[int, int, int], box: tuple[int, int]) -> bool:
-    """Says whether light ink of `pixels` [height, width] fills `box`, its mass in the middle."""
+    """Says whether light ink of `pixels` [height, width] fills `box`, and is centred by mass."""
     if pixels.shape != shape[:2]:
         return False
     if pixels.shape == box:
@@ -94,7 +94,7 @@ def centre(pixels: np.ndarray) -> np.ndarray:
 
 
 def centred(strokes: np.ndarray, shape: tuple[int, int, int], box: tuple[int, int]) -> np.ndarray:
-    """Returns strokes [height, width] in 0..1 scaled to `box`, their mass amid `shape`, uint8."""
+    """Returns strokes [height, width] in 0..1 as uint8, scaled to `box`, centred in `shape`."""
     image = Image.fromarray((strokes * 255).round().astype(np.uint8))
     digit = np.asarray(ImageOps.contain(image, (box[1], box[0]), Image.Resampling.BOX))
     corner = (np.divide(shape[:2], 2) - centre(digit)).round()

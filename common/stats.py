@@ -5,12 +5,12 @@ import math
 import statistics
 from collections.abc import Sequence
 
-SURE = 0.95  # from six samples on some two of them enclose the median as often as this
+SURE = 0.95  # minimum coverage of a sure interval, which needs six samples
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A median and two of the samples, which enclose the true one with probability `coverage`."""
+    """A median, and two samples that enclose the true median with probability `coverage`."""
 
     median: float
     low: float
@@ -22,7 +22,7 @@ class Estimate:
 
 
 def number(value: float) -> str:
-    """Returns a number with three significant digits, thousands apart; "" for 0."""
+    """Returns a number with three significant digits and separated thousands; "" for 0."""
     if not value:
         return ""
     if value < 1e-3:
@@ -31,15 +31,15 @@ def number(value: float) -> str:
 
 
 def coverage(n: int, k: int) -> float:
-    """Returns how often the k-th smallest and the k-th largest of n samples enclose the median.
+    """Returns the probability that the k-th smallest and largest of n samples enclose the median.
 
-    A sample is below the median as often as a coin shows heads.
+    Each sample is below the median with probability 1/2.
     """
     return 1 - 2 * sum(math.comb(n, below) for below in range(k)) / 2**n
 
 
 def estimate(samples: Sequence[float]) -> Estimate:
-    """Returns the median and the narrowest interval of samples that is SURE, else the widest."""
+    """Returns the median and the narrowest interval with coverage SURE, or else the widest."""
     values, n, k = sorted(samples), len(samples), 1
     while coverage(n, k + 1) >= SURE:
         k += 1
@@ -47,14 +47,14 @@ def estimate(samples: Sequence[float]) -> Estimate:
 
 
 def differs(ratio: Estimate) -> bool:
-    """Says whether a ratio is surely not 1: whether its interval is SURE, and 1 not in it."""
+    """Says whether a ratio differs from 1: its interval has coverage SURE and excludes 1."""
     return ratio.coverage >= SURE and not ratio.low <= 1 <= ratio.high
 
 
 def p_slower(now: Sequence[float], before: Sequence[float]) -> float:
-    """Returns how often chance alone would have as many samples of `now` above those of `before`.
+    """Returns the p-value of the samples `now` being larger than `before`.
 
-    It is the exact one-sided rank-sum test. Equal samples count as half above.
+    It is from the exact one-sided rank-sum test. Equal samples count as half above.
     """
     from scipy import stats  # takes seconds, and only the guard needs it
 

@@ -1,1 +1,1 @@
-"""What compare.py is made of: work, measurements, statistics, tables, charts, and the guard."""
+"""The parts of compare.py: work, measurements, tables, charts, and the guard."""

@@ -45,14 +45,14 @@ def draw(suite: pyperf.BenchmarkSuite, stem: pathlib.Path) -> list[pathlib.Path]
 
 
 def in_words(name: str) -> str:
-    """Returns a row's name with its contender in words, not as the command line has it."""
+    """Returns a row's name with its contender in words, instead of the command line's name."""
     contender, *more = name.split(", ")
     words = CONTENDERS[contender].words if contender in CONTENDERS else contender
     return ", ".join([words, *more])
 
 
 def dots(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
-    """Draws microseconds a step at one batch size, fastest on top."""
+    """Draws the microseconds per step at one batch size, fastest on top."""
     from matplotlib.ticker import LogLocator
 
     ((size, rows),) = shown.items()
@@ -72,7 +72,7 @@ def dots(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
 
 
 def curves(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
-    """Draws images a second over the batch size."""
+    """Draws images/s over the batch size."""
     axes.set_prop_cycle(color=COLOURS * len(MARKERS), marker=MARKERS * len(COLOURS))
     for name, rates in report.curves(shown).items():
         axes.plot(list(rates), list(rates.values()), label=in_words(name))

@@ -1,4 +1,4 @@
-"""The guard of a speed: measures once more what a results file measured, and says who is slower."""
+"""The guard: compares a new measurement with a results file, and says which contender is slower."""
 
 import math
 import shlex
@@ -10,19 +10,19 @@ from common.commandline import Config
 from common.errors import InputError
 from comparison.report import Row
 
-FALSE_ALARMS = 0.05  # of runs in which nothing has become slower, over all contenders together
+FALSE_ALARMS = 0.05  # maximum share of runs with a false alarm, over all contenders together
 
 
 def arguments_of(row: Row, file: str) -> list[str]:
-    """Returns the flags that measured a row; raises InputError if its file is a merged one."""
+    """Returns the flags that measured a row; raises InputError if its file is merged."""
     if row.machine:
         raise InputError(f"--against={file}: is a merged file: give one of the files in it")
-    # as many as the file has, which may be fewer than were asked for
+    # the rounds in the file, which may be fewer than its flags, after Ctrl-C
     return [*shlex.split(row.metadata.get("arguments", "")), f"--rounds={len(row.times)}"]
 
 
 def check_rounds(base: Sequence[Row], config: Config) -> None:
-    """Raises InputError if the rounds of both are too few to tell anything."""
+    """Raises InputError if the rounds of both are too few for the test to find a slowdown."""
     rounds, more = config.rounds, len(base[0].times)
     if len(base) / math.comb(rounds + more, rounds) > FALSE_ALARMS:
         raise InputError(
@@ -37,14 +37,14 @@ def check(
     facts: Mapping[str, str | int],
     config: Config,
 ) -> list[str]:
-    """Returns in words how machine and versions differ from those of `base`.
+    """Returns the differences of machine and versions from those of `base`, in words.
 
-    names: the benchmarks that are about to be measured. Raises InputError if one of `base` is not
-    among them, or if machine and versions differ and times are to be compared.
+    names: the benchmarks that are about to be measured. Raises InputError if they lack one of
+    `base`, or if machine or versions differ in a comparison of times.
     """
     flag, there = f"--against={config.against}", base[0].metadata
     if missing := {row.metadata["name"] for row in base} - set(names):
-        raise InputError(f"{flag}: another job, there is no {min(missing)}, but {min(names)}")
+        raise InputError(f"{flag}: another job: it has {min(missing)}, this run {min(names)}")
     said = [
         f"{key} {there.get(key)} there, {facts.get(key)} here"
         for key in dict.fromkeys([*facts, "kept", "quota", "governor"])
@@ -61,10 +61,10 @@ def check(
 def verdicts(
     base: Sequence[Row], now: Sequence[Row], max_slowdown: float, ratios: bool
 ) -> dict[str, bool]:
-    """Returns a line about each contender of `base`, on the same device and cores, and whether it
-    is slower.
+    """Returns a line for each contender of `base`, on the same device and cores, and whether that
+    contender is slower.
 
-    ratios: it is on the ratios to the baseline, round by round, not on times.
+    ratios: compare the ratios to the baseline, round by round, instead of the times.
     """
     before, after = (
         {
@@ -83,9 +83,9 @@ def verdicts(
 def judged(
     name: str, now: Sequence[float], before: Sequence[float], max_slowdown: float, count: int
 ) -> tuple[str, bool]:
-    """Returns a line about one of `count` contenders, and whether it is slower.
+    """Returns a line for one of `count` contenders, and whether it is slower.
 
-    It is if it is by more than the factor, and by more than chance, which is shared.
+    It is slower if its factor exceeds `max_slowdown` and p is below FALSE_ALARMS / `count`.
     """
     factor, p = statistics.median(now) / statistics.median(before), stats.p_slower(now, before)
     slower = factor > max_slowdown and p < FALSE_ALARMS / count

@@ -1,4 +1,4 @@
-"""One measurement: a contender in a fresh process does the job; this process keeps the clock."""
+"""One measurement: a contender in a fresh process does the job, and this process times it."""
 
 import contextlib
 import dataclasses
@@ -22,12 +22,12 @@ from comparison import system, work
 from comparison.peers import PROJECT, Contender
 from comparison.worker import LEFT_OUT, Task
 
-LONG_ENOUGH = 0.3  # seconds of jobs: who is faster does the job again and again
-WARM_SECONDS = 1.0  # of jobs before the clock counts on a GPU, whose clock is low at rest
-CLOSE = 5  # times NumPy's own error in the same precision
-TOO_CLOSE = 6e-8  # which float64 cast once is off at most; float32 is more from TEN_STEPS on
+LONG_ENOUGH = 0.3  # minimum seconds of jobs in a measurement; a fast contender repeats its job
+WARM_SECONDS = 1.0  # of untimed jobs on a GPU, whose clock rate is low at rest
+CLOSE = 5  # maximum error, over NumPy's own error in the same precision
+TOO_CLOSE = 6e-8  # float64 rounded once has a smaller error, float32 a larger one from TEN_STEPS on
 TEN_STEPS = 10
-SHORT_GAP = 0.02  # seconds: to write the weights and to begin anew takes a few milliseconds
+SHORT_GAP = 0.02  # seconds; writing the weights and resetting them takes a few milliseconds
 WEIGHTS = ("W.npy", "b.npy")
 TELLING = re.compile(r"(?i)\berror\b|\w+(error|exception)\b|\bcannot\b|\bfailed\b|no such")
 
@@ -35,7 +35,7 @@ now = time.perf_counter
 
 
 class Failed(Exception):  # noqa: N818 - a contender's, not this program's
-    """A measurement without a time: the message says why, in one line."""
+    """A measurement without a time; the message says why, in one line."""
 
 
 class LeftOut(Failed):
@@ -46,8 +46,8 @@ class LeftOut(Failed):
 class Bench:
     """Measures tasks.
 
-    folder, references: what `work.prepare` has left; contenders are handed the folder. config: the
-    flags timeout, device_index and keep_env count.
+    folder, references: from `work.prepare`; contenders get the folder. config: only the flags
+    timeout, device_index and keep_env are used.
     """
 
     folder: pathlib.Path
@@ -57,24 +57,24 @@ class Bench:
 
     @property
     def log(self) -> pathlib.Path:
-        """Returns the file of what the last contender wrote to stderr."""
+        """Returns the file with the stderr of the last contender."""
         return self.folder / "log"
 
     def measure(self, task: Task, number: int) -> pyperf.Run:
-        """Returns the run of a round, in seconds a step; raises Failed if the contender ends, does
-        other work, or takes too long."""
+        """Returns the run of a round, in seconds per step; raises Failed if the contender ends,
+        does other work, or takes too long."""
         (self.folder / "job.json").write_text(json.dumps(dataclasses.asdict(task)))
         other_cores = system.watch()
         found = self.result(task)
         if "disturbed" in found:
-            found = self.result(task)  # the GPU may be left alone by now
+            found = self.result(task)  # the GPU may be undisturbed now
         seconds = found.pop("seconds")
         found |= dataclasses.asdict(task) | {"other_cores": other_cores()}
         found |= {"name": task.name, "unit": "second", "round": number}
         return pyperf.Run([seconds], metadata=found, collect_metadata=False)
 
     def result(self, task: Task) -> dict[str, Any]:
-        """Runs the contender; returns the seconds of a step and what else was read of it."""
+        """Runs the contender; returns the seconds per step and its other figures."""
         contender, config = self.contenders[task.contender], self.config
         environment = system.environment(
             task.device, config.device_index, self.folder, config.keep_env
@@ -105,7 +105,7 @@ class Bench:
         raise failure(self.log.read_text(errors="replace"), process.returncode)
 
     def talk(self, process: subprocess.Popen, began: float, task: Task) -> dict[str, Any]:
-        """Has the contender do its job, checked each time, until it was timed for long enough."""
+        """Repeats and checks the contender's job until it was timed for LONG_ENOUGH."""
         word = wait_for(process, "loaded", "ready")
         found: dict[str, Any] = {"start": now() - began}
         if word == "loaded":
@@ -118,9 +118,9 @@ class Bench:
         jobs, gaps, errors = self.repeat(process, task, LONG_ENOUGH)
         after = system.gpu_state(task.device, index)
         job, gap = statistics.median(jobs), statistics.median(gaps)
-        if gap > job + SHORT_GAP:  # it works where no clock runs
+        if gap > job + SHORT_GAP:  # it works outside the clock
             raise Failed(f"worked {gap:.3f} s between done and ready, {job:.3f} s on the job")
-        if "joules" in after:  # those of the pauses between jobs included
+        if "joules" in after:  # including the pauses between jobs
             joules = after.pop("joules") - before["joules"]
             found["joules_per_step"] = joules / len(jobs) / task.steps
         if peak := system.peak_mib(process.pid):
@@ -136,8 +136,8 @@ class Bench:
     def repeat(
         self, process: subprocess.Popen, task: Task, seconds: float
     ) -> Iterator[tuple[float, ...]]:
-        """Has the job done for so long; returns the seconds of each job, those of the pause behind
-        each, and the relative errors."""
+        """Repeats the job for `seconds`; returns the seconds of each job, the seconds of the pause
+        after it, and its relative error."""
         assert process.stdin
         found: list[tuple[float, float, float]] = []
         reference = self.references[task.batch_size, task.steps, task.precision]
@@ -146,7 +146,7 @@ class Bench:
             for name in WEIGHTS:
                 (self.folder / name).unlink(missing_ok=True)
             began = now()
-            with contextlib.suppress(BrokenPipeError):  # the end of its answers tells it too
+            with contextlib.suppress(BrokenPipeError):  # wait_for also notices that it has ended
                 os.write(process.stdin.fileno(), b"go\n")
             wait_for(process, "done")
             ended = now()
@@ -157,7 +157,7 @@ class Bench:
 
 
 def wait_for(process: subprocess.Popen, *words: str) -> str:
-    """Returns the first of `words` that a contender says; raises EOFError if it has ended."""
+    """Returns the first of `words` that a contender prints; raises EOFError if it has ended."""
     assert process.stdout
     while line := process.stdout.readline():
         if line.strip() in words:
@@ -167,7 +167,7 @@ def wait_for(process: subprocess.Popen, *words: str) -> str:
 
 
 def verify(folder: pathlib.Path, reference: work.Reference, steps: int) -> float:
-    """Returns the relative error of what a contender left; raises Failed at other work."""
+    """Returns the relative error of a contender's weights; raises Failed if it did other work."""
     expected, numpy_error = reference
     try:
         W, b = (np.asarray(np.load(folder / name)) for name in WEIGHTS)
@@ -179,21 +179,21 @@ def verify(folder: pathlib.Path, reference: work.Reference, steps: int) -> float
                 f"W and b must be float32: {found.dtype} {found.shape} must be {right.shape}"
             )
     error, limit = work.relative_error((W, b), expected), CLOSE * numpy_error
-    if not error <= limit:  # nor nan
-        raise Failed(f"not the same work: W, b off by {error:.1e}, at most {limit:.1e} is rounding")
+    if not error <= limit:  # also if it is nan
+        raise Failed(f"not the same work: W, b off by {error:.1e}, rounding is below {limit:.1e}")
     if steps >= TEN_STEPS and error < TOO_CLOSE:
-        raise Failed(f"not the same work: W, b off by {error:.1e}, which no float32 can be")
+        raise Failed(f"not the same work: W, b off by {error:.1e}, float32 has a larger error")
     return error
 
 
 def failure(log: str, code: int) -> Failed:
-    """Returns why a contender has ended: what its log says, or its exit code."""
+    """Returns why a contender ended: the line of its log that says it, or its exit code."""
     kind = LeftOut if code == LEFT_OUT else Failed
     return kind(telling_line(log) or f"exit code {code}")
 
 
 def telling_line(log: str) -> str:
-    """Returns the line of a log that says why a program failed: the last that names an error."""
+    """Returns the last line of a log that names an error, or otherwise the last line."""
     lines = ["", *filter(None, map(str.strip, log.splitlines()))]
     telling = [line for line in lines if TELLING.search(line)]
     return (telling or lines)[-1].removeprefix("error: ")

@@ -15,28 +15,28 @@ WHAT = (  # the flags that decide what is measured, which --against takes from i
     *("max_steps", "lr", "seed", "dataset", "rounds"),
 )
 
-LISTS = {  # of who is measured, and on what: text, default, what an item looks like, in words
+LISTS = {  # by flag: its help, default, the pattern of an item, and that pattern in words
     "contenders": (
-        f"Who takes part; the first is the baseline. {','.join(CONTENDERS)}, or all.",
+        f"Contenders; the first is the baseline. {','.join(CONTENDERS)}, or all.",
         list(peers.DEFAULT),
         "|".join([*CONTENDERS, "all"]),
         f"must be some of {', '.join(CONTENDERS)}, or all",
     ),
     "program": (
-        "Programs that take part too, NAME:COMMAND: docs/comparison.md.",
+        "Other programs to compare, NAME:COMMAND; see docs/comparison.md.",
         [],
         r"\w+:.+",
-        "must be NAME:COMMAND, the name of letters, digits and _",
+        "must be NAME:COMMAND, with a name of letters, digits and _",
     ),
     "python": (
         "Another Python for a contender, NAME=PATH.",
         [],
         r"\w+=.+",
-        "must be NAME=PATH, the path of a Python",
+        "must be NAME=PATH, with the path of a Python",
     ),
-    "devices": ("cpu, gpu. Default: what is there.", [], "cpu|gpu", "must be some of cpu, gpu"),
+    "devices": ("cpu, gpu; default: all that exist.", [], "cpu|gpu", "must be some of cpu, gpu"),
     "cores": (
-        "Cores of a CPU, a row for each number.",
+        "Numbers of CPU cores to measure on.",
         ["1", "all"],
         r"[1-9]\d*|all",
         "must be whole numbers above 0, or all",
@@ -48,7 +48,7 @@ LISTS = {  # of who is measured, and on what: text, default, what an item looks 
         "must be some of float32, tf32",
     ),
     "keep_env": (
-        "Variables that contenders see; all others go.",
+        "More environment variables that contenders get.",
         [],
         r"\w+",
         "must be names of variables",
@@ -66,25 +66,25 @@ def compare_flags() -> flags.FlagValues:
 
 
 def define_who(values: flags.FlagValues) -> None:
-    """Defines who is measured, and on what."""
-    group = commandline.group("Who and where", values)
+    """Defines the contenders and their devices."""
+    group = commandline.group("Contenders and devices", values)
     for name, (text, default, pattern, allowed) in LISTS.items():
         flags.DEFINE_list(name, default, text, **group)
         _each(values, name, pattern, allowed)
-    flags.DEFINE_integer("device_index", 0, "Which GPU.", lower_bound=0, **group)
+    flags.DEFINE_integer("device_index", 0, "Number of the GPU.", lower_bound=0, **group)
 
 
 def define_job(values: flags.FlagValues) -> None:
-    """Defines what everybody does."""
+    """Defines the job of all contenders."""
     group = commandline.group("Job", values)
-    flags.DEFINE_integer("rounds", 9, "How often each is measured.", lower_bound=2, **group)
+    flags.DEFINE_integer("rounds", 9, "Measurements of each contender.", lower_bound=2, **group)
     flags.DEFINE_list("batch_sizes", ["10"], "Examples in the batch of a step.", **group)
-    text = f"Steps at most; 0: whole epochs, of {work.MIN_STEPS} steps at least."
+    text = f"Maximum number of steps; 0: whole epochs, at least {work.MIN_STEPS} steps."
     flags.DEFINE_integer("max_steps", 0, text, lower_bound=0, **group)
     flags.DEFINE_float(
-        "lr", 0.01, "Learning rate of batches up to 10; larger ones take lr * 10 / batch.", **group
+        "lr", 0.01, "Learning rate of batches up to 10; larger ones use lr * 10 / batch.", **group
     )
-    flags.DEFINE_integer("seed", 0, "Decides the order of the examples.", lower_bound=0, **group)
+    flags.DEFINE_integer("seed", 0, "Determines the order of examples.", lower_bound=0, **group)
     flags.DEFINE_string("dataset", "mnist", "An image-classification dataset of tfds.", **group)
     define_path("data_dir", "Prepared datasets; default: tfds's own.", **group)
     define_path("manual_dir", "The dataset's archives; default: archives/DATASET.", **group)
@@ -97,15 +97,15 @@ def define_job(values: flags.FlagValues) -> None:
 
 
 def define_results(values: flags.FlagValues) -> None:
-    """Defines what becomes of the results."""
+    """Defines the output, and comparisons with results files."""
     group = commandline.group("Results", values)
-    define_path("output", "A new FILE.json; FILE.md and charts are put beside it.", **group)
+    define_path("output", "A new FILE.json; FILE.md and charts are written beside it.", **group)
     flags.DEFINE_list("merge", [], "Show these results files as one; measure nothing.", **group)
     define_path(
-        "against", "Measure what this file measured; exit with 3 if one is slower.", **group
+        "against", "Repeat the measurements of this file; exit with 3 after a slowdown.", **group
     )
     flags.DEFINE_float(
-        "max_slowdown", 1.05, "The factor that --against lets pass.", lower_bound=1, **group
+        "max_slowdown", 1.05, "The factor that --against tolerates.", lower_bound=1, **group
     )
     flags.DEFINE_boolean(
         "ratios", False, "With --against: compare ratios to the baseline, not times.", **group
@@ -116,7 +116,7 @@ def _each(values: flags.FlagValues, name: str, pattern: str, allowed: str) -> No
     def is_right(items: Sequence[str]) -> bool:
         return len(set(items)) == len(items) and all(re.fullmatch(pattern, item) for item in items)
 
-    flags.register_validator(name, is_right, f"{allowed}, none twice", flag_values=values)
+    flags.register_validator(name, is_right, f"{allowed}, not repeated", flag_values=values)
 
 
 def arguments(config: Config) -> list[str]:

@@ -1,6 +1,6 @@
-"""What a results file says: its rows, as tables on a terminal and in Markdown, and the notes below.
+"""The rows of a results file, as tables on a terminal and in Markdown, and the notes below them.
 
-The file is pyperf's, written and read by pyperf itself; docs/comparison.md describes what is in it.
+pyperf writes and reads the file; docs/comparison.md describes its content.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from common.stats import number
 from comparison import system
 from comparison.worker import Task
 
-# What a table has of the runs' metadata beside name, time, ratio, note and rate; its heads.
+# The columns besides name, time, ratio, note and rate: keys of the metadata, and heads.
 MORE = {
     "relative_error": "W, b off by",
     "start": "start s",
@@ -27,8 +27,8 @@ MORE = {
     "joules_per_step": "J/step",
     "gpu_peak_mib": "GPU MiB",
 }
-ON_A_TERMINAL = 4  # columns of a table: these fit into 80 characters
-USUAL = ("cpu", "float32", "")  # what a row's name leaves out
+ON_A_TERMINAL = 4  # columns of a table, which fit into 80 characters
+USUAL = ("cpu", "float32", "")  # parts that a row's name leaves out
 FACTS = (
     *("machine", "device cpu", "device gpu", "cpu_count", "quota", "governor", "python_version"),
     *(*system.PACKAGES, "date", "commit", "kept"),
@@ -37,7 +37,7 @@ PICTURE = (  # follows the reader's colour scheme
     '<picture><source media="(prefers-color-scheme: dark)" srcset="{0}-dark.png">'
     '<img alt="The speeds of the tables" src="{0}-light.png"></picture>'
 )
-NOISY = 1.5  # the largest over the smallest of a row's times, at most
+NOISY = 1.5  # a row is noisy if its max time is more than this times its min
 
 
 def write(path: pathlib.Path, text: str) -> None:
@@ -69,10 +69,10 @@ def load(path: pathlib.Path) -> pyperf.BenchmarkSuite:
 
 
 def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
-    """Returns the benchmarks of several files as one suite, each named by its machine too.
+    """Returns the benchmarks of several files as one suite, with the machine in each name.
 
-    The name of a file is that of its machine. Raises InputError if two are alike, or if the longest
-    jobs at a batch size differ, naming both.
+    The name of a file is that of its machine. Raises InputError if two machines have one name, or
+    if the longest jobs at a batch size differ.
     """
     jobs: dict[int, str] = {}
     machines: set[str] = set()
@@ -85,7 +85,7 @@ def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
                 benchmark.update_metadata({"machine": path.stem, "name": name})
             merged.append(benchmark)
         rows = sorted(rows_of(suite), key=lambda row: row.task.steps)
-        longest = {row.task.batch_size: row.task.job for row in rows}  # slow ones have it cut
+        longest = {row.task.batch_size: row.task.job for row in rows}  # others are shorter
         for size, job in longest.items():
             if job != jobs.setdefault(size, job):
                 raise InputError(f"--merge: {path} did another job: {job}, not {jobs[size]}")
@@ -99,8 +99,8 @@ def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
 class Row:
     """A benchmark of the file: a contender on a device, cores and precision, at a batch size.
 
-    metadata: what is the same in all runs. times: microseconds a step, round by round. base: the
-    row that ratios are to, the first of its machine and batch size. rate: images a second.
+    metadata: common to all runs. times: microseconds per step, round by round. base: the baseline,
+    which is the first row of its machine and batch size. rate: images/s.
     """
 
     def __init__(self, benchmark: pyperf.Benchmark, bases: dict[tuple[str, int], "Row"]) -> None:
@@ -117,14 +117,14 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Returns who it is, where and how, without the cores."""
+        """Returns contender, device, precision and machine, without the usual ones."""
         task, machine = self.task, self.machine and f"on {self.machine}"
         parts = task.device, task.precision, "again" * task.again, machine
         return ", ".join([task.contender, *(part for part in parts if part not in USUAL)])
 
     @property
     def note(self) -> str:
-        """Returns what stands behind a row: baseline or no sure difference, cores, noise, ..."""
+        """Returns the notes of a row: baseline or unsure, cores, steps, noisy, disturbed, busy."""
         task = self.task
         notes = {
             "baseline" if self is self.base else "unsure": not stats.differs(self.ratio),
@@ -137,17 +137,16 @@ class Row:
         return ", ".join(note for note, holds in notes.items() if holds)
 
     def middle(self, key: str) -> float:
-        """Returns the median of what the runs say; 0 if none says anything."""
+        """Returns the median of a figure over the runs; a run without it counts as 0."""
         return statistics.median(run.get(key, 0) for run in self.runs)
 
     def ratios_to(self, other: "Row") -> list[float]:
-        """Returns how many times as long a step takes, round by round: what slows both in a round
-        cancels out."""
+        """Returns the ratio of the times in each round, so that a slow round cancels out."""
         return [time / base for time, base in zip(self.times, other.times, strict=True)]
 
 
 def rows_of(suite: pyperf.BenchmarkSuite) -> list[Row]:
-    """Returns every row of a file; raises KeyError if something is not said in it."""
+    """Returns every row of a file; raises KeyError if metadata is missing."""
     bases: dict[tuple[str, int], Row] = {}
     return [Row(benchmark, bases) for benchmark in suite]
 
@@ -155,8 +154,8 @@ def rows_of(suite: pyperf.BenchmarkSuite) -> list[Row]:
 def shown_rows(suite: pyperf.BenchmarkSuite) -> dict[int, list[Row]]:
     """Returns the rows of the table of each batch size, fastest first.
 
-    Of a contender on several numbers of cores it has the smallest, and another one only where it is
-    surely faster than that: where the whole interval of their paired ratio lies below 1.
+    A contender on several numbers of cores always has the row with the fewest cores. It has another
+    row only if the whole interval of the ratio to that row, round by round, is below 1.
     """
     fewest: dict[tuple[str, int], Row] = {}
     shown: dict[int, list[Row]] = {}
@@ -169,9 +168,9 @@ def shown_rows(suite: pyperf.BenchmarkSuite) -> dict[int, list[Row]]:
 
 
 def table(rows: Collection[Row]) -> list[Sequence[str]]:
-    """Returns the head and a line a row, without the columns in which nothing stands.
+    """Returns the head and a line for each row, without empty columns.
 
-    The head says how sure the intervals are.
+    The head has the coverage of the intervals.
     """
     sure = f"[{min(row.time.coverage for row in rows):.0%}]"
     lines = [["", f"µs/step {sure}", "× baseline", "", "images/s", *MORE.values()]]
@@ -184,9 +183,9 @@ def table(rows: Collection[Row]) -> list[Sequence[str]]:
 
 
 def curves(shown: Mapping[int, Sequence[Row]]) -> dict[str, dict[int, float]]:
-    """Returns images a second of every name by batch size, of its fastest row.
+    """Returns the images/s of each name by batch size, from its fastest row.
 
-    Who is fastest at the largest size comes first.
+    The fastest at the largest size comes first.
     """
     found: dict[str, dict[int, float]] = {}
     for size in sorted(shown, reverse=True):
@@ -197,7 +196,7 @@ def curves(shown: Mapping[int, Sequence[Row]]) -> dict[str, dict[int, float]]:
 
 
 def sizes_table(shown: Mapping[int, Sequence[Row]]) -> list[Sequence[str]]:
-    """Returns the head and a line a curve: images a second over the batch size."""
+    """Returns the head and a line for each curve: images/s by batch size."""
     lines: list[Sequence[str]] = [["", *(f"batch {size:,}" for size in shown)]]
     for name, rates in curves(shown).items():
         lines.append([name, *(number(rates.get(size, 0)) for size in shown)])
@@ -205,7 +204,7 @@ def sizes_table(shown: Mapping[int, Sequence[Row]]) -> list[Sequence[str]]:
 
 
 def in_markdown(lines: Sequence[Sequence[str]]) -> str:
-    """Returns a table as Markdown; what has a head are numbers, and stands to the right."""
+    """Returns a table as Markdown; columns with a head have numbers, aligned to the right."""
     rule = ["--:" if head else ":--" for head in lines[0]]
     return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
 
@@ -213,7 +212,7 @@ def in_markdown(lines: Sequence[Sequence[str]]) -> str:
 def markdown(suite: pyperf.BenchmarkSuite, chart: str = "", columns: int | None = None) -> str:
     """Returns tables, chart and notes as Markdown.
 
-    chart: what the names of its files begin with. columns: how many the tables have, else all.
+    chart: the stem of its files. columns: the number of columns in the tables; None for all.
     """
     shown, parts = shown_rows(suite), []
     for rows in shown.values():
@@ -227,7 +226,7 @@ def markdown(suite: pyperf.BenchmarkSuite, chart: str = "", columns: int | None 
 
 
 def notes(suite: pyperf.BenchmarkSuite) -> list[str]:
-    """Returns the lines below the tables: who is not there, and what each machine is."""
+    """Returns the lines below the tables: the contenders without a row, and the machines."""
     lines = []
     for row in rows_of(suite):
         absent = [key for key in row.metadata if key.startswith(("failed: ", "left out: "))]

@@ -1,6 +1,6 @@
-"""The machine around a measurement: environment, cores, who else uses it, its facts, and its GPU.
+"""The machine of a measurement: environment, cores, other load, facts, and GPU.
 
-No GPU has run this yet: what is here of GPUs is unmeasured.
+The parts for GPUs have not been run on a GPU yet.
 """
 
 import contextlib
@@ -20,33 +20,32 @@ import psutil
 from common.errors import InputError
 from runtime import devices, gpu
 
-# All that a contender gets to see of the user's environment. Everything else could make one of them
-# slower or faster in silence: OMP_NUM_THREADS, OPENBLAS_CORETYPE, XLA_FLAGS, TF_*, KERAS_BACKEND,
-# ...
+# The only variables of the user's environment that contenders get. Others could change the speed of
+# one of them unnoticed: OMP_NUM_THREADS, OPENBLAS_CORETYPE, XLA_FLAGS, TF_*, KERAS_BACKEND, ...
 ALLOWED = (
     "PATH HOME USER LOGNAME LANG LC_ALL LC_CTYPE TZ CC TMPDIR TEMP TMP SYSTEMROOT VIRTUAL_ENV "
     "XDG_CACHE_HOME LD_LIBRARY_PATH CUDA_HOME CUDA_PATH CUDA_DEVICE_ORDER "
     "NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES"
 )
 PACKAGES = ("tensorflow", "keras", "numpy", "jax", "jaxlib", "torch")
-# Asked of any Python, since a contender may have one of its own.
+# Run in any Python, since a contender may have its own.
 INSTALLED = (
     "import importlib.metadata as m, json; "
     "print(json.dumps({each.name.lower(): each.version for each in m.distributions()}))"
 )
-BUSY = 0.1  # cores that others or a host take; a quiet desktop or server stays below
+BUSY = 0.1  # cores that other processes or the host use; a quiet desktop or server stays below
 GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
-# NVIDIA's bits for a power cap, a slowdown, heat (two) and the power brake. What is no fault of the
-# machine is left out: at rest, or held to a clock by its owner.
+# NVIDIA's bits for a power cap, a slowdown, heat (two) and the power brake. The bits for rest and
+# for a clock limit set by the owner are left out.
 SLOWED = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
 
 
 def environment(
     device: str, index: int, folder: pathlib.Path, keep: Collection[str]
 ) -> dict[str, str]:
-    """Returns the variables of a contender: those that are allowed or kept, and the device alone.
+    """Returns the variables of a contender: those allowed or kept, and those that set the device.
 
-    Keras's settings are its defaults: it looks for them in `folder`, where there are none.
+    Keras uses its defaults, because it looks for settings in `folder`, which has none.
     """
     found = {name: os.environ[name] for name in (*ALLOWED.split(), *keep) if name in os.environ}
     found |= {"KERAS_HOME": str(folder), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -56,7 +55,7 @@ def environment(
 
 
 def visible_gpu(index: int) -> str:
-    """Returns what CUDA calls the GPU of this number among those that the user lets be seen."""
+    """Returns CUDA's name of the GPU with this number among those that are visible."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "").split(",")
     return visible[index] if any(visible[index : index + 1]) else str(index)
 
@@ -68,7 +67,7 @@ def check_devices(asked: Collection[str], index: int) -> dict[str, str]:
         found["gpu"] = listed[index]
     elif "gpu" in asked:
         raise InputError(
-            f"--devices=gpu: nvidia-smi lists {len(listed)} GPUs, so that there is none with "
+            f"--devices=gpu: nvidia-smi lists {len(listed)} GPUs, so there is none with "
             f"--device_index={index}: leave it out, or install NVIDIA's driver"
         )
     return {name: found[name] for name in asked or found}
@@ -76,7 +75,7 @@ def check_devices(asked: Collection[str], index: int) -> dict[str, str]:
 
 @contextlib.contextmanager
 def pinned(cores: int) -> Iterator[None]:
-    """Lets processes that are started inside run on the first so many of this one's cores."""
+    """Pins processes that are started in the block to the first `cores` cores of this process."""
     if not can_pin():
         yield
         return
@@ -90,7 +89,7 @@ def pinned(cores: int) -> Iterator[None]:
 
 
 def can_pin() -> bool:
-    """Says whether this system lets a process be held to cores; macOS does not."""
+    """Says whether this system can pin a process to cores; macOS cannot."""
     return hasattr(psutil.Process, "cpu_affinity")
 
 
@@ -102,26 +101,26 @@ def kernel_file(path: str) -> str:
 
 
 def peak_mib(pid: int) -> float:
-    """Returns the peak of the memory of a process and its children in MiB; 0 but on Linux."""
+    """Returns the peak memory of a process and its children in MiB; 0 except on Linux."""
     family = []
     with contextlib.suppress(psutil.NoSuchProcess):
         family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
-    # getrusage would begin with the peak of who started it
+    # getrusage would include the peak of its parent process
     texts = "".join(kernel_file(f"/proc/{each}/status") for each in family)
     return sum(map(int, re.findall(r"VmHWM:\s*(\d+)", texts))) / 2**10
 
 
 def watch() -> Callable[[], float]:
-    """Returns what tells how many cores other processes and the host have taken together since now.
+    """Returns a function that says how many cores others, and the host, have used since this call.
 
-    What is measured must have ended when it is called.
+    Call it when the measured process has ended.
     """
-    psutil.cpu_percent()  # which the next call counts from
+    psutil.cpu_percent()  # starts the interval of the next call
     before = os.times()
 
     def other_cores() -> float:
         busy, now = psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1), os.times()
-        # and of the children that this process has waited for
+        # includes the children that this process has waited for
         own = sum(now[:4]) - sum(before[:4])
         return max(0.0, busy - own / (now.elapsed - before.elapsed))
 
@@ -129,7 +128,7 @@ def watch() -> Callable[[], float]:
 
 
 def facts(keep: Collection[str]) -> dict[str, str | int]:
-    """Returns what a reader must know of machine and versions, in pyperf's names if it has any."""
+    """Returns the machine and versions that a reader needs, by pyperf's names if they exist."""
     installed, quota = versions(sys.executable), devices.quota()
     found: dict[str, str | int] = {
         "cpu_model_name": devices.cpu_model(),
@@ -147,7 +146,7 @@ def facts(keep: Collection[str]) -> dict[str, str | int]:
 
 @functools.cache
 def versions(python: str) -> dict[str, str]:
-    """Returns the versions of what is installed beside this Python, by name in lower case."""
+    """Returns the versions of the packages of a Python, by name in lower case."""
     options: dict[str, Any] = {"stderr": subprocess.DEVNULL, "text": True, "timeout": 60}
     with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
         return json.loads(subprocess.check_output([python, "-c", INSTALLED], **options))
@@ -155,11 +154,11 @@ def versions(python: str) -> dict[str, str]:
 
 
 def gpu_state(device: str, index: int) -> dict[str, Any]:
-    """Returns what NVIDIA's library says of the GPU that contenders see; {} if the device is a CPU.
+    """Returns figures of the contenders' GPU, from NVIDIA's library; {} if the device is a CPU.
 
-    gpu_peak_mib: its memory in use. disturbed: 1 if it is slowed now, or others compute on it.
-    joules: the energy since its driver was loaded. What the library lacks is left out, and
-    everything without nvidia-ml-py or a driver.
+    gpu_peak_mib: its memory in use. disturbed: 1 if it is throttled now, or other processes compute
+    on it. joules: the energy since its driver was loaded. Figures that the library lacks are left
+    out; without nvidia-ml-py or a driver, all are.
     """
     found: dict[str, Any] = {}
     if device == "cpu":

@@ -1,4 +1,4 @@
-"""The work of every contender, and the runs in NumPy that tell what it must end with."""
+"""The work of every contender, and reference runs in NumPy that check its weights."""
 
 import hashlib
 import itertools
@@ -18,8 +18,8 @@ from runtime import startup
 if TYPE_CHECKING:
     import data
 
-REFERENCE_BATCH = 10  # --lr is meant for this batch
-MIN_STEPS = 300  # of a job, in whole epochs: long enough for the clock of a fast GPU
+REFERENCE_BATCH = 10  # the batch size for which --lr is meant
+MIN_STEPS = 300  # of a job, in whole epochs; long enough to time a fast GPU
 
 Weights = tuple[np.ndarray, np.ndarray]  # W [features, classes], b [classes]
 # W and b after a job in float64, and the relative error of NumPy's in a task's own precision.
@@ -38,13 +38,13 @@ def steps_of(batch_size: int, num_examples: int, max_steps: int) -> int:
 def lr_of(batch_size: int, lr: float) -> float:
     """Returns the learning rate, which falls as the batch grows beyond 10.
 
-    The loss is a sum over the batch: with the same rate the weights would explode.
+    The loss is a sum over the batch, so the same rate would make the weights explode.
     """
     return lr * min(1, REFERENCE_BATCH / batch_size)
 
 
 def as_tf32(array: np.ndarray) -> np.ndarray:
-    """Returns float32 numbers rounded to the 10 bits behind the point that TF32 keeps."""
+    """Returns float32 numbers rounded to the 10 bits of the fraction that TF32 keeps."""
     bits = array.view(np.uint32)
     return ((bits + 0x1000) & 0xFFFFE000).view(np.float32)
 
@@ -57,9 +57,9 @@ def weights_after(
 ) -> Weights:
     """Returns W and b after the steps of a task, from W = b = 0.
 
-    examples: images [n, features] uint8, labels [n] int32, order [epochs, n] int32, of which each
-    epoch's last batch may be smaller. The factors of each matrix product are `rounded`; what is
-    added up is of `dtype`, each batch first.
+    examples: images [n, features] uint8, labels [n] int32, order [epochs, n] int32. The last batch
+    of an epoch may be smaller. The factors of each matrix product are `rounded`. Sums are of
+    `dtype`, over each batch first.
     """
     images, labels, order = examples
     W: np.ndarray = np.zeros((task.num_features, task.num_classes), dtype)
@@ -85,21 +85,21 @@ def relative_error(found: Weights, expected: Weights) -> float:
 
 
 def reference(task: Task, examples: Sequence[np.ndarray]) -> Reference:
-    """Returns what a task must end with; examples are those of `weights_after`."""
+    """Returns the reference of a task; examples as in `weights_after`."""
     exact = weights_after(task, examples, np.float64)
     rounded = as_tf32 if task.precision == "tf32" else np.asarray
     return exact, relative_error(weights_after(task, examples, np.float32, rounded), exact)
 
 
 def load(config: Config) -> "data.Dataset":
-    """Returns the dataset; raises InputError if it cannot be had."""
-    warnings.simplefilter("ignore")  # of TensorFlow, which else ends at PYTHONWARNINGS=error
+    """Returns the dataset; raises InputError if it cannot be loaded."""
+    warnings.simplefilter("ignore")  # TensorFlow's own would raise under PYTHONWARNINGS=error
     with startup.starting():
         import tensorflow as tf
 
         import data
 
-        tf.config.set_visible_devices([], "GPU")  # all of it is for the contenders
+        tf.config.set_visible_devices([], "GPU")  # the contenders need all of its memory
     return data.load(config.dataset, config.data_dir, config.manual_dir)
 
 
@@ -131,8 +131,8 @@ def jobs_of(dataset: "data.Dataset", config: Config) -> Iterator[dict[str, Any]]
 
 
 def prepare(dataset: "data.Dataset", tasks: Sequence[Task], folder: pathlib.Path) -> References:
-    """Leaves the examples in `folder`; returns the references of all tasks."""
-    import data  # TensorFlow with it, which `load` has started
+    """Writes the examples to `folder`; returns the references of all tasks."""
+    import data  # imports TensorFlow, which `load` has started
 
     count, seed = tasks[0].num_examples, tasks[0].seed
     epochs = max(-(-task.steps // -(-count // task.batch_size)) for task in tasks)
@@ -141,7 +141,7 @@ def prepare(dataset: "data.Dataset", tasks: Sequence[Task], folder: pathlib.Path
     try:
         for name, array in zip(("images", "labels", "order"), examples, strict=True):
             np.save(folder / f"{name}.npy", array)
-    except OSError as error:  # of a full disk, which names no file
+    except OSError as error:  # the error of a full disk does not name the file
         raise RunError(f"{folder}: {reason(error)}") from None
     different = {(task.batch_size, task.steps, task.precision): task for task in tasks}
     return {key: reference(task, examples) for key, task in different.items()}

@@ -2,8 +2,8 @@
 
 python -m comparison.worker MODULE:FUNCTION FOLDER
 
-FUNCTION takes the `Work` and returns `train`, which does the whole job once. NumPy is all that this
-file needs, so that a contender can have a Python of its own.
+FUNCTION takes the `Work` and returns `train`, which does the whole job once. This file needs only
+NumPy, so that a contender can have its own Python.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 LEFT_OUT = 77  # exit code of a contender that cannot use the device or the precision
-LIBRARIES = ("tensorflow", "keras", "jax", "jaxlib", "torch")  # who lacks one is left out
+LIBRARIES = ("tensorflow", "keras", "jax", "jaxlib", "torch")  # without one, it is left out
 
 
 def leave_out(why: str) -> NoReturn:
@@ -37,12 +37,12 @@ Train = Callable[[], tuple[np.ndarray, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """A job as one contender does it: what job.json says, and the metadata of a results file.
+    """The job of one contender: the content of job.json, and metadata of a results file.
 
-    The job is `steps` batches of plain SGD on the summed cross-entropy from W = b = 0. seed: that
-    of the order of the examples. device: "cpu" or "gpu", the only one in sight; precision:
-    "float32" or "tf32"; cores: those of the process. again: 1 for the baseline's second time in a
-    round.
+    The job is `steps` batches of plain SGD on the summed cross-entropy from W = b = 0. seed: of the
+    order of the examples. device: "cpu" or "gpu", the only visible one. precision: "float32" or
+    "tf32". cores: the number of cores of the process. again: 1 for the baseline's second
+    measurement in a round.
     """
 
     dataset: str
@@ -68,13 +68,13 @@ class Task:
 
     @property
     def job(self) -> str:
-        """Returns what must be equal for two times to be comparable."""
+        """Returns the facts that must be equal in two times to compare."""
         data = f"{self.dataset} {self.data_sha256[:8]}, seed {self.seed}, lr {self.lr:g}"
         return f"batch {self.batch_size:,}, {self.steps:,} steps, {data}"
 
     @property
     def name(self) -> str:
-        """Returns the name of its benchmark, with the job in it, since pyperf compares by name."""
+        """Returns the name of its benchmark. It includes the job, since pyperf compares by name."""
         return f"{self}, {self.job}"
 
 
@@ -97,9 +97,9 @@ class Work(Task):
             yield self.order[epoch, : (self.steps - first) * self.batch_size]
 
     def blocks(self, max_rows: int = sys.maxsize) -> Iterator[np.ndarray]:
-        """Yields the same rows as blocks [steps, batch], of `max_rows` at most, or of one batch.
+        """Yields the same rows as blocks [steps, batch] of at most `max_rows` rows, or one batch.
 
-        A smaller last batch of an epoch is a block of its own.
+        A smaller last batch of an epoch is a separate block.
         """
         steps = max(1, max_rows // self.batch_size)
         for rows in self.epochs():
@@ -118,10 +118,10 @@ def load(folder: pathlib.Path) -> Work:
 
 
 def main() -> None:
-    """Makes the contender that the arguments name ready, and lets it do the job at each line on
-    stdin until there is none."""
+    """Prepares the contender that the arguments name, and does its job once for each line on
+    stdin."""
     (module, _, function), folder = sys.argv[1].partition(":"), pathlib.Path(sys.argv[2])
-    # all else that is printed goes to stderr from here on
+    # everything else that is printed goes to stderr
     say = functools.partial(print, file=os.fdopen(os.dup(1), "w"), flush=True)
     os.dup2(2, 1)
     try:
@@ -140,7 +140,7 @@ def main() -> None:
         np.save(folder / "W.npy", W)
         np.save(folder / "b.npy", b)
         say("ready")
-    os._exit(0)  # at once: to take a library down in order takes long, for nothing
+    os._exit(0)  # at once, because an orderly shutdown of a library takes long
 
 
 if __name__ == "__main__":

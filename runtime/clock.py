@@ -1,4 +1,4 @@
-"""The honest clock: where the seconds of a run went, in parts that add up to the wall clock."""
+"""The clock: divides the seconds of a run into parts that add up to the wall clock."""
 
 import contextlib
 import signal

@@ -21,9 +21,9 @@ EXAMPLE = (
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """TF_CONFIG: the addresses of all workers, the chief first, and which of them this process is.
+    """TF_CONFIG: the addresses of all workers, the chief first, and the index of this process.
 
-    A chief may be a job of its own; without one the first worker is the chief.
+    The job `chief` has the chief; without this job the first worker is the chief.
     """
 
     addresses: tuple[str, ...]
@@ -31,7 +31,7 @@ class Cluster:
 
     @classmethod
     def from_environment(cls) -> "Cluster":
-        """Reads TF_CONFIG; raises InputError, which says what is wrong with it."""
+        """Reads TF_CONFIG; raises InputError if it is wrong."""
         text = os.environ.get("TF_CONFIG", "")
         try:
             config = json.loads(text)
@@ -78,9 +78,10 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 
 def _answers(address: str, deadline: float) -> bool:
-    """Says whether a worker's TensorFlow answers until `deadline`; asks at least once.
+    """Says whether a worker's TensorFlow answers before `deadline`; asks at least once.
 
-    Its server sends first. A process that hangs sends nothing, though its system still connects.
+    Its server sends first. A process that hangs sends nothing, although its system accepts the
+    connection.
     """
     while True:
         with (
@@ -112,7 +113,7 @@ def checked(config: flags.Config) -> flags.Config:
             "leave --mode out"
         )
     if config.strategy == "multi_worker":
-        # TensorFlow would log a lost worker, about which one line is printed.
+        # TensorFlow would log a lost worker too; this program prints one line.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         Cluster.from_environment()
     return config.replace(mode="graph")

@@ -44,12 +44,12 @@ def choose(config: flags.Config, one_thread: bool) -> str:
 
 
 def describe(device: str) -> str:
-    """Returns the name of a device as its maker calls it."""
+    """Returns the maker's name of a device."""
     if device == "CPU:0":
         return cpu_model()
     import tensorflow as tf
 
-    # of all GPUs that TensorFlow found, some may be hidden
+    # some of the GPUs that TensorFlow found may be hidden
     gpu = tf.config.get_visible_devices("GPU")[0]
     return tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
 
@@ -76,8 +76,8 @@ def memory(device: str) -> float:
 
 
 def group_limits(controller: str, *files: str) -> list[list[str]]:
-    """Returns the words of a controller's `files` in this process's control group and those around
-    it (Linux's cgroups, of version 1 or 2), where they set a limit."""
+    """Returns the words of a controller's `files` in this process's control group and its parents
+    (Linux's cgroups, of version 1 or 2), where they set a limit."""
     found = []
     with contextlib.suppress(OSError):
         for line in OWN_GROUPS.read_text().splitlines():
@@ -107,7 +107,7 @@ def cores() -> int:
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Returns the facts that are needed to compare the figures of a record with others."""
+    """Returns the facts that a comparison of this record with others needs."""
     version = importlib.metadata.version
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),

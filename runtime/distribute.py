@@ -21,13 +21,13 @@ from runtime.state import State
 
 
 class OneDevice:
-    """Training on one device, whose results the others must match."""
+    """Training on one device. The other strategies must give the same results."""
 
     is_chief = True
     count = 1  # replicas
 
     def scope(self, dataset: data.Dataset) -> contextlib.AbstractContextManager:
-        """Returns the context in which the model for a dataset is made."""
+        """Returns the context in which the model for a dataset is created."""
         return contextlib.nullcontext()
 
     def meeting(self) -> contextlib.AbstractContextManager:
@@ -92,7 +92,7 @@ class Replicas(OneDevice):
 
 
 class Workers(Replicas):
-    """Training on the replicas of several workers, of which this process is one."""
+    """Training on the replicas of several workers. This process is one of them."""
 
     def __init__(
         self, strategy: tf.distribute.Strategy, cluster: Cluster, config: flags.Config

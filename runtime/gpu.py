@@ -54,15 +54,15 @@ def too_new(gpu: "tf.config.PhysicalDevice") -> str:
 
 
 def unseen() -> str:
-    """Returns which GPUs nvidia-smi lists and TensorFlow does not see, and the cure; "" if none."""
+    """Returns the GPUs that nvidia-smi lists but TensorFlow does not see, and the cure; or ""."""
     names = ", ".join(listed())
     return f"nvidia-smi lists {names}, and TensorFlow sees no GPU. {CURE}" if names else ""
 
 
 def usable(asked: str) -> "list[tf.config.PhysicalDevice]":
-    """Returns the GPUs to use by --device=`asked`, made ready; says on stderr why there are none.
+    """Returns the GPUs for --device=`asked`, configured; says on stderr why there are none.
 
-    Raises InputError if `asked` is gpu and there is none that can be used.
+    Raises InputError if `asked` is gpu and no GPU can be used.
     """
     import tensorflow as tf
 

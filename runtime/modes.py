@@ -1,4 +1,4 @@
-"""The modes: each hands the steps of a block to a function of model.py, as Python or compiled."""
+"""The modes: each takes the steps of a block with a function of model.py, in Python or compiled."""
 
 import functools
 import itertools
@@ -25,12 +25,12 @@ def choose(net: model.SoftmaxRegression, config: flags.Config, split: data.Split
 
 
 def one_thread(config: flags.Config) -> bool:
-    """Says whether operations use one core: sharing a small one costs more than it saves."""
+    """Says whether operations use one core, because sharing small ones costs more than it saves."""
     return config.strategy == "none" and config.batch_size < SHARED_BATCH
 
 
 def warm_up(mode: "Mode", state: State) -> None:
-    """Compiles and runs all that the remaining steps need; leaves every variable unchanged."""
+    """Compiles and runs everything that the remaining steps need; changes no variable."""
     before = [variable.numpy() for variable in state.model.variables]
     left = data.blocks(state.dataset.train, state.config, state.step)
     block = next(left)

@@ -1,4 +1,4 @@
-"""The plan of a run: its steps as spans, each taken in one call, cut where the run has to act."""
+"""The plan of a run: its steps as spans. Each span is one call, and ends where the run must act."""
 
 import math
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import flags
 
-# of a span: enough to hide the cost of a call, and few enough for Ctrl-C at small batches
+# of a span: enough to hide the cost of a call, and few enough to stop soon after Ctrl-C
 MAX_STEPS = 10_000
 MAX_STEPS_EAGER = 50  # an eager step takes far longer
 
@@ -20,7 +20,7 @@ class Span(NamedTuple):
 
 
 def steps_per_epoch(config: flags.Config, num_examples: int) -> int:
-    """Returns how many steps an epoch has, including that of a smaller last batch."""
+    """Returns the number of steps in an epoch, including the step of a smaller last batch."""
     return math.ceil(num_examples / config.batch_size)
 
 
@@ -68,6 +68,6 @@ def spans(
 
 
 def longest(config: flags.Config, num_examples: int, steps_per_buffer: int) -> int:
-    """Returns an upper bound of the number of steps of a run's spans."""
+    """Returns an upper bound for the number of steps in a span of a run."""
     cadences = [config.checkpoint_every, steps_per_buffer, last_step(config, num_examples)]
     return min(MAX_STEPS, *cadences, config.eval_every or MAX_STEPS)

@@ -1,4 +1,4 @@
-"""Starts TensorFlow quietly and fast. The program would run without this module too."""
+"""Starts TensorFlow quietly and fast. The program would also run without this module."""
 
 import contextlib
 import gc
@@ -32,7 +32,7 @@ def starting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def fast() -> Iterator[None]:
-    """Imports TensorFlow in the `with` block without Keras and pyplot, which take long.
+    """Imports TensorFlow in the `with` block without Keras and pyplot, which load slowly.
 
     TensorFlow looks for tf_keras instead, and imports nothing if that is not installed. Keras is
     still imported when a program asks for it. Garbage collection is off in the block, and later

@@ -15,7 +15,7 @@ from runtime.clock import Ledger
 
 MAX_SCALED = 16 * 2**20  # bytes of uint8 images that are kept as floats, which need four times that
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-NUM_LOSSES = 100  # whose mean is shown, in every mode and for every length of a block
+NUM_LOSSES = 100  # their mean is shown, in every mode and for every length of a block
 
 
 class DivergedError(RunError):
@@ -24,11 +24,11 @@ class DivergedError(RunError):
 
 @dataclasses.dataclass
 class State:
-    """A run: its flags, data, model and clock, and what changes from block to block.
+    """A run: its flags, data, model and clock, and the values that change from block to block.
 
     step, examples: the numbers of steps and images so far.
     losses: the loss per image in each of the last 100 steps; `loss` is their mean.
-    evaluations: the [step, seconds of training, validation accuracy, loss] of each.
+    evaluations: the [step, seconds of training, validation accuracy, loss] of each evaluation.
     log: the name of the run's folder below --logdir.
     seconds: of training before this process.
     Checkpoints contain all of these, and a resumed run reads them.
@@ -62,7 +62,7 @@ class State:
 
     @property
     def input(self) -> str:
-        """The --input with this order: a stream of one buffer has that of memory."""
+        """The --input with this order of examples; a stream of one buffer has that of memory."""
         train, batch_size = self.dataset.train, self.config.batch_size
         several = batch_size * data.steps_per_buffer(train, batch_size) < len(train)
         return "stream" if self.config.shuffle and several else "memory"

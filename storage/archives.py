@@ -1,4 +1,4 @@
-"""The archives that tfds prepares a dataset from, recognised by content and not by name."""
+"""The archives from which tfds prepares a dataset, recognised by content instead of name."""
 
 import contextlib
 import gzip
@@ -19,7 +19,7 @@ from common.errors import InputError, reason
 from common.files import PROJECT
 
 ARCHIVES = PROJECT / "archives"
-IDX = b"\0\0\x08"  # begins a file in MNIST's own format, of bytes
+IDX = b"\0\0\x08"  # starts a file of bytes in MNIST's own format
 
 
 def folder_of(name: str, manual_dir: str | None) -> pathlib.Path:
@@ -32,7 +32,7 @@ def gather(
 ) -> None:
     """Copies the archives of `folder` to `new`, under the names that tfds expects.
 
-    If `folder` lacks one, tfds has it in `root`, or downloads it.
+    tfds finds an archive that `folder` lacks in `root`, or downloads it.
 
     Raises:
       InputError: an archive is damaged, or is missing and cannot be downloaded.
@@ -69,7 +69,7 @@ def _found(info: UrlInfo, folder: pathlib.Path, ours: pathlib.Path) -> pathlib.P
 
 def _fault(path: pathlib.Path, info: UrlInfo) -> str:
     found = compute_url_info(path)
-    fault = "was packed anew" if _digest_of_idx(path) else "is damaged"
+    fault = "was recompressed" if _digest_of_idx(path) else "is damaged"
     return (
         f"{path} {fault}: expected {int(info.size)} bytes with SHA-256 {info.checksum}, found "
         f"{int(found.size)} with {found.checksum}; put a good copy there, as it was published"

@@ -39,7 +39,7 @@ def root_folder(data_dir: str | None) -> pathlib.Path:
 
 
 def places(root: pathlib.Path) -> list[pathlib.Path]:
-    """Returns where caches may be: `root`, and the user's own folder if `root` is read-only."""
+    """Returns the folders of caches: `root`, and the user's own folder if `root` is read-only."""
     of_user = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     own = of_user.joinpath("softmax-regression", "data", *root.parts[1:])
     return [root, own] if own.is_absolute() else [root]
@@ -51,7 +51,7 @@ def folder_in(place: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def find(name: str, root: pathlib.Path, max_bytes: float) -> Dataset | None:
-    """Returns the dataset `name` from its cache; a line says if that is damaged or outdated.
+    """Returns the dataset `name` from its cache; prints a line if that is damaged or outdated.
 
     Arguments and errors are those of `read`.
     """
@@ -73,7 +73,7 @@ def read(folder: pathlib.Path, name: str, max_bytes: float = math.inf) -> Datase
 
     Raises:
       ValueError: the cache is damaged, or of another format.
-      RunError: it may be intact, but cannot be read for lack of memory or rights.
+      RunError: it may be intact, but cannot be read for lack of memory or permission.
     """
     try:
         return _read(folder, name, max_bytes)

@@ -1,4 +1,4 @@
-"""Which datasets of tfds can be trained on, and which examples train, validate and test."""
+"""Checks that a dataset of tfds can be trained on, and divides its examples into splits."""
 
 import difflib
 import json
@@ -11,8 +11,8 @@ import tensorflow_datasets as tfds
 from common.errors import InputError
 
 NAME = r"\w+(/[\w.+-]+)?(:[\d.*]+)?"  # dataset/config:version, without tfds's other forms
-MIN_EXAMPLES = 12  # to train on: one in twelve validates, like the article's 5,000 of 60,000
-# without a test split, the last seventh of train tests, like MNIST's 10,000 of 70,000
+MIN_EXAMPLES = 12  # of train: one in twelve is for validation, as 5,000 of 60,000 in the article
+# without a test split, the last seventh of train is for the test, as 10,000 of 70,000 in MNIST
 TEST_SHARE = 7
 GOOD = ("mnist", "fashion_mnist", "cifar10")  # suggested if no name is similar
 
@@ -70,8 +70,10 @@ def _nearest(name: str) -> str:
 def sources(info: tfds.core.DatasetInfo) -> dict[str, str]:
     """Returns the examples of validation, train and test, as slices of tfds's splits.
 
-    Without a test split, the validation split tests, or otherwise the end of train. The beginning
-    of the rest of train validates. Raises InputError if too few are left to train on.
+    Without a test split, the test examples are the validation split, or otherwise the end of train.
+    The validation examples are the beginning of the rest of train.
+
+    Raises InputError if too few examples are left to train on.
     """
     counts = {name: info.splits[name].num_examples for name in info.splits}
     train = counts["train"]

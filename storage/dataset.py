@@ -28,7 +28,7 @@ class Split:
         return len(self.labels)
 
     def chunks(self, rows: int = 5_000) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields (images, labels), so many rows at a time."""
+        """Yields (images, labels), at most `rows` rows at a time."""
         for first in range(0, len(self), rows):
             labels, images = (array[first : first + rows] for array in (self.labels, self.images))
             if self.streamed:

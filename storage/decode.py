@@ -1,4 +1,4 @@
-"""Writes the cache of a dataset from the data that tfds has prepared, a few examples at a time."""
+"""Writes the cache of a dataset from the data that tfds has prepared, in batches of examples."""
 
 import functools
 import math

@@ -20,7 +20,7 @@ from storage.dataset import Dataset
 
 DAMAGE = (  # the errors of a file that is cut, altered or missing
     tf.errors.DataLossError,
-    tf.errors.FailedPreconditionError,  # other examples than dataset_info.json counts
+    tf.errors.FailedPreconditionError,  # another number of examples than in dataset_info.json
     tf.errors.NotFoundError,
     json.JSONDecodeError,
     UnicodeDecodeError,
@@ -38,7 +38,7 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
       InputError: there is no such dataset, its archives are missing or damaged, or the folder
         cannot be written.
       RunError: the disk or memory is full, the new cache cannot be read, or the data that tfds has
-        prepared cannot be read and shows no damage.
+        prepared cannot be read although it shows no damage.
     """
     tfds.disable_progress_bar()
     dataset = re.split("[/:]", name)[0]
@@ -77,7 +77,7 @@ def _saying_damage(root: pathlib.Path, dataset: str) -> Iterator[None]:
                 f"--data_dir: {root}: cannot prepare {dataset} {said}. Nothing in it was changed: "
                 "make room, repair it, or move it away to have it prepared again"
             ) from None
-        _say(f"{root}: what is prepared of {dataset} is damaged {said}: preparing it again")
+        _say(f"{root}: the prepared {dataset} is damaged {said}: preparing {dataset} again")
 
 
 def _say(line: str) -> None:
@@ -85,7 +85,7 @@ def _say(line: str) -> None:
 
 
 def _place(root: pathlib.Path, name: str) -> pathlib.Path:
-    """Returns where the cache goes: `root`, or a folder of the user's if that is read-only."""
+    """Returns the place of the cache: `root`, or a folder of the user's if `root` is read-only."""
     for place in cache.places(root):
         with contextlib.suppress(InputError):
             writable_folder("data_dir", cache.folder_in(place, name).parent)
@@ -116,8 +116,8 @@ def _decode(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
 
 
 def _prepare(name: str, root: pathlib.Path, archive_folder: pathlib.Path) -> None:
-    """Has tfds prepare a dataset from its archives, and replaces a damaged one."""
-    nowhere = root / "empty"  # where no damaged file is
+    """Makes tfds prepare a dataset from its archives, and replaces a damaged one."""
+    nowhere = root / "empty"  # a folder without damaged files
     target = root / catalog.builder(name, nowhere).data_path.relative_to(nowhere)
     writable_folder("data_dir", target.parent)
     with whole_folder(target) as new:

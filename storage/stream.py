@@ -1,4 +1,4 @@
-"""Training examples in buffers: in memory a whole epoch is one buffer, a stream has several.
+"""Training examples in buffers: in memory a whole epoch is one buffer; a stream has several.
 
 A stream shuffles the shards of an epoch, fills the buffers with them one by one, and shuffles the
 rows of each buffer. The result depends on `order_of` alone, so a run can resume at any step.
@@ -15,7 +15,7 @@ import numpy as np
 from storage.dataset import Split
 
 SHARD_BYTES = 2**20  # read in one piece, large enough for any disk
-BUFFER_BYTES = 64 * 2**20  # shuffled together; of two buffers one is trained on and one is read
+BUFFER_BYTES = 64 * 2**20  # shuffled together; a run trains on one buffer while it reads another
 
 OrderOf = Callable[..., np.ndarray]  # count, epoch, buffer -> order [count] int32
 
@@ -29,7 +29,7 @@ class Buffer(NamedTuple):
 
 
 def rows_per_buffer(split: Split, batch_size: int) -> int:
-    """Returns the rows of a buffer: in memory all, of a stream as many whole batches as fit."""
+    """Returns the rows of a buffer: all in memory, or the whole batches of a stream that fit."""
     if not split.streamed:
         return len(split)
     batches = BUFFER_BYTES // split.images.shape[1] // batch_size
@@ -41,8 +41,8 @@ def buffers(
 ) -> Iterator[Buffer]:
     """Yields the buffers from number `first` of an epoch on, without end.
 
-    A buffer of a stream is valid until the next is asked for; a thread reads that one meanwhile.
-    All have one shape, so the last of an epoch has rows that no order names.
+    A buffer of a stream is valid until the next is requested; meanwhile a thread reads the next.
+    All have one shape, so the last buffer of an epoch has rows that are not in its order.
     """
     if not split.streamed:
         for number in itertools.count(epoch):
@@ -78,7 +78,7 @@ def _rows(
     length = max(1, SHARD_BYTES // split.images.shape[1]) if len(starts) > 1 else size
     shards = np.split(rows, range(length, len(rows), length))
     for number in itertools.count(epoch):
-        # a number that no buffer has
+        # len(starts) is not the number of a buffer
         order = order_of(len(shards), epoch=number, buffer=len(starts))
         shuffled = np.concatenate([shards[at] for at in order])
         for buffer, start in enumerate(starts):

@@ -1,1 +1,1 @@
-"""sweep.py's parts: its flags, the runs, the file that keeps them, the table and the pictures."""
+"""The parts of sweep.py: its flags, the file that keeps the runs, the table and the charts."""

@@ -1,4 +1,4 @@
-"""The flags of sweep.py: those of train.py, of which several values may be given, and its own."""
+"""The flags of sweep.py: its own, and those of train.py, some of which take several values."""
 
 import itertools
 import math
@@ -30,13 +30,13 @@ def sweep_flags() -> absl_flags.FlagValues:
     absl_flags.DEFINE_integer(
         "jobs",
         0,
-        "Runs at the same time; 0: one a core, or one by one where a run takes the whole device.",
+        "Runs at the same time; 0: one per core, or one if a run uses the whole device.",
         lower_bound=0,
         **group,
     )
     commandline.define_path(
         "output",
-        "Keep each finished run in this FILE.jsonl; the same command does the rest.",
+        "Keep each finished run in this FILE.jsonl; the same command trains the missing runs.",
         **group,
     )
     commandline.define_path(
@@ -47,11 +47,11 @@ def sweep_flags() -> absl_flags.FlagValues:
 
 
 def parse(argv: list[str], summary: str | None) -> list[Config]:
-    """Returns the config of each run that `argv` asks for: the flags of train.py and sweep.py.
+    """Returns the config of each run that `argv` defines: the flags of train.py and sweep.py.
 
     The largest batch comes first, so that one that exceeds the data is refused before other runs.
 
-    Raises InputError on what is not allowed, or cannot be written.
+    Raises InputError if a value is not allowed, or an output cannot be written.
     """
     alternatives = [values_of(argument) for argument in argv]
     count = math.prod(map(len, alternatives))
@@ -64,13 +64,13 @@ def parse(argv: list[str], summary: str | None) -> list[Config]:
     configs = [cluster.checked(Config(**DEFAULTS | each.as_dict())) for each in given]
     files.check_writable("output", configs[0].output, replace=True)
     if configs[0].figures:
-        with plots.look("--figures"):  # says now that matplotlib is missing
+        with plots.look("--figures"):  # raises now if matplotlib is missing
             files.writable_folder("figures", configs[0].figures)
     return sorted(dict.fromkeys(configs), key=lambda config: -config.batch_size)
 
 
 def values_of(argument: str) -> list[str]:
-    """Returns the arguments that one stands for: --seed=4,0:2 for --seed=4, --seed=0, --seed=1."""
+    """Returns an argument for each value: --seed=4, --seed=0 and --seed=1 for --seed=4,0:2."""
     name, _, text = argument.partition("=")
     if name.strip("-") not in SWEPT:
         return [argument]
@@ -78,5 +78,5 @@ def values_of(argument: str) -> list[str]:
     for item in text.split(","):
         is_range = re.fullmatch(r"\d{1,6}:\d{1,6}", item)
         integers = range(*map(int, item.split(":"))) if is_range else ()
-        values += integers or [item]  # train.py refuses what is no range
+        values += integers or [item]  # other items are checked later
     return [f"{name}={value}" for value in values]

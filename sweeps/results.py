@@ -1,6 +1,6 @@
-"""What a sweep found: its rows, the file whose lines they are, a table of them, and two charts.
+"""The results of a sweep: its rows, the file that keeps them, a table and two charts.
 
-A row tells all of a run: its flags, where it ran, and what it reached or that it diverged.
+A row describes a run: its flags, where it ran, and what it reached or that it diverged.
 `pandas.read_json(file, lines=True)` makes a table of a file.
 """
 
@@ -23,7 +23,7 @@ from sweeps.options import DEFAULTS, SWEPT
 
 Row = dict[str, Any]
 
-# What all rows of a sweep have in common. The data come first: no file but a sweep's tells them.
+# Values that all rows of a sweep share. Only a file of a sweep has `data`, so it is checked first.
 SAME = ["data", *({"tensorflow", "device_name", *DEFAULTS} - flags.PLACES - {*SWEPT, "device"})]
 NOTE = """
 Accuracies are means over the seeds ± standard deviation. The best is chosen by
@@ -32,15 +32,15 @@ validation. "Worse on" counts seeds. * marks p < 0.05 in a sign test; fewer than
 
 
 def key(row: Row) -> tuple:
-    """Returns what tells a run from the others of its sweep."""
+    """Returns the values that distinguish a run from the others of its sweep."""
     return tuple(row[name] for name in SWEPT)
 
 
 def read(path: pathlib.Path, new: Row) -> dict[tuple, Row]:
-    """Returns those rows of a file that are of the sweep of the `new` row, by their keys.
+    """Returns the rows of a file that belong to the sweep of the `new` row, by their keys.
 
-    Makes the file if it is not there, and cuts off a last line that a kill has torn. Raises
-    InputError, and leaves the file as it is, if it has something else than rows.
+    Creates a missing file, and cuts off an incomplete last line, which a kill may have left. Raises
+    InputError, and leaves the file unchanged, if it contains anything but rows.
     """
     path.touch()
     *lines, torn = path.read_bytes().split(b"\n")
@@ -52,20 +52,20 @@ def read(path: pathlib.Path, new: Row) -> dict[tuple, Row]:
         raise refused("output", path, why) from None
     if torn:
         os.truncate(path, path.stat().st_size - len(torn))
-    # what was torn is trained again, even if only the end of its line is missing
+    # the run of an incomplete line is trained again, even if only the newline is missing
     return rows if lines else {}
 
 
 def add(path: pathlib.Path, row: Row) -> None:
-    """Writes a row behind the others; raises RunError if the file cannot take it."""
+    """Appends a row to the file; raises RunError if it cannot be written."""
     with writing("output", path), path.open("a") as file:
         print(json.dumps(row), file=file)
 
 
 def show(rows: Collection[Row], figures: str | None) -> None:
-    """Prints a table in Markdown, a line for the seeds of each combination of flags.
+    """Prints a Markdown table, with one line for all seeds of a combination of flags.
 
-    Draws the charts in the folder `figures`, if one is named.
+    Draws the charts in the folder `figures`, if it is given.
     """
     varying = [name for name in SWEPT if name != "seed" and len({row[name] for row in rows}) > 1]
     groups = grouped(rows, varying).values()
@@ -81,7 +81,7 @@ def show(rows: Collection[Row], figures: str | None) -> None:
 
 
 def grouped(rows: Iterable[Row], names: list[str]) -> dict[str, list[Row]]:
-    """Returns the runs with the same values of some flags together, by what these are."""
+    """Returns the runs grouped by their values of some flags; a label of these is the key."""
     groups: dict[str, list[Row]] = {}
     for row in sorted(rows, key=key):
         label = ", ".join(f"{name} {row[name]}" for name in names)
@@ -100,7 +100,7 @@ def mean(runs: list[Row]) -> float:
 
 
 def cells(runs: list[Row], best: list[Row]) -> list[str]:
-    """Returns what the table says of a combination beside the best one."""
+    """Returns the cells of a combination, compared with the best one."""
     sd = f" ± {statistics.stdev(map(last, runs)):.4f}" if len(runs) > 1 else ""
     test = statistics.fmean(run["test_accuracy"] for run in runs)
     said = "**best**" if runs is best else verdict(runs, best)
@@ -110,9 +110,9 @@ def cells(runs: list[Row], best: list[Row]) -> list[str]:
 
 
 def verdict(runs: list[Row], best: list[Row]) -> str:
-    """Returns on how many of the seeds that both have a combination is worse than the best.
+    """Returns the number of common seeds for which a combination is worse than the best.
 
-    A star says that a fair coin falls as one-sidedly, to either side, less than once in 20 times.
+    A star marks p < 0.05 in a two-sided sign test.
     """
     gains = [np.sign(last(a) - last(b)) for a in runs for b in best if a["seed"] == b["seed"]]
     worse, better = gains.count(-1), gains.count(1)
@@ -121,8 +121,8 @@ def verdict(runs: list[Row], best: list[Row]) -> str:
 
 
 def draw(rows: Iterable[Row], varying: list[str], folder: pathlib.Path) -> None:
-    """Draws the validation accuracy over the learning rate, and over the steps of the best run and
-    those that differ from it in rate and seed; raises RunError."""
+    """Draws the validation accuracy over the learning rate, and over the steps for the best run and
+    those that differ from it only in rate and seed; raises RunError."""
     lines = grouped(rows, [name for name in varying if name != "lr"])
     best = max(lines.values(), key=lambda runs: max(map(last, runs)))
     with plots.look("--figures"), writing("figures", folder):

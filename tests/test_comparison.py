@@ -174,7 +174,7 @@ def checked(tensorflow="2.21.0", ratios=False, names=(), **there):
 
 def test_guard_refuses_another_job_and_another_machine():
     assert checked() == []
-    with pytest.raises(InputError, match=r"another job, there is no graph, .* but xla, other"):
+    with pytest.raises(InputError, match=r"another job: it has graph, .*, this run xla, other"):
         checked(names=["xla, other"])
     with pytest.raises(InputError, match=r"tensorflow 2.21.0 there, 2.22.0 here.*--ratios"):
         checked("2.22.0")

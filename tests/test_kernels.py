@@ -36,7 +36,8 @@ def loop(net):
     batch = tf.zeros([10, 784], tf.uint8), tf.zeros([10], tf.int32)
     batches = iter(tf.data.Dataset.from_tensors(batch).repeat())
     function = model.compiled_pipeline(net, flags.training_config(), model.sgd_step)
-    return function.get_concrete_function(batches, tf.constant(1), {"lr": tf.constant(0.01)})
+    values = {name: tf.constant(0.01) for name in model.floats(flags.training_config())}
+    return function.get_concrete_function(batches, tf.constant(1), values)
 
 
 def evaluation(net):

@@ -50,7 +50,7 @@ def test_archives_are_known_by_their_content(tmp_path, folder, name, change):
     ("change", "fault"),
     [
         (lambda raw: raw[:9000] + b"x" + raw[9001:], "is damaged"),
-        (lambda raw: gzip.compress(gzip.decompress(raw)[:-1]), "was packed anew"),
+        (lambda raw: gzip.compress(gzip.decompress(raw)[:-1]), "was recompressed"),
     ],
 )
 def test_an_archive_with_other_content_is_named_with_both_checksums(

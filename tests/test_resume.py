@@ -81,7 +81,7 @@ def test_damaged_checkpoints_do_not_push_out_those_of_the_run_that_starts_anew(
     for path in folder.glob(f"*{CONTENT}"):
         path.write_bytes(b"")
     resume(*FEW, "--max_steps=6")
-    assert capsys.readouterr().err.count("is damaged and passed over") == 3
+    assert capsys.readouterr().err.count("is damaged and skipped") == 3
     assert resume(*FEW)["resumed_at_step"] == 6
 
 
@@ -93,8 +93,8 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_said(resume, folder, cap
     (folder / "step-8_temp").mkdir()
     (folder / "step-by-step.txt").write_text("not ours")
     again, said = resume(*FEW), capsys.readouterr()
-    assert said.err.startswith(f"{folder / 'step-22'} is damaged and passed over")
-    assert said.err.count("\n") == 1 and f"goes on from {folder / 'step-20'}\n" in said.out
+    assert said.err.startswith(f"{folder / 'step-22'} is damaged and skipped")
+    assert said.err.count("\n") == 1 and f"resumes from {folder / 'step-20'}\n" in said.out
     assert again["weights_sha256"] == whole["weights_sha256"]
     left = {path.name for path in folder.iterdir() if path.suffix not in (INDEX, CONTENT)}
     assert left - {".lock"} == {"checkpoint", "step-by-step.txt"}

@@ -172,7 +172,7 @@ with errors.one_line(leave=True):
     [
         (">&-", 0, "a notice\n"),
         (">&- 2>&-", 0, ""),
-        (">/dev/full", 1, "error: No space left on device\n"),
+        (">/dev/full", 1, "error: standard output: No space left on device\n"),
         ("", 141, ""),  # whoever read it has gone
     ],
 )

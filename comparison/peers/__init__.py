@@ -1,4 +1,4 @@
-"""Who can take part, and what contenders in Python share; docs/comparison.md has the protocol."""
+"""The contenders, and code that those in Python share; docs/comparison.md has the protocol."""
 
 import dataclasses
 import pathlib
@@ -8,19 +8,19 @@ import numpy as np
 
 from comparison.worker import Work
 
-# not that of common.files: a contender's own Python may have NumPy and its library alone
+# not imported from common.files: a contender's own Python may have only NumPy and its library
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
-SHARED_BATCH = 500  # from here on it pays to share a batch among the cores
-SLOW_STEPS = 1_000  # at most, of a contender that takes seconds for an epoch
+SHARED_BATCH = 500  # minimum batch that is worth sharing among the cores
+SLOW_STEPS = 1_000  # maximum for a contender that takes seconds for an epoch
 DEFAULT = ("xla", "c", "jax_best", "torch_best", "numpy_best", "graph", "keras_best")
 
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """A function of a module, MODULE:FUNCTION, or a command of its own; and what it is in words.
+    """A function of a module, MODULE:FUNCTION, or a command, and its name in words for charts.
 
-    package: whose version is told. cores_from: the smallest batch at which it may use more than one
-    core. max_steps: its job is cut to these. A command runs where the user is.
+    package: its version is reported. cores_from: the minimum batch for more than one core.
+    max_steps: its job has no more steps. A command runs in the user's current directory.
     """
 
     words: str
@@ -33,7 +33,7 @@ class Contender:
     python: str = sys.executable
 
     def argv(self, folder: pathlib.Path) -> list[str]:
-        """Returns the command that starts the contender on what is in `folder`."""
+        """Returns the command that starts the contender on the job in `folder`."""
         own = (self.python, "-m", "comparison.worker", f"comparison.peers.{self.function}")
         return [*(self.command or own), str(folder)]
 
@@ -68,5 +68,5 @@ def scaled(images: np.ndarray) -> np.ndarray:
 
 
 def threads(work: Work) -> int:
-    """Returns how many threads suit: to share out a small batch costs more than it gains."""
+    """Returns the number of threads. Sharing a small batch would cost more than it gains."""
     return work.cores if work.batch_size >= SHARED_BATCH else 1

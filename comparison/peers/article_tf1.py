@@ -13,7 +13,7 @@ tf1 = tf.compat.v1
 
 
 def contender(work: Work) -> Train:
-    """Returns what does the job: a block's batches are fed one by one to `Session.run`."""
+    """Returns a function that does the job: it feeds each batch of a block to `Session.run`."""
     device = choose_device(work)
     tf1.disable_eager_execution()
     with tf.device(device):

@@ -1,4 +1,4 @@
-"""JAX as its tutorials have it; and at its best: classes first, a large batch in pieces."""
+"""JAX as in its tutorials, and at its best: classes first, a large batch in pieces."""
 
 from collections.abc import Callable
 
@@ -8,16 +8,16 @@ import numpy as np
 
 from comparison.worker import Train, Work, leave_out
 
-# On a CPU, whose caches they suit: rows of a large batch at a time, and rows gathered at once.
+# For the caches of a CPU: rows in a piece of a large batch, and rows gathered at once.
 PIECE, GATHER = 1_000, 2_000
-UNROLLED = 10  # steps in the loop's body on a GPU, where each turn costs
+UNROLLED = 10  # steps in the loop's body on a GPU, where each iteration has a cost
 
 Parameters = tuple[jax.Array, jax.Array]  # W and b
 Loss = Callable[[Parameters, jax.Array, jax.Array], jax.Array]  # of images in [0, 1] and labels
 
 
 def contender(work: Work) -> Train:
-    """Returns what does the job with W [features, classes], an epoch gathered at once."""
+    """Returns a function that does the job with W [features, classes], gathering a whole epoch."""
 
     def loss(parameters: Parameters, images: jax.Array, labels: jax.Array) -> jax.Array:
         W, b = parameters
@@ -28,7 +28,7 @@ def contender(work: Work) -> Train:
 
 
 def best(work: Work) -> Train:
-    """Returns what does the job with W [classes, features]."""
+    """Returns a function that does the job with W [classes, features]."""
 
     def loss(parameters: Parameters, images: jax.Array, labels: jax.Array) -> jax.Array:
         W, b = parameters
@@ -60,9 +60,10 @@ def choose_device(work: Work) -> jax.Device:
 def _trained(
     work: Work, loss: Loss, W: np.ndarray, gather: int = 0, piece: int = 0, unroll: int = 1
 ) -> Train:
-    """Returns what does the job, an epoch a call; the order is on the device before the clock.
+    """Returns a function that does the job with a call for each epoch.
 
-    gather, piece: in rows; by default all of an epoch, and a batch.
+    The order is on the device before the clock starts. gather, piece: numbers of rows; by default
+    those of an epoch, and those of a batch.
     """
     gradients_of = jax.grad(loss)
     blocks = [in_pieces(rows, gather or rows.size, piece or rows.size) for rows in work.blocks()]
@@ -101,8 +102,8 @@ def _trained(
 def in_pieces(rows: np.ndarray, gather: int, piece: int) -> np.ndarray:
     """Returns `rows` [steps, batch] as [gathers, steps, pieces, rows].
 
-    They are filled up with -1, the row without a label: it counts nothing, and so does a step on
-    such rows.
+    They are padded with -1, the row without a label, which has no gradient. A step on such rows
+    changes nothing.
     """
     steps, batch = rows.shape
     pieces = -(-batch // piece)

@@ -1,6 +1,6 @@
-"""The loop of TensorFlow's guide: tf.data, GradientTape, a `tf.function` call a batch.
+"""The loop of TensorFlow's guide: tf.data, GradientTape, a `tf.function` call for each batch.
 
-What the other contenders in TensorFlow share with it is here too.
+The other contenders in TensorFlow share some of its functions.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from comparison.worker import Train, Work, leave_out
 
 
 def require_device(work: Work) -> None:
-    """Leaves the contender out where TensorFlow does not see its device."""
+    """Leaves the contender out if TensorFlow does not see its device."""
     if work.device == "gpu" and not tf.config.list_physical_devices("GPU"):
         leave_out("TensorFlow sees no GPU")
 
@@ -27,7 +27,7 @@ def choose_device(work: Work) -> str:
 
 
 def pipeline(work: Work) -> Callable[[np.ndarray], tf.data.Dataset]:
-    """Returns what makes the batches of rows [n], each gathered and converted as a whole."""
+    """Returns a function from rows [n] to batches, each gathered and converted as a whole."""
     with tf.device("CPU"):  # where pipelines run
         images, labels = tf.constant(work.images), tf.constant(work.labels)
 
@@ -42,7 +42,7 @@ def pipeline(work: Work) -> Callable[[np.ndarray], tf.data.Dataset]:
 
 
 def contender(work: Work) -> Train:
-    """Returns what does the job. The pipeline batches the rows, then gathers and converts."""
+    """Returns a function that does the job with a compiled step, called on each batch."""
     device, batches = choose_device(work), pipeline(work)
     with tf.device(device):
         W = tf.Variable(tf.zeros([work.num_features, work.num_classes]))

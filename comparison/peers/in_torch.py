@@ -1,4 +1,4 @@
-"""PyTorch as its tutorials have it; and at its best: by hand, compiled, on a GPU as CUDA graph."""
+"""PyTorch as in its tutorials, and at its best: by hand, compiled, on a GPU as a CUDA graph."""
 
 import shutil
 import sys
@@ -11,14 +11,14 @@ from comparison.peers import threads
 from comparison.worker import Train, Work, leave_out
 
 BLOCK_ROWS = {"cpu": 5_000, "gpu": sys.maxsize}  # gathered and converted at once, in an epoch
-UNROLLED = 10  # steps, or pieces of them, of a call of what is compiled
-PIECE = 1_000  # rows of a large batch at a time on a CPU, whose caches they suit
+UNROLLED = 10  # steps, or pieces of a step, in a call of the compiled function
+PIECE = 1_000  # rows in a piece of a large batch, for the caches of a CPU
 
-Steps = Callable[[torch.Tensor], None]  # takes those on `rows` [steps, batch]
+Steps = Callable[[torch.Tensor], None]  # takes the steps on `rows` [steps, batch]
 
 
 def contender(work: Work) -> Train:
-    """Returns what does the job by nn.Linear, cross_entropy, autograd and torch.optim.SGD."""
+    """Returns a function that does the job by nn.Linear, cross_entropy, autograd and SGD."""
     images, labels, blocks = _placed(work, BLOCK_ROWS[work.device])
     model = torch.nn.Linear(work.num_features, work.num_classes, device=images.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=work.lr)
@@ -39,7 +39,7 @@ def contender(work: Work) -> Train:
 
 @torch.inference_mode()
 def best(work: Work) -> Train:
-    """Returns what does the job without autograd."""
+    """Returns a function that does the job without autograd."""
     if not shutil.which("g++"):
         leave_out("torch.compile needs g++, which is not found: install it")
     images, labels, epochs = _placed(work)
@@ -49,7 +49,7 @@ def best(work: Work) -> Train:
     one_hot = torch.eye(work.num_classes, device=place)[labels]
     piece = work.batch_size if work.device == "gpu" else min(PIECE, work.batch_size)
 
-    # on several threads MKL adds some examples to W one by one, which rounds off too much
+    # on several threads MKL adds some examples to W one by one, which has a large rounding error
     sums_first = work.device == "cpu" and threads(work) > 1
 
     def take_steps(rows: torch.Tensor) -> None:

@@ -13,7 +13,7 @@ Fit = Callable[[keras.Model, np.ndarray], None]  # fits the model on these rows,
 
 
 def contender(work: Work) -> Train:
-    """Returns what does the job with Keras's defaults, on the arrays of an epoch at once."""
+    """Returns a function that does the job with Keras's defaults, on the arrays of an epoch."""
     choose_device(work)
 
     def fit(model: keras.Model, rows: np.ndarray) -> None:
@@ -24,10 +24,10 @@ def contender(work: Work) -> Train:
 
 
 def best(work: Work) -> Train:
-    """Returns what does the job with 500 steps in a call, whose pipeline gathers and converts.
+    """Returns a function that does the job with 500 steps in a call, fed by a pipeline.
 
-    An epoch of floats would be fresh memory, whose time varies from process to process. Longer
-    calls gave nothing; arrays instead of the pipeline and `jit_compile=True` were slower.
+    Allocating an epoch of floats would take a time that varies between processes. Longer calls were
+    not faster. Arrays instead of the pipeline, and `jit_compile=True`, were slower.
     """
     choose_device(work)
     batches = pipeline(work)

@@ -7,10 +7,10 @@ from comparison.peers import scaled
 
 
 def best(work: worker.Work) -> worker.Train:
-    """Returns what does the job in NumPy: a block of batches is gathered and converted at once.
+    """Returns a function that does the job in NumPy, and gathers a block of batches at once.
 
-    W is [classes, features] in memory, which makes its update faster. Converted, 500 images still
-    fit in a core's cache.
+    W is [classes, features] in memory, which makes its update faster. The floats of 500 images fit
+    in a core's cache.
     """
     one_hot = np.eye(work.num_classes, dtype=np.float32)
 

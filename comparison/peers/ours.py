@@ -1,4 +1,4 @@
-"""Our own modes as contenders: what train.py does from block to block, without an evaluation."""
+"""This project's modes as contenders: all that train.py does in its blocks except evaluation."""
 
 import functools
 
@@ -19,8 +19,8 @@ with startup.fast():  # as the command does
 
 
 def _in_mode(work: Work, mode: str) -> Train:
-    """Returns what trains in a mode; the order of the work is that of its seed."""
-    require_device(work)  # its threads and precision are those of train.py, set below
+    """Returns a function that trains in a mode; its order is from the seed of the work."""
+    require_device(work)  # threads and precision are set below, as train.py sets them
     config = flags.training_config(
         batch_size=work.batch_size,
         lr=work.lr,
@@ -54,7 +54,7 @@ def _in_mode(work: Work, mode: str) -> Train:
 
 
 def _dataset(work: Work) -> data.Dataset:
-    """Returns the examples, aligned as those that train.py loads: TensorFlow copies others."""
+    """Returns the examples, aligned as train.py's, because TensorFlow would copy others."""
     memory = np.empty(work.images.size + data.ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % data.ALIGNMENT
     images = memory[start : start + work.images.size].reshape(work.images.shape)

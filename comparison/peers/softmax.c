@@ -1,5 +1,5 @@
 /* The same steps in plain C, as a contender of compare.py; docs/comparison.md has the protocol.
-   softmax FOLDER reads job.json and the arrays there; at each line on stdin it does the job. */
+   softmax FOLDER reads job.json and the arrays there, and does the job at each line on stdin. */
 
 #include <math.h>
 #include <stdint.h>
@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TILE = 5 };          /* images whose sums run side by side */
+enum { TILE = 5 };          /* images whose sums are computed side by side */
 enum { BLOCK = 100 };       /* images whose floats stay in a core's cache */
 enum { LINE = 64 };         /* bytes that a CPU fetches from memory at once */
-enum { ROWS_OF_CORE = 50 }; /* from so many on, another core pays */
+enum { ROWS_OF_CORE = 50 }; /* images for each core that is used */
 
 static void fail(const char *what) {
   fprintf(stderr, "softmax: %s\n", what);
@@ -25,8 +25,8 @@ static FILE *file(const char *folder, const char *name, const char *mode) {
   return found;
 }
 
-/* Returns the content of a .npy file behind its header, and the bytes of it in *size. Zeros follow
-   it: the rows of the batch after the last one, which are fetched but not used. */
+/* Returns the content of a .npy file after its header, and its bytes in *size. Zeros follow as the
+   rows of a batch after the last one, which are fetched but not used. */
 static void *array(const char *folder, const char *name, size_t *size) {
   FILE *from = file(folder, name, "rb");
   unsigned char head[10];
@@ -88,7 +88,7 @@ static void forward(const struct net *net, const float *restrict W, const float 
 }
 
 /* Adds `factor` times the gradients of these images to W and b; delta is [n, classes]. They are
-   summed first, a class at a time: W would round off what each tile adds to it. */
+   summed first, a class at a time, because adding each tile to W has a larger rounding error. */
 static void backward(const struct net *net, float *restrict W, float *restrict b,
                      const float *restrict x, const float *restrict delta, float *restrict sums,
                      int count, float factor) {
@@ -118,7 +118,7 @@ static void add_gradients(const struct net *net, const struct scratch *own, cons
                           float *W, float *b) {
   int n = net->features, classes = net->classes, padded = (count + TILE - 1) / TILE * TILE;
   for (int i = 0; i < count; i++) {
-    const uint8_t *later = images + (size_t)rows[i + count] * n; /* of the next images, in time */
+    const uint8_t *later = images + (size_t)rows[i + count] * n; /* an image of the next block */
     for (int f = 0; f < n; f += LINE) __builtin_prefetch(later + f);
     convert(images + (size_t)rows[i] * n, own->x + (size_t)i * n, n);
   }
@@ -213,7 +213,7 @@ int main(int argc, char **argv) {
   while (fgets(line, sizeof line, stdin)) {
     memset(net.W, 0, sizeof(float) * weights);
     memset(net.b, 0, sizeof(float) * net.classes);
-    size_t at = 0; /* in the epochs, one behind the other; the last batch of each may be smaller */
+    size_t at = 0; /* in the epochs, one after the other; the last batch of each may be smaller */
     for (long taken = 0; taken < steps; taken++) {
       size_t left = examples - at % examples;
       int rows = left < (size_t)batch ? (int)left : batch;

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Compiles the program on the spot, with OpenMP where the compiler has it, then runs it on the
-# folder that is its argument.
+# Compiles the program, with OpenMP if the compiler has it, then runs it on the folder that is its
+# argument.
 set -e
 command -v "${CC:-cc}" >/dev/null || {
   echo "${CC:-cc} is not found: install it, or name a C compiler with CC" >&2
