@@ -55,17 +55,12 @@ class Transposed(SoftmaxRegression):
 
     @W.setter
     def W(self, variable: tf.Variable) -> None:  # noqa: N802
-        # Under the same name as in SoftmaxRegression, because tf.Module sorts variables by name.
-        vars(self)["W"] = tf.Variable(tf.transpose(variable), name="W_transposed")
-
-    @property
-    def W_transposed(self) -> tf.Variable:  # noqa: N802
-        """The variable [classes, features] float32 of W."""
-        return vars(self)["W"]
+        self.W_transposed = tf.Variable(tf.transpose(variable), name="W_transposed")
 
     @property
     def parameters(self) -> tuple[tf.Variable, ...]:
-        return self.W_transposed, self.b
+        _, *others = super().parameters
+        return self.W_transposed, *others
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
         by_class = self.W_transposed @ tf.transpose(scale(images)) + self.b[:, tf.newaxis]
@@ -292,7 +287,17 @@ def sgd_step_if(
     return loss
 
 
-def assign_transposed(target: tf.Module, source: tf.Module) -> None:
+def assign_transposed(target: SoftmaxRegression, source: SoftmaxRegression) -> None:
     """Assigns the variables of a model to those of its `Transposed`, or the reverse."""
-    for variable, value in zip(target.variables, source.variables, strict=True):
+    for variable, value in zip(in_order(target), in_order(source), strict=True):
         variable.assign(tf.transpose(value))
+
+
+def in_order(model: SoftmaxRegression) -> list[tf.Variable]:
+    """Returns the parameters, then the other variables by name, as tf.Module sorts them.
+
+    W has another name in `Transposed`, so all variables by name may be in another order there.
+    """
+    parameters = model.parameters
+    own = {parameter.ref() for parameter in parameters}
+    return [*parameters, *(each for each in model.variables if each.ref() not in own)]

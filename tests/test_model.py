@@ -48,3 +48,21 @@ def test_num_correct_counts_every_example(net):
     predictions = np.argmax(images / 255 @ W + B, axis=1).astype(np.int32)
     assert model.num_correct(net, images, labels) == (predictions == labels).sum()
     assert model.num_correct(net, images, predictions) == len(predictions)
+
+
+def test_a_compiled_function_gets_each_variable_of_a_model_whatever_its_name(monkeypatch):
+    made, names = model.SoftmaxRegression.__init__, ("A", "W_momentum", "W_z", "zeta")
+
+    def made_with_more(self, *shape):
+        made(self, *shape)
+        for name in names:
+            setattr(self, name, tf.Variable(tf.zeros_like(self.parameters[0])))
+
+    monkeypatch.setattr(model.SoftmaxRegression, "__init__", made_with_more)
+    net, inner = model.SoftmaxRegression(5, 3), model.Transposed(5, 3)
+    for number, name in enumerate(("W", *names)):
+        getattr(net, name).assign(W + number)
+    model.assign_transposed(inner, net)
+    np.testing.assert_allclose(inner.W, W, rtol=1e-6)
+    for number, name in enumerate(names, 1):
+        np.testing.assert_allclose(getattr(inner, name), (W + number).T, rtol=1e-6)
