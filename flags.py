@@ -71,7 +71,11 @@ def define_training_flags(values: flags.FlagValues) -> None:
     flags.register_validator("lr", lambda lr: lr > 0, above, flag_values=values)
     flags.DEFINE_integer("epochs", 1, "Passes over the training examples.", lower_bound=1, **group)
     flags.DEFINE_integer(
-        "max_steps", 0, "Stop after this many steps; 0: after all epochs.", lower_bound=0, **group
+        "max_steps",
+        0,
+        "Stop after at most this many steps; 0: after all epochs.",
+        lower_bound=0,
+        **group,
     )
     flags.DEFINE_integer(
         "seed",

@@ -156,8 +156,8 @@ def main() -> int:
         )
     if not config.images:
         raise InputError("no image: name at least one file, such as digit.png; see --help")
-    # bars and names that stdout cannot encode become `?`
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    # bars and names that stdout cannot encode become `?`; notes and answers stay in order
+    sys.stdout.reconfigure(errors="replace", line_buffering=True)  # type: ignore[union-attr]
     model = load(pathlib.Path(config.model))
     images, errors = [], []
     for path in config.images:
@@ -167,8 +167,13 @@ def main() -> int:
             print(f"error: {error}", file=sys.stderr)
             errors.append({"file": path, "error": str(error)})
     if config.json:
-        found = {"model": config.model, "class_names": model.class_names}
-        print(json.dumps(found | {"images": images, "errors": errors}, indent=2))
+        found = {
+            "model": config.model,
+            "class_names": model.class_names,
+            "images": images,
+            "errors": errors,
+        }
+        print(json.dumps(found, indent=2))
     return 2 if errors else 0
 
 

@@ -128,12 +128,6 @@ def test_a_resume_with_other_flags_or_data_is_refused_and_changes_nothing(
     for other, said in REFUSED:
         with pytest.raises(InputError, match=said):
             resume(*SHORT, other)
-    with (
-        monkeypatch.context() as later,
-        pytest.raises(InputError, match=r"^format=5: .* format=4;"),
-    ):
-        later.setattr(checkpoints, "FORMAT", 5)
-        resume(*SHORT)
     (path,) = tiny_data_dir.rglob("test_labels.npy")
     np.save(path, np.zeros_like(np.load(path)))
     cache.describe(path.parent, tiny_dataset.class_names, tiny_dataset.image_shape)

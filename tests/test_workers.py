@@ -88,20 +88,13 @@ def test_workers_with_other_flags_or_data_are_refused(tiny_dataset, monkeypatch,
         join(1, **changes)
 
 
-@pytest.mark.parametrize("newest", [[], [5, 1.5, 0.75, 0.25]])
-def test_a_worker_knows_the_evaluation_of_the_chief_if_there_is_one(
-    tiny_dataset, monkeypatch, newest
-):
-    config = flags.training_config()
-    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+def test_a_worker_has_no_evaluation_where_the_chief_has_none(tiny_dataset, monkeypatch):
+    monkeypatch.setattr(distribute.Workers, "exchange", lambda _, value: np.array([value]))
+    config, strategy = flags.training_config(), tf.distribute.MirroredStrategy(["CPU:0"])
     worker = distribute.Workers(strategy, Cluster(("a:1", "b:1"), 1), config)
-    chief = np.array([[7, 70, *(newest or [0] * 4)]])
-    exchange = lambda _, value: chief if np.size(value) == 6 else np.array([value])  # noqa: E731
-    monkeypatch.setattr(distribute.Workers, "exchange", exchange)
     state = State(config, tiny_dataset, model.SoftmaxRegression(784, 10), Ledger())
     worker.follow_chief(state)
-    assert (state.step, state.examples) == (7, 70)
-    assert state.evaluations == [newest] * bool(newest)
+    assert state.evaluations == []
 
 
 def test_a_worker_that_takes_its_time_is_waited_for_while_it_answers(monkeypatch):
