@@ -57,7 +57,7 @@ def large() -> dict[str, float]:
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         with ProcessPoolExecutor(1) as maker:  # its memory must not count as that of the runs
-            size_mib = maker.submit(make, pathlib.Path(folder), LARGE).result() / 2**20
+            size_mib = maker.submit(make, pathlib.Path(folder)).result() / 2**20
         job = (f"--dataset=made{LARGE}", f"--data_dir={folder}", *ALONE)
         for size in (10, 100, 1_000, 10_000):
             rates = {}
@@ -71,15 +71,15 @@ def large() -> dict[str, float]:
     return found
 
 
-def make(root: pathlib.Path, times: int) -> int:
-    """Writes MNIST, with its training images repeated, below `root` as the cache of made<times>.
+def make(root: pathlib.Path) -> int:
+    """Writes a cache below `root`: MNIST, with its training images repeated LARGE times.
 
     Returns the bytes of the training images.
     """
-    folder = cache.folder_in(root, f"made{times}")
+    folder = cache.folder_in(root, f"made{LARGE}")
     folder.mkdir(parents=True)
     for path in cache.folder_in(cache.root_folder(None), "mnist").glob("*.npy"):
-        copies = times if path.name.startswith("train") else 1
+        copies = LARGE if path.name.startswith("train") else 1
         np.save(folder / path.name, np.concatenate([np.load(path)] * copies))
     cache.describe(folder, list("0123456789"), (28, 28, 1))
     return (folder / "train_images.npy").stat().st_size

@@ -77,9 +77,12 @@ def _say(error: BaseException) -> int:
         error = Stopped(signal.SIGINT)
     if not (line := _line(error)):
         return 0
-    with contextlib.suppress(OSError):
+    try:
         sys.stdout.flush()
-    print(line if isinstance(error, Stopped) else f"error: {line}", file=sys.stderr, flush=True)
+    except OSError:
+        line = f"standard output: {line}" if isinstance(error, OSError) else line
+    with contextlib.suppress(OSError):  # a full disk, or a terminal that was closed
+        print(line if isinstance(error, Stopped) else f"error: {line}", file=sys.stderr, flush=True)
     return getattr(error, "exit_code", 1)
 
 
@@ -91,7 +94,7 @@ def _line(error: BaseException) -> str:
     if isinstance(error, OSError) and "temporary directory" in why:
         return "TMPDIR: no folder for temporary files can be written; set TMPDIR to one"
     if isinstance(error, OSError):
-        return f"{error.filename or 'standard output'}: {why}"
+        return f"{error.filename}: {why}" if error.filename else why
     full = kinds & {"MemoryError", "ResourceExhaustedError"} and "space left" not in why
     if full or ("OpError" in kinds and re.search(OUT_OF_MEMORY, why)):
         return f"out of memory ({why}): a smaller --batch_size or --input=stream needs less"
@@ -131,11 +134,12 @@ def open_streams() -> None:
 
     Characters that they cannot encode, such as in the name of a class, are escaped.
     """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
+    for number in range(3):
         try:
             os.fstat(number)
         except OSError:  # the system assigns the lowest free number
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

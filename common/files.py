@@ -30,6 +30,9 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
         new.write_bytes(content)
         synced(new)
         new.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # the error of a full disk names no file
+        raise
     finally:
         new.unlink(missing_ok=True)
 

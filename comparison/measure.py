@@ -18,6 +18,7 @@ import pyperf
 
 from common import children
 from common.commandline import Config
+from common.files import write_atomically
 from comparison import system, work
 from comparison.peers import PROJECT, Contender
 from comparison.worker import LEFT_OUT, Task
@@ -63,7 +64,7 @@ class Bench:
     def measure(self, task: Task, number: int) -> pyperf.Run:
         """Returns the run of a round, in seconds per step; raises Failed if the contender ends,
         does other work, or takes too long."""
-        (self.folder / "job.json").write_text(json.dumps(dataclasses.asdict(task)))
+        write_atomically(self.folder / "job.json", json.dumps(dataclasses.asdict(task)).encode())
         other_cores = system.watch()
         found = self.result(task)
         if "disturbed" in found:

@@ -59,13 +59,13 @@ LISTS = {  # by flag: its help, default, the pattern of an item, and that patter
 def compare_flags() -> flags.FlagValues:
     """Returns the flags of compare.py, not yet read."""
     values = flags.FlagValues()
-    define_who(values)
+    define_contenders(values)
     define_job(values)
     define_results(values)
     return values
 
 
-def define_who(values: flags.FlagValues) -> None:
+def define_contenders(values: flags.FlagValues) -> None:
     """Defines the contenders and their devices."""
     group = commandline.group("Contenders and devices", values)
     for name, (text, default, pattern, allowed) in LISTS.items():

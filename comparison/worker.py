@@ -45,8 +45,8 @@ class Task:
     measurement in a round.
     """
 
-    dataset: str
-    data_sha256: str
+    dataset: str = ""
+    data_sha256: str = ""
     num_examples: int
     num_features: int
     num_classes: int
@@ -54,7 +54,7 @@ class Task:
     steps: int
     lr: float
     seed: int
-    contender: str
+    contender: str = ""
     device: str
     cores: int
     precision: str
@@ -68,7 +68,7 @@ class Task:
 
     @property
     def job(self) -> str:
-        """Returns the facts that must be equal in two times to compare."""
+        """Returns the facts that two comparable measurements share."""
         data = f"{self.dataset} {self.data_sha256[:8]}, seed {self.seed}, lr {self.lr:g}"
         return f"batch {self.batch_size:,}, {self.steps:,} steps, {data}"
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import importlib.util
 import os
 import sys
 import tempfile
@@ -25,7 +26,12 @@ def prepare(device: str) -> None:
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """Makes the import of TensorFlow in the `with` block quiet and fast."""
+    """Makes the import of TensorFlow in the `with` block quiet and fast.
+
+    Ends the process with one line if TensorFlow is not installed.
+    """
+    if not importlib.util.find_spec("tensorflow"):
+        sys.exit("error: tensorflow is not installed: python -m pip install -r requirements.txt")
     with quiet(), fast():
         yield
 
@@ -75,7 +81,8 @@ def quiet() -> Iterator[None]:
         except Exception as error:
             notices.seek(0)
             if not isinstance(error, InputError):
-                os.write(stderr, notices.read())
+                with contextlib.suppress(OSError):  # stderr may be full
+                    os.write(stderr, notices.read())
             raise
         finally:
             os.dup2(stderr, 2)

@@ -62,7 +62,7 @@ class State:
 
     @property
     def input(self) -> str:
-        """The --input with this order of examples; a stream of one buffer has that of memory."""
+        """The --input that has this order of examples: memory also for a stream of one buffer."""
         train, batch_size = self.dataset.train, self.config.batch_size
         several = batch_size * data.steps_per_buffer(train, batch_size) < len(train)
         return "stream" if self.config.shuffle and several else "memory"

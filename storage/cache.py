@@ -19,7 +19,7 @@ from common.errors import InputError, RunError, reason
 from storage.dataset import Dataset, Split
 
 FOLDER, ABOUT = "decoded", "about.json"
-FORMAT = 3
+FORMAT = 4
 HEADER_BYTES = 128  # of a .npy file
 SPLITS = ("train", "validation", "test")
 

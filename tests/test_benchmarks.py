@@ -11,7 +11,7 @@ import tensorflow as tf
 from benchmarks import __main__ as benchmarks
 from benchmarks import common, noise, render, speed, variants
 from common import children
-from common.errors import InputError, RunError
+from common.errors import InputError
 from tests.conftest import PROJECT
 
 FOREVER = [sys.executable, "-c", "import signal; print(flush=True); signal.pause()"]
@@ -40,12 +40,6 @@ def test_sigterm_ends_a_parent_with_all_that_it_has_started():
         parent.terminate()
         parent.communicate(timeout=60)  # stderr is open until the last of them has ended
         assert parent.returncode == 128 + signal.SIGTERM
-
-
-def test_a_run_that_fails_is_one_error_below_its_own_words(capfd):
-    with pytest.raises(RunError, match=r"train\.py --lr=0 .*exit code 2"):
-        common.train("--lr=0")
-    assert capfd.readouterr().err.startswith("error: --lr=0")
 
 
 @pytest.mark.slow

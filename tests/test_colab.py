@@ -16,8 +16,7 @@ SMALL = 'EPOCHS = 1\nDEVICES = "cpu"\nBATCH_SIZES = "10"\nROUNDS = 2'
 def test_the_notebook_trains_compares_and_shows_the_chart(tiny_data_dir, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tiny_data_dir))
     notebook = nbformat.read(PROJECT / "docs" / "colab.ipynb", as_version=4)
-    enter = nbformat.v4.new_code_cell(f"%cd {tmp_path}\nimport sys\nsys.dont_write_bytecode = True")
-    cells = [enter]
+    cells = [nbformat.v4.new_code_cell(f"%cd {tmp_path}")]
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if "parameters" in tags:

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pyperf
@@ -11,7 +12,7 @@ import pytest
 import compare
 from common import stats
 from common.commandline import Config
-from common.errors import InputError
+from common.errors import InputError, Stopped
 from comparison import charts, guard, report, work, worker
 from tests import jobs
 
@@ -193,6 +194,13 @@ def test_too_few_rounds_are_refused_before_anything_is_measured(tmp_path, monkey
     guard.check_rounds(report.rows_of(suite()), Config(rounds=3))
 
 
+def test_ctrl_c_before_the_first_round_is_one_line_and_130(monkeypatch):
+    monkeypatch.setattr(compare, "measured", mock.Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(Stopped, match="there are no results") as stopped:
+        compare.run(Config(against=None))
+    assert stopped.value.exit_code == 130
+
+
 def test_guard_measures_what_a_file_of_one_machine_has():
     row, *_ = report.rows_of(suite())
     assert guard.arguments_of(row, "") == ["--contenders=xla,graph", "--rounds=9"]
@@ -211,4 +219,3 @@ def test_tf32_has_the_range_of_float32_and_10_bits_behind_the_point():
 def test_rounds_are_whole_epochs_and_long_enough():
     assert work.steps_of(10, 55_000, 0) == 5_500
     assert work.steps_of(10_000, 55_000, 0) == 50 * 6
-    assert work.steps_of(10, 55_000, 100) == 100

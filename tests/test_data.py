@@ -78,7 +78,6 @@ def test_what_is_written_to_loaded_images_stays_in_memory(tiny_data_dir):
     ("data_dir", "variable", "expected"),
     [
         (None, None, "~/tensorflow_datasets"),
-        (None, "", "~/tensorflow_datasets"),
         (None, "relative", "relative"),
         (None, "~/of the environment", "~/of the environment"),
         ("flag", "of the environment", "flag"),

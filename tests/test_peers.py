@@ -1,13 +1,12 @@
 """Every contender, in a process of its own, does the same work as float64 NumPy, each time."""
 
 import subprocess
-import types
 
 import numpy as np
 import pytest
 
 from comparison import measure, system, work, worker
-from comparison.peers import CONTENDERS, threads
+from comparison.peers import CONTENDERS
 from tests import jobs, oracle
 from tests.conftest import PROJECT, python
 
@@ -85,8 +84,3 @@ def test_what_a_contender_in_python_prints_is_no_answer(tiny_dataset, tmp_path):
     )
     assert (done.returncode, done.stdout) == (1, "loaded\n")
     assert measure.telling_line(done.stderr) == "ZeroDivisionError: division by zero"
-
-
-@pytest.mark.parametrize(("batch_size", "expected"), [(499, 1), (500, 4)])
-def test_only_a_large_batch_is_shared_among_the_cores(batch_size, expected):
-    assert threads(types.SimpleNamespace(batch_size=batch_size, cores=4)) == expected

@@ -5,6 +5,7 @@ import itertools
 import os
 import re
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -63,7 +64,15 @@ def test_the_speed_on_the_bar_is_that_of_the_last_second(show):
     assert said == [f"{speed:,}" for speed in speeds]
 
 
-@pytest.mark.parametrize("terminal", [None, "dumb"])
+def test_a_terminal_that_was_closed_is_an_error_only_without_its_signal(state, monkeypatch):
+    callback = progress.Progress(state, contextlib.ExitStack())
+    monkeypatch.setattr("builtins.print", mock.Mock(side_effect=OSError))
+    with pytest.raises(OSError):
+        callback.on_block_end(None, False)
+    monkeypatch.setattr(progress.signals, "asked", lambda: 1)
+    callback.on_block_end(None, False)
+
+
 @pytest.mark.parametrize(
     ("steps", "seconds", "lines"),
     [
@@ -72,8 +81,8 @@ def test_the_speed_on_the_bar_is_that_of_the_last_second(show):
         (range(100, 6_601, 100), 6, [100, 200, 400, 800, *range(1_600, 6_601, 1_000)]),
     ],
 )
-def test_a_log_gets_plain_lines_at_a_readable_rate(show, steps, seconds, lines, terminal):
-    shown = show(steps, seconds, terminal=terminal)
+def test_a_log_gets_plain_lines_at_a_readable_rate(show, steps, seconds, lines):
+    shown = show(steps, seconds, terminal="dumb")
     assert shown == [f"step {step:,}/6,600  {SHOWN}" for step in lines]
 
 

@@ -105,7 +105,6 @@ def test_a_batch_larger_than_the_data_is_refused(run_here):
         (["shuffle"], ["maybe"], "must be true or false"),
         (["batchsize"], ["1"], "Did you mean: batch_size ."),
         (["learning_rate"], ["1"], "; nearest: --lr"),
-        (["exit"], ["1"], "there is no such flag"),
         (
             flags.PLACES,
             ["", "gs://bucket/run", "file:///tmp", "~nosuchuser/run"],
@@ -185,6 +184,12 @@ def test_a_closed_or_full_stream_is_no_traceback(tmp_path, streams, code, said):
     os.close(write_end)
     assert (done.returncode, done.stderr) == (code, said)
     assert (tmp_path / "file").exists() == (code == 0)
+
+
+def test_a_full_stderr_costs_no_exit_code(monkeypatch):
+    monkeypatch.setattr("sys.stderr", mock.Mock(**{"write.side_effect": OSError}))
+    with pytest.raises(SystemExit, match="2"), errors.one_line():
+        raise InputError
 
 
 NEEDS_LESS = "a smaller --batch_size or --input=stream needs less"
