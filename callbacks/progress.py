@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from callbacks.base import Callback
-from runtime import signals
 from runtime.state import State
 
 if TYPE_CHECKING:
@@ -37,14 +36,6 @@ class Progress(Callback):
         self.examples, self.seconds = 0, 0.0
 
     def on_block_end(self, losses: np.ndarray, evaluated: bool) -> None:
-        try:
-            self._show()
-        except OSError:
-            if not signals.asked():  # a closed terminal sends SIGHUP; the checkpoint comes next
-                raise
-
-    def _show(self) -> None:
-        """Updates the bar, or prints a line if one is due."""
         now, step, ends = time.monotonic(), self.state.step, self.state.ends()
         if self.bar and not ends:
             if now >= self.due:

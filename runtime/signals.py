@@ -6,6 +6,7 @@ A second signal, or one at any other time, ends the process at once.
 import contextlib
 import os
 import signal
+import stat
 from collections.abc import Iterator
 from types import FrameType
 
@@ -60,6 +61,10 @@ def _defer(number: int, frame: FrameType | None) -> None:
     if _State.waiting:
         _leave(number, frame)
     _State.waiting = number
+    for stream in (1, 2):
+        # The terminal may be closed, and an error of printing would cost the checkpoint.
+        if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -316,7 +316,6 @@ def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more):
         ("extra", "stray argument 'extra'"),
         ("--program=mine", "must be NAME:COMMAND"),
         ("--program=c:./mine", "--program=c:./mine: a contender has that name"),
-        ("--max_slowdown=nan", "must be a finite number"),
         ("--merge=torn.json --against=torn.json", "--merge and --against: "),
     ],
 )

@@ -49,7 +49,6 @@ def saved(folder, *suites):
 @pytest.mark.parametrize(
     ("n", "percent", "low", "high"),
     [
-        (1, 0, 1, 1),
         (6, 97, 1, 6),
         (9, 96, 2, 8),  # the binomial table: 1 - 2 * 10 / 512
     ],

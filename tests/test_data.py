@@ -79,7 +79,6 @@ def test_what_is_written_to_loaded_images_stays_in_memory(tiny_data_dir):
     [
         (None, None, "~/tensorflow_datasets"),
         (None, "relative", "relative"),
-        (None, "~/of the environment", "~/of the environment"),
         ("flag", "of the environment", "flag"),
     ],
 )

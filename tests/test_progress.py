@@ -5,7 +5,6 @@ import itertools
 import os
 import re
 import sys
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -62,15 +61,6 @@ def test_the_speed_on_the_bar_is_that_of_the_last_second(show):
     bars = dict.fromkeys(show([100, 200, 300], 1.0, speeds, terminal="xterm"))
     said = re.findall(r"([\d,]+) images/s", "\n".join(bars))
     assert said == [f"{speed:,}" for speed in speeds]
-
-
-def test_a_terminal_that_was_closed_is_an_error_only_without_its_signal(state, monkeypatch):
-    callback = progress.Progress(state, contextlib.ExitStack())
-    monkeypatch.setattr("builtins.print", mock.Mock(side_effect=OSError))
-    with pytest.raises(OSError):
-        callback.on_block_end(None, False)
-    monkeypatch.setattr(progress.signals, "asked", lambda: 1)
-    callback.on_block_end(None, False)
 
 
 @pytest.mark.parametrize(

@@ -148,11 +148,6 @@ def test_other_versions_cores_and_modes_are_said(resume, monkeypatch, capsys):
     assert said.count("\n") == 3
 
 
-def test_a_stream_that_is_not_shuffled_goes_on_in_memory(resume):
-    resume(*FEW, "--noshuffle", "--epochs=1", "--input=stream")
-    assert resume(*FEW, "--noshuffle")["resumed_at_step"] == 11
-
-
 def test_a_run_ends_at_the_target_accuracy_and_stays_there(resume):
     first, second = (resume(*SHORT, "--target_accuracy=0.5", "--epochs=9") for _ in range(2))
     *before, last = (accuracy for _, accuracy in first["validation_accuracy"])

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -28,6 +29,19 @@ def test_a_signal_ends_the_block_and_the_same_command_goes_on(tiny_data_dir, tmp
     unbroken, resumed = run_here(*job), run_here(*job, kept)
     assert (unbroken["resumed_at_step"], resumed["resumed_at_step"]) == (0, int(step))
     assert resumed["weights_sha256"] == unbroken["weights_sha256"]
+
+
+def test_a_closed_terminal_costs_no_checkpoint(tiny_data_dir, tmp_path):
+    terminal, slave = os.openpty()
+    command = ["setsid", "--ctty", sys.executable, PROJECT / "train.py", "--epochs=10000"]
+    command += [f"--data_dir={tiny_data_dir}", f"--checkpoint_dir={tmp_path / 'kept'}"]
+    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    while b"images/s" not in os.read(terminal, 1000):
+        pass
+    os.close(terminal)
+    assert process.wait(60) == 128 + signal.SIGHUP
+    assert len([*tmp_path.glob("kept/step-*.index")]) == 2
 
 
 def test_a_signal_behind_the_last_step_loses_nothing(run_here, tmp_path, monkeypatch):
@@ -72,9 +86,8 @@ def forever():
         ("with signals.deferred():\n    press('TERM')\n    press('INT')\n    forever()", "SIGINT"),
         ("with signals.deferred():\n    press('TERM')", "SIGTERM"),
         ("with startup.quiet():\n    press('TERM')\n    forever()", "SIGTERM"),
-        ("press('HUP')\nforever()", "SIGHUP"),
     ],
-    ids=["a second", "after the last block", "while stderr is held", "before the run"],
+    ids=["a second", "after the last block", "while stderr is held"],
 )
 def test_it_leaves_and_says_so(tmp_path, lines, said):
     body = "\n".join(f"    {line}" for line in f"signals.install()\n{lines}".splitlines())

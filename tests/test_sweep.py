@@ -118,7 +118,6 @@ def test_a_signal_keeps_and_shows_what_is_finished(run_sweep, output, monkeypatc
 BAD = [
     ("--lr=0.1,,0.2", "--lr=: must be a number"),
     ("--seed=5:2", "--seed=5:2: must be a non-negative integer"),
-    ("--seed=0:100000000000000", "must be a non-negative integer"),
     ("--epochs=0:3", "--epochs=0: must be a positive integer"),
     ("--lr=0.1,nan", "--lr=nan: must be a finite number above 0"),
     ("--loss_reduction=sum,max", "<sum|mean>"),
