@@ -19,7 +19,7 @@ from common.errors import InputError, exit_with_one_line
 from common.files import PROJECT
 from common.stats import number
 
-FIGURES = PROJECT / "docs" / "figures"
+FIGURES = PROJECT / "docs/figures"
 MAIN_JOB = ("train.py", "--batch_size=10", "--lr=0.01")
 RATES = ("--lr=0.0003,0.001,0.003,0.01,0.03,0.1,0.3", "--epochs=1,10", "--seed=0:10")
 COMPARISONS = {
@@ -33,8 +33,8 @@ def main_job() -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         output = common.python(*MAIN_JOB).output
         common.python(*MAIN_JOB, f"--export_dir={folder}/model", f"--figures={FIGURES}")
-        answer = common.python("predict.py", f"--model={folder}/model", "docs/digit.png").output
-    return {"train": output, "predict": answer}
+        answer = common.python("predict.py", f"--model={folder}/model", "docs/digit.png")
+    return {"train": output, "predict": answer.output}
 
 
 def rates() -> dict[str, str]:
@@ -83,21 +83,22 @@ def history() -> list[dict[str, Any]]:
 
 def size() -> int:
     """Returns the number of nodes in the product's syntax trees, which ignores line breaks."""
-    command = ["git", "ls-files", "*.py", ":!tests"]
-    listed = subprocess.check_output(command, cwd=PROJECT, text=True)
-    trees = [ast.parse((PROJECT / path).read_text()) for path in listed.split()]
-    return sum(1 for tree in trees for _ in ast.walk(tree))
+    listed = subprocess.check_output(
+        ["git", "ls-files", "*.py", ":!tests"], cwd=PROJECT, text=True
+    )
+    texts = ((PROJECT / path).read_text() for path in listed.split())
+    return sum(1 for text in texts for _ in ast.walk(ast.parse(text)))
 
 
 IN_ROUNDS = (speed.start, speed.modes, speed.batches, speed.large, speed.replicas)
 # In this order; the value that a function returns is its record, unless it is None.
 MEASUREMENTS: dict[str, Callable[[], Any]] = {
+    "comparisons": comparisons,  # first, as it reads the commit itself
     "main_job": main_job,
     "rates": rates,
     **{each.__name__: functools.partial(common.in_rounds, each) for each in IN_ROUNDS},
     "variants": variants,
     "noise": noise.measure,
-    "comparisons": comparisons,
     "history": history,
 }
 
@@ -110,11 +111,12 @@ def main(names: list[str]) -> None:
             f"{', '.join(unknown)}: must be --render alone, or some of {', '.join(MEASUREMENTS)}"
         )
     for name in chosen:
+        common.environment()  # with the commit, which the first record would make dirty
         print(f"measuring {name}", flush=True)
         busy = common.other_cores()
         if (found := MEASUREMENTS[name]()) is not None:
-            command = f"python -m benchmarks {name}"
-            common.save(name, found, max(busy, common.other_cores()), command)
+            busy = max(busy, common.other_cores())
+            common.save(name, found, busy, f"python -m benchmarks {name}")
     render.write()
 
 
