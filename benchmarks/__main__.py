@@ -83,9 +83,7 @@ def history() -> list[dict[str, Any]]:
 
 def size() -> int:
     """Returns the number of nodes in the product's syntax trees, which ignores line breaks."""
-    listed = subprocess.check_output(
-        ["git", "ls-files", "*.py", ":!tests"], cwd=PROJECT, text=True
-    )
+    listed = subprocess.check_output(["git", "ls-files", "*.py", ":!tests"], cwd=PROJECT, text=True)
     texts = ((PROJECT / path).read_text() for path in listed.split())
     return sum(1 for text in texts for _ in ast.walk(ast.parse(text)))
 

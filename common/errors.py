@@ -1,6 +1,7 @@
 """Errors of the user and of a run: one line each, never a traceback."""
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -77,10 +78,8 @@ def _say(error: BaseException) -> int:
         error = Stopped(signal.SIGINT)
     if not (line := _line(error)):
         return 0
-    try:
+    with contextlib.suppress(OSError):
         sys.stdout.flush()
-    except OSError:
-        line = f"standard output: {line}" if isinstance(error, OSError) else line
     with contextlib.suppress(OSError):  # a full disk, or a terminal that was closed
         print(line if isinstance(error, Stopped) else f"error: {line}", file=sys.stderr, flush=True)
     return getattr(error, "exit_code", 1)
@@ -94,7 +93,8 @@ def _line(error: BaseException) -> str:
     if isinstance(error, OSError) and "temporary directory" in why:
         return "TMPDIR: no folder for temporary files can be written; set TMPDIR to one"
     if isinstance(error, OSError):
-        return f"{error.filename}: {why}" if error.filename else why
+        unnamed = "standard output: " if error.errno == errno.ENOSPC else ""
+        return f"{error.filename}: {why}" if error.filename else f"{unnamed}{why}"
     full = kinds & {"MemoryError", "ResourceExhaustedError"} and "space left" not in why
     if full or ("OpError" in kinds and re.search(OUT_OF_MEMORY, why)):
         return f"out of memory ({why}): a smaller --batch_size or --input=stream needs less"

@@ -97,7 +97,7 @@ def test_a_batch_larger_than_the_data_is_refused(run_here):
 @pytest.mark.parametrize(
     ("flags_of", "values", "said"),
     [
-        (["batch_size"], ["0", "-1", "1.5", "ten"], "must be .*"),
+        (["batch_size"], ["0", "1.5", "ten"], "must be .*"),
         (["lr"], ["0", "-1", "nan", "inf", "small"], "must be a .*"),
         (["epochs"], ["0"], "must be .*"),
         (["target_accuracy"], ["0", "1.2", "nan"], "must be above 0 and at most 1"),
@@ -189,7 +189,7 @@ def test_a_closed_or_full_stream_is_no_traceback(tmp_path, streams, code, said):
 def test_a_full_stderr_costs_no_exit_code(monkeypatch):
     monkeypatch.setattr("sys.stderr", mock.Mock(**{"write.side_effect": OSError}))
     with pytest.raises(SystemExit, match="2"), errors.one_line():
-        raise InputError
+        raise InputError("--lr")
 
 
 NEEDS_LESS = "a smaller --batch_size or --input=stream needs less"
