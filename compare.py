@@ -90,7 +90,8 @@ def tasks_of(
     device_names: Collection[str],
 ) -> list[Task]:
     """Returns the measurements of a round; at each batch size the baseline comes first, twice."""
-    numbers, tasks = {"cpu": cores, "gpu": [devices.cores()]}, []
+    numbers = {"cpu": cores, "gpu": [devices.cores()]}
+    tasks: list[Task] = []
     for job in jobs:
         found = [
             Task(
@@ -136,7 +137,7 @@ def rounds(
                 runs[task].append(bench.measure(task, number))
             except Failed as why:
                 check_baseline(tasks[0], task, why)
-                leave_out(task, why, about, bench.log)
+                note_missing(task, why, about, bench.log)
                 del runs[task]
         seconds = (time.perf_counter() - began) / len(drawn)
         benchmarks = [pyperf.Benchmark(found) for found in runs.values()]
@@ -153,7 +154,7 @@ def check_baseline(baseline: Task, task: Task, why: Failed) -> None:
         raise RunError(f"the baseline, {task}, failed: {why}") from None
 
 
-def leave_out(task: Task, why: Failed, about: dict[str, Any], log: pathlib.Path) -> None:
+def note_missing(task: Task, why: Failed, about: dict[str, Any], log: pathlib.Path) -> None:
     """Says in a line, and in `about`, why a contender's row is not there."""
     kind = "left out" if isinstance(why, LeftOut) else "failed"
     name = f"{kind}: {task} at batch {task.batch_size:,}"
@@ -239,7 +240,7 @@ def run(config: Config) -> int:
     except KeyboardInterrupt:
         stopped = True
     if suite is None:
-        raise Stopped(signal.SIGINT, " before the end of the first round: there are no results")
+        raise Stopped(signal.SIGINT, "before the end of the first round: there are no results")
     failed = show(suite, config.output)
     rows = report.rows_of(suite)
     verdicts = guard.verdicts(base, rows, config.max_slowdown, config.ratios)

@@ -108,8 +108,9 @@ def main(names: list[str]) -> None:
         raise InputError(
             f"{', '.join(unknown)}: must be --render alone, or some of {', '.join(MEASUREMENTS)}"
         )
+    if chosen:
+        common.environment()  # is cached with the commit, which the first record makes dirty
     for name in chosen:
-        common.environment()  # with the commit, which the first record would make dirty
         print(f"measuring {name}", flush=True)
         busy = common.other_cores()
         if (found := MEASUREMENTS[name]()) is not None:

@@ -104,7 +104,7 @@ def header(state: State, device_name: str) -> str:
 def reached(state: State) -> str:
     """Returns the step that a stopped run reached, and whether it was saved."""
     kept, lost = "the same command resumes", "not saved; use --checkpoint_dir to resume"
-    return f" at step {state.step:,}: {kept if state.config.checkpoint_dir else lost}"
+    return f"at step {state.step:,}: {kept if state.config.checkpoint_dir else lost}"
 
 
 def summary(record: dict[str, Any]) -> str:

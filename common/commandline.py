@@ -91,7 +91,18 @@ def parse(
     return Config(**given, **{arguments: tuple(stray)} if arguments else {})
 
 
-def require_finite(values: flags.FlagValues) -> None:
+def _read(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    """Sets `values` from the flags in `argv`; returns the other words."""
+    _require_finite(values)
+    try:
+        return values(argv)[1:]
+    except (flags.Error, ValueError) as error:
+        where = "--flagfile: " if isinstance(error, UnicodeError) else ""
+        near = _described(values, getattr(error, "flagname", ""))
+        raise InputError(f"{where}{_explained(values, str(error))}{near}; see --help") from None
+
+
+def _require_finite(values: flags.FlagValues) -> None:
     """Makes all floats of `values` refuse nan and inf, which absl's bounds allow."""
     for name in values:
         if isinstance(values[name].parser, flags.FloatParser):
@@ -101,17 +112,6 @@ def require_finite(values: flags.FlagValues) -> None:
                 "must be a finite number",
                 flag_values=values,
             )
-
-
-def _read(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
-    """Sets `values` from the flags in `argv`; returns the other words."""
-    require_finite(values)
-    try:
-        return values(argv)[1:]
-    except (flags.Error, ValueError) as error:
-        where = "--flagfile: " if isinstance(error, UnicodeError) else ""
-        near = _described(values, getattr(error, "flagname", ""))
-        raise InputError(f"{where}{_explained(values, str(error))}{near}; see --help") from None
 
 
 def _explained(values: flags.FlagValues, message: str) -> str:

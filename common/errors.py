@@ -33,7 +33,7 @@ class Stopped(Exception):  # noqa: N818 - no error
     """A run that the signal `number` has stopped: the message says what it reached."""
 
     def __init__(self, number: int, reached: str = "") -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}{reached}")
+        super().__init__(f"stopped by {signal.Signals(number).name} {reached}".rstrip())
         self.exit_code = 128 + number
 
 
@@ -93,8 +93,10 @@ def _line(error: BaseException) -> str:
     if isinstance(error, OSError) and "temporary directory" in why:
         return "TMPDIR: no folder for temporary files can be written; set TMPDIR to one"
     if isinstance(error, OSError):
-        unnamed = "standard output: " if error.errno == errno.ENOSPC else ""
-        return f"{error.filename}: {why}" if error.filename else f"{unnamed}{why}"
+        where = error.filename
+        if not where and error.errno == errno.ENOSPC:  # files that we write are named
+            where = "standard output"
+        return f"{where}: {why}" if where else why
     full = kinds & {"MemoryError", "ResourceExhaustedError"} and "space left" not in why
     if full or ("OpError" in kinds and re.search(OUT_OF_MEMORY, why)):
         return f"out of memory ({why}): a smaller --batch_size or --input=stream needs less"
