@@ -1,15 +1,11 @@
-"""The archives from which tfds prepares a dataset, recognised by content instead of name."""
+"""The archives from which tfds prepares a dataset, recognised by SHA-256 instead of name."""
 
-import contextlib
-import gzip
-import hashlib
 import pathlib
 import re
 import shlex
 import shutil
 import urllib.error
 import urllib.request
-import zlib
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.checksums import UrlInfo, compute_url_info
@@ -19,7 +15,6 @@ from common.errors import InputError, reason
 from common.files import PROJECT
 
 ARCHIVES = PROJECT / "archives"
-IDX = b"\0\0\x08"  # starts a file of bytes in MNIST's own format
 
 
 def folder_of(name: str, manual_dir: str | None) -> pathlib.Path:
@@ -32,7 +27,8 @@ def gather(
 ) -> None:
     """Copies the archives of `folder` to `new`, under the names that tfds expects.
 
-    tfds finds an archive that `folder` lacks in `root`, or downloads it.
+    An archive that `folder` lacks comes from this project's own. If that lacks it too, tfds finds
+    it in `root`, or downloads it.
 
     Raises:
       InputError: an archive is damaged, or is missing and cannot be downloaded.
@@ -42,10 +38,15 @@ def gather(
     for url, info in wanted.items():
         cached = get_dl_fname(url, info.checksum)
         name = info.filename or cached
-        if path := _found(info, folder, ARCHIVES / builder.name / name):
+        if path := _found(info, folder, ARCHIVES / builder.name):
             shutil.copyfile(path, new / name)
         elif (folder / name).is_file():
-            raise InputError(f"--manual_dir: {_fault(folder / name, info)}")
+            found = compute_url_info(folder / name)
+            raise InputError(
+                f"--manual_dir: {folder / name} was altered or compressed again: expected "
+                f"{int(info.size)} bytes with SHA-256 {info.checksum}, found {int(found.size)} "
+                f"with {found.checksum}; put a good copy there, as it was published"
+            )
         elif not any((root / "downloads").rglob(cached)) and (why := _unreachable(url)):
             needed = [info.filename or url for url, info in wanted.items()]
             dataset = builder.info.full_name.rpartition("/")[0]
@@ -57,34 +58,13 @@ def gather(
             )
 
 
-def _found(info: UrlInfo, folder: pathlib.Path, ours: pathlib.Path) -> pathlib.Path | None:
-    """Returns tfds's archive in `folder`, or `ours` if a file there has the same content."""
-    files = [path for path in sorted(folder.glob("*")) if path.is_file()]
-    for path in files:
-        if path.stat().st_size == info.size and compute_url_info(path) == info:
-            return path
-    content = _digest_of_idx(ours)
-    return ours if content and content in map(_digest_of_idx, files) else None
-
-
-def _fault(path: pathlib.Path, info: UrlInfo) -> str:
-    found = compute_url_info(path)
-    fault = "was recompressed" if _digest_of_idx(path) else "is damaged"
-    return (
-        f"{path} {fault}: expected {int(info.size)} bytes with SHA-256 {info.checksum}, found "
-        f"{int(found.size)} with {found.checksum}; put a good copy there, as it was published"
-    )
-
-
-def _digest_of_idx(path: pathlib.Path) -> str | None:
-    """Returns the SHA-256 of the content of an IDX file, gzipped or not; None for other files."""
-    for opened in (gzip.open, open):
-        with (
-            contextlib.suppress(OSError, EOFError, zlib.error),
-            opened(path, "rb") as file,
-        ):
-            if file.read(len(IDX)) == IDX:
-                return hashlib.sha256(file.read()).hexdigest()
+def _found(info: UrlInfo, *folders: pathlib.Path) -> pathlib.Path | None:
+    """Returns the file in one of the folders that is the archive, whatever its name."""
+    for folder in folders:
+        for path in sorted(folder.glob("*")):
+            is_alike = path.is_file() and path.stat().st_size == info.size
+            if is_alike and compute_url_info(path) == info:
+                return path
     return None
 
 
