@@ -9,8 +9,7 @@ from types import FrameType
 
 START = time.perf_counter()  # a command imports this first
 PARTS = ("import", "data", "compile", "train", "evaluate", "paused")
-BEAT = 0.05  # seconds
-LONG_BEAT = 1.0  # longer than on any busy machine, so several pauses of a block add up
+BEAT, LONG_BEAT = 0.05, 0.2  # seconds; longer beats may be pauses
 CONTINUED = getattr(signal, "SIGCONT", None)
 
 
@@ -30,7 +29,7 @@ class Ledger:
         self.clock = clock
         self.start = clock() if start is None else start
         self.pauses = 0
-        self.newest_beat = self.longest_beat = self.long_beats = 0.0
+        self.newest_beat = self.long_beats = 0.0
         self.barrier: Callable[[], None] = lambda: None
         self.parts = dict.fromkeys(PARTS, 0.0)
         if first:
@@ -41,13 +40,13 @@ class Ledger:
         """Charges the time of the `with` block, without pauses, to `part`. Blocks do not nest."""
         began = self._now()
         pauses = self.pauses
-        self.newest_beat, self.longest_beat, self.long_beats = began, 0.0, 0.0
+        self.newest_beat, self.long_beats = began, 0.0
         try:
             yield
         finally:
             now = self._now()
             self.beat(now)
-            paused = max(self.longest_beat, self.long_beats) if self.pauses > pauses else 0.0
+            paused = self.long_beats if self.pauses > pauses else 0.0
             self.parts["paused"] += paused
             self.parts[part] += now - began - paused
 
@@ -55,8 +54,8 @@ class Ledger:
     def watching_pauses(self) -> Iterator[None]:
         """Measures in the `with` block for how long this process is stopped (SIGSTOP, Ctrl-Z).
 
-        A thread beats. A busy machine delays a beat too, so the longest beat of a block, and each
-        long one, is a pause only if SIGCONT came. The clock stops while the machine sleeps.
+        A thread beats. A busy machine delays a beat too, so long beats are pauses only if SIGCONT
+        came. The clock stops while the machine sleeps.
         """
         over = threading.Event()
 
@@ -78,7 +77,6 @@ class Ledger:
     def beat(self, now: float) -> None:
         """Notes that this process was running at `now`."""
         beat = now - self.newest_beat
-        self.longest_beat = max(self.longest_beat, beat)
         self.long_beats += beat if beat > LONG_BEAT else 0.0
         self.newest_beat = now
 
