@@ -56,13 +56,7 @@ def block(
     language: str = "en",
 ) -> str:
     """Returns a table and the conditions of its record."""
-    return f"{table(heads, rows)}\n\n{conditions(about, language)}"
-
-
-def table(heads: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """Returns a Markdown table; all columns except the first are aligned to the right."""
-    lines = [heads, ["---", *["--:"] * (len(heads) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return f"{report.in_markdown([heads, *rows])}\n\n{conditions(about, language)}"
 
 
 def conditions(about: dict[str, Any], language: str = "en") -> str:
@@ -165,7 +159,7 @@ def noise() -> str:
 def history() -> str:
     """Returns one line for each release."""
     lines = load("history")[1]
-    return table(list(lines[-1]), [list(line.values()) for line in lines])
+    return report.in_markdown([list(lines[-1]), *(list(line.values()) for line in lines)])
 
 
 def faults(part: str, heads: Sequence[object]) -> str:

@@ -203,10 +203,12 @@ def sizes_table(shown: Mapping[int, Sequence[Row]]) -> list[Sequence[str]]:
     return lines
 
 
-def in_markdown(lines: Sequence[Sequence[str]]) -> str:
-    """Returns a table as Markdown; columns with a head have numbers, aligned to the right."""
-    rule = ["--:" if head else ":--" for head in lines[0]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
+def in_markdown(lines: Sequence[Sequence[object]]) -> str:
+    """Returns a table as Markdown. All columns but the first are aligned to the right if they have
+    a head."""
+    head, *rows = lines
+    rule = [":--", *("--:" if word else ":--" for word in head[1:])]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in [head, rule, *rows])
 
 
 def markdown(suite: pyperf.BenchmarkSuite, chart: str = "", columns: int | None = None) -> str:
