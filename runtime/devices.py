@@ -36,10 +36,12 @@ def choose(config: flags.Config, one_thread: bool) -> str:
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     tf.config.experimental.enable_tensor_float_32_execution(config.tf32)
-    if THREADS not in os.environ:
-        threads = 1 if one_thread and device == "CPU:0" else cores()
-        with contextlib.suppress(RuntimeError):
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
+    asked = os.environ.get(THREADS, "")
+    usual = 1 if one_thread and device == "CPU:0" else cores()
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(
+            int(asked) if asked.isdecimal() else usual
+        )
     return device
 
 
@@ -126,12 +128,10 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def threads() -> int:
-    """Returns how many threads share an operation: set here, by the user, or one for each core."""
+    """Returns how many threads share an operation, as `choose` has set it."""
     import tensorflow as tf
 
-    asked = os.environ.get(THREADS, "")
-    set_here = tf.config.threading.get_intra_op_parallelism_threads()
-    return set_here or (int(asked) if asked.isdigit() else 0) or cores()
+    return tf.config.threading.get_intra_op_parallelism_threads() or cores()
 
 
 def git_commit(digits: int = 40) -> str | None:

@@ -34,7 +34,8 @@ def warm_up(mode: "Mode", state: State) -> None:
     before = [variable.numpy() for variable in state.model.variables]
     left = data.blocks(state.dataset.train, state.config, state.step)
     block = next(left)
-    sizes = plan.batch_sizes(state.config, len(state.dataset.train))
+    batch_size = state.config.batch_size
+    sizes = {batch_size, len(state.dataset.train) % batch_size} - {0}  # the last may be smaller
     for batch_size, steps in itertools.product(sizes, mode.lengths):
         mode(block._replace(first=0, batch_size=batch_size, steps=steps), state.config)
     left.close()  # ends a thread that reads ahead

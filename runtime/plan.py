@@ -30,13 +30,6 @@ def last_step(config: flags.Config, num_examples: int) -> int:
     return min(steps, config.max_steps or steps)
 
 
-def batch_sizes(config: flags.Config, num_examples: int) -> list[int]:
-    """Returns the sizes of a run's batches: the last one of an epoch may be smaller."""
-    rest = num_examples % config.batch_size
-    ends_an_epoch = last_step(config, num_examples) >= steps_per_epoch(config, num_examples)
-    return [config.batch_size, rest] if rest and ends_an_epoch else [config.batch_size]
-
-
 def evaluates(config: flags.Config, step: int) -> bool:
     """Says whether --eval_first or --eval_every asks for an evaluation after `step` steps."""
     if not config.eval_every:

@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import data
 import flags
 import train
-from common import commandline
+from common import commandline, errors
 from common.files import PROJECT
 from runtime import cluster, distribute
 from runtime.clock import Ledger
@@ -29,6 +29,12 @@ from tests import forked
 # inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
+
+
+@pytest.fixture(autouse=True)
+def not_alone(monkeypatch):
+    """Nothing that a test calls ends pytest itself, not even without pytest-xdist's workers."""
+    monkeypatch.setattr(errors, "is_alone", lambda: False)
 
 
 def learnable_split(num_examples: int, seed: int) -> data.Split:

@@ -62,7 +62,6 @@ def test_a_stream_that_ends_while_training_is_one_line_and_checkpoints_are_kept(
     job = ["--mode=graph", "--input=stream", f"--checkpoint_dir={tmp_path / 'checkpoints'}"]
     job += ["--epochs=2", "--checkpoint_every=10", "--eval_first=0", "--eval_every=20"]
     monkeypatch.setattr(stream, "BUFFER_BYTES", 100 * 784)
-    monkeypatch.setattr(errors, "is_alone", lambda: False)
     with monkeypatch.context() as patch, pytest.raises(SystemExit, match="1"), errors.one_line():
         patch.setattr(train, "accuracy", lambda *of: os.truncate(path, 200_000) or accuracy(*of))
         run_here(*job)

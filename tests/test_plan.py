@@ -45,10 +45,3 @@ def test_the_plan_takes_every_step_once_and_looks_up_where_it_must(
     assert all(0 < span.stop - span.start <= longest for span in spans)
     half = len(spans) // 2
     assert list(plan.spans(*job, start=spans[half].start)) == spans[half:]
-
-
-@pytest.mark.parametrize(
-    ("changes", "sizes"), [({}, [64, 20]), ({"max_steps": 10}, [64]), ({"max_steps": 11}, [64, 20])]
-)
-def test_a_smaller_last_batch_is_compiled_only_where_it_is_reached(changes, sizes):
-    assert plan.batch_sizes(flags.training_config(batch_size=64, **changes), 660) == sizes

@@ -36,6 +36,7 @@ def show(state, monkeypatch, capsys):
         monkeypatch.setenv("TERM", terminal or "")
         monkeypatch.setenv("COLUMNS", "80")
         monkeypatch.setenv("NO_COLOR", "1")
+        monkeypatch.setattr("rich._console", None)  # one that another test has used knows its size
         monkeypatch.setattr(sys.stdout, "isatty", lambda: bool(terminal))
         monkeypatch.setattr(progress.time, "monotonic", itertools.count(0, seconds).__next__)
         with contextlib.ExitStack() as closing:

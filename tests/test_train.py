@@ -77,7 +77,7 @@ def test_the_command_shows_and_records_what_it_did(tiny_data_dir, tmp_path):
 
 @pytest.mark.parametrize(
     ("batch_size", "given", "chosen"),
-    [(10, {}, [1]), (500, {}, [7]), (10, {"TF_NUM_INTRAOP_THREADS": "3"}, [])],
+    [(10, {}, [1]), (500, {}, [7]), (10, {"TF_NUM_INTRAOP_THREADS": "3"}, [3])],
 )
 def test_a_small_batch_has_one_core_unless_the_user_says_otherwise(
     run_here, monkeypatch, batch_size, given, chosen
@@ -213,8 +213,7 @@ NEEDS_LESS = "a smaller --batch_size or --input=stream needs less"
         (tf.errors.AbortedError(None, None, "lost"), 1, "error: TensorFlow failed: lost;"),
     ],
 )
-def test_what_goes_wrong_is_one_line_and_a_code(monkeypatch, capsys, error, code, said):
-    monkeypatch.setattr(errors, "is_alone", lambda: False)
+def test_what_goes_wrong_is_one_line_and_a_code(capsys, error, code, said):
     with pytest.raises(SystemExit) as stop, errors.one_line():
         raise error
     printed = capsys.readouterr().err
