@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python -P does not add it
+sys.path.insert(0, os.path.dirname(__file__))  # python -P does not add it
 
 from common import commandline, pictures
 from common.commandline import Config

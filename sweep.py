@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from multiprocessing.pool import ThreadPool
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python -P does not add it
+sys.path.insert(0, os.path.dirname(__file__))  # python -P does not add it
 
 from common.commandline import Config
 from common.errors import Stopped, one_line

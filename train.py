@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python -P does not add it
+sys.path.insert(0, os.path.dirname(__file__))  # python -P does not add it
 
 import flags
 from common import commandline
