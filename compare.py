@@ -25,7 +25,7 @@ from rich.markdown import Markdown
 from common import children, commandline
 from common.commandline import Config
 from common.errors import InputError, RunError, Stopped, exit_with_one_line
-from common.files import writable_folder
+from common.files import writable_folder, write_atomically
 from comparison import system, work
 from comparison.peers import CONTENDERS, Contender
 from comparison.worker import Task
@@ -216,7 +216,7 @@ def show(suite: pyperf.BenchmarkSuite, output: str | None) -> int:
         path = pathlib.Path(output)
         page = path.with_suffix(".md")
         report.save(suite, path)
-        report.write(page, report.markdown(suite, chart=path.stem))
+        write_atomically(page, report.markdown(suite, chart=path.stem).encode())
         drawn = charts.draw(suite, path.with_suffix(""))
         say(f"written: {', '.join(map(str, (path, page, *drawn)))}")
     keys = [key for benchmark in suite for key in benchmark.get_metadata()]

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 import pyperf
 
 from common import stats
-from common.errors import InputError, RunError, reason
+from common.errors import InputError, reason
 from common.files import write_atomically
 from common.stats import number
 from comparison import system
@@ -40,19 +40,11 @@ PICTURE = (  # follows the reader's colour scheme
 NOISY = 1.5  # a row is noisy if its max time is more than this times its min
 
 
-def write(path: pathlib.Path, text: str) -> None:
-    """Writes a text to `path`, whole or not at all; raises RunError if it cannot be written."""
-    try:
-        write_atomically(path, text.encode())
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {reason(error)}") from None
-
-
 def save(suite: pyperf.BenchmarkSuite, path: pathlib.Path) -> None:
-    """Writes the results to `path`, as `write` does."""
+    """Writes the results to `path`, whole or not at all."""
     text = io.StringIO()
     suite.dump(text, compact=False)
-    write(path, text.getvalue())
+    write_atomically(path, text.getvalue().encode())
 
 
 def load(path: pathlib.Path) -> pyperf.BenchmarkSuite:
