@@ -21,7 +21,7 @@ from storage.dataset import Dataset, Split
 
 ALIGNMENT = 64  # bytes; TensorFlow shares the memory of arrays that begin at a multiple of it
 ROWS_PER_GATHER = 500  # rows that share the cost of one call of tf.data
-BATCHES_AHEAD = 10  # sent to a GPU before their steps
+HOST = "CPU:0"  # of pipelines, because TensorFlow has no GPU kernel that gathers uint8
 
 
 class Block(NamedTuple):
@@ -85,8 +85,9 @@ def pipeline(
 
     A batch is (images [batch, features] uint8, labels [batch] int32).
     """
-    order = tf.constant(epoch_order(len(split), seed, epoch, shuffle))
-    return gather_batches(shared(split.images), tf.constant(split.labels), order, batch_size)
+    with tf.device(HOST):
+        order = tf.constant(epoch_order(len(split), seed, epoch, shuffle))
+        return gather_batches(shared(split.images), tf.constant(split.labels), order, batch_size)
 
 
 def batches(block: Block) -> tf.data.Iterator:
@@ -95,12 +96,10 @@ def batches(block: Block) -> tf.data.Iterator:
     The first block of a buffer starts its pipeline. A smaller last batch has its own pipeline.
     """
     if block.batch_size not in block.pipelines:
-        order = block.order[block.first :]
-        dataset = gather_batches(block.images, block.labels, order, block.batch_size)
-        device = tf.zeros([]).device
-        if "GPU" in device:
-            dataset = dataset.apply(tf.data.experimental.prefetch_to_device(device, BATCHES_AHEAD))
-        block.pipelines[block.batch_size] = iter(dataset)
+        with tf.device(HOST):
+            order = block.order[block.first :]
+            dataset = gather_batches(block.images, block.labels, order, block.batch_size)
+            block.pipelines[block.batch_size] = iter(dataset)
     return block.pipelines[block.batch_size]
 
 
@@ -136,16 +135,18 @@ def blocks(split: Split, config: flags.Config, start: int = 0) -> Generator[Bloc
     order_of = functools.partial(epoch_order, seed=config.seed, shuffle=config.shuffle)
     epoch, step = divmod(start, epoch_steps)
     buffers = stream.buffers(split, batch_size, order_of, epoch, step // buffer_steps)
+    place = HOST if config.mode in ("eager", "graph") else tf.zeros([]).device
     images = None
     for span in spans(config, len(split), buffer_steps, start):
         step = span.start % epoch_steps
         step_of_buffer = step % buffer_steps
         if images is None or step_of_buffer == 0:
             buffer = next(buffers)
-            if images is None or split.streamed:
-                images, labels = shared(buffer.images), tf.constant(buffer.labels)
-            # the last buffer of an epoch may have fewer rows: XLA needs one shape
-            order = tf.constant(np.resize(buffer.order, len(buffer.labels)))
+            with tf.device(place):
+                if images is None or split.streamed:
+                    images, labels = shared(buffer.images), tf.constant(buffer.labels)
+                # the last buffer of an epoch may have fewer rows: XLA needs one shape
+                order = tf.constant(np.resize(buffer.order, len(buffer.labels)))
             pipelines: dict[int, tf.data.Iterator] = {}
         yield Block(
             images=images,

@@ -71,15 +71,16 @@ def large() -> dict[str, float]:
     return found
 
 
-def make(root: pathlib.Path) -> int:
-    """Writes a cache below `root`: MNIST, with its training images repeated LARGE times.
+def make(root: pathlib.Path, times: int = LARGE) -> int:
+    """Writes a cache below `root`: MNIST, with its training images repeated; its name is `made` and
+    how many times.
 
     Returns the bytes of the training images.
     """
-    folder = cache.folder_in(root, f"made{LARGE}")
+    folder = cache.folder_in(root, f"made{times}")
     folder.mkdir(parents=True)
     for path in cache.folder_in(cache.root_folder(None), "mnist").glob("*.npy"):
-        copies = LARGE if path.name.startswith("train") else 1
+        copies = times if path.name.startswith("train") else 1
         np.save(folder / path.name, np.concatenate([np.load(path)] * copies))
     cache.describe(folder, list("0123456789"), (28, 28, 1))
     return (folder / "train_images.npy").stat().st_size

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 # What TensorFlow adds to an error: names of nodes, and the place in Python.
 NOISE = r"\{\{.*?\}\} |\[\[.*| \[Op:\w+\].*|Traceback \(most recent.*"
 
-OUT_OF_MEMORY = r"(?i)out.of.memory"  # as CUDA and XLA say it
+# as CUDA and XLA say it, and TensorFlow when it copies a tensor to a GPU
+OUT_OF_MEMORY = r"(?i)out.of.memory|dst tensor is not initialized"
 
 before_leaving: list[Callable[[], object]] = []  # called by `end`
 

@@ -27,6 +27,13 @@ ALLOWED = (
     "XDG_CACHE_HOME LD_LIBRARY_PATH CUDA_HOME CUDA_PATH CUDA_DEVICE_ORDER "
     "NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES"
 )
+# GPUs by the numbers of nvidia-smi. Their memory is not taken before it is used, because a table
+# shows how much each contender uses.
+GPU_DEFAULTS = {
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+}
 PACKAGES = ("tensorflow", "keras", "numpy", "jax", "jaxlib", "torch")
 # Run in any Python, since a contender may have its own.
 INSTALLED = (
@@ -47,11 +54,11 @@ def environment(
 
     Keras uses its defaults, because it looks for settings in `folder`, which has none.
     """
-    found = {name: os.environ[name] for name in (*ALLOWED.split(), *keep) if name in os.environ}
-    found |= {"KERAS_HOME": str(folder), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    own = {name: os.environ[name] for name in (*ALLOWED.split(), *keep) if name in os.environ}
+    found = {"KERAS_HOME": str(folder), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     if device == "gpu":
-        return found | {"CUDA_VISIBLE_DEVICES": visible_gpu(index)}
-    return found | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+        return GPU_DEFAULTS | own | found | {"CUDA_VISIBLE_DEVICES": visible_gpu(index)}
+    return own | found | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 
 
 def visible_gpu(index: int) -> str:
@@ -62,13 +69,13 @@ def visible_gpu(index: int) -> str:
 
 def check_devices(asked: Collection[str], index: int) -> dict[str, str]:
     """Returns the devices to measure on and their names; raises InputError if one is missing."""
-    found, listed = {"cpu": devices.cpu_model()}, gpu.listed()
-    if index < len(listed):
-        found["gpu"] = listed[index]
+    found = {"cpu": devices.cpu_model()}
+    if listed := gpu.listed(f"--id={visible_gpu(index)}"):
+        found["gpu"] = listed[0]
     elif "gpu" in asked:
         raise InputError(
-            f"--devices=gpu: nvidia-smi lists {len(listed)} GPUs, so there is none with "
-            f"--device_index={index}: leave it out, or install NVIDIA's driver"
+            f"--devices=gpu: nvidia-smi lists no GPU for --device_index={index}: leave it out, or "
+            "install NVIDIA's driver"
         )
     return {name: found[name] for name in asked or found}
 

@@ -16,9 +16,9 @@ BLACKWELL, ITS_CUDA = (10, 0), (12, 8)
 CURE = "Run `python -m pip install -r requirements/gpu.txt` and check nvidia-smi"
 
 
-def smi(field: str) -> list[str]:
+def smi(field: str, *options: str) -> list[str]:
     """Returns a field of each GPU as nvidia-smi prints it; [] where it does not answer."""
-    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits", *options]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -26,9 +26,10 @@ def smi(field: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def listed() -> list[str]:
+def listed(*options: str) -> list[str]:
     """Returns the names of the GPUs that nvidia-smi lists; [] where they are hidden from CUDA."""
-    return [] if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else smi("name")
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return [] if hidden else smi("name", *options)
 
 
 def memory_bytes() -> float:

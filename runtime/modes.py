@@ -34,10 +34,12 @@ def warm_up(mode: "Mode", state: State) -> None:
     before = [variable.numpy() for variable in state.model.variables]
     left = data.blocks(state.dataset.train, state.config, state.step)
     block = next(left)
-    batch_size = state.config.batch_size
-    sizes = {batch_size, len(state.dataset.train) % batch_size} - {0}  # the last may be smaller
-    for batch_size, steps in itertools.product(sizes, mode.lengths):
-        mode(block._replace(first=0, batch_size=batch_size, steps=steps), state.config)
+    rest = len(state.dataset.train) % state.config.batch_size
+    blocks = [block._replace(first=0, steps=steps) for steps in mode.lengths]
+    if rest:  # the last batch of an epoch is smaller, and a block of its own
+        blocks.append(block._replace(first=0, steps=1, batch_size=rest))
+    for each in blocks:
+        mode(each, state.config)
     left.close()  # ends a thread that reads ahead
     for variable, value in zip(state.model.variables, before, strict=True):
         variable.assign(value)

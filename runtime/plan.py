@@ -48,9 +48,9 @@ def spans(
     total = last_step(config, num_examples)
     epoch_steps = steps_per_epoch(config, num_examples)
     whole_batches = num_examples // config.batch_size
-    max_steps = MAX_STEPS_EAGER if config.mode == "eager" else MAX_STEPS
+    usual = MAX_STEPS_EAGER if config.mode == "eager" else usual_length(config, num_examples)
     while start < total:
-        length = 1 if evaluates(config, start + 1) else max_steps
+        length = 1 if evaluates(config, start + 1) else usual
         for every in (total, config.checkpoint_every, config.eval_every or total):
             length = min(length, every - start % every)
         for every in (epoch_steps, whole_batches, steps_per_buffer):
@@ -60,7 +60,16 @@ def spans(
         start = stop
 
 
+def usual_length(config: flags.Config, num_examples: int) -> int:
+    """Returns the number of steps in each of the equal spans of an epoch without evaluations.
+
+    They are equal because a GPU takes as many steps for each as for the longest.
+    """
+    whole_batches = max(1, num_examples // config.batch_size)
+    return math.ceil(whole_batches / math.ceil(whole_batches / MAX_STEPS))
+
+
 def longest(config: flags.Config, num_examples: int, steps_per_buffer: int) -> int:
     """Returns an upper bound for the number of steps in a span of a run."""
     cadences = [config.checkpoint_every, steps_per_buffer, last_step(config, num_examples)]
-    return min(MAX_STEPS, *cadences, config.eval_every or MAX_STEPS)
+    return min(usual_length(config, num_examples), *cadences, config.eval_every or MAX_STEPS)

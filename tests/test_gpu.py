@@ -43,6 +43,8 @@ def test_what_nvml_says_is_of_the_gpu_in_sight(monkeypatch):
     found = system.gpu_state("gpu", 0)
     assert (found["joules"], found["gpu_peak_mib"]) == (2, 3072)
     assert found["disturbed"] == 1
+    monkeypatch.setattr("runtime.gpu.smi", lambda field, *options: options)
+    assert system.check_devices(["gpu"], 0) == {"gpu": "--id=2"}
     assert system.gpu_state("cpu", 0) == {}
     assert system.environment("gpu", 1, PROJECT, ())["CUDA_VISIBLE_DEVICES"] == "0"
     monkeypatch.setitem(sys.modules, "pynvml", None)  # not installed
@@ -50,7 +52,7 @@ def test_what_nvml_says_is_of_the_gpu_in_sight(monkeypatch):
 
 
 AMPERE = 8  # the compute capability from which on there is TF32
-LEFT_MIB = 1_500  # of the memory of a GPU that is filled
+LEFT_MIB = 2_200  # of a full GPU, as TensorFlow itself leaves up to 1,800 MiB free
 EPOCHS, STEPS = 30, 66  # of an epoch, which is a block
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": PROJECT}
 # Takes all memory of the GPU but some, says so, and waits for the end of its stdin.
@@ -61,8 +63,8 @@ tf.config.experimental.set_memory_growth(tf.config.list_physical_devices("GPU")[
 tf.zeros([1]).numpy()
 ask = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
 free_mib = int(subprocess.check_output(ask, text=True).split()[0])
-filling = tf.zeros([(free_mib - {LEFT_MIB}) * 2**20 // 4])
-print(filling.device, flush=True)
+filling = [tf.zeros([2**26]) for _ in range((free_mib - {LEFT_MIB}) // 256)]
+print(filling[0].device, flush=True)
 sys.stdin.read()
 """
 
@@ -137,8 +139,8 @@ def test_data_larger_than_the_memory_is_streamed_and_else_out_of_memory_is_a_lin
     gpu, train, start, tiny_data_dir, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tiny_data_dir))
-    assert speed.make(tmp_path / "large", 4_000) > LEFT_MIB * 2**20
-    large = "--dataset=made4000", f"--data_dir={tmp_path / 'large'}", "--max_steps=2000"
+    assert speed.make(tmp_path / "large", 5_000) > LEFT_MIB * 2**20
+    large = "--dataset=made5000", f"--data_dir={tmp_path / 'large'}", "--max_steps=2000"
     hog = children.started([sys.executable, "-c", HOG], 300, stdin=subprocess.PIPE, **PIPES)
     with hog as process:
         read_until(process, "GPU")
@@ -153,8 +155,9 @@ def test_deterministic_gives_the_same_weights_in_three_processes_at_once_and_ove
 ):
     job = "--deterministic", "--epochs=300"
     resumed = *job, f"--checkpoint_dir={tmp_path / 'checkpoints'}"
-    killed = start(*resumed, "--checkpoint_every=50", "--eval_every=1000")
-    read_until(killed, "step 1/")
+    # no single steps, whose program may have other kernels
+    killed = start(*resumed, "--checkpoint_every=50", "--eval_every=1000", "--eval_first=0")
+    read_until(killed, "step 50/")
     killed.kill()
     finish(killed, code=-signal.SIGKILL)
     paths = [tmp_path / f"{number}.json" for number in range(3)]
@@ -178,7 +181,8 @@ def test_a_step_is_few_kernels_and_no_copy_to_the_host(gpu, train, tmp_path):
     ]
     kernels = [name for name in names if not re.search("mem(cpy|set)", name)]
     copies = [name for name in names if re.search("memcpy.?(h2d|d2h)", name)]
-    assert 0 < len(kernels) <= 10 * STEPS and len(copies) < STEPS / 2
+    # at most 20 kernels belong to the block
+    assert 0 < len(kernels) <= 10 * STEPS + 20 and len(copies) < STEPS / 2
 
 
 @pytest.mark.gpu

@@ -45,3 +45,10 @@ def test_the_plan_takes_every_step_once_and_looks_up_where_it_must(
     assert all(0 < span.stop - span.start <= longest for span in spans)
     half = len(spans) // 2
     assert list(plan.spans(*job, start=spans[half].start)) == spans[half:]
+
+
+@pytest.mark.parametrize("batch_size", [1, 10, 3_000, 10_000])
+def test_a_gpu_whose_every_block_is_as_long_as_the_longest_takes_few_needless_steps(batch_size):
+    job = flags.training_config(batch_size=batch_size, eval_every=0), 55_000, 10**6
+    blocks = sum(span.stop - span.start > 1 for span in plan.spans(*job))
+    assert blocks * plan.longest(*job) <= 1.01 * 55_000 / batch_size

@@ -49,7 +49,7 @@ def best(work: Work) -> Train:
 
 def choose_device(work: Work) -> jax.Device:
     """Returns the device; sets JAX's precision."""
-    precision = "tensorfloat32" if work.precision == "tf32" else "highest"
+    precision = "TF32_TF32_F32" if work.precision == "tf32" else "highest"
     jax.config.update("jax_default_matmul_precision", precision)
     try:
         return jax.devices(work.device)[0]

@@ -106,6 +106,7 @@ def _placed(
 def captured(epoch: Steps, rows: torch.Tensor) -> Steps:
     """Returns `epoch` as a CUDA graph, for rows of this shape."""
     own, graph = rows.clone(), torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()  # another stream does not wait for the copy
     with torch.cuda.stream(torch.cuda.Stream()):
         epoch(own)  # compiles, which cannot be captured
     torch.cuda.synchronize()
