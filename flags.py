@@ -66,9 +66,9 @@ def define_training_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "batch_size", 10, "Examples in the batch of one step.", lower_bound=1, **group
     )
-    flags.DEFINE_float("lr", 0.01, "Learning rate of plain SGD.", **group)
-    above = "must be a finite number above 0"
-    flags.register_validator("lr", lambda lr: lr > 0, above, flag_values=values)
+    flags.DEFINE_float(  # within float32
+        "lr", 0.01, "Learning rate of plain SGD.", lower_bound=1e-38, upper_bound=1e38, **group
+    )
     flags.DEFINE_integer("epochs", 1, "Passes over the training examples.", lower_bound=1, **group)
     flags.DEFINE_integer(
         "max_steps",
@@ -140,6 +140,7 @@ def define_strategy_flags(values: flags.FlagValues) -> None:
         0,
         "Number of devices for --strategy=mirrored; a CPU is split; 0: every GPU.",
         lower_bound=0,
+        upper_bound=256,
         **group,
     )
     flags.DEFINE_integer(
@@ -147,6 +148,7 @@ def define_strategy_flags(values: flags.FlagValues) -> None:
         60,
         "Seconds to wait for another worker of --strategy=multi_worker.",
         lower_bound=1,
+        upper_bound=10**6,
         **group,
     )
 

@@ -22,8 +22,8 @@ KEEP, FORMAT = 3, 4
 # of the state, saved beside the weights
 FIGURES = ("step", "examples", "loss", "losses", "evaluations", "log")
 WHOLE = (".index", ".data-00000-of-00001")
-# what TensorFlow writes: files of a step, complete or not, and the file that names the newest
-WRITTEN = re.compile(r"step-(\d+)(_temp.*|\.index.*|\.data.*)|checkpoint\.tmp.*")
+# what TensorFlow writes for a step, complete or not
+WRITTEN = re.compile(r"step-[0-9]+(_temp|(\.index|\.data-00000-of-00001)(\.tempstate.*)?)")
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # what tf.train.Checkpoint appends to a name
 # What may change: some flags, and the machine. Another NumPy may shuffle differently.
 MAY_ROUND = {*flags.ROUNDING, "numpy", "tensorflow", "threads", "cores"}
@@ -33,6 +33,7 @@ class Checkpoints(Callback):
     """Keeps the newest checkpoints in --checkpoint_dir.
 
     Each has all variables of the model and, as JSON, the step, its figures and the run's flags.
+    TensorFlow's CheckpointManager would remove the checkpoints of another program.
     """
 
     def __post_init__(self) -> None:
@@ -43,19 +44,11 @@ class Checkpoints(Callback):
         self.plain = self.closing.enter_context(plain_path(self.folder))
         self.json = tf.Variable("", dtype=tf.string)
         self.checkpoint = tf.train.Checkpoint(model=self.state.model, state=self.json)
-        self._remove_all_but(self._steps())
         self.saved_step = self._resume()
+        self._remove_all_but(self._steps())
 
     def on_train_begin(self) -> None:
         """Writes the first checkpoint of a new run, which finds a full disk before training."""
-        try:
-            tf.train.get_checkpoint_state(self.plain)
-        except ValueError:  # the file that names the newest is damaged; the next save replaces it
-            (self.folder / "checkpoint").unlink()
-        # One more than KEEP, so that the oldest is removed only when the newest is on the disk.
-        self.manager = tf.train.CheckpointManager(
-            self.checkpoint, self.plain, KEEP + 1, checkpoint_name="step"
-        )
         self._save()
 
     def on_block_end(self, losses: np.ndarray, evaluated: bool) -> None:
@@ -74,7 +67,7 @@ class Checkpoints(Callback):
         figures["seconds"] = self.state.training_seconds()
         self.json.assign(json.dumps({"figures": figures, "run": identity(self.state)}))
         with writing("checkpoint_dir", self.folder):
-            self.manager.save(checkpoint_number=step)
+            self.checkpoint.write(str(self.plain / f"step-{step}"))
             synced(*self._files(step), self.folder)  # TensorFlow does not wait
             whole = self._steps()
             old = [other for other in whole if other <= step][:-KEEP]  # later ones are damaged
@@ -87,7 +80,10 @@ class Checkpoints(Callback):
             path = self.plain / f"step-{step}"
             try:
                 found = read(path)
-            except (tf.errors.OpError, ValueError, LookupError) as error:
+            except KeyError:
+                why = f"{path.name} is a checkpoint of another program; name another folder"
+                raise refused("checkpoint_dir", self.folder, why) from None
+            except (tf.errors.OpError, ValueError, IndexError) as error:
                 why = f"is damaged and skipped: {reason(error)}"
                 print(f"{self.folder / path.name} {why}", file=sys.stderr)
                 continue
@@ -153,8 +149,8 @@ def identity(state: State) -> dict[str, Any]:
 def read(path: pathlib.Path) -> dict[str, Any]:
     """Returns the run that a checkpoint describes, after reading all of it.
 
-    Raises OpError, ValueError or LookupError if a CRC-32 of TensorFlow's, a length or the JSON
-    shows damage.
+    Raises OpError, ValueError or IndexError if a CRC-32 of TensorFlow's, a length or the JSON shows
+    damage, and KeyError if there is no such description.
     """
     reader = tf.train.load_checkpoint(path)
     tensors = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}

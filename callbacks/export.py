@@ -1,6 +1,7 @@
 """The trained model as a SavedModel, which needs TensorFlow but not this project."""
 
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +24,7 @@ class Export(Callback):
 
     def __post_init__(self) -> None:
         """Locks the folder, removes the remains of a killed run, and refuses other content."""
-        self.target = target = pathlib.Path(self.state.config.export_dir).resolve()
+        self.target = target = pathlib.Path(os.path.realpath(self.state.config.export_dir))
         writable_folder("export_dir", target.parent)
         self.lock("export_dir", target, target.with_name(f"{OURS}.{target.name}.lock"))
         tidy(target)

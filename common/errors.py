@@ -77,7 +77,7 @@ def _say(error: BaseException) -> int:
         return 141  # the reader of the output has gone, as `head` does
     if isinstance(error, KeyboardInterrupt):
         error = Stopped(signal.SIGINT)
-    if not (line := _line(error)):
+    if not (line := " ".join(_line(error).splitlines())):
         return 0
     with contextlib.suppress(OSError):
         sys.stdout.flush()

@@ -24,7 +24,7 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
 
     A link stays a link, and its target is replaced.
     """
-    path = path.resolve()
+    path = pathlib.Path(os.path.realpath(path))  # `resolve` raises if links form a loop
     new = path.with_name(f"{OURS}.{uuid.uuid4().hex}")  # containers share process numbers
     try:
         new.write_bytes(content)
@@ -69,7 +69,7 @@ def check_writable(flag: str, path: str | None, replace: bool) -> None:
     """
     if path is None:
         return
-    file = pathlib.Path(path).resolve()
+    file = pathlib.Path(os.path.realpath(path))
     writable_folder(flag, file.parent)
     if file.exists() and not (replace and file.is_file()):
         why = "is there already; give --overwrite, or another file"

@@ -28,6 +28,7 @@ def prepare(
 
     Raises:
       InputError: `path` is not a picture, is damaged, or has more than MAX_PIXELS.
+      ValueError: scaled to fit, it would have no height or width left.
     """
     image = opened(path)
     is_grey = shape[2] == 1
@@ -54,14 +55,14 @@ def opened(path: str) -> Image.Image:
             image.draft(None, (2 * ink.SIDE, 2 * ink.SIDE))  # a large JPEG is decoded reduced
             if image.width * image.height > MAX_PIXELS:
                 found = f"is {image.width:,} x {image.height:,} pixels"
-                raise InputError(f"{path}: {found}: must be at most {MAX_PIXELS:,}")
+                raise InputError(f"{found}: must be at most {MAX_PIXELS:,}")
             image.load()
             with contextlib.suppress(Exception):  # unreadable tags make it fail
                 ImageOps.exif_transpose(image, in_place=True)
             return opaque(image)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         must = f"must be an image, {', '.join(FORMATS)}"
-        raise InputError(f"{path}: {must}: {reason(error)}") from None
+        raise InputError(f"{must}: {reason(error)}") from None
 
 
 def opaque(image: Image.Image) -> Image.Image:

@@ -77,23 +77,21 @@ def define_contenders(values: flags.FlagValues) -> None:
 def define_job(values: flags.FlagValues) -> None:
     """Defines the job of all contenders."""
     group = commandline.group("Job", values)
-    flags.DEFINE_integer("rounds", 9, "Measurements of each contender.", lower_bound=2, **group)
+    flags.DEFINE_integer(
+        "rounds", 9, "Measurements of each contender.", lower_bound=2, upper_bound=1_000, **group
+    )
     flags.DEFINE_list("batch_sizes", ["10"], "Examples in the batch of a step.", **group)
     text = f"Maximum number of steps; 0: whole epochs, at least {work.MIN_STEPS} steps."
     flags.DEFINE_integer("max_steps", 0, text, lower_bound=0, **group)
-    flags.DEFINE_float(
-        "lr", 0.01, "Learning rate of batches up to 10; larger ones use lr * 10 / batch.", **group
-    )
+    text = "Learning rate of batches up to 10; larger ones use lr * 10 / batch."
+    flags.DEFINE_float("lr", 0.01, text, lower_bound=1e-30, upper_bound=1e30, **group)
     flags.DEFINE_integer("seed", 0, "Determines the order of examples.", lower_bound=0, **group)
     flags.DEFINE_string("dataset", "mnist", "An image-classification dataset of tfds.", **group)
     define_path("data_dir", "Prepared datasets; default: tfds's own.", **group)
     define_path("manual_dir", "The dataset's archives; default: archives/DATASET.", **group)
-    flags.DEFINE_integer(
-        "timeout", 120, "Seconds after which a measurement has failed.", lower_bound=1, **group
-    )
+    text = "Seconds after which a measurement has failed."
+    flags.DEFINE_integer("timeout", 120, text, lower_bound=1, upper_bound=10**6, **group)
     _each(values, "batch_sizes", r"[1-9]\d*", "must be whole numbers above 0")
-    above = "must be a finite number above 0"
-    flags.register_validator("lr", lambda lr: lr > 0, above, flag_values=values)
 
 
 def define_results(values: flags.FlagValues) -> None:

@@ -53,9 +53,9 @@ def load(path: pathlib.Path) -> pyperf.BenchmarkSuite:
     must = "must be a results file of compare.py; one of an earlier version must be measured again"
     try:
         suite = pyperf.BenchmarkSuite.load(str(path))
-        rows_of(suite)
+        markdown(suite)
         return suite
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         found = f"no {error}" if isinstance(error, KeyError) else reason(error)
         raise InputError(f"{path}: {found}; {must}") from None
 

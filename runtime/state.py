@@ -76,9 +76,12 @@ class State:
         return (self.examples - self.resumed[1]) / (self.ledger.parts["train"] or math.inf)
 
     def reached_target(self) -> bool:
-        """Says whether the newest validation accuracy is at least --target_accuracy."""
+        """Says whether the validation accuracy of this step is at least --target_accuracy."""
         target = self.config.target_accuracy
-        return bool(target and self.evaluations) and self.evaluations[-1][2] >= target
+        if not target or not self.evaluations:
+            return False
+        step, _, accuracy, _ = self.evaluations[-1]
+        return step == self.step and accuracy >= target
 
     def is_complete(self) -> bool:
         """Says whether the run has taken its last step."""

@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from google.protobuf import json_format, message
 
 from common.errors import InputError, RunError, reason
-from common.files import locked, whole_folder, writable_folder
+from common.files import is_free, locked, whole_folder, writable_folder
 from storage import archives, cache, catalog, decode
 from storage.dataset import Dataset
 
@@ -110,6 +110,8 @@ def _alone(place: pathlib.Path) -> Iterator[None]:
 
 
 def _decode(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
+    if not is_free(folder) and not (folder / cache.ABOUT).exists():
+        raise InputError(f"--data_dir: {folder} is of another program; move it, or name another")
     _say(f"decoding {builder.info.full_name} into {folder}, once ...")
     with whole_folder(folder) as new:
         decode.write(builder, new)

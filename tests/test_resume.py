@@ -70,7 +70,9 @@ def test_an_old_checkpoint_goes_only_when_the_new_one_is_on_the_disk(resume, fol
         assert {pathlib.Path(path).name for path in paths} == names
 
     monkeypatch.setattr(checkpoints, "synced", synced)
+    tf.train.CheckpointManager(tf.train.Checkpoint(), folder, 1).save()
     resume(*FEW)
+    assert (folder / f"ckpt-1{INDEX}").exists()  # another program's
     assert there[3:] == [[0, 4, 8, 12], [4, 8, 12, 16], [8, 12, 16, 20], [12, 16, 20, 22]]
 
 
@@ -88,7 +90,6 @@ def test_damaged_checkpoints_do_not_push_out_those_of_the_run_that_starts_anew(
 def test_a_damaged_newest_checkpoint_is_passed_over_and_said(resume, folder, capsys):
     whole = resume(*FEW)
     (folder / f"step-22{CONTENT}").write_bytes(b"half of it")
-    (folder / "checkpoint").write_bytes(b"\xff\xfe nonsense")
     (folder / f"step-7{INDEX}").write_bytes(b"half a checkpoint")
     (folder / "step-8_temp").mkdir()
     (folder / "step-by-step.txt").write_text("not ours")
@@ -97,7 +98,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_said(resume, folder, cap
     assert said.err.count("\n") == 1 and f"resumes from {folder / 'step-20'}\n" in said.out
     assert again["weights_sha256"] == whole["weights_sha256"]
     left = {path.name for path in folder.iterdir() if path.suffix not in (INDEX, CONTENT)}
-    assert left - {".lock"} == {"checkpoint", "step-by-step.txt"}
+    assert left - {".lock"} == {"step-by-step.txt"}
     assert kept_steps(folder) == [16, 20, 22]
 
 
@@ -156,18 +157,25 @@ def test_a_run_ends_at_the_target_accuracy_and_stays_there(resume):
 
 
 def test_a_full_disk_while_training_keeps_the_checkpoints_before(resume, folder, monkeypatch):
-    def full(manager, checkpoint_number):
+    def full(checkpoint, path):
         (folder / "step-16_temp").mkdir()
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
     resume(*FEW, "--max_steps=12")
     with monkeypatch.context() as patch:
-        patch.setattr(tf.train.CheckpointManager, "save", full)
+        patch.setattr(tf.train.Checkpoint, "write", full)
         with pytest.raises(RunError, match=r"^--checkpoint_dir=.* cannot be written: No space"):
             resume(*FEW)
     assert kept_steps(folder) == [4, 8, 12]
     assert resume(*FEW)["resumed_at_step"] == 12
     assert not (folder / "step-16_temp").exists()
+
+
+def test_a_checkpoint_of_another_program_is_refused_and_stays(resume, folder):
+    tf.train.Checkpoint().write(str(folder / "step-6"))
+    with pytest.raises(InputError, match="step-6 is a checkpoint of another program"):
+        resume(*FEW)
+    assert kept_steps(folder) == [6]
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ BAD = [
     ("--lr=0.1,,0.2", "--lr=: must be a number"),
     ("--seed=5:2", "--seed=5:2: must be a non-negative integer"),
     ("--epochs=0:3", "--epochs=0: must be a positive integer"),
-    ("--lr=0.1,nan", "--lr=nan: must be a finite number above 0"),
+    ("--lr=0.1,nan", "--lr=nan: must be a finite number"),
     ("--loss_reduction=sum,max", "<sum|mean>"),
     ("--seed=0:10001", "10,001 runs: at most 10,000 without --yes"),
     ("--strategy=mirrored", "strategy"),
