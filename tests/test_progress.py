@@ -51,6 +51,13 @@ def show(state, monkeypatch, capsys):
     return shown
 
 
+def test_only_an_accuracy_of_this_step_reaches_the_target(state):
+    state.config, state.step = state.config.replace(target_accuracy=0.9), 1
+    assert state.reached_target()
+    state.step = 2
+    assert not state.reached_target()
+
+
 def test_the_bar_fits_80_columns_and_is_gone_at_the_end(show):
     *_, bar, last = show(range(50, 6_601, 50), 0.25, terminal="xterm")
     assert re.fullmatch(rf"[━╸╺-]+ +\d\d%  {SHOWN} +\d+:\d\d", bar) and len(bar) <= 80

@@ -171,11 +171,10 @@ def test_a_full_disk_while_training_keeps_the_checkpoints_before(resume, folder,
     assert not (folder / "step-16_temp").exists()
 
 
-def test_a_checkpoint_of_another_program_is_refused_and_stays(resume, folder):
+def test_a_checkpoint_of_another_program_is_refused(resume, folder):
     tf.train.Checkpoint().write(str(folder / "step-6"))
     with pytest.raises(InputError, match="step-6 is a checkpoint of another program"):
         resume(*FEW)
-    assert kept_steps(folder) == [6]
 
 
 @pytest.mark.slow

@@ -19,15 +19,12 @@ OTHERS = shutil.ignore_patterns(".*", "__pycache__")
 
 def found(patch):
     """Returns the test that catches a fault, or why none does."""
-    run = {"capture_output": True, "text": True}
     with tempfile.TemporaryDirectory() as place:
         folder = shutil.copytree(HERE.parent.parent, f"{place}/copy", ignore=OTHERS)
-        applied = subprocess.run(["git", "apply", str(patch)], cwd=folder, **run)
-        if applied.returncode:
-            return f"NOT CAUGHT: the patch does not apply: {applied.stderr.splitlines()[0]}"
+        subprocess.run(["git", "apply", str(patch)], cwd=folder, check=True)
         tests = re.search("^tests: (.+)$", patch.read_text(), re.MULTILINE)[1]
         command = f"{sys.executable} -m pytest -x -n 1 -rfE {tests}"
-        done = subprocess.run(shlex.split(command), cwd=folder, **run)
+        done = subprocess.run(shlex.split(command), cwd=folder, capture_output=True, text=True)
     # A line of a test, failed or in a fixture of it; a file that cannot be collected has no "::".
     failed = re.search(r"^(?:FAILED|ERROR) (\S+::.*?)(?: - .*)?$", done.stdout, re.MULTILINE)
     return f"caught by {failed[1]}" if failed else f"NOT CAUGHT: pytest exits {done.returncode}"
