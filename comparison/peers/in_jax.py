@@ -10,7 +10,8 @@ from comparison.worker import Train, Work, leave_out
 
 # For the caches of a CPU: rows in a piece of a large batch, and rows gathered at once.
 PIECE, GATHER = 1_000, 2_000
-UNROLLED = 10  # steps in the loop's body on a GPU, where each iteration has a cost
+# steps in the loop's body: on a GPU, where each iteration has a cost, and at batch 1 on a CPU
+UNROLLED, SINGLE = 10, 5
 
 Parameters = tuple[jax.Array, jax.Array]  # W and b
 Loss = Callable[[Parameters, jax.Array, jax.Array], jax.Array]  # of images in [0, 1] and labels
@@ -36,9 +37,10 @@ def best(work: Work) -> Train:
         sums = jnp.where(labels < 0, 0, jax.nn.logsumexp(z, axis=0))
         return jnp.sum(sums) - jnp.sum(jax.nn.one_hot(labels, len(b), axis=0) * z)
 
-    sizes = {"unroll": UNROLLED} if work.device == "gpu" else {"gather": GATHER, "piece": PIECE}
+    unroll = UNROLLED if work.device == "gpu" else max(1, SINGLE // work.batch_size)
+    sizes = {} if work.device == "gpu" else {"gather": GATHER, "piece": PIECE}
     W = np.zeros((work.num_classes, work.num_features), np.float32)
-    train = _trained(work, loss, W, **sizes)
+    train = _trained(work, loss, W, unroll=unroll, **sizes)
 
     def classes_last() -> tuple[np.ndarray, np.ndarray]:
         W, b = train()

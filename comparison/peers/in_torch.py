@@ -11,7 +11,8 @@ from comparison.peers import threads
 from comparison.worker import Train, Work, leave_out
 
 BLOCK_ROWS = {"cpu": 5_000, "gpu": sys.maxsize}  # gathered and converted at once, in an epoch
-UNROLLED = 10  # steps, or pieces of a step, in a call of the compiled function
+# steps, or pieces of a step, in a call of the compiled function
+UNROLLED = {"cpu": 20, "gpu": 10}
 PIECE = 1_000  # rows in a piece of a large batch, for the caches of a CPU
 
 Steps = Callable[[torch.Tensor], None]  # takes the steps on `rows` [steps, batch]
@@ -66,10 +67,12 @@ def best(work: Work) -> Train:
                     W.addmm_(delta, x, alpha=-work.lr)
                 b.sub_(delta.sum(dim=1), alpha=work.lr)
 
-    compiled = torch.compile(take_steps, dynamic=False)
+    compiled = torch.compile(
+        take_steps, dynamic=False, options={"cpp_wrapper": work.device == "cpu"}
+    )
 
     def epoch(rows: torch.Tensor) -> None:
-        for some in rows.split(max(1, UNROLLED * piece // work.batch_size)):
+        for some in rows.split(max(1, UNROLLED[work.device] * piece // work.batch_size)):
             compiled(some)
 
     shapes = {rows.shape: rows for rows in epochs}

@@ -1,5 +1,6 @@
 """Keras `fit`: on arrays with its defaults, or with the best settings found."""
 
+import dataclasses
 from collections.abc import Callable
 
 import keras
@@ -8,6 +9,8 @@ import numpy as np
 from comparison.peers import scaled
 from comparison.peers.in_tensorflow import choose_device, pipeline
 from comparison.worker import Train, Work
+
+GATHERED = 500  # rows that the best pipeline gathers and converts at once
 
 Fit = Callable[[keras.Model, np.ndarray], None]  # fits the model on these rows, in their order
 
@@ -30,10 +33,10 @@ def best(work: Work) -> Train:
     not faster. Arrays instead of the pipeline, and `jit_compile=True`, were slower.
     """
     choose_device(work)
-    batches = pipeline(work)
+    gathered = pipeline(dataclasses.replace(work, batch_size=max(GATHERED, work.batch_size)))
 
     def fit(model: keras.Model, rows: np.ndarray) -> None:
-        model.fit(batches(rows), verbose=0)
+        model.fit(gathered(rows).rebatch(work.batch_size), verbose=0)
 
     return _trained(work, fit, steps_per_execution=500)
 

@@ -3,30 +3,35 @@
 import numpy as np
 
 from comparison import worker
-from comparison.peers import scaled
+
+BLOCK_ROWS = 500  # gathered and converted at once; their floats fit in a core's cache
 
 
 def best(work: worker.Work) -> worker.Train:
-    """Returns a function that does the job in NumPy, and gathers a block of batches at once.
+    """Returns a function that does the job in NumPy, with W [classes, features] and b in one array.
 
-    W is [classes, features] in memory, which makes its update faster. The floats of 500 images fit
-    in a core's cache.
+    Its last column is b, because each image ends with a 1. `ufunc.reduce` and `np.dot` have less
+    overhead than `max`, `sum` and `@`.
     """
-    one_hot = np.eye(work.num_classes, dtype=np.float32)
+    one_hot, lr = np.eye(work.num_classes, dtype=np.float32), np.float32(work.lr)
+    columns = work.num_features + 1
+    memory = np.ones((max(BLOCK_ROWS, work.batch_size), columns), np.float32)
 
     def train() -> tuple[np.ndarray, np.ndarray]:
-        W = np.zeros((work.num_features, work.num_classes), np.float32, order="F")
-        b = np.zeros(work.num_classes, np.float32)
-        for rows in work.blocks(max_rows=500):
-            images, labels = scaled(work.images[rows]), one_hot[work.labels[rows]]
-            for x, y in zip(images, labels, strict=True):
-                logits = x @ W + b
-                delta = np.exp(logits - logits.max(axis=1, keepdims=True))
-                delta /= delta.sum(axis=1, keepdims=True)
-                delta -= y
-                delta *= np.float32(work.lr)
-                W -= (delta.T @ x).T
-                b -= delta.sum(axis=0)
-        return W, b
+        W = np.zeros((work.num_classes, columns), np.float32)
+        for rows in work.blocks(BLOCK_ROWS):
+            images = memory[: rows.size].reshape(*rows.shape, columns)
+            images[..., :-1] = work.images[rows]
+            images *= np.float32(1 / 255)
+            images[..., -1] = 1
+            for x, y in zip(images, one_hot[work.labels[rows]], strict=True):
+                delta = np.dot(W, x.T)  # the logits, by class
+                delta -= np.maximum.reduce(delta, axis=0)
+                np.exp(delta, out=delta)
+                delta /= np.add.reduce(delta, axis=0)
+                delta -= y.T
+                delta *= lr
+                W -= np.dot(delta, x)
+        return W[:, :-1].T, W[:, -1]
 
     return train

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TILE = 5 };          /* images whose sums are computed side by side */
+enum { TILE = 5 };          /* images, and classes, whose sums are computed side by side */
+enum { CHUNK = 32 };        /* features whose gradients, for a tile of classes, fit the registers */
 enum { BLOCK = 100 };       /* images whose floats stay in a core's cache */
 enum { LINE = 64 };         /* bytes that a CPU fetches from memory at once */
 enum { ROWS_OF_CORE = 50 }; /* images for each core that is used */
@@ -63,47 +64,53 @@ static double number(const char *json, const char *key) {
   return atof(at + strlen(quoted));
 }
 
-/* What a core needs for its share of a batch: images as floats, logits, sums, gradients. */
+/* What a core needs for its share of a batch: images as floats, logits, gradients. */
 struct scratch {
-  float *x, *delta, *sums, *W, *b;
+  float *x, *delta, *W, *b;
 };
 
+/* W [rows, width], b [rows] and each image as floats [width] are padded with zeros to whole tiles
+   of classes and chunks of features. */
 struct net {
-  int features, classes;
-  float *W, *b; /* W [classes, features] */
+  int features, classes, width, rows;
+  float *W, *b;
 };
 
-/* Writes the logits of the images x [n, features], whole tiles of them, to z [n, classes]. */
+/* Writes the logits of the images x [n, width], whole tiles of them, to z [n, rows]. */
 static void forward(const struct net *net, const float *restrict W, const float *restrict b,
                     const float *restrict x, float *restrict z, int count) {
-  int n = net->features, classes = net->classes;
+  int n = net->width, rows = net->rows;
   for (int i = 0; i < count; i += TILE)
-    for (int k = 0; k < classes; k++) {
+    for (int k = 0; k < rows; k += TILE) {
       const float *w = W + (size_t)k * n, *xi = x + (size_t)i * n;
-      float sum[TILE] = {0};
+      float sum[TILE][TILE] = {0};
       for (int f = 0; f < n; f++)
-        for (int j = 0; j < TILE; j++) sum[j] += w[f] * xi[f + j * n];
-      for (int j = 0; j < TILE; j++) z[(i + j) * classes + k] = sum[j] + b[k];
+        for (int c = 0; c < TILE; c++)
+          for (int j = 0; j < TILE; j++) sum[c][j] += w[f + c * n] * xi[f + j * n];
+      for (int c = 0; c < TILE; c++)
+        for (int j = 0; j < TILE; j++) z[(i + j) * rows + k + c] = sum[c][j] + b[k + c];
     }
 }
 
-/* Adds `factor` times the gradients of these images to W and b; delta is [n, classes]. They are
-   summed first, a class at a time, because adding each tile to W has a larger rounding error. */
+/* Adds `factor` times the gradients of these images to W and b; delta is [n, rows]. They are
+   summed first, because adding each tile to W has a larger rounding error. */
 static void backward(const struct net *net, float *restrict W, float *restrict b,
-                     const float *restrict x, const float *restrict delta, float *restrict sums,
-                     int count, float factor) {
-  int n = net->features, classes = net->classes;
-  for (int k = 0; k < classes; k++) {
-    float bias = 0, *w = W + (size_t)k * n;
-    memset(sums, 0, sizeof(float) * n);
-    for (int i = 0; i < count; i += TILE) {
-      const float *xi = x + (size_t)i * n;
-      float d[TILE];
-      for (int j = 0; j < TILE; j++) bias += d[j] = delta[(i + j) * classes + k];
-      for (int f = 0; f < n; f++)
-        for (int j = 0; j < TILE; j++) sums[f] += d[j] * xi[f + j * n];
+                     const float *restrict x, const float *restrict delta, int count,
+                     float factor) {
+  int n = net->width, rows = net->rows;
+  for (int f = 0; f < n; f += CHUNK)
+    for (int k = 0; k < rows; k += TILE) {
+      float sum[TILE][CHUNK] = {0};
+      for (int i = 0; i < count; i++)
+        for (int c = 0; c < TILE; c++)
+          for (int j = 0; j < CHUNK; j++)
+            sum[c][j] += delta[i * rows + k + c] * x[(size_t)i * n + f + j];
+      for (int c = 0; c < TILE; c++)
+        for (int j = 0; j < CHUNK; j++) W[(size_t)(k + c) * n + f + j] += factor * sum[c][j];
     }
-    for (int f = 0; f < n; f++) w[f] += factor * sums[f];
+  for (int k = 0; k < rows; k++) {
+    float bias = 0;
+    for (int i = 0; i < count; i++) bias += delta[i * rows + k];
     b[k] += factor * bias;
   }
 }
@@ -112,25 +119,28 @@ static void convert(const uint8_t *restrict image, float *restrict x, int n) {
   for (int f = 0; f < n; f++) x[f] = image[f] * (1 / 255.0f);
 }
 
+static int whole(int count, int size) { return (count + size - 1) / size * size; }
+
 /* Adds `factor` times the gradients of at most BLOCK images, those of `rows`, to W and b. */
 static void add_gradients(const struct net *net, const struct scratch *own, const uint8_t *images,
                           const int32_t *labels, const int32_t *rows, int count, float factor,
                           float *W, float *b) {
-  int n = net->features, classes = net->classes, padded = (count + TILE - 1) / TILE * TILE;
+  int n = net->features, classes = net->classes, width = net->width, padded = whole(count, TILE);
   for (int i = 0; i < count; i++) {
     const uint8_t *later = images + (size_t)rows[i + count] * n; /* an image of the next block */
-    for (int f = 0; f < n; f += LINE) __builtin_prefetch(later + f);
-    convert(images + (size_t)rows[i] * n, own->x + (size_t)i * n, n);
+    for (int f = 0; f < n; f += LINE) __builtin_prefetch(later + f, 0, 2);
+    convert(images + (size_t)rows[i] * n, own->x + (size_t)i * width, n);
   }
-  memset(own->x + (size_t)count * n, 0, sizeof(float) * (padded - count) * n);
+  memset(own->x + (size_t)count * width, 0, sizeof(float) * (padded - count) * width);
   forward(net, net->W, net->b, own->x, own->delta, padded);
-  for (int i = 0; i < padded; i++) {
-    float *d = own->delta + i * classes, max = d[0], sum = 0;
+  for (int i = 0; i < count; i++) {
+    float *d = own->delta + i * net->rows, max = d[0], sum = 0;
     for (int k = 1; k < classes; k++) max = d[k] > max ? d[k] : max;
     for (int k = 0; k < classes; k++) sum += d[k] = expf(d[k] - max);
-    for (int k = 0; k < classes; k++) d[k] = i < count ? d[k] / sum - (k == labels[rows[i]]) : 0;
+    for (int k = 0; k < classes; k++) d[k] = d[k] / sum - (k == labels[rows[i]]);
+    for (int k = classes; k < net->rows; k++) d[k] = 0;
   }
-  backward(net, W, b, own->x, own->delta, own->sums, padded, factor);
+  backward(net, W, b, own->x, own->delta, count, factor);
 }
 
 /* Takes a step. Each core sums the gradients of its share; a small batch needs no such sums. */
@@ -140,13 +150,13 @@ static void step(struct net *net, const struct scratch *scratch, int cores, cons
     add_gradients(net, scratch, images, labels, rows, batch, -lr, net->W, net->b);
     return;
   }
-  int weights = net->features * net->classes, most = (batch + ROWS_OF_CORE - 1) / ROWS_OF_CORE;
+  int weights = net->width * net->rows, most = (batch + ROWS_OF_CORE - 1) / ROWS_OF_CORE;
   int used = cores < most ? cores : most;
 #pragma omp parallel for num_threads(used) schedule(static, 1)
   for (int core = 0; core < used; core++) {
     const struct scratch *own = scratch + core;
     memset(own->W, 0, sizeof(float) * weights);
-    memset(own->b, 0, sizeof(float) * net->classes);
+    memset(own->b, 0, sizeof(float) * net->rows);
     int end = (long)batch * (core + 1) / used;
     for (int first = (long)batch * core / used; first < end; first += BLOCK) {
       int count = end - first < BLOCK ? end - first : BLOCK;
@@ -175,7 +185,7 @@ static void leave_weights(const char *folder, const struct net *net) {
   float *transposed = floats((size_t)n * classes);
   char shape[64];
   for (int f = 0; f < n; f++)
-    for (int k = 0; k < classes; k++) transposed[f * classes + k] = net->W[k * n + f];
+    for (int k = 0; k < classes; k++) transposed[f * classes + k] = net->W[k * net->width + f];
   snprintf(shape, sizeof shape, "(%d, %d)", n, classes);
   leave(folder, "W.npy", shape, transposed, (size_t)n * classes);
   snprintf(shape, sizeof shape, "(%d,)", classes);
@@ -200,19 +210,22 @@ int main(int argc, char **argv) {
   int32_t *order = array(folder, "order.npy", &size);
   size_t examples = labels_size / sizeof *labels;
 
-  struct net net = {number(json, "num_features"), number(json, "num_classes"), NULL, NULL};
-  size_t weights = (size_t)net.features * net.classes;
+  struct net net = {.features = number(json, "num_features"),
+                    .classes = number(json, "num_classes")};
+  net.width = whole(net.features, CHUNK);
+  net.rows = whole(net.classes, TILE);
+  size_t weights = (size_t)net.width * net.rows;
   net.W = floats(weights);
-  net.b = floats(net.classes);
+  net.b = floats(net.rows);
   struct scratch *scratch = calloc(cores, sizeof *scratch);
   for (int core = 0; core < cores; core++)
     scratch[core] = (struct scratch){
-        floats((size_t)BLOCK * net.features), floats((size_t)BLOCK * net.classes),
-        floats(net.features), floats(weights), floats(net.classes)};
+        floats((size_t)BLOCK * net.width), floats((size_t)BLOCK * net.rows), floats(weights),
+        floats(net.rows)};
   say("ready");
   while (fgets(line, sizeof line, stdin)) {
     memset(net.W, 0, sizeof(float) * weights);
-    memset(net.b, 0, sizeof(float) * net.classes);
+    memset(net.b, 0, sizeof(float) * net.rows);
     size_t at = 0; /* in the epochs, one after the other; the last batch of each may be smaller */
     for (long taken = 0; taken < steps; taken++) {
       size_t left = examples - at % examples;
