@@ -306,7 +306,7 @@ def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more):
         ("--devices=gpu", "--devices=gpu: nvidia-smi lists no GPU"),
         ("--cores=99999", "--cores=99999: must be at most"),
         ("--cores=half", "must be whole numbers above 0, or all"),
-        ("--rounds=1", "--rounds=1: must be integer >= 2"),
+        ("--rounds=1", "--rounds=1: must be an integer in the range"),
         ("--batch_sizes=661 --contenders=numpy_best", "at most the 660 training images"),
         ("--output=a.txt", "must be a path that ends in .json"),
         ("--output=old.json", "never overwritten"),
