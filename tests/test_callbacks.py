@@ -37,7 +37,7 @@ WRONG = [
     ("record", pathlib.Path.mkdir, ["--overwrite"], "is there, and no regular file"),
     ("export_dir", folder_with("saved_model.pb"), [], "is there already; give --overwrite, or"),
     ("export_dir", folder_with("letter.txt"), ["--overwrite"], "is not a SavedModel"),
-    ("export_dir", locked(f"{files.OURS}.place.lock"), [], "another run is using it"),
+    ("export_dir", locked(f"{files.OURS}.place.exporting.lock"), [], "another run is using it"),
     ("checkpoint_dir", locked("place/.lock"), [], "another run is using it"),
 ]
 

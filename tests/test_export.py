@@ -148,7 +148,7 @@ def test_a_failed_export_leaves_the_old_model(tmp_path):
 def test_an_end_at_any_time_leaves_no_lock(tmp_path, monkeypatch):
     config = flags.training_config(export_dir=str(tmp_path / "model"))
     export.Export(types.SimpleNamespace(config=config), contextlib.ExitStack())
-    assert [path.name for path in tmp_path.iterdir()] == [f"{files.OURS}.model.lock"]
+    assert [path.name for path in tmp_path.iterdir()] == [f"{files.OURS}.model.exporting.lock"]
     monkeypatch.setattr(os, "_exit", sys.exit)
     monkeypatch.setattr(errors, "is_alone", lambda: True)
     with pytest.raises(SystemExit, match="143"):
