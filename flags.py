@@ -66,8 +66,8 @@ def define_training_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "batch_size", 10, "Examples in the batch of one step.", lower_bound=1, **group
     )
-    flags.DEFINE_float(  # within float32
-        "lr", 0.01, "Learning rate of plain SGD.", lower_bound=1e-38, upper_bound=1e38, **group
+    flags.DEFINE_float(  # in the range of float32
+        "lr", 0.01, "Learning rate of plain SGD.", lower_bound=1e-37, upper_bound=1e38, **group
     )
     flags.DEFINE_integer("epochs", 1, "Passes over the training examples.", lower_bound=1, **group)
     flags.DEFINE_integer(
@@ -140,7 +140,7 @@ def define_strategy_flags(values: flags.FlagValues) -> None:
         0,
         "Number of devices for --strategy=mirrored; a CPU is split; 0: every GPU.",
         lower_bound=0,
-        upper_bound=256,
+        upper_bound=256,  # making 5,000 parts of a CPU takes minutes
         **group,
     )
     flags.DEFINE_integer(
@@ -148,7 +148,7 @@ def define_strategy_flags(values: flags.FlagValues) -> None:
         60,
         "Seconds to wait for another worker of --strategy=multi_worker.",
         lower_bound=1,
-        upper_bound=10**6,
+        upper_bound=10**6,  # a timer has a limit
         **group,
     )
 

@@ -124,10 +124,7 @@ def show(path: str, names: list[str], probabilities: np.ndarray) -> None:
 
 
 def answered(model: Model, config: Config, path: str) -> dict[str, Any]:
-    """Returns what --json prints of an image; without --json also shows it.
-
-    Raises InputError or ValueError if the image cannot be read or scaled.
-    """
+    """Returns what --json prints of an image; without --json also shows it. Raises InputError."""
     image, done, hint = pictures.prepare(
         path, model.image_shape, model.box, config.invert, config.center
     )
@@ -166,7 +163,7 @@ def main() -> int:
     for path in config.images:
         try:
             images.append(answered(model, config, path))
-        except (InputError, ValueError) as error:
+        except InputError as error:
             print(f"error: {path}: {error}", file=sys.stderr)
             errors.append({"file": path, "error": str(error)})
     if config.json:

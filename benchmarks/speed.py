@@ -72,8 +72,8 @@ def large() -> dict[str, float]:
 
 
 def make(root: pathlib.Path, times: int = LARGE) -> int:
-    """Writes a cache below `root`: MNIST, with its training images repeated; its name is `made` and
-    how many times.
+    """Writes a cache below `root`: MNIST, with its training images repeated `times` times. The name
+    of the dataset is made{times}.
 
     Returns the bytes of the training images.
     """

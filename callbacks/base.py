@@ -44,6 +44,8 @@ class Callback:
             lock = locked(file, wait=False)
         except filelock.Timeout:
             raise refused(flag, folder, "another run is using it; name another folder") from None
+        except OSError as error:
+            raise refused(flag, folder, reason(error)) from None
 
         def release() -> None:
             if lock.is_locked:

@@ -23,7 +23,7 @@ KEEP, FORMAT = 3, 4
 FIGURES = ("step", "examples", "loss", "losses", "evaluations", "log")
 WHOLE = (".index", ".data-00000-of-00001")
 # what TensorFlow writes for a step, complete or not
-WRITTEN = re.compile(r"step-[0-9]+(_temp|(\.index|\.data-00000-of-00001)(\.tempstate.*)?)")
+WRITTEN = re.compile(r"step-(0|[1-9][0-9]*)(_temp|(\.index|\.data-00000-of-00001)(\.tempstate.*)?)")
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # what tf.train.Checkpoint appends to a name
 # What may change: some flags, and the machine. Another NumPy may shuffle differently.
 MAY_ROUND = {*flags.ROUNDING, "numpy", "tensorflow", "threads", "cores"}
@@ -80,14 +80,14 @@ class Checkpoints(Callback):
             path = self.plain / f"step-{step}"
             try:
                 found = read(path)
-            except KeyError:
+                self._check(found)
+            except (KeyError, TypeError):
                 why = f"{path.name} is a checkpoint of another program; name another folder"
                 raise refused("checkpoint_dir", self.folder, why) from None
             except (tf.errors.OpError, ValueError, IndexError) as error:
                 why = f"is damaged and skipped: {reason(error)}"
                 print(f"{self.folder / path.name} {why}", file=sys.stderr)
                 continue
-            self._check(found)
             self.checkpoint.read(str(path)).assert_existing_objects_matched()
             for name, value in found["figures"].items():
                 setattr(self.state, name, value)
@@ -120,8 +120,9 @@ class Checkpoints(Callback):
     def _steps(self) -> list[int]:
         """Returns the steps of the checkpoints that have both their files, in order."""
         steps = [path.stem.removeprefix("step-") for path in self.folder.glob("step-*.index")]
-        whole = [step for step in steps if all(path.exists() for path in self._files(step))]
-        return sorted(int(step) for step in whole if step.isdecimal())
+        own = [step for step in steps if step.isdecimal() and step == str(int(step))]
+        whole = [step for step in own if all(path.exists() for path in self._files(step))]
+        return sorted(map(int, whole))
 
     def _remove_all_but(self, steps: Iterable[int]) -> None:
         """Removes the files of all other steps, and incomplete files."""

@@ -26,7 +26,7 @@ class Export(Callback):
         """Locks the folder, removes the remains of a killed run, and refuses other content."""
         self.target = target = pathlib.Path(os.path.realpath(self.state.config.export_dir))
         writable_folder("export_dir", target.parent)
-        # its name is longer than any that `whole_folder` uses, so one that is too long fails now
+        # No name in `whole_folder` is longer, so a name that is too long is refused now.
         self.lock("export_dir", target, target.with_name(f"{OURS}.{target.name}.exporting.lock"))
         tidy(target)
         self._check()

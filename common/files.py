@@ -71,7 +71,7 @@ def check_writable(flag: str, path: str | None, replace: bool) -> None:
         return
     file = pathlib.Path(os.path.realpath(path))
     writable_folder(flag, file.parent)
-    if file.exists() and not (replace and file.is_file()):
+    if os.path.lexists(file) and not (replace and file.is_file()):
         why = "is there already; give --overwrite, or another file"
         why = why if file.is_file() else "is there, and no regular file; give another one"
         raise InputError(f"--{flag}={path}: {why}")
@@ -143,7 +143,7 @@ def tidy(target: pathlib.Path) -> None:
 
 def is_free(path: pathlib.Path) -> bool:
     """Says whether `path` does not exist, or is an empty folder."""
-    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    return not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir()))
 
 
 def _replaced(target: pathlib.Path) -> pathlib.Path:

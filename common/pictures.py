@@ -27,8 +27,7 @@ def prepare(
     `invert` says whether the ink is dark, and `center` whether to crop to it; None: detect it.
 
     Raises:
-      InputError: `path` is not a picture, is damaged, or has more than MAX_PIXELS.
-      ValueError: scaled to fit, it would have no height or width left.
+      InputError: `path` is not a picture, is damaged, has more than MAX_PIXELS, or is too thin.
     """
     image = opened(path)
     is_grey = shape[2] == 1
@@ -39,7 +38,10 @@ def prepare(
         if found := ink.find(image, invert):
             return found._replace(pixels=centred(found.pixels, shape, box))
         return Prepared(np.zeros(shape, np.uint8), [], "there is nothing on it")
-    fitted = ImageOps.pad(whole, (shape[1], shape[0]), Image.Resampling.LANCZOS)
+    try:
+        fitted = ImageOps.pad(whole, (shape[1], shape[0]), Image.Resampling.LANCZOS)
+    except ValueError:
+        raise InputError("is too long and thin to be scaled to the model's images") from None
     done = ["inverted"] * dark + ["scaled to fit"] * (fitted.size != whole.size)
     return Prepared(np.asarray(fitted).reshape(shape), done)
 

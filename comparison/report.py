@@ -53,7 +53,7 @@ def load(path: pathlib.Path) -> pyperf.BenchmarkSuite:
     must = "must be a results file of compare.py; one of an earlier version must be measured again"
     try:
         suite = pyperf.BenchmarkSuite.load(str(path))
-        markdown(suite)
+        markdown(suite)  # raises what a table would
         return suite
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         found = f"no {error}" if isinstance(error, KeyError) else reason(error)
@@ -196,8 +196,8 @@ def sizes_table(shown: Mapping[int, Sequence[Row]]) -> list[Sequence[str]]:
 
 
 def in_markdown(lines: Sequence[Sequence[object]]) -> str:
-    """Returns a table as Markdown. All columns but the first are aligned to the right if they have
-    a head."""
+    """Returns a table as Markdown. Columns after the first that have a head are aligned to the
+    right."""
     head, *rows = lines
     rule = [":--", *("--:" if word else ":--" for word in head[1:])]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in [head, rule, *rows])

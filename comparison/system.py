@@ -24,12 +24,12 @@ from runtime import devices, gpu
 # one of them unnoticed: OMP_NUM_THREADS, OPENBLAS_CORETYPE, XLA_FLAGS, TF_*, KERAS_BACKEND, ...
 ALLOWED = (
     "PATH HOME USER LOGNAME LANG LC_ALL LC_CTYPE TZ CC TMPDIR TEMP TMP SYSTEMROOT VIRTUAL_ENV "
-    "XDG_CACHE_HOME LD_LIBRARY_PATH CUDA_HOME CUDA_PATH CUDA_DEVICE_ORDER "
+    "XDG_CACHE_HOME LD_LIBRARY_PATH CUDA_HOME CUDA_PATH "
     "NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES"
 )
-# GPUs by the numbers of nvidia-smi. Their memory is not taken before it is used, because a table
-# shows how much each contender uses.
-GPU_DEFAULTS = {
+# Number GPUs as nvidia-smi does, and take their memory only when it is used, because a table shows
+# each contender's use.
+ON_GPU = {
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
@@ -54,17 +54,20 @@ def environment(
 
     Keras uses its defaults, because it looks for settings in `folder`, which has none.
     """
-    own = {name: os.environ[name] for name in (*ALLOWED.split(), *keep) if name in os.environ}
-    found = {"KERAS_HOME": str(folder), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    found = {name: os.environ[name] for name in (*ALLOWED.split(), *keep) if name in os.environ}
+    found |= {"KERAS_HOME": str(folder), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     if device == "gpu":
-        return GPU_DEFAULTS | own | found | {"CUDA_VISIBLE_DEVICES": visible_gpu(index)}
-    return own | found | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+        return found | ON_GPU | {"CUDA_VISIBLE_DEVICES": visible_gpu(index)}
+    return found | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 
 
 def visible_gpu(index: int) -> str:
-    """Returns CUDA's name of the GPU with this number among those that are visible."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "").split(",")
-    return visible[index] if any(visible[index : index + 1]) else str(index)
+    """Returns CUDA's name of the GPU with this number among those that are visible, or none."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "")
+    if not visible:
+        return str(index)
+    numbers = visible.split(",")
+    return numbers[index] if index < len(numbers) else "none"
 
 
 def check_devices(asked: Collection[str], index: int) -> dict[str, str]:

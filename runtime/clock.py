@@ -9,7 +9,7 @@ from types import FrameType
 
 START = time.perf_counter()  # a command imports this first
 PARTS = ("import", "data", "compile", "train", "evaluate", "paused")
-BEAT, LONG_BEAT = 0.05, 0.2  # seconds; longer beats may be pauses
+BEAT, LONG_BEAT = 0.05, 0.2  # seconds; a beat longer than LONG_BEAT may be a pause
 CONTINUED = getattr(signal, "SIGCONT", None)
 
 

@@ -30,16 +30,16 @@ def one_thread(config: flags.Config) -> bool:
 
 
 def warm_up(mode: "Mode", state: State) -> None:
-    """Compiles and runs everything that the remaining steps need; changes no variable."""
+    """Compiles and runs everything that a run needs; changes no variable."""
+    config, train = state.config, state.dataset.train
     before = [variable.numpy() for variable in state.model.variables]
-    left = data.blocks(state.dataset.train, state.config, state.step)
-    block = next(left)
-    rest = len(state.dataset.train) % state.config.batch_size
-    blocks = [block._replace(first=0, steps=steps) for steps in mode.lengths]
-    if rest:  # the last batch of an epoch is smaller, and a block of its own
-        blocks.append(block._replace(first=0, steps=1, batch_size=rest))
+    left = data.blocks(train, config, state.step)
+    block = next(left)._replace(first=0, batch_size=config.batch_size)
+    blocks = [block._replace(steps=steps) for steps in mode.lengths]
+    if rest := len(train) % config.batch_size:  # the last batch of an epoch is smaller
+        blocks.append(block._replace(steps=1, batch_size=rest))
     for each in blocks:
-        mode(each, state.config)
+        mode(each, config)
     left.close()  # ends a thread that reads ahead
     for variable, value in zip(state.model.variables, before, strict=True):
         variable.assign(value)

@@ -61,9 +61,9 @@ def spans(
 
 
 def usual_length(config: flags.Config, num_examples: int) -> int:
-    """Returns the number of steps in each of the equal spans of an epoch without evaluations.
+    """Returns the length of the nearly equal spans of an epoch without evaluations.
 
-    They are equal because a GPU takes as many steps for each as for the longest.
+    On a GPU each of them takes as many steps as the longest.
     """
     whole_batches = max(1, num_examples // config.batch_size)
     return math.ceil(whole_batches / math.ceil(whole_batches / MAX_STEPS))

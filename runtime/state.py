@@ -77,11 +77,9 @@ class State:
 
     def reached_target(self) -> bool:
         """Says whether the validation accuracy of this step is at least --target_accuracy."""
-        target = self.config.target_accuracy
-        if not target or not self.evaluations:
-            return False
-        step, _, accuracy, _ = self.evaluations[-1]
-        return step == self.step and accuracy >= target
+        target = self.config.target_accuracy or math.inf
+        newest = self.evaluations[-1:]
+        return any(step == self.step and accuracy >= target for step, _, accuracy, _ in newest)
 
     def is_complete(self) -> bool:
         """Says whether the run has taken its last step."""

@@ -43,7 +43,7 @@ def gather(
         elif (folder / name).is_file():
             found = compute_url_info(folder / name)
             raise InputError(
-                f"--manual_dir: {folder / name} was altered or compressed again: expected "
+                f"--manual_dir: {folder / name} is not the published archive: expected "
                 f"{int(info.size)} bytes with SHA-256 {info.checksum}, found {int(found.size)} "
                 f"with {found.checksum}; put a good copy there, as it was published"
             )

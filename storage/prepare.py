@@ -50,6 +50,11 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
     with _alone(place / dataset):
         with contextlib.suppress(ValueError):
             return cache.read(folder, name, max_bytes)
+        if not is_free(folder) and not (folder / cache.ABOUT).exists():
+            raise InputError(
+                f"--data_dir: {folder} has files but no {cache.ABOUT}, so it is not this program's "
+                "cache: move it, or name another folder"
+            )
         if prepared and prepared.data_path.joinpath("dataset_info.json").exists():
             with _saying_damage(root, dataset):
                 _decode(prepared, folder)
@@ -110,8 +115,6 @@ def _alone(place: pathlib.Path) -> Iterator[None]:
 
 
 def _decode(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
-    if not is_free(folder) and not (folder / cache.ABOUT).exists():
-        raise InputError(f"--data_dir: {folder} is of another program; move it, or name another")
     _say(f"decoding {builder.info.full_name} into {folder}, once ...")
     with whole_folder(folder) as new:
         decode.write(builder, new)

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import common, noise, render, speed, variants
-from common import children
 from common.errors import InputError
 from tests.conftest import PROJECT
 
@@ -26,11 +25,6 @@ with children.started([sys.executable, "-c", inner], 60, stdout=subprocess.PIPE)
     print(flush=True)
     process.wait()
 """
-
-
-def test_a_child_is_ended_when_its_time_is_over():
-    with children.started(FOREVER, 0.2) as process:
-        assert process.wait() == -signal.SIGKILL
 
 
 def test_sigterm_ends_a_parent_with_all_that_it_has_started():

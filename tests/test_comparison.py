@@ -58,10 +58,6 @@ def test_interval_is_of_order_statistics_and_says_its_coverage(n, percent, low, 
     assert (found.low, found.high, round(100 * found.coverage)) == (low, high, percent)
 
 
-def test_p_counts_the_orders_that_are_as_slow():
-    assert stats.p_slower([3, 5, 6], [1, 2, 4]) == pytest.approx(2 / 20)
-
-
 def shown(found):
     """The rows of the table at batch 10, by name."""
     return {row.name: row for row in report.shown_rows(found)[10]}

@@ -52,7 +52,7 @@ def test_what_nvml_says_is_of_the_gpu_in_sight(monkeypatch):
 
 
 AMPERE = 8  # the compute capability from which on there is TF32
-LEFT_MIB = 2_200  # of a full GPU, as TensorFlow itself leaves up to 1,800 MiB free
+LEFT_MIB = 2_200  # that HOG leaves free; TensorFlow itself leaves up to 1,800
 EPOCHS, STEPS = 30, 66  # of an epoch, which is a block
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": PROJECT}
 # Takes all memory of the GPU but some, says so, and waits for the end of its stdin.

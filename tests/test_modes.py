@@ -57,8 +57,10 @@ def test_every_mode_ends_at_the_oracles_weights_and_traces_nothing_in_training(
         eval_every=9,
     )
     state = train.start(config, tiny_dataset, Ledger(), engine)
+    state.step = 660 // batch_size  # a resumed run may begin with a smaller last batch
     compiled = train.compiled(state, engine)
     model.update.reset_mock()
+    state.step = 0
     train.train(state, compiled)
     assert model.update.called == (mode == "eager")
     orders = [data.epoch_order(660, 3, epoch) for epoch in range(2)]

@@ -107,7 +107,7 @@ def test_no_flipped_bit_and_no_lost_end_is_read_as_whole(resume, folder):
     (path,) = folder.glob(f"step-1{CONTENT}")
     size = path.stat().st_size
     for damage in spoilt(path, range(0, 8 * size, size // 13), range(0, size, size // 7)):
-        with pytest.raises((tf.errors.OpError, ValueError, LookupError)):
+        with pytest.raises((tf.errors.OpError, ValueError, IndexError)):
             assert not checkpoints.read(folder / "step-1"), damage
 
 

@@ -195,6 +195,7 @@ NEEDS_LESS = "a smaller --batch_size or --input=stream needs less"
     [
         (InputError("--lr=0"), 2, "error: --lr=0"),
         (RunError("the disk"), 1, "error: the disk"),
+        (RunError("the\ndisk"), 1, "error: the disk"),
         (Stopped(15), 143, "stopped by SIGTERM"),
         (KeyboardInterrupt(), 130, "stopped by SIGINT"),
         (OSError(2, "No such file", "run.json"), 1, "error: run.json: No such file"),

@@ -37,10 +37,11 @@ def best(work: Work) -> Train:
         sums = jnp.where(labels < 0, 0, jax.nn.logsumexp(z, axis=0))
         return jnp.sum(sums) - jnp.sum(jax.nn.one_hot(labels, len(b), axis=0) * z)
 
-    unroll = UNROLLED if work.device == "gpu" else max(1, SINGLE // work.batch_size)
-    sizes = {} if work.device == "gpu" else {"gather": GATHER, "piece": PIECE}
+    sizes = {"unroll": UNROLLED}
+    if work.device == "cpu":
+        sizes = {"unroll": max(1, SINGLE // work.batch_size), "gather": GATHER, "piece": PIECE}
     W = np.zeros((work.num_classes, work.num_features), np.float32)
-    train = _trained(work, loss, W, unroll=unroll, **sizes)
+    train = _trained(work, loss, W, **sizes)
 
     def classes_last() -> tuple[np.ndarray, np.ndarray]:
         W, b = train()

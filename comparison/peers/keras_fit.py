@@ -33,10 +33,10 @@ def best(work: Work) -> Train:
     not faster. Arrays instead of the pipeline, and `jit_compile=True`, were slower.
     """
     choose_device(work)
-    gathered = pipeline(dataclasses.replace(work, batch_size=max(GATHERED, work.batch_size)))
+    batches = pipeline(dataclasses.replace(work, batch_size=max(GATHERED, work.batch_size)))
 
     def fit(model: keras.Model, rows: np.ndarray) -> None:
-        model.fit(gathered(rows).rebatch(work.batch_size), verbose=0)
+        model.fit(batches(rows).rebatch(work.batch_size), verbose=0)
 
     return _trained(work, fit, steps_per_execution=500)
 

@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum { TILE = 5 };          /* images, and classes, whose sums are computed side by side */
-enum { CHUNK = 32 };        /* features whose gradients, for a tile of classes, fit the registers */
+enum { CHUNK = 32 };        /* features whose gradients, for a tile of classes, fit AVX-512's registers */
 enum { BLOCK = 100 };       /* images whose floats stay in a core's cache */
 enum { LINE = 64 };         /* bytes that a CPU fetches from memory at once */
 enum { ROWS_OF_CORE = 50 }; /* images for each core that is used */
@@ -93,7 +93,7 @@ static void forward(const struct net *net, const float *restrict W, const float 
 }
 
 /* Adds `factor` times the gradients of these images to W and b; delta is [n, rows]. They are
-   summed first, because adding each tile to W has a larger rounding error. */
+   summed first, because adding each image to W has a larger rounding error. */
 static void backward(const struct net *net, float *restrict W, float *restrict b,
                      const float *restrict x, const float *restrict delta, int count,
                      float factor) {
