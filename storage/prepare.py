@@ -50,11 +50,7 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
     with _alone(place / dataset):
         with contextlib.suppress(ValueError):
             return cache.read(folder, name, max_bytes)
-        if not is_free(folder) and not (folder / cache.ABOUT).exists():
-            raise InputError(
-                f"--data_dir: {folder} has files but no {cache.ABOUT}, so it is not this program's "
-                "cache: move it, or name another folder"
-            )
+        _refuse_foreign(folder)
         if prepared and prepared.data_path.joinpath("dataset_info.json").exists():
             with _saying_damage(root, dataset):
                 _decode(prepared, folder)
@@ -112,6 +108,14 @@ def _alone(place: pathlib.Path) -> Iterator[None]:
         raise RunError(f"--data_dir: {place}: cannot prepare it: {reason(error)}") from None
     finally:
         lock.release()
+
+
+def _refuse_foreign(folder: pathlib.Path) -> None:
+    if not is_free(folder) and not (folder / cache.ABOUT).exists():
+        raise InputError(
+            f"--data_dir: {folder} has files but no {cache.ABOUT}, so it is not this program's "
+            "cache: move it, or name another folder"
+        )
 
 
 def _decode(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
