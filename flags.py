@@ -167,13 +167,12 @@ def define_evaluation_flags(values: flags.FlagValues) -> None:
         **group,
     )
     flags.DEFINE_float(
-        "target_accuracy", None, "Stop at the first validation accuracy that reaches this.", **group
-    )
-    flags.register_validator(
         "target_accuracy",
-        lambda share: share is None or 0 < share <= 1,
-        "must be above 0 and at most 1",
-        flag_values=values,
+        None,
+        "Stop at the first validation accuracy that reaches this.",
+        lower_bound=0.001,
+        upper_bound=1.0,
+        **group,
     )
 
 

@@ -33,7 +33,10 @@ class Callback:
         """Called once, when all callbacks have been created."""
 
     def on_block_end(self, losses: np.ndarray, evaluated: bool) -> None:
-        """Called after each block and its evaluation, untimed, with its losses [steps]."""
+        """Called after each block and its evaluation, untimed, with its losses [steps].
+
+        A block ends where the plan cuts the steps: at evaluations, checkpoints and ends of epochs.
+        """
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Called once, when the test accuracy is known; not if the run was stopped or failed."""

@@ -116,7 +116,7 @@ def summary(record: dict[str, Any]) -> str:
     if steps_now := record["steps"] - record["resumed_at_step"]:
         lines.append(TRAINED.format_map(record | {"steps_now": steps_now}))
     else:
-        lines.append(f"nothing left to do, the run had reached its last step, {record['steps']:,}")
+        lines.append(f"nothing left to do, the run had ended at step {record['steps']:,}")
     if share := record["config"]["target_accuracy"]:
         step, trained, accuracy, _ = record["evaluations"][-1]
         outcome = f"reached at step {step:,}, after" if accuracy >= share else "not reached in"

@@ -131,7 +131,7 @@ TRAINED = "training alone: 5,500 steps, 10.1 us/step, 985,835 images/s"
         ),
         (
             {"resumed_at_step": 5_500, "us_per_step": None},
-            ["nothing left to do, the run had reached its last step, 5,500"],
+            ["nothing left to do, the run had ended at step 5,500"],
         ),
         (
             {"config": {"target_accuracy": 0.9}},
