@@ -12,7 +12,7 @@ from common.stats import number
 from comparison import charts, report
 
 COMPARISONS = PROJECT / "docs" / "comparison"
-SERIES = ("batch10_before", "batch10")  # two series of one comparison, the earlier one first
+SERIES = ("batch10_before", "batch10")  # two series of one comparison, at different times
 QUIET = 0.2  # cores that other processes may keep busy
 RUNGS = ("mode eager", "tf.function a batch", "mode graph", "mode xla")
 TEXTS: dict[str, dict[str, Any]] = {

@@ -114,15 +114,14 @@ class Checkpoints(Callback):
             advice = "raise --epochs or --max_steps, or name another folder"
             raise refused("checkpoint_dir", self.folder, f"{why}; {advice}")
 
-    def _files(self, step: int | str) -> list[pathlib.Path]:
+    def _files(self, step: int) -> list[pathlib.Path]:
         return [self.folder / f"step-{step}{suffix}" for suffix in WHOLE]
 
     def _steps(self) -> list[int]:
         """Returns the steps of the checkpoints that have both their files, in order."""
-        steps = [path.stem.removeprefix("step-") for path in self.folder.glob("step-*.index")]
-        own = [step for step in steps if step.isdecimal() and step == str(int(step))]
-        whole = [step for step in own if all(path.exists() for path in self._files(step))]
-        return sorted(map(int, whole))
+        names = [WRITTEN.fullmatch(path.name) for path in self.folder.glob("step-*.index")]
+        steps = [int(name[1]) for name in names if name]
+        return sorted(step for step in steps if all(path.exists() for path in self._files(step)))
 
     def _remove_all_but(self, steps: Iterable[int]) -> None:
         """Removes the files of all other steps, and incomplete files."""

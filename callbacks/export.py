@@ -1,7 +1,6 @@
 """The trained model as a SavedModel, which needs TensorFlow but not this project."""
 
 import json
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +13,7 @@ import data
 import model
 from callbacks.base import Callback, refused, writing
 from common.errors import InputError, RunError
-from common.files import OURS, is_free, tidy, whole_folder, writable_folder
+from common.files import OURS, is_free, real_path, tidy, whole_folder, writable_folder
 
 MAX_SAMPLE = 1_000  # images on which the size of the ink is measured
 
@@ -24,7 +23,7 @@ class Export(Callback):
 
     def __post_init__(self) -> None:
         """Locks the folder, removes the remains of a killed run, and refuses other content."""
-        self.target = target = pathlib.Path(os.path.realpath(self.state.config.export_dir))
+        self.target = target = real_path(self.state.config.export_dir)
         writable_folder("export_dir", target.parent)
         # No name in `whole_folder` is longer, so a name that is too long is refused now.
         self.lock("export_dir", target, target.with_name(f"{OURS}.{target.name}.exporting.lock"))

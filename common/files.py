@@ -24,7 +24,7 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
 
     A link stays a link, and its target is replaced.
     """
-    path = pathlib.Path(os.path.realpath(path))  # `resolve` raises if links form a loop
+    path = real_path(path)
     new = path.with_name(f"{OURS}.{uuid.uuid4().hex}")  # containers share process numbers
     try:
         new.write_bytes(content)
@@ -35,6 +35,11 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
         raise
     finally:
         new.unlink(missing_ok=True)
+
+
+def real_path(path: str | pathlib.Path) -> pathlib.Path:
+    """Returns the absolute path without links; of links in a loop, the path of one of them."""
+    return pathlib.Path(os.path.realpath(path))  # `Path.resolve` raises RuntimeError for a loop
 
 
 def synced(*paths: pathlib.Path) -> None:
@@ -69,7 +74,7 @@ def check_writable(flag: str, path: str | None, replace: bool) -> None:
     """
     if path is None:
         return
-    file = pathlib.Path(os.path.realpath(path))
+    file = real_path(path)
     writable_folder(flag, file.parent)
     if os.path.lexists(file) and not (replace and file.is_file()):
         why = "is there already; give --overwrite, or another file"

@@ -84,12 +84,14 @@ def define_job(values: flags.FlagValues) -> None:
     text = f"Maximum number of steps; 0: whole epochs, at least {work.MIN_STEPS} steps."
     flags.DEFINE_integer("max_steps", 0, text, lower_bound=0, **group)
     text = "Learning rate of batches up to 10; larger ones use lr * 10 / batch."
+    # lr * 10 / batch stays in the range of float32
     flags.DEFINE_float("lr", 0.01, text, lower_bound=1e-30, upper_bound=1e30, **group)
     flags.DEFINE_integer("seed", 0, "Determines the order of examples.", lower_bound=0, **group)
     flags.DEFINE_string("dataset", "mnist", "An image-classification dataset of tfds.", **group)
     define_path("data_dir", "Prepared datasets; default: tfds's own.", **group)
     define_path("manual_dir", "The dataset's archives; default: archives/DATASET.", **group)
     text = "Seconds after which a measurement has failed."
+    # a timer has a limit
     flags.DEFINE_integer("timeout", 120, text, lower_bound=1, upper_bound=10**6, **group)
     _each(values, "batch_sizes", r"[1-9]\d*", "must be whole numbers above 0")
 
