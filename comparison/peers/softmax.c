@@ -76,20 +76,32 @@ struct net {
   float *W, *b;
 };
 
-/* Writes the logits of the images x [n, width], whole tiles of them, to z [n, rows]. */
-static void forward(const struct net *net, const float *restrict W, const float *restrict b,
-                    const float *restrict x, float *restrict z, int count) {
+/* Writes the logits of `images` images x [images, width] to z [images, rows]. A compiler knows
+   their number, and keeps all sums in registers. */
+static inline void logits(const struct net *net, const float *restrict x, float *restrict z,
+                          const int images) {
+  int n = net->width, rows = net->rows;
+  const float *restrict b = net->b;
+  for (int k = 0; k < rows; k += TILE) {
+    const float *restrict w = net->W + (size_t)k * n;
+    float sum[TILE][TILE] = {0};
+    for (int f = 0; f < n; f++)
+      for (int c = 0; c < TILE; c++)
+        for (int j = 0; j < images; j++) sum[c][j] += w[f + c * n] * x[f + j * n];
+    for (int c = 0; c < TILE; c++)
+      for (int j = 0; j < images; j++) z[j * rows + k + c] = sum[c][j] + b[k + c];
+  }
+}
+
+/* Writes the logits of the images x [count, width] to z [count, rows]; the last tile is whole,
+   unless it has one image. */
+static void forward(const struct net *net, const float *x, float *z, int count) {
   int n = net->width, rows = net->rows;
   for (int i = 0; i < count; i += TILE)
-    for (int k = 0; k < rows; k += TILE) {
-      const float *w = W + (size_t)k * n, *xi = x + (size_t)i * n;
-      float sum[TILE][TILE] = {0};
-      for (int f = 0; f < n; f++)
-        for (int c = 0; c < TILE; c++)
-          for (int j = 0; j < TILE; j++) sum[c][j] += w[f + c * n] * xi[f + j * n];
-      for (int c = 0; c < TILE; c++)
-        for (int j = 0; j < TILE; j++) z[(i + j) * rows + k + c] = sum[c][j] + b[k + c];
-    }
+    if (count - i == 1)
+      logits(net, x + (size_t)i * n, z + i * rows, 1);
+    else
+      logits(net, x + (size_t)i * n, z + i * rows, TILE);
 }
 
 /* Adds `factor` times the gradients of these images to W and b; delta is [n, rows]. They are
@@ -125,20 +137,18 @@ static int whole(int count, int size) { return (count + size - 1) / size * size;
 static void add_gradients(const struct net *net, const struct scratch *own, const uint8_t *images,
                           const int32_t *labels, const int32_t *rows, int count, float factor,
                           float *W, float *b) {
-  int n = net->features, classes = net->classes, width = net->width, padded = whole(count, TILE);
+  int n = net->features, classes = net->classes, width = net->width;
   for (int i = 0; i < count; i++) {
     const uint8_t *later = images + (size_t)rows[i + count] * n; /* an image of the next block */
     for (int f = 0; f < n; f += LINE) __builtin_prefetch(later + f, 0, 2);
     convert(images + (size_t)rows[i] * n, own->x + (size_t)i * width, n);
   }
-  memset(own->x + (size_t)count * width, 0, sizeof(float) * (padded - count) * width);
-  forward(net, net->W, net->b, own->x, own->delta, padded);
+  forward(net, own->x, own->delta, count);
   for (int i = 0; i < count; i++) {
     float *d = own->delta + i * net->rows, max = d[0], sum = 0;
     for (int k = 1; k < classes; k++) max = d[k] > max ? d[k] : max;
     for (int k = 0; k < classes; k++) sum += d[k] = expf(d[k] - max);
     for (int k = 0; k < classes; k++) d[k] = d[k] / sum - (k == labels[rows[i]]);
-    for (int k = classes; k < net->rows; k++) d[k] = 0;
   }
   backward(net, W, b, own->x, own->delta, count, factor);
 }
