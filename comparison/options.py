@@ -50,8 +50,8 @@ LISTS = {  # by flag: its help, default, the pattern of an item, and that patter
     "keep_env": (
         "More environment variables that contenders get.",
         [],
-        r"\w+",
-        "must be names of variables",
+        r"(?!CUDA_VISIBLE_DEVICES$|JAX_PLATFORMS$)\w+",
+        "must be names of variables, without those that choose the device",
     ),
 }
 

@@ -50,15 +50,17 @@ SLOWED = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
 def environment(
     device: str, index: int, folder: pathlib.Path, keep: Collection[str]
 ) -> dict[str, str]:
-    """Returns the variables of a contender: those allowed or kept, and those that set the device.
+    """Returns the variables of a contender: those allowed, those that set the device, those kept.
 
     Keras uses its defaults, because it looks for settings in `folder`, which has none.
     """
-    found = {name: os.environ[name] for name in (*ALLOWED.split(), *keep) if name in os.environ}
-    found |= {"KERAS_HOME": str(folder), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    found = {"KERAS_HOME": str(folder), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     if device == "gpu":
-        return found | ON_GPU | {"CUDA_VISIBLE_DEVICES": visible_gpu(index)}
-    return found | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+        found |= ON_GPU | {"CUDA_VISIBLE_DEVICES": visible_gpu(index)}
+    else:
+        found |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+    names = *ALLOWED.split(), *keep
+    return found | {name: os.environ[name] for name in names if name in os.environ}
 
 
 def visible_gpu(index: int) -> str:

@@ -200,6 +200,7 @@ def test_a_contender_sees_only_what_is_allowed(monkeypatch, tmp_path):
     seen = system.environment("cpu", 0, tmp_path, ["XLA_FLAGS"])
     assert {"PATH", "XLA_FLAGS"} <= seen.keys() and not hidden & seen.keys()
     assert (seen["KERAS_BACKEND"], seen["KERAS_HOME"]) == ("tensorflow", str(tmp_path))
+    assert system.environment("cpu", 0, tmp_path, ["KERAS_BACKEND"])["KERAS_BACKEND"] == "1"
     assert system.facts(["XLA_FLAGS"])["kept"] == "XLA_FLAGS=1"
 
 
