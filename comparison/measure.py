@@ -124,7 +124,7 @@ class Bench:
         joules = after.pop("joules", None)  # including the pauses between jobs
         if joules and "joules" in before:
             found["joules_per_step"] = (joules - before["joules"]) / len(jobs) / task.steps
-        if peak := system.peak_mib(process.pid):
+        if peak := system.peak_mib():
             found["peak_mib"] = peak
         return found | {
             "seconds": job / task.steps,

@@ -112,13 +112,11 @@ def kernel_file(path: str) -> str:
     return ""
 
 
-def peak_mib(pid: int) -> float:
-    """Returns the peak memory of a process and its children in MiB; 0 except on Linux."""
-    family = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
-    # getrusage would include the peak of its parent process
-    texts = "".join(kernel_file(f"/proc/{each}/status") for each in family)
+def peak_mib() -> float:
+    """Returns the peak memory of all that this process has started, in MiB; 0 except on Linux."""
+    started = psutil.Process().children(recursive=True)
+    # getrusage would include the peak of this process
+    texts = "".join(kernel_file(f"/proc/{each.pid}/status") for each in started)
     return sum(map(int, re.findall(r"VmHWM:\s*(\d+)", texts))) / 2**10
 
 
@@ -159,9 +157,9 @@ def facts(keep: Collection[str]) -> dict[str, str | int]:
 @functools.cache
 def versions(python: str) -> dict[str, str]:
     """Returns the versions of the packages of a Python, by name in lower case."""
-    options: dict[str, Any] = {"stderr": subprocess.DEVNULL, "text": True, "timeout": 60}
+    command = [python, "-c", INSTALLED]
     with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
-        return json.loads(subprocess.check_output([python, "-c", INSTALLED], **options))
+        return json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=60))
     return {}
 
 
