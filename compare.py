@@ -136,8 +136,7 @@ def rounds(
             try:
                 runs[task].append(bench.measure(task, number))
             except Failed as why:
-                check_baseline(tasks[0], task, why)
-                note_missing(task, why, about, bench.log)
+                note_missing(task, why, about, bench.log, tasks[0])
                 del runs[task]
         seconds = (time.perf_counter() - began) / len(drawn)
         benchmarks = [pyperf.Benchmark(found) for found in runs.values()]
@@ -146,16 +145,13 @@ def rounds(
         yield pyperf.BenchmarkSuite(benchmarks)
 
 
-def check_baseline(baseline: Task, task: Task, why: Failed) -> None:
-    """Raises RunError if it is the baseline that failed, and InputError if it cannot run here."""
-    if (task.contender, task.device) == (baseline.contender, baseline.device):
-        if isinstance(why, LeftOut):
-            raise InputError(f"--contenders={task.contender}: {why}") from None
-        raise RunError(f"the baseline, {task}, failed: {why}") from None
+def note_missing(
+    task: Task, why: Failed, about: dict[str, Any], log: pathlib.Path, baseline: Task
+) -> None:
+    """Says in a line, and in `about`, why a contender's row is not there.
 
-
-def note_missing(task: Task, why: Failed, about: dict[str, Any], log: pathlib.Path) -> None:
-    """Says in a line, and in `about`, why a contender's row is not there."""
+    If it is the baseline, raises RunError, or InputError if it cannot run here.
+    """
     kind = "left out" if isinstance(why, LeftOut) else "failed"
     name = f"{kind}: {task} at batch {task.batch_size:,}"
     about[name] = str(why)
@@ -163,6 +159,10 @@ def note_missing(task: Task, why: Failed, about: dict[str, Any], log: pathlib.Pa
     if kind == "failed":
         folder = tempfile.mkdtemp(prefix=f"compare-{task.contender}-")
         say(f"its log: {shutil.copy(log, folder)}")
+    if (task.contender, task.device) == (baseline.contender, baseline.device):
+        if kind == "failed":
+            raise RunError(f"the baseline, {task}, failed: {why}")
+        raise InputError(f"--contenders={task.contender}: {why}")
 
 
 def say(line: str) -> None:
