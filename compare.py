@@ -53,7 +53,7 @@ def chosen(config: Config) -> dict[str, Contender]:
     found = {name: CONTENDERS[name] for names in asked for name in names}
     for program in config.program:
         name, _, command = program.partition(":")
-        if name in CONTENDERS:
+        if name in CONTENDERS | found:
             raise InputError(f"--program={program}: a contender has that name: choose another")
         try:
             words = tuple(shlex.split(command))
