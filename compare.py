@@ -6,7 +6,6 @@ python compare.py --against=results.json
 """
 
 import dataclasses
-import datetime
 import os
 import pathlib
 import random
@@ -188,7 +187,7 @@ def measured(config: Config, base: Sequence[report.Row]) -> Iterator[pyperf.Benc
                 say(f"another machine or version: {line}")
         references = work.prepare(dataset, tasks, pathlib.Path(place))
         bench = Bench(pathlib.Path(place), contenders, references, config)
-        date = datetime.datetime.now().isoformat(" ", "seconds")
+        date = time.strftime("%Y-%m-%d %H:%M:%S")
         about = facts | {"date": date, "arguments": shlex.join(arguments(config))}
         yield from rounds(bench, tasks, about, config.rounds)
 
@@ -200,7 +199,7 @@ def check_output(output: str | None) -> None:
     path = pathlib.Path(output)
     if path.suffix != ".json":
         raise InputError(f"--output={output}: must be a path that ends in .json")
-    for file in (path, path.with_suffix(".md"), *charts.files(path.with_suffix(""))):
+    for file in (path, path.with_suffix(".md"), *charts.files(path)):
         if file.exists():
             raise InputError(
                 f"--output={output}: {file} is there already and is never overwritten: choose "
@@ -209,18 +208,17 @@ def check_output(output: str | None) -> None:
     writable_folder("output", path.parent)
 
 
-def show(suite: pyperf.BenchmarkSuite, output: str | None) -> int:
-    """Shows the tables; writes --output with charts and Markdown. Returns 1 after a failure."""
+def show(suite: pyperf.BenchmarkSuite, output: str | None) -> bool:
+    """Shows the tables; writes --output, charts and Markdown. Says whether a contender failed."""
     rich.print(Markdown(report.markdown(suite, columns=report.ON_A_TERMINAL)))
     if output:
         path = pathlib.Path(output)
         page = path.with_suffix(".md")
         report.save(suite, path)
         write_atomically(page, report.markdown(suite, chart=path.stem).encode())
-        drawn = charts.draw(suite, path.with_suffix(""))
+        drawn = charts.draw(suite, path)
         say(f"written: {', '.join(map(str, (path, page, *drawn)))}")
-    keys = [key for benchmark in suite for key in benchmark.get_metadata()]
-    return int(any(key.startswith("failed: ") for key in keys))
+    return any(key.startswith("failed: ") for each in suite for key in each.get_metadata())
 
 
 def run(config: Config) -> int:
@@ -242,8 +240,8 @@ def run(config: Config) -> int:
     if suite is None:
         raise Stopped(signal.SIGINT, "before the end of the first round: there are no results")
     failed = show(suite, config.output)
-    rows = report.rows_of(suite)
-    verdicts = guard.verdicts(base, rows, config.max_slowdown, config.ratios)
+    now = report.rows_of(suite)
+    verdicts = guard.verdicts(base, now, config.max_slowdown, config.ratios)
     for line in verdicts:
         say(line)
     return 130 if stopped else failed or 3 * any(verdicts.values())

@@ -23,25 +23,27 @@ DARK = {"savefig.facecolor": "#0D1117", "axes.facecolor": "none", "grid.color": 
 PAGES: dict[str, Any] = {"light": [], "dark": ["dark_background", DARK]}
 
 
-def files(stem: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the paths that `draw` writes: STEM-light.png and STEM-dark.png."""
-    return [pathlib.Path(f"{stem}-{page}.png") for page in PAGES]
+def files(path: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the paths that `draw` writes beside NAME.json: NAME-light.png and NAME-dark.png."""
+    return [path.with_name(f"{path.stem}-{page}.png") for page in PAGES]
 
 
-def draw(suite: pyperf.BenchmarkSuite, stem: pathlib.Path) -> list[pathlib.Path]:
-    """Draws the chart for both pages; returns its files. Raises InputError without matplotlib."""
+def draw(suite: pyperf.BenchmarkSuite, path: pathlib.Path) -> list[pathlib.Path]:
+    """Draws the chart for both pages, beside `path`; returns its files.
+
+    Raises InputError without matplotlib.
+    """
     shown = report.shown_rows(suite)
-    size = plots.WIDTH, 1.5 + 0.3 * max(map(len, shown.values()))
-    for look, path in zip(PAGES.values(), files(stem), strict=True):
+    draw_on = curves if len(shown) > 1 else dots
+    for look, file in zip(PAGES.values(), files(path), strict=True):
         with plots.look("a chart"):
-            from matplotlib import figure, style
+            from matplotlib import style
 
             with style.context(look):
-                chart = figure.Figure(figsize=size)
-                draw_on = curves if len(shown) > 1 else dots
+                chart = plots.figure(1.5 + 0.3 * max(map(len, shown.values())), title="")
                 draw_on(chart.subplots(), shown)
-                plots.save(chart, path)
-    return files(stem)
+                plots.save(chart, file)
+    return files(path)
 
 
 def in_words(name: str) -> str:
