@@ -25,7 +25,6 @@ Weights = tuple[np.ndarray, np.ndarray]  # W [features, classes], b [classes]
 # W and b after a job in float64, and the relative error of NumPy's in a task's own precision.
 Reference = tuple[Weights, float]
 References = dict[tuple[int, int, str], Reference]  # by batch size, steps and precision
-Rounding = Callable[[np.ndarray], np.ndarray]
 
 
 def steps_of(batch_size: int, num_examples: int, max_steps: int) -> int:
@@ -33,14 +32,6 @@ def steps_of(batch_size: int, num_examples: int, max_steps: int) -> int:
     steps_per_epoch = math.ceil(num_examples / batch_size)
     steps = steps_per_epoch * math.ceil(MIN_STEPS / steps_per_epoch)
     return min(steps, max_steps or steps)
-
-
-def lr_of(batch_size: int, lr: float) -> float:
-    """Returns the learning rate, which falls as the batch grows beyond 10.
-
-    The loss is a sum over the batch, so the same rate would make the weights explode.
-    """
-    return lr * min(1, REFERENCE_BATCH / batch_size)
 
 
 def as_tf32(array: np.ndarray) -> np.ndarray:
@@ -53,7 +44,7 @@ def weights_after(
     task: Task,
     examples: Sequence[np.ndarray],
     dtype: type,
-    rounded: Rounding = np.asarray,
+    rounded: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> Weights:
     """Returns W and b after the steps of a task, from W = b = 0.
 
@@ -125,7 +116,8 @@ def jobs_of(dataset: "data.Dataset", config: Config) -> Iterator[dict[str, Any]]
             "num_classes": len(dataset.class_names),
             "batch_size": size,
             "steps": steps_of(size, count, config.max_steps),
-            "lr": lr_of(size, config.lr),
+            # the loss is a sum, so the same rate would make the weights of a large batch explode
+            "lr": config.lr * min(1, REFERENCE_BATCH / size),
             "seed": config.seed,
         }
 
