@@ -1,5 +1,6 @@
 """The flags of compare.py, and those that --against takes from its file."""
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -41,6 +42,12 @@ LISTS = {  # by flag: its help, default, the pattern of an item, and that patter
         r"[1-9]\d*|all",
         "must be whole numbers above 0, or all",
     ),
+    "batch_sizes": (
+        "Examples in the batch of a step.",
+        ["10"],
+        r"[1-9]\d*",
+        "must be whole numbers above 0",
+    ),
     "precision": (
         "float32, and on a GPU tf32.",
         ["float32"],
@@ -66,11 +73,12 @@ def compare_flags() -> flags.FlagValues:
 
 
 def define_contenders(values: flags.FlagValues) -> None:
-    """Defines the contenders and their devices."""
-    group = commandline.group("Contenders and devices", values)
+    """Defines the contenders, their devices and batches: all of which there may be several."""
+    group = commandline.group("Contenders, devices and batch sizes", values)
     for name, (text, default, pattern, allowed) in LISTS.items():
         flags.DEFINE_list(name, default, text, **group)
-        _each(values, name, pattern, allowed)
+        is_right = functools.partial(_differ_and_match, pattern)
+        flags.register_validator(name, is_right, f"{allowed}, not repeated", flag_values=values)
     flags.DEFINE_integer("device_index", 0, "Number of the GPU.", lower_bound=0, **group)
 
 
@@ -80,7 +88,6 @@ def define_job(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "rounds", 9, "Measurements of each contender.", lower_bound=2, upper_bound=1_000, **group
     )
-    flags.DEFINE_list("batch_sizes", ["10"], "Examples in the batch of a step.", **group)
     text = f"Maximum number of steps; 0: whole epochs, at least {work.MIN_STEPS} steps."
     flags.DEFINE_integer("max_steps", 0, text, lower_bound=0, **group)
     text = "Learning rate of batches up to 10; larger ones use lr * 10 / batch."
@@ -93,7 +100,6 @@ def define_job(values: flags.FlagValues) -> None:
     text = "Seconds after which a measurement has failed."
     # a timer has a limit
     flags.DEFINE_integer("timeout", 120, text, lower_bound=1, upper_bound=10**6, **group)
-    _each(values, "batch_sizes", r"[1-9]\d*", "must be whole numbers above 0")
 
 
 def define_results(values: flags.FlagValues) -> None:
@@ -112,11 +118,8 @@ def define_results(values: flags.FlagValues) -> None:
     )
 
 
-def _each(values: flags.FlagValues, name: str, pattern: str, allowed: str) -> None:
-    def is_right(items: Sequence[str]) -> bool:
-        return len(set(items)) == len(items) and all(re.fullmatch(pattern, item) for item in items)
-
-    flags.register_validator(name, is_right, f"{allowed}, not repeated", flag_values=values)
+def _differ_and_match(pattern: str, items: Sequence[str]) -> bool:
+    return len(set(items)) == len(items) and all(re.fullmatch(pattern, item) for item in items)
 
 
 def arguments(config: Config) -> list[str]:
