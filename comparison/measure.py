@@ -171,15 +171,15 @@ def verify(folder: pathlib.Path, reference: work.Reference, steps: int) -> float
     """Returns the relative error of a contender's weights; raises Failed if it did other work."""
     expected, numpy_error = reference
     try:
-        W, b = (np.asarray(np.load(folder / name)) for name in WEIGHTS)
+        weights = [np.asarray(np.load(folder / name)) for name in WEIGHTS]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as why:
         raise Failed(f"W.npy and b.npy cannot be read: {' '.join(str(why).split())}") from None
-    for found, right in zip((W, b), expected, strict=True):
+    for found, right in zip(weights, expected, strict=True):
         if found.dtype != np.float32 or found.shape != right.shape:
             raise Failed(
                 f"W and b must be float32: {found.dtype} {found.shape} must be {right.shape}"
             )
-    error, limit = work.relative_error((W, b), expected), CLOSE * numpy_error
+    error, limit = work.relative_error(weights, expected), CLOSE * numpy_error
     if not error <= limit:  # also if it is nan
         raise Failed(f"not the same work: W, b off by {error:.1e}, rounding is below {limit:.1e}")
     if steps >= TEN_STEPS and error < TOO_CLOSE:

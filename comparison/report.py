@@ -98,8 +98,8 @@ class Row:
     def __init__(self, benchmark: pyperf.Benchmark, bases: dict[tuple[str, int], "Row"]) -> None:
         self.runs = [run.get_metadata() for run in benchmark.get_runs()]
         self.metadata = benchmark.get_metadata()
-        fields = [field.name for field in dataclasses.fields(Task)]
-        self.task = Task(**{name: self.metadata[name] for name in fields})
+        fields = dataclasses.fields(Task)
+        self.task = Task(**{field.name: self.metadata[field.name] for field in fields})
         self.machine: str = self.metadata.get("machine", "")
         self.times = [1e6 * value for value in benchmark.get_values()]
         self.time = stats.estimate(self.times)

@@ -69,7 +69,7 @@ def weights_after(
     return W, b
 
 
-def relative_error(found: Weights, expected: Weights) -> float:
+def relative_error(found: Sequence[np.ndarray], expected: Weights) -> float:
     """Returns the largest difference of W or b, as a share of the largest weight; nan for nan."""
     here, there = (np.concatenate([*W, b]) for W, b in (found, expected))
     return float(np.abs(here - there).max() / np.abs(there).max())
