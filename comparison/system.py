@@ -140,6 +140,7 @@ def watch() -> Callable[[], float]:
 def facts(keep: Collection[str]) -> dict[str, str | int]:
     """Returns the machine and versions that a reader needs, by pyperf's names if they exist."""
     installed, quota = versions(sys.executable), devices.quota()
+    kept = ", ".join(f"{name}={os.environ[name]}" for name in keep if name in os.environ)
     found: dict[str, str | int] = {
         "cpu_model_name": devices.cpu_model(),
         "cpu_count": devices.cores(),
@@ -148,7 +149,7 @@ def facts(keep: Collection[str]) -> dict[str, str | int]:
         **{name: installed.get(name, "") for name in PACKAGES},
         "quota": f"{quota:g} cores" if quota else "",
         "governor": kernel_file(GOVERNOR),
-        "kept": ", ".join(f"{name}={os.environ[name]}" for name in keep if name in os.environ),
+        "kept": " ".join(kept.split()),  # pyperf refuses lines
         "commit": devices.git_commit(digits=12) or "",
     }
     return {name: value for name, value in found.items() if value}
