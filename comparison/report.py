@@ -164,8 +164,8 @@ def table(rows: Collection[Row]) -> list[Sequence[str]]:
 
     The head has the coverage of the intervals.
     """
-    sure = f"[{min(row.time.coverage for row in rows):.0%}]"
-    lines = [["", f"µs/step {sure}", "× baseline", "", "images/s", *MORE.values()]]
+    time = f"µs/step [{min(row.time.coverage for row in rows):.0%}]"
+    lines = [["", time, "× baseline", "", "images/s", *MORE.values()]]
     for row in rows:
         figures = row.rate, *map(row.middle, MORE)
         words = [row.name, f"{row.time}", f"{row.ratio}", row.note]
@@ -210,8 +210,8 @@ def markdown(suite: pyperf.BenchmarkSuite, chart: str = "", columns: int | None 
     """
     shown, parts = shown_rows(suite), []
     for rows in shown.values():
-        parts.append(f"**{rows[0].base.task.job}**")
-        parts.append(in_markdown([line[:columns] for line in table(rows)]))
+        lines = [line[:columns] for line in table(rows)]
+        parts += [f"**{rows[0].base.task.job}**", in_markdown(lines)]
     if len(shown) > 1:
         parts += ["**Images a second**", in_markdown(sizes_table(shown))]
     if chart:
@@ -223,8 +223,11 @@ def notes(suite: pyperf.BenchmarkSuite) -> list[str]:
     """Returns the lines below the tables: the contenders without a row, and the machines."""
     lines = []
     for row in rows_of(suite):
-        absent = [key for key in row.metadata if key.startswith(("failed: ", "left out: "))]
-        lines += [f"{row.machine} {key}: `{row.metadata[key]}`".strip() for key in absent]
+        lines += [
+            f"{row.machine} {key}: `{why}`".strip()
+            for key, why in row.metadata.items()
+            if key.startswith(("failed: ", "left out: "))
+        ]
         facts = [f"{key}: {row.metadata[key]}" for key in FACTS if key in row.metadata]
         lines.append("; ".join(facts))
     return list(dict.fromkeys(lines))
