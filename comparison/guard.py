@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from common import stats
 from common.commandline import Config
 from common.errors import InputError
-from comparison.report import Row
+from comparison.report import FACTS, Row
 
 FALSE_ALARMS = 0.05  # maximum share of runs with a false alarm, over all contenders together
 
@@ -17,8 +17,9 @@ def arguments_of(row: Row, file: str) -> list[str]:
     """Returns the flags that measured a row; raises InputError if its file is merged."""
     if row.machine:
         raise InputError(f"--against={file}: is a merged file: give one of the files in it")
-    # the rounds in the file, which may be fewer than its flags, after Ctrl-C
-    return [*shlex.split(row.metadata.get("arguments", "")), f"--rounds={len(row.times)}"]
+    # the rounds in the file, which may be fewer than its flags, after Ctrl-C; the flag needs two
+    rounds = max(2, len(row.times))
+    return [*shlex.split(row.metadata.get("arguments", "")), f"--rounds={rounds}"]
 
 
 def check_rounds(base: Sequence[Row], config: Config) -> None:
@@ -47,8 +48,8 @@ def check(
         raise InputError(f"{flag}: another job: it has {min(missing)}, this run {min(names)}")
     said = [
         f"{key} {there.get(key)} there, {facts.get(key)} here"
-        for key in dict.fromkeys([*facts, "kept", "quota", "governor"])
-        if key != "commit" and there.get(key) != facts.get(key)
+        for key in dict.fromkeys([*facts, *FACTS])  # of a fact that only one has, too
+        if key not in ("commit", "date") and there.get(key) != facts.get(key)
     ]
     if said and not config.ratios:
         raise InputError(
