@@ -70,8 +70,12 @@ class Bench:
         if "disturbed" in found:
             found = self.result(task)  # the GPU may be undisturbed now
         seconds = found.pop("seconds")
-        found |= dataclasses.asdict(task) | {"other_cores": other_cores()}
-        found |= {"name": task.name, "unit": "second", "round": number}
+        found |= dataclasses.asdict(task) | {
+            "name": task.name,
+            "unit": "second",
+            "round": number,
+            "other_cores": other_cores(),
+        }
         return pyperf.Run([seconds], metadata=found, collect_metadata=False)
 
     def result(self, task: Task) -> dict[str, Any]:
