@@ -17,10 +17,14 @@ from comparison.peers import CONTENDERS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = plots.CYCLE[:6]
-MARKERS = ["o", "s", "D", "^", "v", "P", "X"]  # seven: no two of 42 curves look alike
-DARK = {"savefig.facecolor": "#0D1117", "axes.facecolor": "none", "grid.color": "#30363D"}
-PAGES: dict[str, Any] = {"light": [], "dark": ["dark_background", DARK]}
+MARKERS = ["o", "s", "D", "^", "v", "P"]  # six, of seven colours: no two of 42 curves look alike
+PAGES: dict[str, Any] = {  # the styles of a page's chart
+    "light": [],
+    "dark": [
+        "dark_background",
+        {"savefig.facecolor": "#0D1117", "axes.facecolor": "none", "grid.color": "#30363D"},
+    ],
+}
 
 
 def files(path: pathlib.Path) -> list[pathlib.Path]:
@@ -39,10 +43,10 @@ def draw(suite: pyperf.BenchmarkSuite, path: pathlib.Path) -> list[pathlib.Path]
         with plots.look("a chart"):
             from matplotlib import style
 
-            with style.context(look):
-                chart = plots.figure(1.5 + 0.3 * max(map(len, shown.values())), title="")
-                draw_on(chart.subplots(), shown)
-                plots.save(chart, file)
+            style.use(look)  # until the end of plots.look
+            chart = plots.figure(1.5 + 0.3 * max(map(len, shown.values())), title="")
+            draw_on(chart.subplots(), shown)
+            plots.save(chart, file)
     return files(path)
 
 
@@ -75,7 +79,8 @@ def dots(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
 
 def curves(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
     """Draws images/s over the batch size."""
-    axes.set_prop_cycle(color=COLOURS * len(MARKERS), marker=MARKERS * len(COLOURS))
+    colours = plots.CYCLE
+    axes.set_prop_cycle(color=colours * len(MARKERS), marker=MARKERS * len(colours))
     for name, rates in report.curves(shown).items():
         axes.plot(list(rates), list(rates.values()), label=in_words(name))
     axes.set(xscale="log", yscale="log", xlabel="batch size", ylabel="images/s")
