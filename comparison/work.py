@@ -5,7 +5,7 @@ import math
 import pathlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,7 @@ from common.commandline import Config
 from common.errors import InputError, RunError, reason
 from comparison.worker import Task
 from runtime import startup
-
-if TYPE_CHECKING:
-    import data
+from storage.dataset import Dataset
 
 REFERENCE_BATCH = 10  # the batch size for which --lr is meant
 MIN_STEPS = 300  # of a job, in whole epochs; long enough to time a fast GPU
@@ -81,7 +79,7 @@ def reference(task: Task, examples: Sequence[np.ndarray]) -> Reference:
     return exact, relative_error(weights_after(task, examples, np.float32, rounded), exact)
 
 
-def load(config: Config) -> "data.Dataset":
+def load(config: Config) -> Dataset:
     """Returns the dataset; raises InputError if it cannot be loaded."""
     warnings.simplefilter("ignore")  # TensorFlow's own would raise under PYTHONWARNINGS=error
     with startup.starting():
@@ -93,7 +91,7 @@ def load(config: Config) -> "data.Dataset":
     return data.load(config.dataset, config.data_dir, config.manual_dir)
 
 
-def jobs_of(dataset: "data.Dataset", config: Config) -> Iterator[dict[str, Any]]:
+def jobs_of(dataset: Dataset, config: Config) -> Iterator[dict[str, Any]]:
     """Yields the job at each batch size, as the first fields of a Task.
 
     Raises InputError if a batch is larger than the training split.
@@ -119,7 +117,7 @@ def jobs_of(dataset: "data.Dataset", config: Config) -> Iterator[dict[str, Any]]
         }
 
 
-def prepare(dataset: "data.Dataset", tasks: Sequence[Task], folder: pathlib.Path) -> References:
+def prepare(dataset: Dataset, tasks: Sequence[Task], folder: pathlib.Path) -> References:
     """Writes the examples to `folder`; returns the references of all tasks."""
     import data  # imports TensorFlow, which `load` has started
 
