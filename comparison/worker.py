@@ -8,10 +8,10 @@ NumPy, so that a contender can have its own Python.
 
 import dataclasses
 import functools
-import importlib
 import json
 import os
 import pathlib
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from typing import NoReturn
@@ -61,9 +61,9 @@ class Task:
     again: int = 0
 
     def __str__(self) -> str:
-        again = " again" * self.again
-        cores = f", {self.cores} core{'s' if self.cores > 1 else ''}"
-        where = self.device + (cores if self.device == "cpu" else "")
+        again, where = " again" * self.again, self.device
+        if where == "cpu":
+            where += f", {self.cores} core{'s' if self.cores > 1 else ''}"
         return f"{self.contender}{again} on {where}, {self.precision}"
 
     @property
@@ -120,12 +120,12 @@ def load(folder: pathlib.Path) -> Work:
 def main() -> None:
     """Prepares the contender that the arguments name, and does its job once for each line on
     stdin."""
-    (module, _, function), folder = sys.argv[1].partition(":"), pathlib.Path(sys.argv[2])
+    folder = pathlib.Path(sys.argv[2])
     # everything else that is printed goes to stderr
     say = functools.partial(print, file=os.fdopen(os.dup(1), "w"), flush=True)
     os.dup2(2, 1)
     try:
-        build: Callable[[Work], Train] = getattr(importlib.import_module(module), function)
+        build: Callable[[Work], Train] = pkgutil.resolve_name(sys.argv[1])
     except ModuleNotFoundError as error:
         if error.name not in LIBRARIES:
             raise  # the contender is broken
