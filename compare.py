@@ -71,9 +71,9 @@ def chosen(config: Config) -> dict[str, Contender]:
 
 
 def cores_of(config: Config) -> list[int]:
-    """Returns the distinct numbers of cores; raises InputError if this process has fewer."""
+    """Returns the numbers of cores, the lowest first; raises InputError if there are fewer."""
     there = devices.cores()
-    asked = list(dict.fromkeys(there if cores == "all" else int(cores) for cores in config.cores))
+    asked = sorted({there if cores == "all" else int(cores) for cores in config.cores})
     if max(asked) > there:
         raise InputError(
             f"--cores={max(asked)}: must be at most the {there} cores that this process may use"
