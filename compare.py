@@ -48,17 +48,17 @@ SECONDS_EACH = 2.5  # assumed for a measurement before the first round
 
 def chosen(config: Config) -> dict[str, Contender]:
     """Returns the contenders, the baseline first; raises InputError if two have one name."""
-    asked = ((CONTENDERS if name == "all" else [name]) for name in config.contenders)
-    found = {name: CONTENDERS[name] for names in asked for name in names}
+    found: dict[str, Contender] = {}
+    for name in config.contenders:
+        found |= CONTENDERS if name == "all" else {name: CONTENDERS[name]}
     for program in config.program:
         name, _, command = program.partition(":")
         if name in CONTENDERS | found:
             raise InputError(f"--program={program}: a contender has that name: choose another")
         try:
-            words = tuple(shlex.split(command))
+            found[name] = Contender(name, command=tuple(shlex.split(command)))
         except ValueError as error:
             raise InputError(f"--program={program}: {error}: close it") from None
-        found[name] = Contender(name, command=words)
     for item in config.python:
         name, _, path = item.partition("=")
         python = shutil.which(path)
