@@ -1,10 +1,7 @@
 """Writes the cache of a dataset from the data that tfds has prepared, in batches of examples."""
 
-import functools
 import math
 import pathlib
-import sys
-from collections.abc import Callable
 
 import numpy as np
 import rich.console
@@ -15,16 +12,8 @@ from common.errors import InputError
 from storage import cache, catalog
 
 EXAMPLES_AT_A_TIME = 1_000
-TRANSPOSED = ("emnist",)  # tfds stores their images transposed
-
-
-def progress_bar() -> rich.progress.Progress:
-    """Returns a bar for terminals, which disappears at its end."""
-    return rich.progress.Progress(
-        console=rich.console.Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
+TRANSPOSED = "emnist"  # tfds stores its images transposed
+SCREEN = rich.console.Console(stderr=True)  # shows what happens, on a terminal alone
 
 
 def write(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
@@ -37,13 +26,10 @@ def write(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
       InputError: an example has no label, or there are too few examples.
       tf.errors.OpError: a file of tfds is damaged.
     """
-    sources, labels = catalog.sources(builder.info), {}
-    total = sum(builder.info.splits[source].num_examples for source in sources.values())
-    with progress_bar() as bar:
-        task = bar.add_task("Decoding", total=total)
-        advance = functools.partial(bar.advance, task)
-        for split, source in sources.items():
-            labels[split] = _write_images(builder, source, folder / f"{split}_images.npy", advance)
+    labels = {
+        split: _write_images(builder, source, folder / f"{split}_images.npy")
+        for split, source in catalog.sources(builder.info).items()
+    }
     classes = np.unique(np.concatenate(list(labels.values()))).tolist()
     if classes[0] < 0:
         raise InputError(
@@ -58,10 +44,7 @@ def write(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
 
 
 def _write_images(
-    builder: tfds.core.DatasetBuilder,
-    source: str,
-    path: pathlib.Path,
-    advance: Callable[[int], None],
+    builder: tfds.core.DatasetBuilder, source: str, path: pathlib.Path
 ) -> list[int]:
     """Writes the images of `source`, upright, to a .npy file, and returns their labels.
 
@@ -69,16 +52,17 @@ def _write_images(
       tf.errors.FailedPreconditionError: there are more or fewer examples than tfds has counted.
     """
     image = builder.info.features[builder.info.supervised_keys[0]]
-    examples = builder.as_dataset(split=source, as_supervised=True)
+    examples = builder.as_dataset(split=source, as_supervised=True).batch(EXAMPLES_AT_A_TIME)
     labels: list[int] = []
     with open(path, "wb") as file:
         shape = builder.info.splits[source].num_examples, math.prod(image.shape)
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
-        for images, numbers in examples.batch(EXAMPLES_AT_A_TIME).as_numpy_iterator():
-            if builder.name in TRANSPOSED:
+        for images, numbers in rich.progress.track(
+            tfds.as_numpy(examples), f"Decoding {path.stem}", console=SCREEN, transient=True
+        ):
+            if builder.name == TRANSPOSED:
                 images = images.swapaxes(1, 2)
             file.write(images.tobytes())
             labels += numbers.tolist()
-            advance(len(images))
     return labels

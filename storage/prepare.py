@@ -138,8 +138,7 @@ def _prepare(name: str, root: pathlib.Path, archive_folder: pathlib.Path) -> Non
             manual_dir=gathered,
             extract_dir=new.parent / "extracted",  # tfds does not check files extracted before
         )
-        with decode.progress_bar() as bar:
-            bar.add_task(f"Preparing {builder.name}", total=None)
+        with decode.SCREEN.status(f"Preparing {builder.name}"):
             _generate(builder, config, root / "downloads")
         new.rmdir()
         pathlib.Path(builder.data_dir).rename(new)
