@@ -6,6 +6,7 @@ rows of each buffer. The result depends on `order_of` alone, so a run can resume
 
 import concurrent.futures
 import itertools
+import math
 import mmap
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -56,30 +57,26 @@ def buffers(
 
 
 def _read(split: Split, size: int, order_of: OrderOf, epoch: int, first: int) -> Iterator[Buffer]:
+    """Yields the buffers of a stream; an epoch that fits into one buffer is one shard."""
+    features = split.images.shape[1]
     # Allocating memory takes as long as filling it. A map is aligned, as TensorFlow needs it.
-    maps = [mmap.mmap(-1, size * split.images.shape[1]) for _ in range(2)]
-    memory = itertools.cycle([np.frombuffer(each, np.uint8).reshape(size, -1) for each in maps])
-    buffers_from = itertools.islice(_rows(split, size, order_of, epoch), first, None)
-    for images, (epoch, buffer, rows) in zip(memory, buffers_from, strict=False):
-        split.read(rows, images)
-        labels = np.resize(split.labels[rows], size)
-        yield Buffer(images, labels, order_of(len(rows), epoch=epoch, buffer=buffer))
-
-
-def _rows(
-    split: Split, size: int, order_of: OrderOf, epoch: int
-) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Yields epoch, number and rows [at most size] int32 of each buffer, from shuffled shards.
-
-    An epoch that fits into one buffer is one shard.
-    """
-    rows = np.arange(len(split), dtype=np.int32)
-    starts = range(0, len(rows), size)
-    length = max(1, SHARD_BYTES // split.images.shape[1]) if len(starts) > 1 else size
-    shards = np.split(rows, range(length, len(rows), length))
+    memory = itertools.cycle(
+        [
+            np.frombuffer(mmap.mmap(-1, size * features), np.uint8).reshape(size, features)
+            for _ in range(2)
+        ]
+    )
+    count = math.ceil(len(split) / size)
+    length = max(1, SHARD_BYTES // features) if count > 1 else size
+    shards = np.split(np.arange(len(split), dtype=np.int32), range(length, len(split), length))
     for number in itertools.count(epoch):
-        # len(starts) is not the number of a buffer
-        order = order_of(len(shards), epoch=number, buffer=len(starts))
+        # `count` is not the number of a buffer
+        order = order_of(len(shards), epoch=number, buffer=count)
         shuffled = np.concatenate([shards[at] for at in order])
-        for buffer, start in enumerate(starts):
-            yield number, buffer, shuffled[start : start + size]
+        for buffer in range(first, count):
+            rows = shuffled[buffer * size :][:size]
+            images = next(memory)
+            split.read(rows, images)
+            labels = np.resize(split.labels[rows], size)
+            yield Buffer(images, labels, order_of(len(rows), epoch=number, buffer=buffer))
+        first = 0  # only the first epoch begins in its middle
