@@ -2,13 +2,13 @@
 each split, and about.json with their checksums.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
 import math
 import os
 import pathlib
-import sys
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -51,17 +51,13 @@ def folder_in(place: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def find(name: str, root: pathlib.Path, max_bytes: float) -> Dataset | None:
-    """Returns the dataset `name` from its cache; prints a line if that is damaged or outdated.
+    """Returns the dataset `name` from a complete cache; None if there is none.
 
-    Arguments and errors are those of `read`.
+    Arguments and RunError are those of `read`.
     """
     for place in places(root):
-        folder = folder_in(place, name)
-        if (folder / ABOUT).exists():
-            try:
-                return read(folder, name, max_bytes)
-            except ValueError as error:
-                print(f"{error}: decoding {name} again", file=sys.stderr)
+        with contextlib.suppress(ValueError):
+            return read(folder_in(place, name), name, max_bytes)
     return None
 
 
@@ -88,30 +84,31 @@ def read(folder: pathlib.Path, name: str, max_bytes: float = math.inf) -> Datase
 
 def _read(folder: pathlib.Path, name: str, max_bytes: float) -> Dataset:
     about = json.loads((folder / ABOUT).read_text())
-    if about["format"] != FORMAT:
-        raise ValueError(f"has format {about['format']}, not {FORMAT}")
-    if about.pop("sha256") != _digest(about):
-        raise ValueError(f"{ABOUT} is damaged")
+    if about.pop("sha256", None) != _digest(about | {"format": FORMAT}):
+        raise ValueError(f"{ABOUT} is damaged, or of another version of this program")
     files = about["files"]
     streamed = files["train_images.npy"]["size"] > max_bytes
-    arrays = {
-        file: _array(folder / file, sums, streamed and "images" in file)
-        for file, sums in files.items()
-    }
     splits = {
-        split: Split(arrays[f"{split}_images.npy"], arrays[f"{split}_labels.npy"], streamed)
+        split: Split(
+            _array(folder / f"{split}_images.npy", files, streamed),
+            _array(folder / f"{split}_labels.npy", files),
+            streamed,
+        )
         for split in SPLITS
     }
     names, shape = about["class_names"], tuple(about["image_shape"])
     return Dataset(name, **splits, class_names=names, image_shape=shape, checksum=_digest(files))
 
 
-def _array(path: pathlib.Path, expected: dict[str, int], streamed: bool) -> np.ndarray:
-    """Returns a map of an array; raises ValueError if its file is damaged.
+def _array(
+    path: pathlib.Path, files: dict[str, dict[str, int]], streamed: bool = False
+) -> np.ndarray:
+    """Returns a map of an array; raises ValueError unless its file is as `files` describes it.
 
     The content of a streamed file is not checked. TensorFlow shares the memory of a map only if it
     is writeable; writes to this map stay in memory.
     """
+    expected = files[path.name]
     if expected != expected | _sums(path, streamed):
         raise ValueError(f"{path.name} has another size or CRC-32 than it was written with")
     return np.load(path, mmap_mode="r" if streamed else "c")

@@ -48,9 +48,8 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
     place = _place(root, name)
     folder = cache.folder_in(place, name)
     with _alone(place / dataset):
-        with contextlib.suppress(ValueError):
-            return cache.read(folder, name, max_bytes)
-        _refuse_foreign(folder)
+        if found := _current(folder, name, max_bytes):
+            return found
         if prepared and prepared.data_path.joinpath("dataset_info.json").exists():
             with _saying_damage(root, dataset):
                 _decode(prepared, folder)
@@ -59,6 +58,24 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
             _prepare(name, root, archives.folder_of(name, manual_dir))
             _decode(catalog.builder(name, root), folder)
         return cache.read(folder, name, max_bytes)
+
+
+def _current(folder: pathlib.Path, name: str, max_bytes: float) -> Dataset | None:
+    """Returns the dataset if another process has just made its cache in `folder`.
+
+    Says on stderr if the cache is damaged. Raises InputError if `folder` is something else.
+    """
+    if (folder / cache.ABOUT).exists():
+        try:
+            return cache.read(folder, name, max_bytes)
+        except ValueError as error:
+            _say(f"{error}: decoding {name} again")
+    elif not is_free(folder):
+        raise InputError(
+            f"--data_dir: {folder} has files but no {cache.ABOUT}, so it is not this program's "
+            "cache: move it, or name another folder"
+        )
+    return None
 
 
 @contextlib.contextmanager
@@ -108,14 +125,6 @@ def _alone(place: pathlib.Path) -> Iterator[None]:
         raise RunError(f"--data_dir: {place}: cannot prepare it: {reason(error)}") from None
     finally:
         lock.release()
-
-
-def _refuse_foreign(folder: pathlib.Path) -> None:
-    if not is_free(folder) and not (folder / cache.ABOUT).exists():
-        raise InputError(
-            f"--data_dir: {folder} has files but no {cache.ABOUT}, so it is not this program's "
-            "cache: move it, or name another folder"
-        )
 
 
 def _decode(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
