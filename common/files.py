@@ -1,7 +1,6 @@
 """Files and folders that are written completely or not at all, and locks on them."""
 
 import contextlib
-import glob
 import os
 import pathlib
 import re
@@ -118,31 +117,28 @@ def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a new folder that replaces `target` after the block; on an error `target` stays.
 
     The old folder is removed only after the new one is on the disk. After a power cut one of the
-    two exists, or `tidy` restores it.
+    two exists, or `tidy` restores it. The caller has a lock against other processes.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f"{OURS}.{target.name}.new."
     tidy(target)
+    new = _beside(target, "new") / "new"
     try:
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as place:
-            new = pathlib.Path(place, "new")
-            new.mkdir()
-            yield new
-            synced(*new.rglob("*"), new)
-            if target.exists():
-                target.rename(_replaced(target))
-            new.rename(target)
-            synced(target.parent)
+        new.mkdir(parents=True)
+        yield new
+        synced(*new.rglob("*"), new)
+        if target.exists():
+            target.rename(_beside(target, "replaced"))
+        new.rename(target)
+        synced(target.parent)
     finally:
         tidy(target)
 
 
 def tidy(target: pathlib.Path) -> None:
     """Removes the remains of a killed `whole_folder`, and restores a folder that it had moved."""
-    if _replaced(target).exists() and is_free(target):
-        _replaced(target).rename(target)
-    left = target.parent.glob(f"{OURS}.{glob.escape(target.name)}.new.*")
-    for folder in (_replaced(target), *left):
+    replaced = _beside(target, "replaced")
+    if replaced.exists() and is_free(target):
+        replaced.rename(target)
+    for folder in (replaced, _beside(target, "new")):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -151,5 +147,5 @@ def is_free(path: pathlib.Path) -> bool:
     return not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir()))
 
 
-def _replaced(target: pathlib.Path) -> pathlib.Path:
-    return target.with_name(f"{OURS}.{target.name}.replaced")
+def _beside(target: pathlib.Path, what: str) -> pathlib.Path:
+    return target.with_name(f"{OURS}.{target.name}.{what}")

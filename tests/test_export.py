@@ -108,8 +108,8 @@ def test_a_model_is_replaced_with_overwrite_and_a_link_to_it_stays(run_here, tmp
 
 @pytest.mark.parametrize("killed", ["while writing", "before it was there", "behind that"])
 def test_what_a_killed_export_left_is_undone_by_its_name_alone(tmp_path, killed):
-    target, foreign = tmp_path / "a[b]*?", tmp_path / f"{files.OURS}.ab.new.1"
-    (tmp_path / f"{files.OURS}.{target.name}.new.1" / "new").mkdir(parents=True)
+    target, foreign = tmp_path / "a[b]*?", tmp_path / f"{files.OURS}.ab.new"
+    (tmp_path / f"{files.OURS}.{target.name}.new" / "new").mkdir(parents=True)
     foreign.mkdir()
     if killed != "before it was there":
         (target / "whole").mkdir(parents=True)
