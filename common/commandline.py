@@ -88,30 +88,21 @@ def parse(
     given = values.flag_values_dict()
     for name in ("help", "h", "flagfile"):
         del given[name]
+    for name, value in given.items():
+        # absl's bounds allow nan, and inf where there is only one
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"--{name}={value}: must be a finite number; see --help")
     return Config(**given, **{arguments: tuple(stray)} if arguments else {})
 
 
 def _read(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     """Sets `values` from the flags in `argv`; returns the other words."""
-    _require_finite(values)
     try:
         return values(argv)[1:]
     except (flags.Error, ValueError) as error:
         where = "--flagfile: " if isinstance(error, UnicodeError) else ""
         near = _described(values, getattr(error, "flagname", ""))
         raise InputError(f"{where}{_explained(values, str(error))}{near}; see --help") from None
-
-
-def _require_finite(values: flags.FlagValues) -> None:
-    """Makes all floats of `values` refuse nan and inf, which absl's bounds allow."""
-    for name in values:
-        if isinstance(values[name].parser, flags.FloatParser):
-            flags.register_validator(
-                name,
-                lambda value: value is None or math.isfinite(value),
-                "must be a finite number",
-                flag_values=values,
-            )
 
 
 def _explained(values: flags.FlagValues, message: str) -> str:
