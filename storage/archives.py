@@ -1,7 +1,6 @@
 """The archives from which tfds prepares a dataset, recognised by SHA-256 instead of name."""
 
 import pathlib
-import re
 import shlex
 import shutil
 import urllib.error
@@ -17,28 +16,25 @@ from common.files import PROJECT
 ARCHIVES = PROJECT / "archives"
 
 
-def folder_of(name: str, manual_dir: str | None) -> pathlib.Path:
-    """Returns the folder of a dataset's archives: --manual_dir, or this project's."""
-    return pathlib.Path(manual_dir or ARCHIVES / re.split("[/:]", name)[0])
-
-
 def gather(
-    builder: tfds.core.DatasetBuilder, folder: pathlib.Path, root: pathlib.Path, new: pathlib.Path
+    builder: tfds.core.DatasetBuilder, manual_dir: str | None, root: pathlib.Path, new: pathlib.Path
 ) -> None:
-    """Copies the archives of `folder` to `new`, under the names that tfds expects.
+    """Copies the archives of a dataset to `new`, under the names that tfds expects.
 
-    An archive that `folder` lacks comes from this project's own. If that lacks it too, tfds finds
-    it in `root`, or downloads it.
+    They come from `manual_dir`, or from this project's own folder. An archive that neither has is
+    found by tfds in `root`, or downloaded.
 
     Raises:
       InputError: an archive is damaged, or is missing and cannot be downloaded.
     """
     new.mkdir()
+    ours = ARCHIVES / builder.name
+    folder = pathlib.Path(manual_dir or ours)
     wanted = builder.url_infos or {}  # some datasets of tfds have none
     for url, info in wanted.items():
         cached = get_dl_fname(url, info.checksum)
         name = info.filename or cached
-        if path := _found(info, folder, ARCHIVES / builder.name):
+        if path := _found(info, folder, ours):
             shutil.copyfile(path, new / name)
         elif (folder / name).is_file():
             found = compute_url_info(folder / name)
@@ -61,7 +57,7 @@ def gather(
 def _found(info: UrlInfo, *folders: pathlib.Path) -> pathlib.Path | None:
     """Returns the file in one of the folders that is the archive, whatever its name."""
     for folder in folders:
-        for path in sorted(folder.glob("*")):
+        for path in folder.glob("*"):
             is_alike = path.is_file() and path.stat().st_size == info.size
             if is_alike and compute_url_info(path) == info:
                 return path

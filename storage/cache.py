@@ -96,8 +96,13 @@ def _read(folder: pathlib.Path, name: str, max_bytes: float) -> Dataset:
         )
         for split in SPLITS
     }
-    names, shape = about["class_names"], tuple(about["image_shape"])
-    return Dataset(name, **splits, class_names=names, image_shape=shape, checksum=_digest(files))
+    return Dataset(
+        name,
+        **splits,
+        class_names=about["class_names"],
+        image_shape=tuple(about["image_shape"]),
+        checksum=_digest(files),
+    )
 
 
 def _array(
@@ -131,7 +136,7 @@ def describe(folder: pathlib.Path, class_names: list[str], image_shape: Sequence
     about = {
         "format": FORMAT,
         "class_names": class_names,
-        "image_shape": list(image_shape),
-        "files": {path.name: _sums(path) for path in sorted(folder.glob("*.npy"))},
+        "image_shape": image_shape,
+        "files": {path.name: _sums(path) for path in folder.glob("*.npy")},
     }
     (folder / ABOUT).write_text(json.dumps(about | {"sha256": _digest(about)}))

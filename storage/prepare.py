@@ -55,7 +55,7 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
                 _decode(prepared, folder)
                 decoded = True
         if not decoded:
-            _prepare(name, root, archives.folder_of(name, manual_dir))
+            _prepare(name, root, manual_dir)
             _decode(catalog.builder(name, root), folder)
         return cache.read(folder, name, max_bytes)
 
@@ -133,15 +133,15 @@ def _decode(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
         decode.write(builder, new)
 
 
-def _prepare(name: str, root: pathlib.Path, archive_folder: pathlib.Path) -> None:
+def _prepare(name: str, root: pathlib.Path, manual_dir: str | None) -> None:
     """Makes tfds prepare a dataset from its archives, and replaces a damaged one."""
-    nowhere = root / "empty"  # a folder without damaged files
-    target = root / catalog.builder(name, nowhere).data_path.relative_to(nowhere)
+    # named by a builder that sees no damaged files
+    target = root / catalog.builder(name, root / "empty").info.full_name
     writable_folder("data_dir", target.parent)
     with whole_folder(target) as new:
         builder = catalog.builder(name, new.parent)
         gathered = new.parent / "archives"
-        archives.gather(builder, archive_folder, root, gathered)
+        archives.gather(builder, manual_dir, root, gathered)
         _say(f"preparing {builder.info.full_name} in {root}, once ...")
         config = tfds.download.DownloadConfig(
             manual_dir=gathered,
