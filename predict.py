@@ -129,9 +129,9 @@ def answered(model: Model, config: Config, path: str) -> dict[str, Any]:
         path, model.image_shape, model.box, config.invert, config.center
     )
     probabilities = model.probabilities(image)
-    second, best = probabilities.argsort()[-2:].tolist()
+    *others, best = probabilities.argsort().tolist()
     if hint is None and probabilities[best] < SURE:
-        hint = f"not sure: {model.class_names[best]} or {model.class_names[second]}"
+        hint = f"not sure: {model.class_names[best]} or {model.class_names[others[-1]]}"
     prepared = ", ".join(done)
     if remarks := "; ".join(filter(None, (prepared, hint))):
         print(f"{path}: {remarks}", file=sys.stderr)
