@@ -70,6 +70,6 @@ def _unreachable(url: str) -> str | None:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
     except urllib.error.HTTPError:
         return None
-    except (OSError, ValueError) as error:
+    except Exception as error:  # an odd server can make urllib raise anything
         return reason(getattr(error, "reason", None) or error)
     return None
