@@ -61,9 +61,8 @@ def _nearest(name: str) -> str:
     """Returns the names most like `name`: of datasets, or of the configs of its dataset."""
     known = tfds.list_builders(with_community_datasets=False)
     if (dataset := re.split("[/:]", name)[0]) in known:
-        found = tfds.builder_cls(dataset)
-        configs = [f"/{config}" for config in found.builder_configs] or [""]
-        known = [f"{dataset}{config}:{found.VERSION}" for config in configs]
+        configs = tfds.builder_cls(dataset).builder_configs
+        known = [f"{dataset}/{config}" for config in configs] or [dataset]
     return ", ".join(difflib.get_close_matches(name, known, n=4, cutoff=0.5) or GOOD)
 
 
