@@ -13,9 +13,6 @@ from absl import flags
 
 from common.errors import InputError
 
-STRAY = "stray argument {!r}: a flag is written --name=value; see --help"
-URL = re.compile(r"\w[\w+.-]*://")
-
 
 class Config(types.SimpleNamespace):
     """The values of a command's flags, such as `config.batch_size`. It cannot be changed."""
@@ -45,7 +42,7 @@ class PathParser(flags.ArgumentParser):
     def parse(self, argument: str) -> str:
         """Returns the path; raises ValueError if nothing could be written there later."""
         path = os.path.expanduser(argument)
-        if not path or "\0" in path or URL.match(path):
+        if not path or "\0" in path or re.match(r"\w[\w+.-]*://", path):
             raise ValueError("must be a path on this machine, not a URL")
         if path.startswith("~"):
             raise ValueError("must be a path in a home folder that exists; write the whole path")
@@ -84,7 +81,7 @@ def parse(
         print(f"{(summary or '').rstrip()}\n{shown}", flush=True)
         sys.exit(0)
     if stray and arguments is None:
-        raise InputError(STRAY.format(stray[0]))
+        raise InputError(f"stray argument {stray[0]!r}: a flag is written --name=value; see --help")
     given = values.flag_values_dict()
     for name in ("help", "h", "flagfile"):
         del given[name]
