@@ -43,9 +43,7 @@ def write(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
     cache.describe(folder, names, image.shape)
 
 
-def _write_images(
-    builder: tfds.core.DatasetBuilder, source: str, path: pathlib.Path
-) -> list[int]:
+def _write_images(builder: tfds.core.DatasetBuilder, source: str, path: pathlib.Path) -> list[int]:
     """Writes the images of `source`, upright, to a .npy file, and returns their labels.
 
     Raises:
