@@ -3,6 +3,7 @@
 import pathlib
 import shlex
 import shutil
+import sys
 import urllib.error
 import urllib.request
 
@@ -45,12 +46,10 @@ def gather(
             )
         elif not any((root / "downloads").rglob(cached)) and (why := _unreachable(url)):
             needed = [info.filename or url for url, info in wanted.items()]
-            dataset = builder.info.full_name.rpartition("/")[0]
-            flags = f"--dataset={dataset}", f"--data_dir={root}", "--manual_dir=FOLDER"
             raise InputError(
                 f"--manual_dir: {folder} lacks an archive, and {url} cannot be downloaded ({why}). "
                 f"Put {', '.join(sorted(needed))} into a folder and run: "
-                f"{shlex.join(['python', 'train.py', *flags])}"
+                f"{shlex.join(['python', *sys.argv, '--manual_dir=FOLDER'])}"
             )
 
 

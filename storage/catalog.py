@@ -74,10 +74,9 @@ def sources(info: tfds.core.DatasetInfo) -> dict[str, str]:
 
     Raises InputError if too few examples are left to train on.
     """
-    counts = {name: info.splits[name].num_examples for name in info.splits}
-    train = counts["train"]
-    test = next((name for name in ("test", "validation") if counts.get(name)), None)
-    if not test:
+    train = info.splits["train"].num_examples
+    test = "test" if "test" in info.splits else "validation"
+    if test not in info.splits:
         train = train * (TEST_SHARE - 1) // TEST_SHARE
         test = f"train[{train}:]"
     if train < MIN_EXAMPLES:

@@ -39,8 +39,7 @@ def write(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
     for split, own in labels.items():
         np.save(folder / f"{split}_labels.npy", np.searchsorted(classes, own).astype(np.int32))
     image, label = (builder.info.features[key] for key in builder.info.supervised_keys)
-    names = [label.int2str(each) if label.num_classes else str(each) for each in classes]
-    cache.describe(folder, names, image.shape)
+    cache.describe(folder, [label.int2str(each) for each in classes], image.shape)
 
 
 def _write_images(builder: tfds.core.DatasetBuilder, source: str, path: pathlib.Path) -> list[int]:
@@ -49,11 +48,11 @@ def _write_images(builder: tfds.core.DatasetBuilder, source: str, path: pathlib.
     Raises:
       tf.errors.FailedPreconditionError: there are more or fewer examples than tfds has counted.
     """
-    image = builder.info.features[builder.info.supervised_keys[0]]
     examples = builder.as_dataset(split=source, as_supervised=True).batch(EXAMPLES_AT_A_TIME)
     labels: list[int] = []
     with open(path, "wb") as file:
-        shape = builder.info.splits[source].num_examples, math.prod(image.shape)
+        features = math.prod(examples.element_spec[0].shape[1:])
+        shape = builder.info.splits[source].num_examples, features
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for images, numbers in rich.progress.track(
