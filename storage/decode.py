@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import sys
 
 import numpy as np
 import rich.console
@@ -13,7 +14,8 @@ from storage import cache, catalog
 
 EXAMPLES_AT_A_TIME = 1_000
 TRANSPOSED = "emnist"  # tfds stores its images transposed
-SCREEN = rich.console.Console(stderr=True)  # shows what happens, on a terminal alone
+# shows what happens, on a terminal alone, even where FORCE_COLOR is set
+SCREEN = rich.console.Console(stderr=True, force_terminal=sys.stderr.isatty())
 
 
 def write(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
@@ -56,7 +58,11 @@ def _write_images(builder: tfds.core.DatasetBuilder, source: str, path: pathlib.
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for images, numbers in rich.progress.track(
-            tfds.as_numpy(examples), f"Decoding {path.stem}", console=SCREEN, transient=True
+            tfds.as_numpy(examples),
+            f"Decoding {path.stem}",
+            console=SCREEN,
+            transient=True,
+            disable=not SCREEN.is_terminal,  # otherwise it would print an empty line
         ):
             if builder.name == TRANSPOSED:
                 images = images.swapaxes(1, 2)
