@@ -55,24 +55,25 @@ def parse(argv: list[str], summary: str | None) -> list[Config]:
     """
     alternatives = [values_of(argument) for argument in argv]
     count = math.prod(map(len, alternatives))
-    if count > MAX_RUNS and "--yes" not in argv:
+    first = commandline.parse(sweep_flags(), [values[0] for values in alternatives], summary)
+    if count > MAX_RUNS and not first.yes:
         raise InputError(f"{count:,} runs: at most {MAX_RUNS:,} without --yes")
     given = [
         commandline.parse(sweep_flags(), arguments, summary)
         for arguments in itertools.product(*alternatives)
     ]
     configs = [cluster.checked(Config(**DEFAULTS | each.as_dict())) for each in given]
-    files.check_writable("output", configs[0].output, replace=True)
-    if configs[0].figures:
+    files.check_writable("output", first.output, replace=True)
+    if first.figures:
         with plots.look("--figures"):  # raises now if matplotlib is missing
-            files.writable_folder("figures", configs[0].figures)
+            files.writable_folder("figures", first.figures)
     return sorted(dict.fromkeys(configs), key=lambda config: -config.batch_size)
 
 
 def values_of(argument: str) -> list[str]:
     """Returns an argument for each value: --seed=4, --seed=0 and --seed=1 for --seed=4,0:2."""
-    name, _, text = argument.partition("=")
-    if name.strip("-") not in SWEPT:
+    name, equals, text = argument.partition("=")
+    if not equals or name.strip("-") not in SWEPT:
         return [argument]
     values: list[object] = []
     for item in text.split(","):
