@@ -85,7 +85,7 @@ def test_accuracy(state: State) -> float:
 
     A run that was resumed at its last step is also validated, unless it was validated before.
     """
-    if not state.evaluations or state.evaluations[-1][0] != state.step:
+    if state.accuracy is None:
         state.evaluated(accuracy(state, state.validation))
     return accuracy(state, state.dataset.test)
 

@@ -47,7 +47,7 @@ class TensorBoard(Callback):
             return
         curves = {
             "training_loss": self.state.loss,
-            "validation_accuracy": self.state.evaluations[-1][2],
+            "validation_accuracy": self.state.accuracy,
             "images_per_second": self.state.images_per_second(),
         }
         with self._writing():

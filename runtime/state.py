@@ -75,15 +75,16 @@ class State:
         """Returns the speed of training alone, in this process."""
         return (self.examples - self.resumed[1]) / (self.ledger.parts["train"] or math.inf)
 
-    def reached_target(self) -> bool:
-        """Says whether the validation accuracy of this step is at least --target_accuracy."""
-        target = self.config.target_accuracy or math.inf
+    @property
+    def accuracy(self) -> float | None:
+        """The validation accuracy of this step, None if it was not measured."""
         newest = self.evaluations[-1:]
-        return any(step == self.step and accuracy >= target for step, _, accuracy, _ in newest)
+        return {step: accuracy for step, _, accuracy, _ in newest}.get(self.step)
 
     def is_complete(self) -> bool:
-        """Says whether the run has taken its last step."""
-        return self.step == self.total_steps or self.reached_target()
+        """Says whether this step is the last one, or reached --target_accuracy."""
+        target = self.config.target_accuracy or math.inf
+        return self.step == self.total_steps or (self.accuracy or 0.0) >= target
 
     def ends(self) -> bool:
         """Says whether the run stops after the newest block."""

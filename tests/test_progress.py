@@ -53,9 +53,9 @@ def show(state, monkeypatch, capsys):
 
 def test_only_an_accuracy_of_this_step_reaches_the_target(state):
     state.config, state.step = state.config.replace(target_accuracy=0.9), 1
-    assert state.reached_target()
+    assert state.is_complete()
     state.step = 2
-    assert not state.reached_target()
+    assert not state.is_complete()
 
 
 def test_the_bar_fits_80_columns_and_is_gone_at_the_end(show):
