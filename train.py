@@ -75,7 +75,7 @@ def train(state: State, mode: modes.Mode, watching: Sequence[Callback] = ()) -> 
             state.evaluated(accuracy(state, state.validation))
         state.signal = state.asked()
         for callback in watching:
-            callback.on_block_end(losses, block.evaluate)
+            callback.on_block_end(losses)
     if not state.is_complete():
         raise Stopped(state.signal, progress.reached(state))
 

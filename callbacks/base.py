@@ -32,10 +32,11 @@ class Callback:
     def on_train_begin(self) -> None:
         """Called once, when all callbacks have been created."""
 
-    def on_block_end(self, losses: np.ndarray, evaluated: bool) -> None:
-        """Called after each block and its evaluation, untimed, with its losses [steps].
+    def on_block_end(self, losses: np.ndarray) -> None:
+        """Called after each block and its evaluation, untimed, with its losses [steps] float32.
 
-        A block ends where the plan cuts the steps: at evaluations, checkpoints and ends of epochs.
+        `state.accuracy` is None unless the block was evaluated. A block ends where the plan
+        cuts the steps: at evaluations, checkpoints and ends of epochs.
         """
 
     def on_train_end(self, record: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ class Checkpoints(Callback):
         """Writes the first checkpoint of a new run, which finds a full disk before training."""
         self._save()
 
-    def on_block_end(self, losses: np.ndarray, evaluated: bool) -> None:
+    def on_block_end(self, losses: np.ndarray) -> None:
         if self.state.ends() or self.state.step % self.state.config.checkpoint_every == 0:
             self._save()
 

@@ -35,7 +35,7 @@ class Progress(Callback):
         # images and seconds of training at the last update
         self.examples, self.seconds = 0, 0.0
 
-    def on_block_end(self, losses: np.ndarray, evaluated: bool) -> None:
+    def on_block_end(self, losses: np.ndarray) -> None:
         now, step, ends = time.monotonic(), self.state.step, self.state.ends()
         if self.bar and not ends:
             if now >= self.due:

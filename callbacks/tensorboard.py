@@ -41,9 +41,9 @@ class TensorBoard(Callback):
         with self._writing():
             api.hparams({name: value for name, value in flags_given if value is not None})
 
-    def on_block_end(self, losses: np.ndarray, evaluated: bool) -> None:
+    def on_block_end(self, losses: np.ndarray) -> None:
         """Adds a point to the curves."""
-        if not evaluated:
+        if self.state.accuracy is None:
             return
         curves = {
             "training_loss": self.state.loss,
@@ -83,7 +83,7 @@ class Profile(Callback):
         self.traced = False
         self.trace = self.closing.enter_context(contextlib.ExitStack())  # its end writes the trace
 
-    def on_block_end(self, losses: np.ndarray, evaluated: bool) -> None:
+    def on_block_end(self, losses: np.ndarray) -> None:
         self.trace.close()
         state = self.state
         if self.traced or state.ends() or state.step < self.start:
