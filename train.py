@@ -103,9 +103,10 @@ def num_correct(state: State, split: data.Split) -> int:
 
 def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
     """Loads, compiles, trains and evaluates, shows and writes the results; returns the record."""
-    with ledger("import"), startup.quiet():
+    with startup.quiet():
         device = devices.choose(config, modes.one_thread(config))
-    engine = distribute.start(config, device)  # not part of "import": it waits for other workers
+    ledger.parts["import"] = ledger.clock() - ledger.start
+    engine = distribute.start(config, device)  # which waits for other workers
     ledger.barrier = engine.barrier
     with tf.device(device):
         with ledger("data"):
@@ -127,4 +128,4 @@ def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
 
 if __name__ == "__main__":
     with one_line(leave=True):
-        run(CONFIG, clock.Ledger(clock.START, "import"))
+        run(CONFIG, clock.Ledger(clock.START))

@@ -17,36 +17,30 @@ class Ledger:
     """Seconds of each part of a run. The rest is `other`.
 
     A device computes in the background, so `barrier` is called before each reading of the clock.
-    The time since `start` is charged to the part `first`, if there is one.
     """
 
     def __init__(
-        self,
-        start: float | None = None,
-        first: str = "",
-        clock: Callable[[], float] = time.perf_counter,
+        self, start: float | None = None, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self.clock = clock
         self.start = clock() if start is None else start
-        self.pauses = 0
+        self.continued = False  # by SIGCONT, in this part
         self.newest_beat = self.long_beats = 0.0
         self.barrier: Callable[[], None] = lambda: None
         self.parts = dict.fromkeys(PARTS, 0.0)
-        if first:
-            self.parts[first] = clock() - self.start
 
     @contextlib.contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         """Charges the time of the `with` block, without pauses, to `part`. Blocks do not nest."""
         began = self._now()
-        pauses = self.pauses
+        self.continued = False
         self.newest_beat, self.long_beats = began, 0.0
         try:
             yield
         finally:
             now = self._now()
             self.beat(now)
-            paused = self.long_beats if self.pauses > pauses else 0.0
+            paused = self.long_beats if self.continued else 0.0
             self.parts["paused"] += paused
             self.parts[part] += now - began - paused
 
@@ -65,14 +59,14 @@ class Ledger:
 
         threading.Thread(target=beat_on, daemon=True).start()
         if CONTINUED:
-            signal.signal(CONTINUED, self._count_pause)
+            signal.signal(CONTINUED, self._note_pause)
         try:
             yield
         finally:
             over.set()
 
-    def _count_pause(self, number: int, frame: FrameType | None) -> None:
-        self.pauses += 1
+    def _note_pause(self, number: int, frame: FrameType | None) -> None:
+        self.continued = True
 
     def beat(self, now: float) -> None:
         """Notes that this process was running at `now`."""
