@@ -58,9 +58,7 @@ def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathl
     The assets include class_names.txt, and images.json with the shape of an image and the box that
     the ink fills.
     """
-    exported = tf.Module(name="softmax_regression")
-    exported.softmax = softmax
-    tf.saved_model.save(exported, str(folder), signatures(softmax, dataset))
+    tf.saved_model.save(softmax, str(folder), signatures(softmax, dataset))
     names = "".join(f"{name}\n" for name in dataset.class_names)
     (folder / "assets" / "class_names.txt").write_text(names, encoding="utf-8")
     shapes = {"shape": dataset.image_shape, "box": ink_box(dataset)}
