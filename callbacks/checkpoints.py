@@ -44,25 +44,21 @@ class Checkpoints(Callback):
         self.plain = self.closing.enter_context(plain_path(self.folder))
         self.json = tf.Variable("", dtype=tf.string)
         self.checkpoint = tf.train.Checkpoint(model=self.state.model, state=self.json)
-        self.saved_step = self._resume()
+        self._resume()
         self._remove_all_but(self._steps())
 
     def on_train_begin(self) -> None:
         """Writes the first checkpoint of a new run, which finds a full disk before training."""
-        self._save()
+        if not self.state.step:
+            self._save()
 
     def on_block_end(self, losses: np.ndarray) -> None:
         if self.state.ends() or self.state.step % self.state.config.checkpoint_every == 0:
             self._save()
 
     def _save(self) -> None:
-        """Writes the checkpoint of this step, unless it exists.
-
-        Raises RunError if it cannot, and keeps the older ones.
-        """
+        """Writes this step's checkpoint; raises RunError, and keeps older ones, if that fails."""
         step = self.state.step
-        if step == self.saved_step:
-            return
         figures = {name: getattr(self.state, name) for name in FIGURES}
         figures["seconds"] = self.state.training_seconds()
         self.json.assign(json.dumps({"figures": figures, "run": identity(self.state)}))
@@ -72,10 +68,9 @@ class Checkpoints(Callback):
             whole = self._steps()
             old = [other for other in whole if other <= step][:-KEEP]  # later ones are damaged
             self._remove_all_but(set(whole).difference(old))
-        self.saved_step = step
 
-    def _resume(self) -> int | None:
-        """Loads the newest complete checkpoint; returns its step, None without one."""
+    def _resume(self) -> None:
+        """Loads the newest complete checkpoint, if there is one."""
         for step in reversed(self._steps()):
             path = self.plain / f"step-{step}"
             try:
@@ -92,8 +87,7 @@ class Checkpoints(Callback):
             for name, value in found["figures"].items():
                 setattr(self.state, name, value)
             print(f"resumes from {self.folder / path.name}")
-            return step
-        return None
+            return
 
     def _check(self, found: Mapping[str, Any]) -> None:
         """Raises InputError if the checkpoint is of another run; prints allowed differences."""
