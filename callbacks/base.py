@@ -72,5 +72,7 @@ def writing(flag: str, path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except (tf.errors.OpError, OSError) as error:
-        why = f"cannot be written: {reason(error)}; what was written before is kept"
-        raise RunError(f"--{flag}={path}: {why}") from None
+        raise RunError(
+            f"--{flag}={path}: cannot be written: {reason(error)}; "
+            "what was written before is kept"
+        ) from None

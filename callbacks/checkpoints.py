@@ -77,11 +77,14 @@ class Checkpoints(Callback):
                 found = read(path)
                 self._check(found)
             except (KeyError, TypeError):
-                why = f"{path.name} is a checkpoint of another program; name another folder"
-                raise refused("checkpoint_dir", self.folder, why) from None
+                raise refused(
+                    "checkpoint_dir",
+                    self.folder,
+                    f"{path.name} is a checkpoint of another program; name another folder",
+                ) from None
             except (tf.errors.OpError, ValueError, IndexError) as error:
-                why = f"is damaged and skipped: {reason(error)}"
-                print(f"{self.folder / path.name} {why}", file=sys.stderr)
+                damaged = self.folder / path.name
+                print(f"{damaged} is damaged and skipped: {reason(error)}", file=sys.stderr)
                 continue
             self.checkpoint.read(str(path)).assert_existing_objects_matched()
             for name, value in found["figures"].items():
@@ -99,14 +102,16 @@ class Checkpoints(Callback):
             word = f"--{name}" if name in defaults else name
             where = f"the run kept in --checkpoint_dir={self.folder} has {word}={before.get(name)}"
             if name not in MAY_ROUND:
-                advice = "give that value, or " if name in defaults else ""
-                raise InputError(f"{word}={value}: {where}; {advice}name another folder")
+                raise InputError(f"{word}={value}: {where}; use that, or name another folder")
             print(f"{word}={value}: {where}; the last bits may differ", file=sys.stderr)
         step, last = found["figures"]["step"], self.state.total_steps
         if step > last:
-            why = f"its run is at step {step:,}, this one ends at step {last:,}"
-            advice = "raise --epochs or --max_steps, or name another folder"
-            raise refused("checkpoint_dir", self.folder, f"{why}; {advice}")
+            raise refused(
+                "checkpoint_dir",
+                self.folder,
+                f"its run is at step {step:,}, this one ends at step {last:,}; "
+                "raise --epochs or --max_steps, or name another folder",
+            )
 
     def _files(self, step: int) -> list[pathlib.Path]:
         return [self.folder / f"step-{step}{suffix}" for suffix in WHOLE]

@@ -35,11 +35,15 @@ class Export(Callback):
         if is_free(self.target):
             return
         if not self.state.config.overwrite:
-            why = "is there already; give --overwrite, or another folder"
-            raise refused("export_dir", self.target, why)
+            raise refused(
+                "export_dir", self.target, "is there already; give --overwrite, or another folder"
+            )
         if not (self.target / "saved_model.pb").is_file():
-            why = "is not a SavedModel, and --overwrite replaces nothing else"
-            raise refused("export_dir", self.target, why)
+            raise refused(
+                "export_dir",
+                self.target,
+                "is not a SavedModel, and --overwrite replaces nothing else",
+            )
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Writes the model beside its place, then renames it."""

@@ -78,11 +78,12 @@ def quiet() -> Iterator[None]:
         os.dup2(notices.fileno(), 2)
         try:
             yield
-        except Exception as error:
+        except InputError:
+            raise
+        except Exception:
             notices.seek(0)
-            if not isinstance(error, InputError):
-                with contextlib.suppress(OSError):  # stderr may be full
-                    os.write(stderr, notices.read())
+            with contextlib.suppress(OSError):  # stderr may be full
+                os.write(stderr, notices.read())
             raise
         finally:
             os.dup2(stderr, 2)
