@@ -30,33 +30,30 @@ def last_step(config: flags.Config, num_examples: int) -> int:
     return min(steps, config.max_steps or steps)
 
 
-def evaluates(config: flags.Config, step: int) -> bool:
-    """Says whether --eval_first or --eval_every asks for an evaluation after `step` steps."""
-    if not config.eval_every:
-        return False
-    return step <= config.eval_first or step % config.eval_every == 0
-
-
 def spans(
     config: flags.Config, num_examples: int, steps_per_buffer: int, start: int = 0
 ) -> Iterator[Span]:
     """Yields the spans of a run from step `start` on.
 
-    They are cut at evaluations and checkpoints, at the ends of buffers and epochs, and before a
-    smaller last batch.
+    An evaluation follows the first --eval_first steps one by one, every --eval_every steps, and the
+    last step. Spans are cut there and at checkpoints, at the ends of buffers and epochs, and before
+    a smaller last batch.
     """
     total = last_step(config, num_examples)
     epoch_steps = steps_per_epoch(config, num_examples)
     whole_batches = num_examples // config.batch_size
+    eval_first = config.eval_first if config.eval_every else 0
+    eval_every = config.eval_every or total
     usual = MAX_STEPS_EAGER if config.mode == "eager" else usual_length(config, num_examples)
     while start < total:
-        length = 1 if evaluates(config, start + 1) else usual
-        for every in (total, config.checkpoint_every, config.eval_every or total):
+        length = 1 if start < eval_first else usual
+        for every in (total, config.checkpoint_every, eval_every):
             length = min(length, every - start % every)
         for every in (epoch_steps, whole_batches, steps_per_buffer):
             length = min(length, every - start % epoch_steps % every)
         stop = start + length
-        yield Span(start, stop, evaluate=stop == total or evaluates(config, stop))
+        evaluate = stop <= eval_first or stop % eval_every == 0 or stop == total
+        yield Span(start, stop, evaluate)
         start = stop
 
 
@@ -65,7 +62,7 @@ def usual_length(config: flags.Config, num_examples: int) -> int:
 
     On a GPU each of them takes as many steps as the longest.
     """
-    whole_batches = max(1, num_examples // config.batch_size)
+    whole_batches = num_examples // config.batch_size
     return math.ceil(whole_batches / math.ceil(whole_batches / MAX_STEPS))
 
 
