@@ -73,10 +73,12 @@ def confusion(state: State, probabilities: np.ndarray) -> "Figure":
     names, labels = state.dataset.class_names, state.dataset.test.labels
     answers, places = probabilities.argmax(axis=1), range(len(names))
     counts = tf.math.confusion_matrix(labels, answers, len(names)).numpy()
-    right = f"{np.trace(counts):,} of {len(labels):,} right"
-    figure = plots.figure(4.6, f"Test images: {right} (diagonal), the rest wrong")
+    figure = plots.figure(
+        4.6,
+        f"Test images: {np.trace(counts):,} of {len(labels):,} right (diagonal), the rest wrong",
+    )
     axes = figure.subplots()
-    mistakes = counts * (1 - np.eye(len(names)))
+    mistakes = counts - np.diag(counts.diagonal())
     image = axes.imshow(mistakes, aspect="auto", cmap="Blues", alpha=0.6)
     figure.colorbar(image, fraction=0.03, label="mistakes")
     axes.set(xlabel="answer", ylabel="truth")

@@ -90,14 +90,15 @@ def header(state: State, device_name: str) -> str:
     """Returns a line for the data, and one for the device and the job."""
     config, data = state.config, state.dataset
     streamed = "; streamed from disk" if data.train.streamed else ""
-    several = f" with strategy {config.strategy} of {state.replicas}"
-    strategy = several if config.strategy != "none" else ""
+    strategy = ""
+    if config.strategy != "none":
+        strategy = f" with strategy {config.strategy} of {state.replicas}"
     tf32 = ", TF32 allowed" if config.tf32 else ""
-    training, validation = f"{len(data.train):,} training", f"{len(data.validation):,} validation"
-    job = f"batch {config.batch_size:,}, lr {config.lr:g}, {config.loss_reduction} loss"
     return wrapped(
-        f"{data.name}: {training}, {validation}, {len(data.test):,} test images{streamed}",
-        f"mode {config.mode}{strategy} on {device_name}; {job}{tf32}",
+        f"{data.name}: {len(data.train):,} training, {len(data.validation):,} validation, "
+        f"{len(data.test):,} test images{streamed}",
+        f"mode {config.mode}{strategy} on {device_name}; batch {config.batch_size:,}, "
+        f"lr {config.lr:g}, {config.loss_reduction} loss{tf32}",
     )
 
 
