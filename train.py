@@ -72,7 +72,7 @@ def train(state: State, mode: modes.Mode, watching: Sequence[Callback] = ()) -> 
             losses = mode(block, state.config)
         state.count(block, losses)
         if block.evaluate:
-            state.evaluated(accuracy(state, state.validation))
+            validate(state)
         state.signal = state.asked()
         for callback in watching:
             callback.on_block_end(losses)
@@ -86,8 +86,14 @@ def test_accuracy(state: State) -> float:
     A run that was resumed at its last step is also validated, unless it was validated before.
     """
     if state.accuracy is None:
-        state.evaluated(accuracy(state, state.validation))
+        validate(state)
     return accuracy(state, state.dataset.test)
+
+
+def validate(state: State) -> None:
+    """Measures the validation accuracy of this step, and notes when it was reached."""
+    measured = accuracy(state, state.validation)
+    state.evaluations.append([state.step, state.training_seconds(), measured, state.loss])
 
 
 def accuracy(state: State, split: data.Split) -> float:

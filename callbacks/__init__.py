@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator
 
-import flags
 from callbacks.base import Callback
 from callbacks.checkpoints import Checkpoints
 from callbacks.export import Export
@@ -20,17 +19,7 @@ def asked_for(state: State, is_chief: bool) -> Iterator[list[Callback]]:
 
     Raises InputError, before the first step, if one of them could not write its output.
     """
-    with contextlib.ExitStack() as closing:
-        callbacks: list[Callback] = [Progress(state, closing)]
-        if is_chief:
-            callbacks += [kind(state, closing) for kind in kinds(state.config)]
-        for callback in callbacks:
-            callback.on_train_begin()
-        yield callbacks
-
-
-def kinds(config: flags.Config) -> list[type[Callback]]:
-    """Returns the classes of the callbacks that write, in the order in which they are called."""
+    config = state.config
     asked: dict[type[Callback], str | None] = {
         Checkpoints: config.checkpoint_dir,  # first: the others see the resumed state
         Export: config.export_dir,
@@ -39,4 +28,10 @@ def kinds(config: flags.Config) -> list[type[Callback]]:
         TensorBoard: config.logdir,
         Record: config.record,  # last: it includes what the others have added
     }
-    return [kind for kind, path in asked.items() if path]
+    with contextlib.ExitStack() as closing:
+        callbacks: list[Callback] = [Progress(state, closing)]
+        if is_chief:
+            callbacks += [kind(state, closing) for kind, path in asked.items() if path]
+        for callback in callbacks:
+            callback.on_train_begin()
+        yield callbacks

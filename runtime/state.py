@@ -94,10 +94,6 @@ class State:
         """Returns the seconds of training, in this process and those before."""
         return self.seconds + self.ledger.parts["train"]
 
-    def evaluated(self, accuracy: float) -> None:
-        """Records the validation accuracy of this step."""
-        self.evaluations.append([self.step, self.training_seconds(), accuracy, self.loss])
-
     def count(self, block: data.Block, losses: np.ndarray) -> None:
         """Counts the steps of `block`.
 
