@@ -122,6 +122,6 @@ def summary(record: dict[str, Any]) -> str:
         step, trained, accuracy, _ = record["evaluations"][-1]
         outcome = f"reached at step {step:,}, after" if accuracy >= share else "not reached in"
         lines.append(f"target accuracy {share:g}: {outcome} {trained:,.3f} s of training")
-    if paused >= 0.05:
+    if paused:
         lines.append(f"paused for {paused:,.1f} s, which no other figure counts")
     return wrapped(*lines)

@@ -15,8 +15,6 @@ from callbacks.base import Callback, writing
 from common.errors import InputError
 from common.files import writable_folder
 
-# Flags that change neither the training nor the logs: they are not in the folder's name.
-UNNAMED = flags.PLACES | {"checkpoint_every", "overwrite", "timeout"}
 MAX_LETTERS = 200  # of a folder's name; file systems take 255 bytes
 
 
@@ -102,7 +100,7 @@ def name_of(config: flags.Config) -> str:
     text = ",".join(
         f"{name}={value}"
         for name, value in config.as_dict().items()
-        if name not in UNNAMED and value != defaults[name]
+        if name not in flags.PLACES and value != defaults[name]
     )
     return re.sub(r"[^\w.,=+-]", "-", text)[:MAX_LETTERS] or "defaults"
 
