@@ -51,7 +51,7 @@ class State:
     resumed: tuple[int, int] = (0, 0)  # step and examples at the start of this process
     # with several workers, all use the chief's count, and a signal to one stops all
     agreed: Callable[[int], int] = int
-    asked: Callable[[], int] = lambda: signals.asked()
+    asked: Callable[[], int] = signals.asked
     validation: data.Split = dataclasses.field(init=False)  # as it is evaluated
 
     def __post_init__(self) -> None:
@@ -115,5 +115,7 @@ class State:
             raise self._diverged(f"the weights overflow after step {self.step:,}")
 
     def _diverged(self, found: str) -> DivergedError:
-        lr = f"--lr={self.config.lr:g}"
-        return DivergedError(f"{found} with {lr}: try a smaller --lr, or --loss_reduction=mean")
+        return DivergedError(
+            f"{found} with --lr={self.config.lr:g}: "
+            "try a smaller --lr, or --loss_reduction=mean"
+        )
