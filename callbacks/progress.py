@@ -27,9 +27,9 @@ class Progress(Callback):
     """A bar on a terminal; elsewhere a line when the steps have doubled, or after a minute."""
 
     def __post_init__(self) -> None:
-        rewrites = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-        self.bar = new_bar(self.state.total_steps) if rewrites else None
-        if self.bar:
+        self.bar: Bar | None = None
+        if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+            self.bar = new_bar(self.state.total_steps)
             self.closing.callback(self.bar.stop)
         self.due, self.next_step = time.monotonic(), 1
         # images and seconds of training at the last update
@@ -41,8 +41,12 @@ class Progress(Callback):
             if now >= self.due:
                 self.due = now + INTERVAL
                 self.bar.start()
-                task, figures = self.bar.task_ids[0], self._figures()
-                self.bar.update(task, completed=step, description=figures, refresh=True)
+                self.bar.update(
+                    self.bar.task_ids[0],
+                    completed=step,
+                    description=self._figures(),
+                    refresh=True,
+                )
         elif now >= self.due or step >= self.next_step or ends:
             if self.bar:
                 self.bar.stop()
@@ -104,8 +108,10 @@ def header(state: State, device_name: str) -> str:
 
 def reached(state: State) -> str:
     """Returns the step that a stopped run reached, and whether it was saved."""
-    kept, lost = "the same command resumes", "not saved; use --checkpoint_dir to resume"
-    return f"at step {state.step:,}: {kept if state.config.checkpoint_dir else lost}"
+    saved = "not saved; use --checkpoint_dir to resume"
+    if state.config.checkpoint_dir:
+        saved = "the same command resumes"
+    return f"at step {state.step:,}: {saved}"
 
 
 def summary(record: dict[str, Any]) -> str:

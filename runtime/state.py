@@ -116,6 +116,5 @@ class State:
 
     def _diverged(self, found: str) -> DivergedError:
         return DivergedError(
-            f"{found} with --lr={self.config.lr:g}: "
-            "try a smaller --lr, or --loss_reduction=mean"
+            f"{found} with --lr={self.config.lr:g}: try a smaller --lr, or --loss_reduction=mean"
         )
