@@ -31,8 +31,7 @@ def install() -> None:
     """Lets a signal end the process at once with one line, except in a debugger or notebook."""
     if not is_alone():
         return
-    with contextlib.suppress(OSError):  # stderr may be closed
-        _State.stderr = os.dup(2)
+    _State.stderr = os.dup(2)
     for number in _handled():
         signal.signal(number, _leave)
 
