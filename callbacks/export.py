@@ -2,12 +2,11 @@
 
 import json
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.types.experimental import PolymorphicFunction
+from tensorflow.types.experimental import ConcreteFunction
 
 import data
 import model
@@ -72,24 +71,24 @@ def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathl
 
 def signatures(
     softmax: model.SoftmaxRegression, dataset: data.Dataset
-) -> dict[str, PolymorphicFunction]:
+) -> dict[str, ConcreteFunction]:
     """Returns the signatures of the SavedModel, from uint8 images to probabilities and classes.
 
     `serving_default` accepts images [n, height, width, channels] or [n, features]; `images` accepts
     only the first shape, and reports it to a client.
     """
 
+    @tf.function(autograph=False)
     def answers(images: tf.Tensor) -> dict[str, tf.Tensor]:
         x = tf.reshape(images, [tf.shape(images)[0], dataset.num_features])
         probabilities = softmax(x)
         return {"probabilities": probabilities, "classes": tf.argmax(probabilities, axis=1)}
 
-    def signature(shape: Sequence[int | None] | None) -> PolymorphicFunction:
-        spec = tf.TensorSpec(shape, tf.uint8, name="images")
-        return tf.function(answers, input_signature=[spec], autograph=False)
-
-    shape = [None, *dataset.image_shape]
-    return {"serving_default": signature(None), "images": signature(shape)}
+    shapes = {"serving_default": None, "images": [None, *dataset.image_shape]}
+    return {
+        name: answers.get_concrete_function(tf.TensorSpec(shape, tf.uint8, name="images"))
+        for name, shape in shapes.items()
+    }
 
 
 def ink_box(dataset: data.Dataset) -> list[int]:
