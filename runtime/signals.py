@@ -13,7 +13,8 @@ from types import FrameType
 from common.errors import Stopped, end, is_alone
 
 SHOW_CURSOR = b"\x1b[?25h"  # the bar hides it
-ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
+# Windows has no SIGHUP
+ENDING = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGINT)}
 
 
 class _State:
@@ -52,8 +53,7 @@ def deferred() -> Iterator[None]:
 
 def _handled() -> list[int]:
     """Returns the signals that end a run, except those that are ignored, as under nohup."""
-    numbers = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
-    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    return [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _defer(number: int, frame: FrameType | None) -> None:
