@@ -4,6 +4,7 @@ Everything that changes a weight is here. Add a term of the loss in `penalty`, a
 rule in `update`. Every mode uses both, for every batch size and number of devices.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -139,9 +140,11 @@ def num_correct(model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor) 
     return tf.reduce_sum(tf.cast(predictions == labels, tf.int32))
 
 
-def floats(config: Config) -> dict[str, float]:
-    """Returns the float flags by name; compiled functions take their values as an argument."""
-    return {name: value for name, value in config.as_dict().items() if isinstance(value, float)}
+@functools.lru_cache
+def floats(config: Config) -> dict[str, tf.Tensor]:
+    """Returns the float flags by name, as scalars: an argument of compiled functions."""
+    given = config.as_dict().items()
+    return {name: tf.constant(value) for name, value in given if isinstance(value, float)}
 
 
 def loop(
@@ -254,20 +257,17 @@ def sgd_step_in_pieces(
 ) -> tf.Tensor:
     """Takes the step of a large batch, and adds up its gradients piece by piece."""
     rows, features = images.shape
+    part = functools.partial(loss_and_gradients, model, config=config, batch_size=rows)
 
-    def part(images: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
-        loss, gradients = loss_and_gradients(model, images, labels, config, batch_size=rows)
-        return [loss, *gradients]
-
-    def add(sums: list[tf.Tensor], piece: list[tf.Tensor]) -> list[tf.Tensor]:
-        return [total + own for total, own in zip(sums, part(*piece), strict=True)]
+    def add(sums: tuple, piece: Sequence[tf.Tensor]) -> tuple:
+        return tf.nest.map_structure(tf.add, sums, part(*piece))
 
     rest = rows % ROWS_PER_PIECE
     pieces = [
         tf.reshape(images[rest:], [-1, ROWS_PER_PIECE, features]),
         tf.reshape(labels[rest:], [-1, ROWS_PER_PIECE]),
     ]
-    loss, *gradients = tf.foldl(add, pieces, part(images[:rest], labels[:rest]))
+    loss, gradients = tf.foldl(add, pieces, part(images[:rest], labels[:rest]))
     update(model, gradients, config)
     return loss
 

@@ -1,6 +1,5 @@
 """The modes: each takes the steps of a block with a function of model.py, in Python or compiled."""
 
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 
@@ -67,7 +66,7 @@ class FromPipeline:
             return np.array(
                 [model.sgd_step(self.net, images, labels, config) for images, labels in taken]
             )
-        return self.train_batches(batches, tf.constant(block.steps), floats(config)).numpy()
+        return self.train_batches(batches, tf.constant(block.steps), model.floats(config)).numpy()
 
 
 class InXla:
@@ -86,7 +85,7 @@ class InXla:
     def __call__(self, block: data.Block, config: flags.Config) -> np.ndarray:
         """Takes the steps of a block; returns their losses [steps] float32."""
         rows = model.Rows(block.images, block.labels, block.order, tf.constant(block.first))
-        inputs = rows, tf.constant(block.steps), floats(config)
+        inputs = rows, tf.constant(block.steps), model.floats(config)
         max_steps = plan.MAX_STEPS
         if self.on_gpu:
             max_steps = self.lengths[0 if block.steps == 1 else -1]
@@ -98,9 +97,3 @@ class InXla:
 
 
 Mode = FromPipeline | InXla
-
-
-@functools.lru_cache
-def floats(config: flags.Config) -> dict[str, tf.Tensor]:
-    """Returns the flags that a compiled function is given at each call, scalars float32."""
-    return {name: tf.constant(value) for name, value in model.floats(config).items()}
