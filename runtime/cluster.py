@@ -37,7 +37,8 @@ class Cluster:
             config = json.loads(text)
             jobs, task = config["cluster"], config["task"]
             addresses = [*jobs.get("chief", [])[:1], *jobs.get("worker", [])]
-            own = addresses.index(jobs[task["type"]][task["index"]])
+            of_type = dict(enumerate(jobs[task["type"]]))  # a list would allow the index -1
+            own = addresses.index(of_type[task["index"]])
             if len(set(map(host_and_port, addresses))) < sum(map(len, jobs.values())):
                 raise ValueError("an address twice, two chiefs, or neither chief nor worker")
         except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -74,6 +75,7 @@ def host_and_port(address: str) -> tuple[str, int]:
     parts = urllib.parse.urlsplit(f"//{address}")
     if not parts.hostname or not parts.port:
         raise ValueError(f"{address!r} is not host:port")
+    parts.hostname.encode("idna")  # raises UnicodeError, as connecting would
     return parts.hostname, parts.port
 
 

@@ -115,10 +115,12 @@ CONFIG = '{{"cluster": {}, "task": {{"type": "{}", "index": {}}}}}'
 @pytest.mark.parametrize(
     ("hosts", "task", "words"),
     [
-        ('{"worker": ["a:1"]}', "worker 1", "IndexError"),
-        ('{"worker": ["a:1"]}', "worker null", "TypeError"),
+        ('{"worker": ["a:1"]}', "worker 1", "KeyError"),
+        ('{"worker": ["a:1"]}', "worker -1", "KeyError"),
+        ('{"worker": ["a:1"]}', "worker null", "KeyError"),
         ('{"ps": ["a:1"]}', "ps 0", "ValueError"),
         ('{"worker": ["b"]}', "worker 0", "'b' is not"),
+        ('{"worker": ["a..b:1"]}', "worker 0", "Unicode"),
         ('{"worker": ["a:1", "a:1"]}', "worker 0", "twice"),
         ('{"chief": ["a:1", "b:1"]}', "chief 0", "two chiefs"),
         ("[]", "worker 0", "AttributeError"),
