@@ -44,14 +44,14 @@ def best(work: Work) -> Train:
     if not shutil.which("g++"):
         leave_out("torch.compile needs g++, which is not found: install it")
     images, labels, epochs = _placed(work)
-    place = images.device
+    place, on_gpu = images.device, images.is_cuda
     W = torch.zeros(work.num_classes, work.num_features, device=place)
     b = torch.zeros(work.num_classes, device=place)
     one_hot = torch.eye(work.num_classes, device=place)[labels]
-    piece = work.batch_size if work.device == "gpu" else min(PIECE, work.batch_size)
+    piece = work.batch_size if on_gpu else min(PIECE, work.batch_size)
 
     # on several threads MKL adds some examples to W one by one, which has a large rounding error
-    sums_first = work.device == "cpu" and threads(work) > 1
+    sums_first = not on_gpu and threads(work) > 1
 
     def take_steps(rows: torch.Tensor) -> None:
         for batch in rows.unbind():
@@ -67,16 +67,13 @@ def best(work: Work) -> Train:
                     W.addmm_(delta, x, alpha=-work.lr)
                 b.sub_(delta.sum(dim=1), alpha=work.lr)
 
-    compiled = torch.compile(
-        take_steps, dynamic=False, options={"cpp_wrapper": work.device == "cpu"}
-    )
+    compiled = torch.compile(take_steps, dynamic=False, options={"cpp_wrapper": not on_gpu})
 
     def epoch(rows: torch.Tensor) -> None:
         for some in rows.split(max(1, UNROLLED[work.device] * piece // work.batch_size)):
             compiled(some)
 
     shapes = {rows.shape: rows for rows in epochs}
-    on_gpu = place.type == "cuda"
     runs = {shape: captured(epoch, rows) if on_gpu else epoch for shape, rows in shapes.items()}
 
     @torch.inference_mode()
