@@ -18,9 +18,9 @@ import pyperf
 
 from common import children
 from common.commandline import Config
-from common.files import write_atomically
+from common.files import PROJECT, write_atomically
 from comparison import system, work
-from comparison.peers import PROJECT, Contender
+from comparison.peers import Contender
 from comparison.worker import LEFT_OUT, Task
 
 LONG_ENOUGH = 0.3  # minimum seconds of jobs in a measurement; a fast contender repeats its job

@@ -8,8 +8,6 @@ import numpy as np
 
 from comparison.worker import Work
 
-# not imported from common.files: a contender's own Python may have only NumPy and its library
-PROJECT = pathlib.Path(__file__).resolve().parents[2]
 SHARED_BATCH = 500  # minimum batch that is worth sharing among the cores
 SLOW_STEPS = 1_000  # maximum for a contender that takes seconds for an epoch
 DEFAULT = ("xla", "c", "jax_best", "torch_best", "numpy_best", "graph", "keras_best")

@@ -45,7 +45,6 @@ def _in_mode(work: Work, mode: str) -> Train:
         with tf.device(place):
             for variable in state.model.variables:
                 variable.assign(tf.zeros_like(variable))
-            state.step = 0
             for block in ready or data.blocks(dataset.train, config):
                 state.count(block, take_steps(block, config))
             return state.model.W.numpy(), state.model.b.numpy()
