@@ -73,6 +73,5 @@ def writing(flag: str, path: pathlib.Path) -> Iterator[None]:
         yield
     except (tf.errors.OpError, OSError) as error:
         raise RunError(
-            f"--{flag}={path}: cannot be written: {reason(error)}; "
-            "what was written before is kept"
+            f"--{flag}={path}: cannot be written: {reason(error)}; what was written before is kept"
         ) from None
