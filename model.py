@@ -6,6 +6,7 @@ rule in `update`. Every mode uses both, for every batch size and number of devic
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow.types.experimental import PolymorphicFunction
@@ -189,16 +190,35 @@ def compiled_pipeline(
     return train_batches
 
 
+class Rows(NamedTuple):
+    """The data of a block: step i has the rows order[first + i * batch_size:][:batch_size].
+
+    images: [n, features] uint8, labels: [n] int32, order: [rows] int32, first: scalar int32.
+    """
+
+    images: tf.Tensor
+    labels: tf.Tensor
+    order: tf.Tensor
+    first: tf.Tensor
+
+    def batches(self, number: tf.Tensor, count: int, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the images [count, size, features] and labels of `count` batches at a time.
+
+        Beyond the end of `order` XLA gathers its last row, which no step uses.
+        """
+        places = self.first + number * count * size + tf.range(count * size)
+        rows = tf.gather(self.order, tf.reshape(places, [count, size]))
+        return tf.gather(self.images, rows), tf.gather(self.labels, rows)
+
+
 def compiled_block(
     model: SoftmaxRegression, config: Config, batch_size: int, max_steps: int, known_steps: bool
 ) -> PolymorphicFunction:
     """Returns the function of mode xla, which takes the steps of a block in one XLA program.
 
-    Its arguments are images [n, features] uint8, labels [n] int32, order [rows] int32, first, the
-    number of steps and the values of `floats`. Step i has the rows
-    order[first + i * batch_size:][:batch_size]. Of the losses that it returns, only the first
-    `steps` are valid. With `known_steps`, which a GPU needs, the program always takes `max_steps`
-    steps, and those after the first `steps` change nothing.
+    Its arguments are `Rows`, the number of steps and the values of `floats`. Of the losses that it
+    returns, only the first `steps` are valid. With `known_steps`, which a GPU needs, the program
+    always takes `max_steps` steps, and those after the first `steps` change nothing.
     """
     inner = Transposed(*model.W.shape)
     batches = max(1, min(BATCHES_PER_GATHER, MAX_ROWS_PER_GATHER // batch_size))
@@ -208,31 +228,20 @@ def compiled_block(
     max_gathers = -(-max_steps // batches)
 
     @tf.function(autograph=False, jit_compile=True)
-    def train_block(
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        order: tf.Tensor,
-        first: tf.Tensor,
-        steps: tf.Tensor,
-        values: dict[str, tf.Tensor],
-    ) -> tf.Tensor:
+    def train_block(rows: Rows, steps: tf.Tensor, values: dict[str, tf.Tensor]) -> tf.Tensor:
         step_config = config.replace(**values)
         assign_transposed(inner, model)
 
         def gather_and_train(number: tf.Tensor) -> tf.Tensor:
-            places = first + number * batches * batch_size + tf.range(batches * batch_size)
-            # beyond the end of the order XLA gathers its last row, which no step uses
-            rows = tf.gather(order, tf.reshape(places, [batches, batch_size]))
-            gathered_images, gathered_labels = tf.gather(images, rows), tf.gather(labels, rows)
+            images, labels = rows.batches(number, batches, batch_size)
             left = steps - number * batches
 
             def step(i: tf.Tensor) -> tf.Tensor:
-                batch = gathered_images[i], gathered_labels[i]
                 if known_steps:
-                    return sgd_step_if(i < left, inner, *batch, step_config)
+                    return sgd_step_if(i < left, inner, images[i], labels[i], step_config)
                 if batch_size > ROWS_PER_PIECE:
-                    return sgd_step_in_pieces(inner, *batch, step_config)
-                return sgd_step(inner, *batch, step_config)
+                    return sgd_step_in_pieces(inner, images[i], labels[i], step_config)
+                return sgd_step(inner, images[i], labels[i], step_config)
 
             return loop(batches if known_steps else tf.minimum(batches, left), step, batches)
 

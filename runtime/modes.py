@@ -84,8 +84,8 @@ class InXla:
 
     def __call__(self, block: data.Block, config: flags.Config) -> np.ndarray:
         """Takes the steps of a block; returns their losses [steps] float32."""
-        numbers = tf.constant(block.first), tf.constant(block.steps)
-        inputs = block.images, block.labels, block.order, *numbers, model.floats(config)
+        rows = model.Rows(block.images, block.labels, block.order, tf.constant(block.first))
+        inputs = rows, tf.constant(block.steps), model.floats(config)
         max_steps = plan.MAX_STEPS
         if self.on_gpu:
             max_steps = self.lengths[0 if block.steps == 1 else -1]

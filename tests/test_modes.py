@@ -90,8 +90,8 @@ def test_xla_knows_how_often_the_loops_of_known_steps_go_round(monkeypatch):
     monkeypatch.setattr(model, "GPU_BYTES_PER_GATHER", 20 * 8 * 784)
     config, net = flags.training_config(), model.SoftmaxRegression(784, 10)
     images, labels = tf.zeros([800, 784], tf.uint8), tf.zeros([800], tf.int32)
-    inputs = images, labels, tf.range(800), tf.constant(0), tf.constant(93), model.floats(config)
+    rows = model.Rows(images, labels, tf.range(800), tf.constant(0))
     program = model.compiled_block(net, config, 8, max_steps=100, known_steps=True)
-    compiled = program.experimental_get_compiler_ir(*inputs)
+    compiled = program.experimental_get_compiler_ir(rows, tf.constant(93), model.floats(config))
     rounds = re.findall(r'known_trip_count":{"n":"(\d+)"', compiled(stage="optimized_hlo"))
     assert sorted(rounds) == ["20", "5"]
