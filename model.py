@@ -57,7 +57,6 @@ class Transposed(SoftmaxRegression):
     @W.setter
     def W(self, variable: tf.Variable) -> None:  # noqa: N802
         self.W_transposed = tf.Variable(tf.transpose(variable), name="W_transposed")
-        self.__dict__["W"] = self.W_transposed  # has the place of W in `variables`, which is sorted
 
     @property
     def parameters(self) -> tuple[tf.Variable, ...]:
@@ -290,5 +289,12 @@ def sgd_step_if(
 
 def assign_transposed(target: SoftmaxRegression, source: SoftmaxRegression) -> None:
     """Assigns the variables of a model to those of its `Transposed`, or the reverse."""
-    for variable, value in zip(target.variables, source.variables, strict=True):
+    for variable, value in zip(in_order(target), in_order(source), strict=True):
         variable.assign(tf.transpose(value))
+
+
+def in_order(model: SoftmaxRegression) -> list[tf.Variable]:
+    """Returns the parameters first, since W's name differs in `Transposed`, then the others."""
+    parameters = model.parameters
+    own = {parameter.ref() for parameter in parameters}
+    return [*parameters, *(each for each in model.variables if each.ref() not in own)]
