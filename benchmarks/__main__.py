@@ -18,6 +18,7 @@ from benchmarks import common, noise, render, speed
 from common.errors import InputError, exit_with_one_line
 from common.files import PROJECT
 from common.stats import number
+from comparison import system
 
 FIGURES = PROJECT / "docs/figures"
 MAIN_JOB = ("train.py", "--batch_size=10", "--lr=0.01")
@@ -112,10 +113,9 @@ def main(names: list[str]) -> None:
         common.environment()  # is cached with the commit, which the first record makes dirty
     for name in chosen:
         print(f"measuring {name}", flush=True)
-        busy = common.other_cores()
+        other_cores = system.watch()
         if (found := MEASUREMENTS[name]()) is not None:
-            busy = max(busy, common.other_cores())
-            common.save(name, found, busy, f"python -m benchmarks {name}")
+            common.save(name, found, other_cores(), f"python -m benchmarks {name}")
     render.write()
 
 

@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import psutil
-
 from common.errors import InputError, RunError, reason
 from common.files import PROJECT
 from common.stats import number
@@ -79,11 +77,6 @@ def loopback(count: int) -> list[dict[str, str]]:
 def median_range(values: Sequence[float]) -> str:
     """Returns the median, the minimum and the maximum of `values`."""
     return "{} ({}-{})".format(*map(number, (statistics.median(values), min(values), max(values))))
-
-
-def other_cores() -> float:
-    """Returns how many cores other processes keep busy, measured over a second."""
-    return psutil.cpu_percent(interval=1) / 100 * psutil.cpu_count()
 
 
 @functools.cache

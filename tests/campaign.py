@@ -1,8 +1,11 @@
 """How `pytest -m faults --kills=50` and `pytest -m gpu` are run: options, processes, the record."""
 
+import time
+
 import pytest
 
 from benchmarks import common
+from comparison import system
 
 FEW = 2  # kills of a run, unless --kills is given
 FINISHED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
@@ -48,7 +51,9 @@ class Recorder:
     def __init__(self, kills):
         self.kills = kills
         self.found: dict[str, dict[str, list[int]]] = {"kills": {}, "faults": {}}
-        self.busy = common.other_cores()
+        other_cores = system.watch()
+        time.sleep(1)
+        self.busy = other_cores()
 
     def pytest_runtest_logreport(self, report):
         if report.when == "call":
