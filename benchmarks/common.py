@@ -5,17 +5,15 @@ import json
 import os
 import pathlib
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from common.errors import InputError, RunError, reason
 from common.files import PROJECT
-from common.stats import number
 
 RECORDS = PROJECT / "benchmarks" / "records"
 
@@ -72,11 +70,6 @@ def loopback(count: int) -> list[dict[str, str]]:
         each.close()
     tasks = [{"cluster": cluster, "task": {"type": "worker", "index": i}} for i in range(count)]
     return [{"TF_CONFIG": json.dumps(task)} for task in tasks]
-
-
-def median_range(values: Sequence[float]) -> str:
-    """Returns the median, the minimum and the maximum of `values`."""
-    return "{} ({}-{})".format(*map(number, (statistics.median(values), min(values), max(values))))
 
 
 @functools.cache

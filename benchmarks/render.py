@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from benchmarks.common import load, median_range, python
+from benchmarks.common import load, python
 from common.files import PROJECT
-from common.stats import number
+from common.stats import estimate, number
 from comparison import charts, report
 
 COMPARISONS = PROJECT / "docs" / "comparison"
@@ -69,8 +69,9 @@ def conditions(about: dict[str, Any], language: str = "en") -> str:
 def samples(name: str) -> str:
     """Returns the table of a record that was measured in rounds."""
     about, found = load(name)
-    rows = [(what, median_range(values)) for what, values in found.items()]
-    heads = ("what", f"median (min-max) of {len(next(iter(found.values())))} rounds")
+    rows = [(what, estimate(values)) for what, values in found.items()]
+    rounds = len(next(iter(found.values())))
+    heads = ("what", f"median [{rows[0][1].coverage:.0%}] of {rounds} rounds")
     return block(heads, rows, about)
 
 

@@ -69,7 +69,7 @@ def records(tmp_path, monkeypatch):
 def test_a_record_says_where_it_was_made_and_whether_it_was_quiet(records, busy, said):
     common.save("modes", {"mode xla": [3.0, 1.0, 2.0]}, busy, "python -m benchmarks modes")
     text = render.BLOCKS["modes"]()
-    assert "| mode xla | 2.00 (1.00-3.00) |" in text and "`python -m benchmarks modes`" in text
+    assert "| mode xla | 2.00 [1.00, 3.00] |" in text and "`python -m benchmarks modes`" in text
     assert all(str(fact)[:12] in text for fact in ABOUT.values())
     assert ("not quiet" in text) == said
 
