@@ -22,13 +22,13 @@ class Figures(Callback):
     """Draws the pictures of a run at its end."""
 
     def __post_init__(self) -> None:
-        with plots.look("--figures"):  # raises now if matplotlib is missing
+        with plots.look():  # raises now if matplotlib is missing
             self.folder = writable_folder("figures", self.state.config.figures)
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         chunks = [self.state.model(images) for images, _ in self.state.dataset.test.chunks()]
         probabilities = np.concatenate(chunks)
-        with plots.look("--figures"), writing("figures", self.folder):
+        with plots.look(), writing("figures", self.folder):
             for draw in (accuracy, weights, confusion, predictions):
                 figure = draw(self.state, probabilities)
                 plots.save(figure, self.folder / f"{draw.__name__}.png")

@@ -33,16 +33,16 @@ LOOK: dict[Any, Any] = {
 
 
 @contextlib.contextmanager
-def look(flag: str) -> Iterator[None]:
+def look() -> Iterator[None]:
     """Sets the look of the charts that are made in the `with` block.
 
-    Raises InputError, which names `flag`, if matplotlib is not installed.
+    Raises InputError if matplotlib is not installed. compare.py has said that before.
     """
     try:
         import matplotlib.figure
     except ImportError:
         raise InputError(
-            f"{flag} needs matplotlib: run `python -m pip install -r requirements/plots.txt`"
+            "--figures needs matplotlib: run `python -m pip install -r requirements/plots.txt`"
         ) from None
     with matplotlib.rc_context(LOOK):
         yield

@@ -33,14 +33,11 @@ def files(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def draw(suite: pyperf.BenchmarkSuite, path: pathlib.Path) -> list[pathlib.Path]:
-    """Draws the chart for both pages, beside `path`; returns its files.
-
-    Raises InputError without matplotlib.
-    """
+    """Draws the chart for both pages, beside `path`; returns its files."""
     shown = report.shown_rows(suite)
     draw_on = curves if len(shown) > 1 else dots
     for look, file in zip(PAGES.values(), files(path), strict=True):
-        with plots.look("a chart"):
+        with plots.look():
             from matplotlib import style
 
             style.use(look)  # until the end of plots.look

@@ -65,7 +65,7 @@ def parse(argv: list[str], summary: str | None) -> list[Config]:
     configs = [cluster.checked(Config(**DEFAULTS | each.as_dict())) for each in given]
     files.check_writable("output", first.output, replace=True)
     if first.figures:
-        with plots.look("--figures"):  # raises now if matplotlib is missing
+        with plots.look():  # raises now if matplotlib is missing
             files.writable_folder("figures", first.figures)
     return sorted(dict.fromkeys(configs), key=lambda config: -config.batch_size)
 

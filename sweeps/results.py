@@ -125,7 +125,7 @@ def draw(rows: Iterable[Row], varying: list[str], folder: pathlib.Path) -> None:
     those that differ from it only in rate and seed; raises RunError."""
     lines = grouped(rows, [name for name in varying if name != "lr"])
     best = max(lines.values(), key=lambda runs: max(map(last, runs)))
-    with plots.look("--figures"), writing("figures", folder):
+    with plots.look(), writing("figures", folder):
         chart(lines, lambda run: [[run["lr"], last(run)]], folder / "learning_rate.png")
         chart(grouped(best, ["lr"]), lambda run: run["validation_accuracy"], folder / "steps.png")
 

@@ -20,7 +20,7 @@ from runtime.state import State
 def state(tiny_dataset):
     net = model.SoftmaxRegression(784, 10)
     net.W.assign(np.random.default_rng(0).normal(size=(784, 10)))
-    with plots.look("--figures"):
+    with plots.look():
         yield State(flags.training_config(), tiny_dataset, net, Ledger())
 
 
