@@ -41,7 +41,7 @@ ROUNDING = ("mode", "device", "tf32", "deterministic", "strategy", "replicas")
 
 
 def define_data_flags(values: flags.FlagValues) -> None:
-    """Defines the data and its place."""
+    """Defines the data and its place, for compare.py too."""
     group = commandline.group("Data", values)
     flags.DEFINE_string("dataset", "mnist", "An image-classification dataset of tfds.", **group)
     define_path(
@@ -49,14 +49,6 @@ def define_data_flags(values: flags.FlagValues) -> None:
     )
     define_path(
         "manual_dir", "The dataset's archives; default: archives/DATASET beside train.py.", **group
-    )
-    flags.DEFINE_enum(
-        "input",
-        "auto",
-        ["auto", "memory", "stream"],
-        "Keep training data in memory or stream it from disk; auto: in memory if it fits in a "
-        "quarter of the device's memory.",
-        **group,
     )
 
 
@@ -97,7 +89,7 @@ def define_training_flags(values: flags.FlagValues) -> None:
 
 
 def define_device_flags(values: flags.FlagValues) -> None:
-    """Defines how and on what a step is computed."""
+    """Defines how and on what a step is computed, and where the data are kept."""
     group = commandline.group("Device", values)
     flags.DEFINE_enum(
         "mode",
@@ -112,6 +104,14 @@ def define_device_flags(values: flags.FlagValues) -> None:
         "auto",
         ["auto", "cpu", "gpu"],
         "Where to train; auto uses a GPU if there is one.",
+        **group,
+    )
+    flags.DEFINE_enum(
+        "input",
+        "auto",
+        ["auto", "memory", "stream"],
+        "Keep training data in memory or stream it from disk; auto: in memory if it fits in a "
+        "quarter of the device's memory.",
         **group,
     )
     flags.DEFINE_boolean(

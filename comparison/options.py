@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
+import flags as train_flags
 from common import commandline
 from common.commandline import Config, define_path
 from comparison import peers, work
@@ -67,6 +68,7 @@ def compare_flags() -> flags.FlagValues:
     """Returns the flags of compare.py, not yet read."""
     values = flags.FlagValues()
     define_contenders(values)
+    train_flags.define_data_flags(values)
     define_job(values)
     define_results(values)
     return values
@@ -94,9 +96,6 @@ def define_job(values: flags.FlagValues) -> None:
     # lr * 10 / batch stays in the range of float32
     flags.DEFINE_float("lr", 0.01, text, lower_bound=1e-30, upper_bound=1e30, **group)
     flags.DEFINE_integer("seed", 0, "Determines the order of examples.", lower_bound=0, **group)
-    flags.DEFINE_string("dataset", "mnist", "An image-classification dataset of tfds.", **group)
-    define_path("data_dir", "Prepared datasets; default: tfds's own.", **group)
-    define_path("manual_dir", "The dataset's archives; default: archives/DATASET.", **group)
     text = "Seconds after which a measurement has failed."
     # a timer has a limit
     flags.DEFINE_integer("timeout", 120, text, lower_bound=1, upper_bound=10**6, **group)
