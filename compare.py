@@ -61,12 +61,13 @@ def chosen(config: Config) -> dict[str, Contender]:
             raise InputError(f"--program={program}: {error}: close it") from None
     for item in config.python:
         name, _, path = item.partition("=")
-        python = shutil.which(path)
-        if name not in found or found[name].command or not python:
+        one, python = found.get(name), shutil.which(path)
+        if not one or one.command or one.python != sys.executable or not python:
             raise InputError(
-                f"--python={item}: must be a contender in Python that takes part, and a Python"
+                f"--python={item}: must be a contender in Python that takes part, and a Python, "
+                "one for each"
             )
-        found[name] = dataclasses.replace(found[name], python=os.path.abspath(python))
+        found[name] = dataclasses.replace(one, python=os.path.abspath(python))
     return found
 
 
@@ -244,6 +245,7 @@ def run(config: Config) -> int:
     verdicts = guard.verdicts(base, now, config.max_slowdown, config.ratios)
     for line in verdicts:
         say(line)
+    failed = failed or None in verdicts.values()
     return 130 if stopped else failed or 3 * any(verdicts.values())
 
 

@@ -61,9 +61,9 @@ def check(
 
 def verdicts(
     base: Sequence[Row], now: Sequence[Row], max_slowdown: float, ratios: bool
-) -> dict[str, bool]:
+) -> dict[str, bool | None]:
     """Returns a line for each contender of `base`, on the same device and cores, and whether that
-    contender is slower.
+    contender is slower; None if it has no result now.
 
     ratios: compare the ratios to the baseline, round by round, instead of the times.
     """
@@ -76,7 +76,8 @@ def verdicts(
         for rows in (base, now)
     )
     both = before.keys() & after.keys()
-    return dict(
+    missing = dict.fromkeys(f"{name}: no result now" for name in before.keys() - both)
+    return missing | dict(
         judged(name, after[name], before[name], max_slowdown, len(both)) for name in sorted(both)
     )
 

@@ -199,6 +199,7 @@ def test_ctrl_c_before_the_first_round_is_one_line_and_130(monkeypatch):
 def test_guard_measures_what_a_file_of_one_machine_has():
     row, *_ = report.rows_of(suite())
     assert guard.arguments_of(row, "") == ["--contenders=xla,graph", "--rounds=9"]
+    assert guard.verdicts([row], [], 2, False)  # a line says that it has no result
     row.machine = "a"
     with pytest.raises(InputError, match="merged"):
         guard.arguments_of(row, "")
