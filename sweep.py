@@ -17,7 +17,7 @@ from multiprocessing.pool import ThreadPool
 sys.path.insert(0, os.path.dirname(__file__))  # python -P does not add it
 
 from common.commandline import Config
-from common.errors import Stopped, one_line
+from common.errors import Stopped, exit_with_one_line, one_line
 from runtime import devices, signals, startup
 from sweeps import options
 
@@ -102,5 +102,4 @@ def run(configs: list[Config]) -> None:
 
 
 if __name__ == "__main__":
-    with one_line(leave=True):
-        run(CONFIGS)
+    exit_with_one_line(lambda: run(CONFIGS))

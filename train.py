@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.dirname(__file__))  # python -P does not add it
 
 import flags
 from common import commandline
-from common.errors import InputError, Stopped, one_line
+from common.errors import InputError, Stopped, exit_with_one_line, one_line
 from runtime import clock, cluster, devices, signals, startup
 
 if __name__ == "__main__":  # before TensorFlow is imported, which takes long
@@ -132,6 +132,10 @@ def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
     return found
 
 
+def main() -> None:
+    """Does what the flags ask for."""
+    run(CONFIG, clock.Ledger(clock.START))
+
+
 if __name__ == "__main__":
-    with one_line(leave=True):
-        run(CONFIG, clock.Ledger(clock.START))
+    exit_with_one_line(main)

@@ -46,21 +46,15 @@ def reason(error: BaseException | str) -> str:
 
 
 @contextlib.contextmanager
-def one_line(leave: bool = False) -> Iterator[None]:
-    """Ends the process with one line on stderr after an expected error in the `with` block.
-
-    With `leave` the process ends in any case.
-    """
+def one_line() -> Iterator[None]:
+    """Ends the process with one line on stderr after an expected error in the `with` block."""
     open_streams()
-    code = 0
     try:
         yield
         sys.stdout.flush()
     except BaseException as error:
-        code = _say(error)
-        if not code:
+        if not (code := _say(error)):
             raise
-    if code or leave:
         end(code)
 
 

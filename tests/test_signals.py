@@ -122,7 +122,7 @@ def test_a_pause_is_taken_out_of_what_it_came_in(continued, paused):
 )
 def test_only_who_waits_for_it_gets_an_orderly_end(tmp_path, launcher, orderly):
     program = "import atexit\nfrom common import errors\natexit.register(print, 'in good order')\n"
-    program += "with errors.one_line(leave=True):\n    print('done')\n"
+    program += "errors.exit_with_one_line(lambda: print('done'))\n"
     (tmp_path / "program.py").write_text(program)
     options = {"cwd": tmp_path, "stdin": subprocess.DEVNULL}
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}

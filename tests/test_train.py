@@ -159,10 +159,11 @@ def test_a_bad_argument_and_help_answer_without_tensorflow(program, argument, co
 PROGRAM = """
 import sys
 from common import errors
-with errors.one_line(leave=True):
+def main():
     print("output" * 10_000)
     print("a notice", file=sys.stderr)
     open(sys.argv[1], "w").close()
+errors.exit_with_one_line(main)
 """
 
 
