@@ -21,14 +21,14 @@ from typing import Any
 import rich
 from rich.markdown import Markdown
 
-from common import children, commandline
+from common import commandline
 from common.commandline import Config
 from common.errors import InputError, RunError, Stopped, exit_with_one_line
 from common.files import writable_folder, write_atomically
 from comparison import system, work
 from comparison.peers import CONTENDERS, Contender
 from comparison.worker import Task
-from runtime import devices
+from runtime import devices, signals
 
 try:
     import matplotlib  # noqa: F401 - draws the charts
@@ -252,7 +252,7 @@ def run(config: Config) -> int:
 def main() -> int:
     """Does what the flags ask for; returns the exit code."""
     config = commandline.parse(compare_flags(), sys.argv, __doc__)
-    children.end_on_signals()
+    signals.unwind()
     if config.merge and config.against:
         raise InputError("--merge and --against: cannot be combined; give one of them")
     check_output(config.output)

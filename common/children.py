@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -42,10 +41,3 @@ def _end(process: subprocess.Popen) -> None:
     if os.name == "posix":
         with contextlib.suppress(ProcessLookupError, PermissionError):  # no member is left
             os.killpg(process.pid, signal.SIGKILL)
-
-
-def end_on_signals() -> None:
-    """Makes SIGTERM and SIGHUP unwind this process and end its children, as Ctrl-C does."""
-    for number in filter(None, (signal.SIGTERM, getattr(signal, "SIGHUP", None))):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, lambda received, _: sys.exit(128 + received))

@@ -1,12 +1,13 @@
 """Ctrl-C, SIGTERM and SIGHUP, which end a run after its block, from the first step to the end.
 
-A second signal, or one at any other time, ends the process at once.
+A second signal, or one at any other time, ends the process at once. compare.py is unwound.
 """
 
 import contextlib
 import os
 import signal
 import stat
+import sys
 from collections.abc import Iterator
 from types import FrameType
 
@@ -37,6 +38,12 @@ def install() -> None:
         signal.signal(number, _leave)
 
 
+def unwind() -> None:
+    """Lets SIGTERM and SIGHUP unwind this process, which ends its children, as Ctrl-C does."""
+    for number in _handled() - {signal.SIGINT}:
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
+
+
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
     """Defers a first signal, for `asked`, in the `with` block; then raises Stopped if one came."""
@@ -51,9 +58,9 @@ def deferred() -> Iterator[None]:
         raise Stopped(came)
 
 
-def _handled() -> list[int]:
+def _handled() -> set[int]:
     """Returns the signals that end a run, except those that are ignored, as under nohup."""
-    return [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    return {number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN}
 
 
 def _defer(number: int, frame: FrameType | None) -> None:

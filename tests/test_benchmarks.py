@@ -19,7 +19,8 @@ FOREVER = [sys.executable, "-c", "import signal; print(flush=True); signal.pause
 PARENT = f"""
 import subprocess, sys
 from common import children
-children.end_on_signals()
+from runtime import signals
+signals.unwind()
 inner = "import subprocess; subprocess.run({FOREVER!r})"
 with children.started([sys.executable, "-c", inner], 60, stdout=subprocess.PIPE) as process:
     process.stdout.readline()
