@@ -81,8 +81,7 @@ def run(configs: list[Config]) -> None:
     tf.get_logger().setLevel("ERROR")  # hides that evaluation is retraced for each model
     first = configs[0]
     one_thread = any(map(modes.one_thread, configs))
-    with startup.quiet():
-        device = devices.choose(first, one_thread)
+    device = devices.choose(first, one_thread)
     with tf.device(device):
         dataset = train.load(first, device)
     place = {"data": dataset.checksum} | devices.environment(device)

@@ -109,8 +109,7 @@ def num_correct(state: State, split: data.Split) -> int:
 
 def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
     """Loads, compiles, trains and evaluates, shows and writes the results; returns the record."""
-    with startup.quiet():
-        device = devices.choose(config, modes.one_thread(config))
+    device = devices.choose(config, modes.one_thread(config))
     ledger.parts["import"] = ledger.clock() - ledger.start
     engine = distribute.start(config, device)  # which waits for other workers
     ledger.barrier = engine.barrier

@@ -15,7 +15,7 @@ import psutil
 
 import flags
 from common.files import PROJECT
-from runtime import gpu
+from runtime import gpu, startup
 
 CPU_INFO = pathlib.Path("/proc/cpuinfo")
 OWN_GROUPS = pathlib.Path("/proc/self/cgroup")
@@ -23,6 +23,7 @@ GROUPS = pathlib.Path("/sys/fs/cgroup")
 THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own variable
 
 
+@startup.quiet()
 def choose(config: flags.Config, one_thread: bool) -> str:
     """Configures TensorFlow before it uses a device; returns where to train: CPU:0 or GPU:0.
 
