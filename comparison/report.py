@@ -16,7 +16,7 @@ from common.errors import InputError, reason
 from common.files import write_atomically
 from common.stats import number
 from comparison import system
-from comparison.worker import Task
+from comparison.worker import LIBRARIES, Task
 
 # The columns besides name, time, ratio, note and rate: keys of the metadata, and heads.
 MORE = {
@@ -31,7 +31,7 @@ ON_A_TERMINAL = 4  # columns of a table, which fit into 80 characters
 USUAL = ("cpu", "float32", "")  # parts that a row's name leaves out
 FACTS = (
     *("machine", "device cpu", "device gpu", "cpu_count", "quota", "governor", "python_version"),
-    *(*system.PACKAGES, "date", "commit", "kept"),
+    *(*LIBRARIES, "date", "commit", "kept"),
 )
 PICTURE = (  # follows the reader's colour scheme
     '<picture><source media="(prefers-color-scheme: dark)" srcset="{0}-dark.png">'

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from common.errors import InputError
+from comparison.worker import LIBRARIES
 from runtime import devices, gpu
 
 # The only variables of the user's environment that contenders get. Others could change the speed of
@@ -34,7 +35,6 @@ ON_GPU = {
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
 }
-PACKAGES = ("tensorflow", "keras", "numpy", "jax", "jaxlib", "torch")
 # Run in any Python, since a contender may have its own.
 INSTALLED = (
     "import importlib.metadata as m, json; "
@@ -146,7 +146,7 @@ def facts(keep: Collection[str]) -> dict[str, str | int]:
         "cpu_count": devices.cores(),
         "platform": platform.platform(),
         "python_version": platform.python_version(),
-        **{name: installed.get(name, "") for name in PACKAGES},
+        **{name: installed.get(name, "") for name in LIBRARIES},
         "quota": f"{quota:g} cores" if quota else "",
         "governor": kernel_file(GOVERNOR),
         "kept": " ".join(kept.split()),  # pyperf refuses lines

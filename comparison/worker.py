@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 LEFT_OUT = 77  # exit code of a contender that cannot use the device or the precision
-LIBRARIES = ("tensorflow", "keras", "jax", "jaxlib", "torch")  # without one, it is left out
+# of contenders: without one it is left out, and their versions are in the results
+LIBRARIES = ("tensorflow", "keras", "numpy", "jax", "jaxlib", "torch")
 
 
 def leave_out(why: str) -> NoReturn:
