@@ -258,7 +258,7 @@ def main() -> int:
     check_output(config.output)
     if not config.merge:
         return run(config)
-    files = [pathlib.Path(file).expanduser() for file in config.merge]
+    files = [pathlib.Path(os.path.expanduser(file)) for file in config.merge]
     return show(report.merge(files), config.output)
 
 

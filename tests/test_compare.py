@@ -313,7 +313,7 @@ def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more):
         ("--output=old.json", "never overwritten"),
         ("--python=numpy_best=python3 --contenders=c", "must be a contender in Python"),
         ("--output=torn.json/a.json", "--output: torn.json must be a folder"),
-        ("--merge=missing.json", "missing.json: No such file"),
+        ("--merge=~no-one/missing.json", "missing.json: No such file"),
         ("extra", "stray argument 'extra'"),
         ("--program=mine", "must be NAME:COMMAND"),
         ("--program=c:./mine", "--program=c:./mine: a contender has that name"),
