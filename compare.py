@@ -130,7 +130,7 @@ def rounds(
     for number in range(1, count + 1):
         drawn = random.sample(list(runs), len(runs))
         minutes = (count + 1 - number) * len(drawn) * seconds / 60
-        say(f"round {number} of {count} · {len(drawn)} measurements · {minutes:.1f} min left")
+        print(f"round {number} of {count} · {len(drawn)} measurements · {minutes:.1f} min left")
         began = time.perf_counter()
         for task in drawn:
             try:
@@ -155,19 +155,14 @@ def note_missing(
     kind = "left out" if isinstance(why, LeftOut) else "failed"
     name = f"{kind}: {task} at batch {task.batch_size:,}"
     about[name] = str(why)
-    say(f"{name}: {why}")
+    print(f"{name}: {why}")
     if kind == "failed":
         folder = tempfile.mkdtemp(prefix=f"compare-{task.contender}-")
-        say(f"its log: {shutil.copy(log, folder)}")
+        print(f"its log: {shutil.copy(log, folder)}")
     if (task.contender, task.device) == (baseline.contender, baseline.device):
         if kind == "failed":
             raise RunError(f"the baseline, {task}, failed: {why}")
         raise InputError(f"--contenders={task.contender}: {why}")
-
-
-def say(line: str) -> None:
-    """Prints a line at once."""
-    print(line, flush=True)
 
 
 def measured(config: Config, base: Sequence[report.Row]) -> Iterator[pyperf.BenchmarkSuite]:
@@ -185,7 +180,7 @@ def measured(config: Config, base: Sequence[report.Row]) -> Iterator[pyperf.Benc
         tasks = tasks_of(contenders, work.jobs_of(dataset, config), config, cores, names)
         if base:
             for line in guard.check(base, [task.name for task in tasks], facts, config):
-                say(f"another machine or version: {line}")
+                print(f"another machine or version: {line}")
         references = work.prepare(dataset, tasks, pathlib.Path(place))
         bench = Bench(pathlib.Path(place), contenders, references, config)
         date = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -218,7 +213,7 @@ def show(suite: pyperf.BenchmarkSuite, output: str | None) -> bool:
         report.save(suite, path)
         write_atomically(page, report.markdown(suite, chart=path.stem).encode())
         drawn = charts.draw(suite, path)
-        say(f"written: {', '.join(map(str, (path, page, *drawn)))}")
+        print(f"written: {', '.join(map(str, (path, page, *drawn)))}")
     return any(key.startswith("failed: ") for each in suite for key in each.get_metadata())
 
 
@@ -244,7 +239,7 @@ def run(config: Config) -> int:
     now = report.rows_of(suite)
     verdicts = guard.verdicts(base, now, config.max_slowdown, config.ratios)
     for line in verdicts:
-        say(line)
+        print(line)
     failed = failed or None in verdicts.values()
     return 130 if stopped else failed or 3 * any(verdicts.values())
 

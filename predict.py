@@ -156,8 +156,8 @@ def main() -> int:
         )
     if not config.images:
         raise InputError("no image: name at least one file, such as digit.png; see --help")
-    # bars and names that stdout cannot encode become `?`; notes and answers stay in order
-    sys.stdout.reconfigure(errors="replace", line_buffering=True)  # type: ignore[union-attr]
+    # bars and names that stdout cannot encode become `?`
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     model = load(pathlib.Path(config.model))
     images, errors = [], []
     for path in config.images:

@@ -118,7 +118,7 @@ def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
             dataset = load(config, device)
             state = start(config, dataset, ledger, engine)
         with callbacks.asked_for(state, engine.is_chief) as watching:
-            print(progress.header(state, devices.describe(device)), flush=True)
+            print(progress.header(state, devices.describe(device)))
             with engine.meeting(), ledger("compile"):
                 mode = compiled(state, engine)
             with signals.deferred(), ledger.watching_pauses():

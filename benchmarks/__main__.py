@@ -112,7 +112,7 @@ def main(names: list[str]) -> None:
     if chosen:
         common.environment()  # is cached with the commit, which the first record makes dirty
     for name in chosen:
-        print(f"measuring {name}", flush=True)
+        print(f"measuring {name}")
         other_cores = system.watch()
         if (found := MEASUREMENTS[name]()) is not None:
             common.save(name, found, other_cores(), f"python -m benchmarks {name}")

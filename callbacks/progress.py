@@ -51,7 +51,7 @@ class Progress(Callback):
             if self.bar:
                 self.bar.stop()
             self.due, self.next_step = now + PLAIN_INTERVAL, 2 * step
-            print(f"step {step:,}/{self.state.total_steps:,}  {self._figures()}", flush=True)
+            print(f"step {step:,}/{self.state.total_steps:,}  {self._figures()}")
 
     def _figures(self) -> str:
         """Returns the newest validation accuracy, the loss, and the speed since the last update."""
@@ -65,7 +65,7 @@ class Progress(Callback):
         return figures
 
     def on_train_end(self, record: dict[str, Any]) -> None:
-        print(summary(record), flush=True)
+        print(summary(record))
 
 
 def new_bar(total_steps: int) -> "Bar":

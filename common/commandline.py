@@ -78,7 +78,7 @@ def parse(
     if values.help:
         groups = "\n".join(map(values.module_help, values.flags_by_module_dict()))
         shown = re.sub(r"\(default: '(.*?)'\)", r"(default: \1)", groups, flags=re.S)
-        print(f"{(summary or '').rstrip()}\n{shown}", flush=True)
+        print(f"{(summary or '').rstrip()}\n{shown}")
         sys.exit(0)
     if stray and arguments is None:
         raise InputError(f"stray argument {stray[0]!r}: a flag is written --name=value; see --help")

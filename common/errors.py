@@ -76,7 +76,7 @@ def _say(error: BaseException) -> int:
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     with contextlib.suppress(OSError):  # a full disk, or a terminal that was closed
-        print(line if isinstance(error, Stopped) else f"error: {line}", file=sys.stderr, flush=True)
+        print(line if isinstance(error, Stopped) else f"error: {line}", file=sys.stderr)
     return getattr(error, "exit_code", 1)
 
 
@@ -129,7 +129,8 @@ def end(code: int) -> None:
 def open_streams() -> None:
     """Opens the streams that are closed, so that no other file gets their numbers.
 
-    Characters that they cannot encode, such as in the name of a class, are escaped.
+    Each line of stdout is written at once, as those of stderr are. Characters that stdout cannot
+    encode, such as in the name of a class, are escaped.
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -137,4 +138,4 @@ def open_streams() -> None:
             os.set_inheritable(number, True)
             setattr(sys, name, os.fdopen(number, "r+", closefd=False))
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)

@@ -99,7 +99,7 @@ def _saying_damage(root: pathlib.Path, dataset: str) -> Iterator[None]:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(line, file=sys.stderr)
 
 
 def _place(root: pathlib.Path, name: str) -> pathlib.Path:
