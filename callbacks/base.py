@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import InputError, RunError, before_leaving, reason
-from common.files import locked
 from runtime.state import State
 
 
@@ -44,8 +43,9 @@ class Callback:
 
     def lock(self, flag: str, folder: pathlib.Path, file: pathlib.Path) -> None:
         """Locks `folder` by `file` until the run has ended; raises InputError if it is locked."""
+        lock = filelock.FileLock(file)  # the system releases the lock of a killed process
         try:
-            lock = locked(file, wait=False)
+            lock.acquire(blocking=False)
         except filelock.Timeout:
             raise refused(flag, folder, "another run is using it; name another folder") from None
         except OSError as error:

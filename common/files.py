@@ -1,4 +1,4 @@
-"""Files and folders that are written completely or not at all, and locks on them."""
+"""Files and folders that are written completely or not at all."""
 
 import contextlib
 import os
@@ -8,8 +8,6 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-
-import filelock
 
 from common.errors import InputError, reason
 
@@ -100,16 +98,6 @@ def try_writing(folder: pathlib.Path) -> None:
     """Raises OSError unless a temporary file of 4 KiB can be written in `folder`."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(4096))
-
-
-def locked(path: pathlib.Path, wait: bool) -> filelock.BaseFileLock:
-    """Returns the acquired lock on `path`; the system releases the lock of a killed process.
-
-    Raises filelock.Timeout if another process has it and `wait` is false.
-    """
-    lock = filelock.FileLock(path)
-    lock.acquire(blocking=wait)
-    return lock
 
 
 @contextlib.contextmanager

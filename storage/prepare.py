@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from google.protobuf import json_format, message
 
 from common.errors import InputError, RunError, reason
-from common.files import is_free, locked, whole_folder, writable_folder
+from common.files import is_free, whole_folder, writable_folder
 from storage import archives, cache, catalog, decode
 from storage.dataset import Dataset
 
@@ -114,11 +114,12 @@ def _place(root: pathlib.Path, name: str) -> pathlib.Path:
 @contextlib.contextmanager
 def _alone(place: pathlib.Path) -> Iterator[None]:
     """Lets one process at a time write to `place`."""
+    lock = filelock.FileLock(place / ".lock")
     try:
-        lock = locked(place / ".lock", wait=False)
+        lock.acquire(blocking=False)
     except filelock.Timeout:
         _say(f"waiting for another run that prepares {place.name}")
-        lock = locked(place / ".lock", wait=True)
+        lock.acquire()
     try:
         yield
     except (OSError, MemoryError, ValueError, tf.errors.OpError) as error:

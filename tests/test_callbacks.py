@@ -4,6 +4,7 @@ import json
 import pathlib
 import sys
 
+import filelock
 import pytest
 
 import callbacks
@@ -30,7 +31,7 @@ def folder_with(name):
 
 
 def locked(name):
-    return lambda place: files.locked(place.parent / name, wait=False)
+    return lambda place: filelock.FileLock(place.parent / name).acquire()
 
 
 WRONG = [
