@@ -148,25 +148,15 @@ def _prepare(name: str, root: pathlib.Path, manual_dir: str | None) -> None:
             manual_dir=gathered,
             extract_dir=new.parent / "extracted",  # tfds does not check files extracted before
         )
-        with decode.SCREEN.status(f"Preparing {builder.name}"):
-            _generate(builder, config, root / "downloads")
+        status = decode.SCREEN.status(f"Preparing {builder.name}")
+        try:
+            with status, contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare(
+                    download_config=config, download_dir=root / "downloads"
+                )
+        except Exception as error:  # tfds may raise anything, and wrap it
+            raise RunError(
+                f"--dataset={builder.name}: tfds cannot prepare it: {reason(error)}"
+            ) from None
         new.rmdir()
         pathlib.Path(builder.data_dir).rename(new)
-
-
-def _generate(
-    builder: tfds.core.DatasetBuilder,
-    config: tfds.download.DownloadConfig,
-    downloads: pathlib.Path,
-) -> None:
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(download_config=config, download_dir=downloads)
-    except Exception as error:
-        # tfds wraps the error of a full disk while it extracts
-        for cause in (error, error.__context__):
-            if isinstance(cause, (OSError, tf.errors.OpError)):
-                raise cause from None
-        raise InputError(
-            f"--dataset={builder.name}: tfds cannot prepare it: {reason(error)}"
-        ) from None

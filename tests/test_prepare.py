@@ -123,7 +123,7 @@ def test_a_damaged_dataset_stays_until_its_new_one_is_whole(prepared, monkeypatc
     path.write_bytes(path.read_bytes()[:1000])
     before = content(prepared.parent)
     full = OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr(prepare, "_generate", failing(full))
+    monkeypatch.setattr(Made, "download_and_prepare", failing(full))
     with pytest.raises(errors.RunError, match="No space left"):
         load(prepared)
     assert content(prepared.parent) == before | {".lock": b""}
