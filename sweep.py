@@ -82,8 +82,7 @@ def run(configs: list[Config]) -> None:
     first = configs[0]
     one_thread = any(map(modes.one_thread, configs))
     device = devices.choose(first, one_thread)
-    with tf.device(device):
-        dataset = train.load(first, device)
+    dataset = train.load(first, device)
     place = {"data": dataset.checksum} | devices.environment(device)
     output = pathlib.Path(first.output or os.devnull)
     found = results.read(output, first.as_dict() | place)

@@ -70,8 +70,8 @@ def show(rows: Collection[Row], figures: str | None) -> None:
     varying = [name for name in SWEPT if name != "seed" and len({row[name] for row in rows}) > 1]
     groups = grouped(rows, varying).values()
     best = max(groups, key=mean)
-    headings = [name.removesuffix("_size").removesuffix("_reduction") for name in varying]
-    headings += ["validation", "test", "beside the best"]
+    names = [name.removesuffix("_size").removesuffix("_reduction") for name in varying]
+    headings = *names, "validation", "test", "beside the best"
     table = Table(*headings, box=MARKDOWN, show_edge=False)
     for runs in groups:
         table.add_row(*(str(runs[0][name]) for name in varying), *cells(runs, best))
