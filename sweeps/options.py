@@ -74,11 +74,11 @@ def parse(argv: list[str], summary: str | None) -> list[Config]:
 def values_of(argument: str) -> list[str]:
     """Returns an argument for each value: --seed=4, --seed=0 and --seed=1 for --seed=4,0:2."""
     name, equals, text = argument.partition("=")
-    if not equals or name.strip("-") not in SWEPT:
+    if name.strip("-") not in SWEPT:
         return [argument]
     values: list[object] = []
     for item in text.split(","):
         is_range = re.fullmatch(r"\d{1,6}:\d{1,6}", item)
         integers = range(*map(int, item.split(":"))) if is_range else ()
         values += integers or [item]  # other items are checked later
-    return [f"{name}={value}" for value in values]
+    return [f"{name}{equals}{value}" for value in values]

@@ -43,17 +43,19 @@ def read(path: pathlib.Path, new: Row) -> dict[tuple, Row]:
     InputError, and leaves the file unchanged, if it contains anything but rows.
     """
     path.touch()
-    *lines, torn = path.read_bytes().split(b"\n")
+    whole, newline, torn = path.read_bytes().rpartition(b"\n")
     try:
-        found = (DEFAULTS | json.loads(line) for line in lines or filter(None, [torn]))
+        found = (DEFAULTS | json.loads(line) for line in (whole or torn).splitlines())
         rows = {key(row): row for row in found if all(row[name] == new[name] for name in SAME)}
-    except (ValueError, TypeError, KeyError):
+        for runs in grouped(rows.values(), []).values():
+            cells(runs, runs)  # which fails if a row cannot be shown
+    except (ValueError, TypeError, LookupError):
         why = "must be a new file, or one that sweep.py has written: choose another name"
         raise refused("output", path, why) from None
     if torn:
-        os.truncate(path, path.stat().st_size - len(torn))
+        os.truncate(path, len(whole + newline))
     # the run of an incomplete line is trained again, even if only the newline is missing
-    return rows if lines else {}
+    return rows if newline else {}
 
 
 def add(path: pathlib.Path, row: Row) -> None:
