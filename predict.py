@@ -24,13 +24,14 @@ from common.files import plain_path
 
 SURE = 0.6  # minimum probability of a sure answer
 
-Answer = Callable[[np.ndarray], np.ndarray]  # an image, uint8, to probabilities
-
 
 class Model(NamedTuple):
-    """Classifies images of `image_shape`, uint8, whose ink fills `box` (height, width)."""
+    """Classifies images of `image_shape`, uint8, whose ink fills `box` (height, width).
 
-    probabilities: Answer
+    probabilities: returns the probability of each class for an image.
+    """
+
+    probabilities: Callable[[np.ndarray], np.ndarray]
     class_names: list[str]
     image_shape: tuple[int, int, int]
     box: tuple[int, int]
@@ -70,15 +71,18 @@ def load(folder: pathlib.Path) -> Model:
         images = json.loads((folder / "assets/images.json").read_text())
         shape, box = tuple(images["shape"]), tuple(images["box"])
         answer = plain(folder / "weights.npz") or served(folder)
-        if len(answer(np.zeros(shape, np.uint8))) != len(names):
-            raise ValueError("it has other classes than names of classes")
+        if (
+            len(answer(np.zeros(shape, np.uint8))) != len(names)
+            or min(box[0], box[1], shape[2]) < 1
+        ):
+            raise ValueError("its names of classes or its images.json do not fit its weights")
     except Exception as error:  # TensorFlow raises various errors for a file that is not a model
         must = "must be a folder that `python train.py --export_dir=FOLDER` wrote"
         raise InputError(f"--model={folder}: {must}: {reason(str(error))}") from None
     return Model(answer, names, shape, box)
 
 
-def plain(path: pathlib.Path) -> Answer | None:
+def plain(path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray] | None:
     """Returns a function that answers with NumPy; None, with a line, if the file is damaged."""
     try:
         with np.load(path) as arrays:
@@ -95,7 +99,7 @@ def plain(path: pathlib.Path) -> Answer | None:
     return answer
 
 
-def served(folder: pathlib.Path) -> Answer:
+def served(folder: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
     """Returns a function that answers with TensorFlow."""
     from runtime import startup
 
@@ -119,7 +123,7 @@ def show(path: str, names: list[str], probabilities: np.ndarray) -> None:
     """Prints the class of an image and the probability of each class as a bar."""
     print(f"{path}: {names[probabilities.argmax()]}")
     width = max(map(len, names))
-    for name, share in zip(names, probabilities.tolist(), strict=True):
+    for name, share in zip(names, probabilities, strict=True):
         print(f"  {name:{width}} {share:.4f} {'█' * round(40 * share)}".rstrip())
 
 

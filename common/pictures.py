@@ -1,6 +1,7 @@
 """Makes pictures like MNIST's: light ink on black, in a box, its centre of mass in the middle."""
 
 import contextlib
+import warnings
 
 import cv2
 import numpy as np
@@ -33,7 +34,8 @@ def prepare(
     is_grey = shape[2] == 1
     whole = image.convert("L") if is_grey else image
     dark = is_grey and bool(np.median(np.asarray(whole)) > 127) if invert is None else invert
-    whole = ImageOps.invert(whole) if dark else whole
+    if dark:
+        whole = ImageOps.invert(whole)
     if is_grey and (center or (center is None and not stands(np.asarray(whole), shape, box))):
         if found := ink.find(image, invert):
             return found._replace(pixels=centred(found.pixels, shape, box))
@@ -52,19 +54,22 @@ def opened(path: str) -> Image.Image:
     Raises InputError as `prepare` says.
     """
     Image.MAX_IMAGE_PIXELS = None  # our limit is lower, and raises an error instead of a warning
+    warnings.simplefilter("ignore")  # Pillow's, which would come before our line
     try:
         with Image.open(path, formats=FORMATS) as image:
             image.draft(None, (2 * ink.SIDE, 2 * ink.SIDE))  # a large JPEG is decoded reduced
             if image.width * image.height > MAX_PIXELS:
-                found = f"is {image.width:,} x {image.height:,} pixels"
-                raise InputError(f"{found}: must be at most {MAX_PIXELS:,}")
+                raise InputError(
+                    f"is {image.width:,} x {image.height:,} pixels: must be at most {MAX_PIXELS:,}"
+                )
             image.load()
             with contextlib.suppress(Exception):  # unreadable tags make it fail
                 ImageOps.exif_transpose(image, in_place=True)
             return opaque(image)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        must = f"must be an image, {', '.join(FORMATS)}"
-        raise InputError(f"{must}: {reason(error)}") from None
+    except InputError:
+        raise
+    except Exception as error:  # Pillow raises various errors for a damaged file
+        raise InputError(f"must be an image, {', '.join(FORMATS)}: {reason(error)}") from None
 
 
 def opaque(image: Image.Image) -> Image.Image:
