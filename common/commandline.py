@@ -123,5 +123,5 @@ def _described(values: flags.FlagValues, name: str) -> str:
     words = name.replace("_", " ").lower()
     if " " not in words:
         return ""
-    near = [other for other in values if words in (values[other].help or "").lower()]
+    near = [other for other in values if words in values[other].help.lower()]
     return f"; nearest: --{', --'.join(near)}" if near else ""

@@ -45,8 +45,7 @@ class Split:
         Raises:
           RunError: the file cannot be read any more.
         """
-        assert isinstance(self.images, np.memmap)
-        path, offset = str(self.images.filename), self.images.offset
+        path, offset = self.images.filename, self.images.offset  # type: ignore[attr-defined]
 
         def read_piece(first: np.integer, piece: np.ndarray) -> None:
             with io.FileIO(path) as file:

@@ -159,4 +159,4 @@ def _prepare(name: str, root: pathlib.Path, manual_dir: str | None) -> None:
                 f"--dataset={builder.name}: tfds cannot prepare it: {reason(error)}"
             ) from None
         new.rmdir()
-        pathlib.Path(builder.data_dir).rename(new)
+        builder.data_path.rename(new)
