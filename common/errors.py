@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 # What TensorFlow adds to an error: names of nodes, and the place in Python.
-NOISE = r"\{\{.*?\}\} |\[\[.*| \[Op:\w+\].*|Traceback \(most recent.*"
+NOISE = r"\{\{.*?\}\} |\[\[.*| \[Op:\w+\].*|Traceback \(most recent.*|Original stack trace.*"
 
 # as CUDA and XLA say it, and TensorFlow when it copies a tensor to a GPU
 OUT_OF_MEMORY = r"(?i)out.of.memory|dst tensor is not initialized"
@@ -40,8 +40,8 @@ class Stopped(Exception):  # noqa: N818 - no error
 
 def reason(error: BaseException | str) -> str:
     """Returns why something failed, in one line, with the system's words if there are any."""
-    words = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-    words = re.sub(NOISE, "", str(words), flags=re.DOTALL)
+    words = str(getattr(error, "strerror", None) or error)
+    words = re.sub(NOISE, "", words, flags=re.DOTALL)
     return " ".join(words.split()) or type(error).__name__
 
 
@@ -85,9 +85,9 @@ def _line(error: BaseException) -> str:
     kinds, why = {kind.__name__ for kind in type(error).__mro__}, reason(error)
     if hasattr(error, "exit_code"):
         return str(error)
-    if isinstance(error, OSError) and "temporary directory" in why:
-        return "TMPDIR: no folder for temporary files can be written; set TMPDIR to one"
     if isinstance(error, OSError):
+        if "temporary directory" in why:
+            return "TMPDIR: no folder for temporary files can be written; set TMPDIR to one"
         where = error.filename
         if not where and error.errno == errno.ENOSPC:  # files that we write are named
             where = "standard output"

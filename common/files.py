@@ -74,8 +74,9 @@ def check_writable(flag: str, path: str | None, replace: bool) -> None:
     file = real_path(path)
     writable_folder(flag, file.parent)
     if os.path.lexists(file) and not (replace and file.is_file()):
-        why = "is there already; give --overwrite, or another file"
-        why = why if file.is_file() else "is there, and no regular file; give another one"
+        why = "is there, and no regular file; give another one"
+        if file.is_file():
+            why = "is there already; give --overwrite, or another file"
         raise InputError(f"--{flag}={path}: {why}")
 
 
