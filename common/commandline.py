@@ -1,7 +1,6 @@
 """The command line: absl's flags, read once into an immutable config, or refused with one line."""
 
 import contextlib
-import math
 import os
 import re
 import sys
@@ -86,8 +85,7 @@ def parse(
     for name in ("help", "h", "flagfile"):
         del given[name]
     for name, value in given.items():
-        # absl's bounds allow nan, and inf where there is only one
-        if isinstance(value, float) and not math.isfinite(value):
+        if value != value:  # nan, which absl's bounds allow
             raise InputError(f"--{name}={value}: must be a finite number; see --help")
     return Config(**given, **{arguments: tuple(stray)} if arguments else {})
 
