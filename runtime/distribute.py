@@ -114,8 +114,8 @@ class Workers(Replicas):
 
         If flags or data differ, raises InputError on all workers, with the first difference.
         """
-        given = self.config.replace(**dict.fromkeys(flags.PLACES)).as_dict()
-        values = {f"--{name}": value for name, value in given.items()}
+        given = self.config.as_dict().items()
+        values = {f"--{name}": value for name, value in given if name not in flags.PLACES}
         values["--input=stream"] = dataset.train.streamed
         values["checksum of the data"] = dataset.checksum
         with self.meeting(), super().scope(dataset):
@@ -136,8 +136,8 @@ class Workers(Replicas):
         all of them after the same block.
         """
         newest = (state.evaluations or [[0.0] * 4])[-1]
-        step, examples, *newest = self.exchange([state.step, state.examples, *newest])[0].tolist()
-        state.step, state.examples = int(step), int(examples)
+        step, *newest = self.exchange([state.step, *newest])[0].tolist()
+        state.step = int(step)
         if newest[0] and not self.is_chief:
             state.evaluations = [newest]
         for variable in state.model.variables:
