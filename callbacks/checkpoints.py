@@ -117,10 +117,9 @@ class Checkpoints(Callback):
         return [self.folder / f"step-{step}{suffix}" for suffix in WHOLE]
 
     def _steps(self) -> list[int]:
-        """Returns the steps of the checkpoints that have both their files, in order."""
+        """Returns the steps of the checkpoints, in order. TensorFlow writes the index last."""
         names = [WRITTEN.fullmatch(path.name) for path in self.folder.glob("step-*.index")]
-        steps = [int(name[1]) for name in names if name]
-        return sorted(step for step in steps if all(path.exists() for path in self._files(step)))
+        return sorted(int(name[1]) for name in names if name)
 
     def _remove_all_but(self, steps: Iterable[int]) -> None:
         """Removes the files of all other steps, and incomplete files."""
