@@ -5,7 +5,7 @@ import pathlib
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from runtime.state import State
 KEEP, FORMAT = 3, 4
 # of the state, saved beside the weights
 FIGURES = ("step", "examples", "loss", "losses", "evaluations", "log")
-WHOLE = (".index", ".data-00000-of-00001")
 # what TensorFlow writes for a step, complete or not
 WRITTEN = re.compile(r"step-(0|[1-9][0-9]*)(_temp|(\.index|\.data-00000-of-00001)(\.tempstate.*)?)")
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # what tf.train.Checkpoint appends to a name
@@ -64,10 +63,9 @@ class Checkpoints(Callback):
         self.json.assign(json.dumps({"figures": figures, "run": identity(self.state)}))
         with writing("checkpoint_dir", self.folder):
             self.checkpoint.write(str(self.plain / f"step-{step}"))
-            synced(*self._files(step), self.folder)  # TensorFlow does not wait
-            whole = self._steps()
-            old = [other for other in whole if other <= step][:-KEEP]  # later ones are damaged
-            self._remove_all_but(set(whole).difference(old))
+            synced(*self.folder.glob(f"step-{step}.*"), self.folder)  # TensorFlow does not wait
+            steps = self._steps()  # those after this step are damaged
+            self._remove_all_but(steps[max(0, steps.index(step) + 1 - KEEP) :])
 
     def _resume(self) -> None:
         """Loads the newest complete checkpoint, if there is one."""
@@ -113,20 +111,19 @@ class Checkpoints(Callback):
                 "raise --epochs or --max_steps, or name another folder",
             )
 
-    def _files(self, step: int) -> list[pathlib.Path]:
-        return [self.folder / f"step-{step}{suffix}" for suffix in WHOLE]
-
     def _steps(self) -> list[int]:
         """Returns the steps of the checkpoints, in order. TensorFlow writes the index last."""
         names = [WRITTEN.fullmatch(path.name) for path in self.folder.glob("step-*.index")]
         return sorted(int(name[1]) for name in names if name)
 
-    def _remove_all_but(self, steps: Iterable[int]) -> None:
-        """Removes the files of all other steps, and incomplete files."""
-        wanted = [path for step in steps for path in self._files(step)]
+    def _remove_all_but(self, steps: Collection[int]) -> None:
+        """Removes the files of all other steps, and folders of incomplete files."""
         for path in [*self.folder.iterdir()]:
-            if WRITTEN.fullmatch(path.name) and path not in wanted:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            written = WRITTEN.fullmatch(path.name)
+            if written and path.is_dir():
+                shutil.rmtree(path)
+            elif written and int(written[1]) not in steps:
+                path.unlink()
 
 
 def identity(state: State) -> dict[str, Any]:
