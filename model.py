@@ -102,11 +102,9 @@ def loss_and_gradients(
 ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
     """Returns the loss of a batch, a scalar, and its gradients for `model.parameters`.
 
-    Args:
-      images: [rows, features] uint8, and labels [rows] int32.
-      config: the flags; a float may be a scalar tensor.
-      batch_size: the size of the whole batch, if the rows are a part of it. Each part has its share
-        of the penalty, so the losses and gradients of all parts add up to those of the batch.
+    images: [rows, features] uint8; labels: [rows] int32. A float in `config` may be a tensor.
+    batch_size: the size of the whole batch, if the rows are a part of it. Each part has its share
+    of the penalty, so the losses and gradients of all parts add up to those of the batch.
     """
     rows = labels.shape[0] or tf.size(labels)
     batch_size = rows if batch_size is None else batch_size
@@ -190,15 +188,12 @@ def compiled_pipeline(
 
 
 class Rows(NamedTuple):
-    """The data of a block: step i has the rows order[first + i * batch_size:][:batch_size].
+    """The data of a block: step i has the rows order[first + i * batch_size:][:batch_size]."""
 
-    images: [n, features] uint8, labels: [n] int32, order: [rows] int32, first: scalar int32.
-    """
-
-    images: tf.Tensor
-    labels: tf.Tensor
-    order: tf.Tensor
-    first: tf.Tensor
+    images: tf.Tensor  # [n, features] uint8
+    labels: tf.Tensor  # [n] int32
+    order: tf.Tensor  # [rows] int32
+    first: tf.Tensor  # scalar int32
 
     def batches(self, number: tf.Tensor, count: int, size: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the images [count, size, features] and labels of `count` batches at a time.
