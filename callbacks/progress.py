@@ -31,9 +31,9 @@ class Progress(Callback):
         if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
             self.bar = new_bar(self.state.total_steps)
             self.closing.callback(self.bar.stop)
-        self.due, self.next_step = time.monotonic(), 1
-        # images and seconds of training at the last update
-        self.examples, self.seconds = 0, 0.0
+        # the time and step at which a line is due; seconds of training and images at the last one
+        self.due = self.seconds = 0.0
+        self.next_step = self.examples = 0
 
     def on_block_end(self, losses: np.ndarray) -> None:
         now, step, ends = time.monotonic(), self.state.step, self.state.ends()
