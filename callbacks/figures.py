@@ -110,12 +110,11 @@ def pick(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Each of the three groups has at most five images, of different true classes.
     """
     second, first = np.sort(probabilities, axis=1)[:, -2:].T
-    right = probabilities.argmax(axis=1) == labels
-    margins = np.where(right, first - second, second - first)
-    order = np.argsort(margins)
-    wrong, right_by_margin = np.split(order, [np.sum(~right)])
+    surest = np.argsort(second - first)
+    is_right = probabilities.argmax(axis=1)[surest] == labels[surest]
+    right, wrong = surest[is_right], surest[~is_right]
     groups = []
-    for group in (right_by_margin[::-1], right_by_margin, wrong):
+    for group in (right, right[::-1], wrong):
         firsts = np.unique(labels[group], return_index=True)[1]
         groups.append(group[np.sort(firsts)][:COLUMNS])
     return np.concatenate(groups)
