@@ -53,11 +53,10 @@ class Cluster:
 
         Raises InputError if this worker cannot listen at its port.
         """
-        places = [host_and_port(address) for address in self.addresses]
-        hosts = ",".join(host for host, _ in places)
-        os.environ["no_grpc_proxy"] = hosts  # noqa: SIM112 - gRPC reads no other
+        hosts, ports = zip(*map(host_and_port, self.addresses), strict=True)
+        os.environ["no_grpc_proxy"] = ",".join(hosts)  # noqa: SIM112 - gRPC reads no other
         try:
-            socket.create_server(("", places[self.index][1])).close()
+            socket.create_server(("", ports[self.index])).close()
         except OSError as error:
             own = self.addresses[self.index]
             raise InputError(
