@@ -5,7 +5,7 @@ import pathlib
 import re
 import shutil
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ KEEP, FORMAT = 3, 4
 FIGURES = ("step", "examples", "loss", "losses", "evaluations", "log")
 # what TensorFlow writes for a step, complete or not
 WRITTEN = re.compile(r"step-(0|[1-9][0-9]*)(_temp|(\.index|\.data-00000-of-00001)(\.tempstate.*)?)")
-VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # what tf.train.Checkpoint appends to a name
+STATE = "state/.ATTRIBUTES/VARIABLE_VALUE"  # tf.train.Checkpoint's name of its variable `state`
 # What may change: some flags, and the machine. Another NumPy may shuffle differently.
 MAY_ROUND = {*flags.ROUNDING, "numpy", "tensorflow", "threads", "cores"}
 
@@ -73,7 +73,7 @@ class Checkpoints(Callback):
             path = self.plain / f"step-{step}"
             try:
                 found = read(path)
-                self._check(found)
+                self._check(found["run"], step)
             except (KeyError, TypeError):
                 raise refused(
                     "checkpoint_dir",
@@ -90,10 +90,10 @@ class Checkpoints(Callback):
             print(f"resumes from {self.folder / path.name}")
             return
 
-    def _check(self, found: Mapping[str, Any]) -> None:
+    def _check(self, run: dict[str, Any], step: int) -> None:
         """Raises InputError if the checkpoint is of another run; prints allowed differences."""
         defaults = flags.training_config().as_dict()  # of flags that were added since
-        before = defaults | found["run"]
+        before = defaults | run
         for name, value in identity(self.state).items():
             if before.get(name) == value:
                 continue
@@ -102,8 +102,7 @@ class Checkpoints(Callback):
             if name not in MAY_ROUND:
                 raise InputError(f"{word}={value}: {where}; use that, or name another folder")
             print(f"{word}={value}: {where}; the last bits may differ", file=sys.stderr)
-        step, last = found["figures"]["step"], self.state.total_steps
-        if step > last:
+        if step > (last := self.state.total_steps):
             raise refused(
                 "checkpoint_dir",
                 self.folder,
@@ -149,4 +148,4 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     """
     reader = tf.train.load_checkpoint(path)
     tensors = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    return json.loads(tensors["state" + VALUE])
+    return json.loads(tensors[STATE])
