@@ -71,7 +71,6 @@ def quiet() -> Iterator[None]:
         yield
         return
     os.environ[LOG_LEVEL] = "3" if level == "3" else "2"
-    sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as notices:
         os.dup2(notices.fileno(), 2)
