@@ -15,8 +15,6 @@ BLOCK_ROWS = {"cpu": 5_000, "gpu": sys.maxsize}  # gathered and converted at onc
 UNROLLED = {"cpu": 20, "gpu": 10}
 PIECE = 1_000  # rows in a piece of a large batch, for the caches of a CPU
 
-Steps = Callable[[torch.Tensor], None]  # takes the steps on `rows` [steps, batch]
-
 
 def contender(work: Work) -> Train:
     """Returns a function that does the job by nn.Linear, cross_entropy, autograd and SGD."""
@@ -69,19 +67,18 @@ def best(work: Work) -> Train:
 
     compiled = torch.compile(take_steps, dynamic=False, options={"cpp_wrapper": not on_gpu})
 
-    def epoch(rows: torch.Tensor) -> None:
-        for some in rows.split(max(1, UNROLLED[work.device] * piece // work.batch_size)):
-            compiled(some)
-
-    shapes = {rows.shape: rows for rows in epochs}
-    runs = {shape: captured(epoch, rows) if on_gpu else epoch for shape, rows in shapes.items()}
-
-    @torch.inference_mode()
-    def train() -> tuple[np.ndarray, np.ndarray]:
+    def steps() -> None:
         W.zero_()
         b.zero_()
         for rows in epochs:
-            runs[rows.shape](rows)
+            for some in rows.split(max(1, UNROLLED[work.device] * piece // work.batch_size)):
+                compiled(some)
+
+    run = captured(steps) if on_gpu else steps
+
+    @torch.inference_mode()
+    def train() -> tuple[np.ndarray, np.ndarray]:
+        run()
         return W.cpu().numpy().T, b.cpu().numpy()
 
     train()
@@ -103,18 +100,13 @@ def _placed(
     return images, labels, [torch.from_numpy(rows).to(place) for rows in work.blocks(max_rows)]
 
 
-def captured(epoch: Steps, rows: torch.Tensor) -> Steps:
-    """Returns `epoch` as a CUDA graph, for rows of this shape."""
-    own, graph = rows.clone(), torch.cuda.CUDAGraph()
-    torch.cuda.synchronize()  # another stream does not wait for the copy
+def captured(steps: Callable[[], None]) -> Callable[[], None]:
+    """Returns `steps` as a CUDA graph."""
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()  # another stream does not wait for what was copied to the device
     with torch.cuda.stream(torch.cuda.Stream()):
-        epoch(own)  # compiles, which cannot be captured
+        steps()  # compiles, which cannot be captured
     torch.cuda.synchronize()
     with torch.cuda.graph(graph):
-        epoch(own)
-
-    def replay(rows: torch.Tensor) -> None:
-        own.copy_(rows)
-        graph.replay()
-
-    return replay
+        steps()
+    return graph.replay
