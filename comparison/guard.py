@@ -1,7 +1,6 @@
 """The guard: compares a new measurement with a results file, and says which contender is slower."""
 
 import math
-import shlex
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 
@@ -11,15 +10,6 @@ from common.errors import InputError
 from comparison.report import FACTS, Row
 
 FALSE_ALARMS = 0.05  # maximum share of runs with a false alarm, over all contenders together
-
-
-def arguments_of(row: Row, file: str) -> list[str]:
-    """Returns the flags that measured a row; raises InputError if its file is merged."""
-    if row.machine:
-        raise InputError(f"--against={file}: is a merged file: give one of the files in it")
-    # the rounds in the file, which may be fewer than its flags, after Ctrl-C; the flag needs two
-    rounds = max(2, len(row.times))
-    return [*shlex.split(row.metadata.get("arguments", "")), f"--rounds={rounds}"]
 
 
 def check_rounds(base: Sequence[Row], config: Config) -> None:

@@ -168,7 +168,7 @@ def checked(tensorflow="2.21.0", ratios=False, names=(), **there):
     return guard.check(report.rows_of(base), names or base.get_benchmark_names(), facts, config)
 
 
-def test_guard_refuses_another_job_and_another_machine():
+def test_guard_refuses_another_job_another_machine_and_merged_files(tmp_path):
     assert checked() == []
     with pytest.raises(InputError, match=r"another job: it has graph, .*, this run xla, other"):
         checked(names=["xla, other"])
@@ -177,6 +177,9 @@ def test_guard_refuses_another_job_and_another_machine():
     assert checked("2.22.0", ratios=True) == ["tensorflow 2.21.0 there, 2.22.0 here"]
     with pytest.raises(InputError, match="kept XLA_FLAGS there, None here"):
         checked(kept="XLA_FLAGS")
+    merged = report.rows_of(report.merge(saved(tmp_path, suite(), suite())))
+    with pytest.raises(InputError, match="another job: it has graph, .*, a, this run graph, {}"):
+        guard.check(merged, suite().get_benchmark_names(), {}, Config(against="a", ratios=True))
 
 
 def test_too_few_rounds_are_refused_before_anything_is_measured(tmp_path, monkeypatch):
@@ -196,13 +199,9 @@ def test_ctrl_c_before_the_first_round_is_one_line_and_130(monkeypatch):
     assert stopped.value.exit_code == 130
 
 
-def test_guard_measures_what_a_file_of_one_machine_has():
+def test_a_contender_of_the_file_without_a_result_is_named():
     row, *_ = report.rows_of(suite())
-    assert guard.arguments_of(row, "") == ["--contenders=xla,graph", "--rounds=9"]
-    assert guard.verdicts([row], [], 2, False)  # a line says that it has no result
-    row.machine = "a"
-    with pytest.raises(InputError, match="merged"):
-        guard.arguments_of(row, "")
+    assert list(guard.verdicts([row], [], 2, False).values()) == [None]
 
 
 def test_tf32_has_the_range_of_float32_and_10_bits_behind_the_point():
