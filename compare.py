@@ -172,8 +172,8 @@ def measured(config: Config, base: Sequence[report.Row]) -> Iterator[pyperf.Benc
     names = system.check_devices(config.devices, config.device_index)
     facts = system.facts(config.keep_env) | {f"device {name}": names[name] for name in names}
     for name, one in contenders.items():
-        version = system.versions(one.python).get(one.package)
-        if version and one.python != sys.executable:
+        if one.python != sys.executable:
+            version = system.versions(one.python).get(one.package, "none")
             facts[one.package] = f"{version} ({name})"
     with tempfile.TemporaryDirectory() as place:
         dataset = work.load(config)
@@ -225,7 +225,7 @@ def run(config: Config) -> int:
         argv = [sys.argv[0], *measured_by, *sys.argv[1:]]
         config = commandline.parse(compare_flags(), argv, None)
         guard.check_rounds(base, config)
-    suite, stopped = None, False
+    suite, code = None, 0
     try:
         for number, suite in enumerate(measured(config, base)):
             if number == 0:
@@ -233,7 +233,11 @@ def run(config: Config) -> int:
             if config.output:
                 report.save(suite, pathlib.Path(config.output))
     except KeyboardInterrupt:
-        stopped = True
+        code = 130
+    except RunError:  # a line has said that the baseline failed
+        code = 1
+        if suite is None:
+            raise
     if suite is None:
         raise Stopped(signal.SIGINT, "before the end of the first round: there are no results")
     failed = show(suite, config.output)
@@ -242,7 +246,7 @@ def run(config: Config) -> int:
     for line in verdicts:
         print(line)
     failed = failed or None in verdicts.values()
-    return 130 if stopped else failed or 3 * any(verdicts.values())
+    return code or failed or 3 * any(verdicts.values())
 
 
 def main() -> int:

@@ -61,7 +61,7 @@ def verdicts(
         {
             row.metadata["name"]: row.ratios_to(row.base) if ratios else row.times
             for row in rows
-            if not (row.task.again or (ratios and row is row.base))
+            if not row.task.again
         }
         for rows in (base, now)
     )

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,8 @@ class Bench:
                 raise Failed(f"given up after {config.timeout} s") from None
         except OSError as error:
             raise Failed(f"{error.filename}: {error.strerror}") from None
-        raise failure(self.log.read_text(errors="replace"), process.returncode)
+        code, why = process.returncode, telling_line(self.log.read_text(errors="replace"))
+        raise (LeftOut if code == LEFT_OUT else Failed)(why or f"exit code {code}")
 
     def talk(self, process: subprocess.Popen, began: float, task: Task) -> dict[str, Any]:
         """Repeats and checks the contender's job until it was timed for LONG_ENOUGH."""
@@ -140,14 +141,15 @@ class Bench:
 
     def repeat(
         self, process: subprocess.Popen, task: Task, seconds: float
-    ) -> Iterator[tuple[float, ...]]:
+    ) -> tuple[list[float], list[float], list[float]]:
         """Repeats the job for `seconds`; returns the seconds of each job, the seconds of the pause
         after it, and its relative error."""
         assert process.stdin
-        found: list[tuple[float, float, float]] = []
+        jobs: list[float] = []
+        gaps: list[float] = []
+        errors: list[float] = []
         reference = self.references[task.batch_size, task.steps, task.precision]
-        spent = 0.0
-        while spent < seconds:
+        while sum(jobs) < seconds:
             for name in WEIGHTS:
                 (self.folder / name).unlink(missing_ok=True)
             began = now()
@@ -156,9 +158,10 @@ class Bench:
             wait_for(process, "done")
             ended = now()
             wait_for(process, "ready")
-            gap, spent = now() - ended, spent + ended - began
-            found.append((ended - began, gap, verify(self.folder, reference, task.steps)))
-        return zip(*found, strict=True)
+            jobs.append(ended - began)
+            gaps.append(now() - ended)
+            errors.append(verify(self.folder, reference, task.steps))
+        return jobs, gaps, errors
 
 
 def wait_for(process: subprocess.Popen, *words: str) -> str:
@@ -189,12 +192,6 @@ def verify(folder: pathlib.Path, reference: work.Reference, steps: int) -> float
     if steps >= TEN_STEPS and error < TOO_CLOSE:
         raise Failed(f"not the same work: W, b off by {error:.1e}, float32 has a larger error")
     return error
-
-
-def failure(log: str, code: int) -> Failed:
-    """Returns why a contender ended: the line of its log that says it, or its exit code."""
-    kind = LeftOut if code == LEFT_OUT else Failed
-    return kind(telling_line(log) or f"exit code {code}")
 
 
 def telling_line(log: str) -> str:

@@ -4,7 +4,6 @@ The parts for GPUs have not been run on a GPU yet.
 """
 
 import contextlib
-import functools
 import json
 import os
 import pathlib
@@ -155,7 +154,6 @@ def facts(keep: Collection[str]) -> dict[str, str | int]:
     return {name: value for name, value in found.items() if value}
 
 
-@functools.cache
 def versions(python: str) -> dict[str, str]:
     """Returns the versions of the packages of a Python, by name in lower case."""
     command = [python, "-c", INSTALLED]

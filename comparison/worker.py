@@ -46,8 +46,8 @@ class Task:
     measurement in a round.
     """
 
-    dataset: str = ""
-    data_sha256: str = ""
+    dataset: str
+    data_sha256: str
     num_examples: int
     num_features: int
     num_classes: int
@@ -55,7 +55,7 @@ class Task:
     steps: int
     lr: float
     seed: int
-    contender: str = ""
+    contender: str
     device: str
     cores: int
     precision: str
