@@ -14,40 +14,20 @@ PIECE, GATHER = 1_000, 2_000
 UNROLLED, SINGLE = 10, 5
 
 Parameters = tuple[jax.Array, jax.Array]  # W and b
-Loss = Callable[[Parameters, jax.Array, jax.Array], jax.Array]  # of images in [0, 1] and labels
+Logits = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # of W, b, images in [0, 1]
 
 
 def contender(work: Work) -> Train:
     """Returns a function that does the job with W [features, classes], gathering a whole epoch."""
-
-    def loss(parameters: Parameters, images: jax.Array, labels: jax.Array) -> jax.Array:
-        W, b = parameters
-        log_probabilities = jax.nn.log_softmax(images @ W + b)
-        return -jnp.sum(jax.nn.one_hot(labels, len(b)) * log_probabilities)
-
-    return _trained(work, loss, np.zeros((work.num_features, work.num_classes), np.float32))
+    return _trained(work, lambda W, b, images: images @ W + b, axis=1)
 
 
 def best(work: Work) -> Train:
     """Returns a function that does the job with W [classes, features]."""
-
-    def loss(parameters: Parameters, images: jax.Array, labels: jax.Array) -> jax.Array:
-        W, b = parameters
-        z = W @ images.T + b[:, jnp.newaxis]
-        sums = jnp.where(labels < 0, 0, jax.nn.logsumexp(z, axis=0))
-        return jnp.sum(sums) - jnp.sum(jax.nn.one_hot(labels, len(b), axis=0) * z)
-
     sizes = {"unroll": UNROLLED}
     if work.device == "cpu":
         sizes = {"unroll": max(1, SINGLE // work.batch_size), "gather": GATHER, "piece": PIECE}
-    W = np.zeros((work.num_classes, work.num_features), np.float32)
-    train = _trained(work, loss, W, **sizes)
-
-    def classes_last() -> tuple[np.ndarray, np.ndarray]:
-        W, b = train()
-        return W.T, b
-
-    return classes_last
+    return _trained(work, lambda W, b, images: W @ images.T + b[:, None], axis=0, **sizes)
 
 
 def choose_device(work: Work) -> jax.Device:
@@ -61,25 +41,29 @@ def choose_device(work: Work) -> jax.Device:
 
 
 def _trained(
-    work: Work, loss: Loss, W: np.ndarray, gather: int = 0, piece: int = 0, unroll: int = 1
+    work: Work, logits: Logits, axis: int, gather: int = 0, piece: int = 0, unroll: int = 1
 ) -> Train:
     """Returns a function that does the job with a call for each epoch.
 
-    The order is on the device before the clock starts. gather, piece: numbers of rows; by default
-    those of an epoch, and those of a batch.
+    The order is on the device before the clock starts. axis: that of the classes in the logits.
+    gather, piece: numbers of rows; by default those of an epoch, and those of a batch.
     """
-    gradients_of = jax.grad(loss)
+    W = np.zeros((work.num_features, work.num_classes), np.float32)
     blocks = [in_pieces(rows, gather or rows.size, piece or rows.size) for rows in work.blocks()]
     examples = work.images, np.append(work.labels, -1)
-    placed = (W, np.zeros(work.num_classes, np.float32)), examples, blocks
+    placed = (W if axis else W.T, np.zeros(work.num_classes, np.float32)), examples, blocks
     zeros, examples, epochs = jax.device_put(placed, choose_device(work))
 
-    def step(parameters: Parameters, batch: tuple[jax.Array, ...]) -> tuple:
-        def of_piece(piece: tuple[jax.Array, ...]) -> Parameters:
-            return gradients_of(parameters, piece[0].astype(jnp.float32) / 255, piece[1])
+    @jax.grad
+    def gradients_of(parameters: Parameters, images: jax.Array, labels: jax.Array) -> jax.Array:
+        z = logits(*parameters, images.astype(jnp.float32) / 255)
+        one_hot = jax.nn.one_hot(labels, work.num_classes, axis=axis)
+        return -jnp.sum(one_hot * jax.nn.log_softmax(z, axis=axis))
 
-        gradients = jax.tree.map(lambda each: each.sum(axis=0), jax.lax.map(of_piece, batch))
-        return jax.tree.map(lambda p, g: p - work.lr * g, parameters, gradients), None
+    def step(parameters: Parameters, batch: tuple[jax.Array, ...]) -> tuple:
+        gradients = jax.lax.map(lambda piece: gradients_of(parameters, *piece), batch)
+        new = jax.tree.map(lambda p, g: p - work.lr * g.sum(axis=0), parameters, gradients)
+        return new, None
 
     @jax.jit
     def take_steps(
@@ -96,7 +80,7 @@ def _trained(
         for rows in epochs:
             parameters = take_steps(parameters, examples, rows)
         W, b = map(np.asarray, parameters)
-        return W, b
+        return W if axis else W.T, b
 
     train()
     return train
