@@ -48,21 +48,17 @@ def best(work: Work) -> Train:
     one_hot = torch.eye(work.num_classes, device=place)[labels]
     piece = work.batch_size if on_gpu else min(PIECE, work.batch_size)
 
-    # on several threads MKL adds some examples to W one by one, which has a large rounding error
-    sums_first = not on_gpu and threads(work) > 1
-
     def take_steps(rows: torch.Tensor) -> None:
         for batch in rows.unbind():
-            pieces = batch.split(piece)
-            W_before, b_before = (W, b) if len(pieces) == 1 else (W.clone(), b.clone())
-            for some in pieces:
+            W_before, b_before = W.clone(), b.clone()
+            for some in batch.split(piece):
                 x = images[some] / 255
                 z = torch.addmm(b_before[:, None], W_before, x.t())
                 delta = z.softmax(dim=0) - one_hot[some].t()
-                if sums_first:
-                    W.sub_(delta @ x, alpha=work.lr)
-                else:
+                if on_gpu:
                     W.addmm_(delta, x, alpha=-work.lr)
+                else:  # MKL may add examples to W one by one, which has a large rounding error
+                    W.sub_(delta @ x, alpha=work.lr)
                 b.sub_(delta.sum(dim=1), alpha=work.lr)
 
     compiled = torch.compile(take_steps, dynamic=False, options={"cpp_wrapper": not on_gpu})
