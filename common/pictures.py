@@ -34,8 +34,7 @@ def prepare(
     is_grey = shape[2] == 1
     whole = image.convert("L") if is_grey else image
     dark = is_grey and bool(np.median(np.asarray(whole)) > 127) if invert is None else invert
-    if dark:
-        whole = ImageOps.invert(whole)
+    whole = ImageOps.invert(whole) if dark else whole
     if is_grey and (center or (center is None and not stands(np.asarray(whole), shape, box))):
         if found := ink.find(image, invert):
             return found._replace(pixels=centred(found.pixels, shape, box))

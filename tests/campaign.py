@@ -1,7 +1,5 @@
 """How `pytest -m faults --kills=50` and `pytest -m gpu` are run: options, processes, the record."""
 
-import time
-
 import pytest
 
 from benchmarks import common
@@ -51,9 +49,7 @@ class Recorder:
     def __init__(self, kills):
         self.kills = kills
         self.found: dict[str, dict[str, list[int]]] = {"kills": {}, "faults": {}}
-        other_cores = system.watch()
-        time.sleep(1)
-        self.busy = other_cores()
+        self.other_cores = system.watch()
 
     def pytest_runtest_logreport(self, report):
         if report.when == "call":
@@ -66,4 +62,4 @@ class Recorder:
         if exitstatus in FINISHED and self.found["kills"]:
             found = {part: dict(sorted(rows.items())) for part, rows in self.found.items()}
             command = f"python -m pytest -m faults --kills={self.kills}"
-            common.save("faults", found, self.busy, command)
+            common.save("faults", found, self.other_cores(), command)

@@ -160,6 +160,7 @@ def test_guard_tells_a_slowdown_from_noise_and_by_ratios_from_the_machine():
     assert not slower(suite(), suite(factor=1.7), max_slowdown=2)
     assert not slower(suite(), suite(factor=2), ratios=True)
     assert slower(suite(), suite(factor=2, graph=33.0), ratios=True) == {"graph"}
+    assert None in guard.verdicts(report.rows_of(suite()), [], 2, False).values()  # no result now
 
 
 def checked(tensorflow="2.21.0", ratios=False, names=(), **there):
@@ -197,11 +198,6 @@ def test_ctrl_c_before_the_first_round_is_one_line_and_130(monkeypatch):
     with pytest.raises(Stopped, match="there are no results") as stopped:
         compare.run(Config(against=None))
     assert stopped.value.exit_code == 130
-
-
-def test_a_contender_of_the_file_without_a_result_is_named():
-    row, *_ = report.rows_of(suite())
-    assert list(guard.verdicts([row], [], 2, False).values()) == [None]
 
 
 def test_tf32_has_the_range_of_float32_and_10_bits_behind_the_point():

@@ -45,8 +45,9 @@ def _trained(
 ) -> Train:
     """Returns a function that does the job with a call for each epoch.
 
-    The order is on the device before the clock starts. axis: that of the classes in the logits.
-    gather, piece: numbers of rows; by default those of an epoch, and those of a batch.
+    The order is on the device before the clock starts. axis: that of the classes in the logits; at
+    0, W is [classes, features]. gather, piece: numbers of rows; by default those of an epoch, and
+    those of a batch.
     """
     W = np.zeros((work.num_features, work.num_classes), np.float32)
     blocks = [in_pieces(rows, gather or rows.size, piece or rows.size) for rows in work.blocks()]
