@@ -90,7 +90,8 @@ def size() -> int:
 
 
 IN_ROUNDS = (speed.start, speed.modes, speed.batches, speed.large, speed.replicas)
-# In this order; the value that a function returns is its record, unless it is None.
+# Always in this order: variants imports TensorFlow, and start measures memory beyond this process's.
+# The value that a function returns is its record, unless it is None.
 MEASUREMENTS: dict[str, Callable[[], Any]] = {
     "comparisons": comparisons,  # first, as it reads the commit itself
     "main_job": main_job,
@@ -111,7 +112,9 @@ def main(names: list[str]) -> None:
         )
     if chosen:
         common.environment()  # is cached with the commit, which the first record makes dirty
-    for name in chosen:
+    for name in MEASUREMENTS:
+        if name not in chosen:
+            continue
         print(f"measuring {name}")
         other_cores = system.watch()
         if (found := MEASUREMENTS[name]()) is not None:
