@@ -90,7 +90,7 @@ def size() -> int:
 
 
 IN_ROUNDS = (speed.start, speed.modes, speed.batches, speed.large, speed.replicas)
-# Always in this order: variants imports TensorFlow, and start measures memory beyond this process's.
+# Always in this order, because variants imports TensorFlow, and start could then measure no memory.
 # The value that a function returns is its record, unless it is None.
 MEASUREMENTS: dict[str, Callable[[], Any]] = {
     "comparisons": comparisons,  # first, as it reads the commit itself
