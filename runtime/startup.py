@@ -44,8 +44,8 @@ def fast() -> Iterator[None]:
     still imported when a program asks for it. Garbage collection is off in the block, and later
     skips the objects that the block made.
     """
-    chosen, collecting = LEGACY_KERAS in os.environ, gc.isenabled()
-    os.environ.setdefault(LEGACY_KERAS, "1")
+    keras, collecting = os.environ.get(LEGACY_KERAS), gc.isenabled()
+    os.environ[LEGACY_KERAS] = "1"
     # otherwise TensorFlow writes ~/.keras, and a user without a home gets a folder called ~
     os.environ.setdefault("KERAS_HOME", os.devnull)
     gc.disable()
@@ -55,8 +55,9 @@ def fast() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
-        if not chosen:
-            del os.environ[LEGACY_KERAS]
+        del os.environ[LEGACY_KERAS]
+        if keras is not None:
+            os.environ[LEGACY_KERAS] = keras
 
 
 @contextlib.contextmanager
