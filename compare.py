@@ -64,8 +64,8 @@ def chosen(config: Config) -> dict[str, Contender]:
         one, python = found.get(name), shutil.which(path)
         if not one or one.command or one.python != sys.executable or not python:
             raise InputError(
-                f"--python={item}: must be a contender in Python that takes part, and a Python, "
-                "one for each"
+                f"--python={item}: must be a contender in Python that takes part, and one Python "
+                "for it"
             )
         found[name] = dataclasses.replace(one, python=os.path.abspath(python))
     return found

@@ -53,7 +53,7 @@ def load(
 
     Raises:
       InputError: there is no such dataset, or a folder or archive cannot be used.
-      RunError: it cannot be read, for lack of memory or permission, or a new cache is damaged.
+      RunError: it cannot be prepared or read, such as for lack of room, memory or permission.
     """
     root = cache.root_folder(data_dir)
     found = cache.find(name, root, max_bytes)

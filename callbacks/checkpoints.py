@@ -100,7 +100,8 @@ class Checkpoints(Callback):
             word = f"--{name}" if name in defaults else name
             where = f"the run kept in --checkpoint_dir={self.folder} has {word}={before.get(name)}"
             if name not in MAY_ROUND:
-                raise InputError(f"{word}={value}: {where}; use that, or name another folder")
+                advice = "use that, or " if name in defaults else ""
+                raise InputError(f"{word}={value}: {where}; {advice}name another folder")
             print(f"{word}={value}: {where}; the last bits may differ", file=sys.stderr)
         if step > (last := self.state.total_steps):
             raise refused(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.types.experimental import ConcreteFunction
+from tensorflow.types.experimental import PolymorphicFunction
 
 import data
 import model
@@ -71,23 +71,23 @@ def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathl
 
 def signatures(
     softmax: model.SoftmaxRegression, dataset: data.Dataset
-) -> dict[str, ConcreteFunction]:
+) -> dict[str, PolymorphicFunction]:
     """Returns the signatures of the SavedModel, from uint8 images to probabilities and classes.
 
     `serving_default` accepts images [n, height, width, channels] or [n, features]; `images` accepts
     only the first shape, and reports it to a client.
     """
 
-    @tf.function(autograph=False)
     def answers(images: tf.Tensor) -> dict[str, tf.Tensor]:
         x = tf.reshape(images, [tf.shape(images)[0], dataset.num_features])
         probabilities = softmax(x)
         return {"probabilities": probabilities, "classes": tf.argmax(probabilities, axis=1)}
 
     shapes = {"serving_default": None, "images": [None, *dataset.image_shape]}
+    specs = {name: [tf.TensorSpec(shape, tf.uint8, "images")] for name, shape in shapes.items()}
     return {
-        name: answers.get_concrete_function(tf.TensorSpec(shape, tf.uint8, name="images"))
-        for name, shape in shapes.items()
+        name: tf.function(answers, input_signature=spec, autograph=False)
+        for name, spec in specs.items()
     }
 
 

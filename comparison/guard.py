@@ -35,7 +35,10 @@ def check(
     """
     flag, there = f"--against={config.against}", base[0].metadata
     if missing := {row.metadata["name"] for row in base} - set(names):
-        raise InputError(f"{flag}: another job: it has {min(missing)}, this run {min(names)}")
+        raise InputError(
+            f"{flag}: another job: it has {min(missing)}, this run {min(names)}; "
+            "give the file of one machine and its own flags"
+        )
     said = [
         f"{key} {there.get(key)} there, {facts.get(key)} here"
         for key in dict.fromkeys([*facts, *FACTS])  # of a fact that only one has, too
@@ -66,9 +69,10 @@ def verdicts(
         for rows in (base, now)
     )
     both = before.keys() & after.keys()
-    missing = dict.fromkeys(f"{name}: no result now" for name in before.keys() - both)
+    count = max(1, len(both) - ratios)  # the ratio of the baseline is always 1
+    missing = dict.fromkeys(f"{name}: no result now" for name in sorted(before.keys() - both))
     return missing | dict(
-        judged(name, after[name], before[name], max_slowdown, len(both)) for name in sorted(both)
+        judged(name, after[name], before[name], max_slowdown, count) for name in sorted(both)
     )
 
 

@@ -58,7 +58,7 @@ LISTS = {  # by flag: its help, default, the pattern of an item, and that patter
     "keep_env": (
         "More environment variables that contenders get.",
         [],
-        r"(?!CUDA_VISIBLE_DEVICES$|JAX_PLATFORMS$)\w+",
+        r"(?!CUDA_VISIBLE_DEVICES$|CUDA_DEVICE_ORDER$|JAX_PLATFORMS$)\w+",
         "must be names of variables, without those that choose the device",
     ),
 }

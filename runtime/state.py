@@ -78,8 +78,8 @@ class State:
     @property
     def accuracy(self) -> float | None:
         """The validation accuracy of this step, None if it was not measured."""
-        newest = self.evaluations[-1:]
-        return {step: accuracy for step, _, accuracy, _ in newest}.get(self.step)
+        step, _, accuracy, _ = (self.evaluations or [[math.nan] * 4])[-1]
+        return accuracy if step == self.step else None
 
     def is_complete(self) -> bool:
         """Says whether this step is the last one, or reached --target_accuracy."""

@@ -1,9 +1,7 @@
 """The archives from which tfds prepares a dataset, recognised by SHA-256 instead of name."""
 
 import pathlib
-import shlex
 import shutil
-import sys
 import urllib.error
 import urllib.request
 
@@ -48,8 +46,7 @@ def gather(
             needed = [info.filename or url for url, info in wanted.items()]
             raise InputError(
                 f"--manual_dir: {folder} lacks an archive, and {url} cannot be downloaded ({why}). "
-                f"Put {', '.join(sorted(needed))} into a folder and run: "
-                f"{shlex.join(['python', *sys.argv, '--manual_dir=FOLDER'])}"
+                f"Put {', '.join(sorted(needed))} into a folder and give --manual_dir=FOLDER"
             )
 
 

@@ -14,8 +14,8 @@ from storage import cache, catalog
 
 EXAMPLES_AT_A_TIME = 1_000
 TRANSPOSED = "emnist"  # tfds stores its images transposed
-# shows what happens, on a terminal alone, even where FORCE_COLOR is set
-SCREEN = rich.console.Console(stderr=True, force_terminal=sys.stderr.isatty())
+# shows what happens, on a terminal alone, also in a notebook or where FORCE_COLOR is set
+SCREEN = rich.console.Console(stderr=True, force_terminal=sys.stderr.isatty(), force_jupyter=False)
 
 
 def write(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:

@@ -37,8 +37,8 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
     Raises:
       InputError: there is no such dataset, its archives are missing or damaged, or the folder
         cannot be written.
-      RunError: the disk or memory is full, the new cache cannot be read, or the data that tfds has
-        prepared cannot be read although it shows no damage.
+      RunError: the disk or memory is full, tfds cannot prepare the dataset, the new cache cannot be
+        read, or the data that tfds has prepared cannot be read although it shows no damage.
     """
     tfds.disable_progress_bar()
     dataset = re.split("[/:]", name)[0]
@@ -156,7 +156,7 @@ def _prepare(name: str, root: pathlib.Path, manual_dir: str | None) -> None:
                 )
         except Exception as error:  # tfds may raise anything, and wrap it
             raise RunError(
-                f"--dataset={builder.name}: tfds cannot prepare it: {reason(error)}"
+                f"--data_dir: {root}: tfds cannot prepare {builder.name}: {reason(error)}"
             ) from None
         new.rmdir()
         builder.data_path.rename(new)

@@ -47,7 +47,7 @@ def read(path: pathlib.Path, new: Row) -> dict[tuple, Row]:
     try:
         found = (DEFAULTS | json.loads(line) for line in (whole or torn).splitlines())
         rows = {key(row): row for row in found if all(row[name] == new[name] for name in SAME)}
-        for runs in grouped(rows.values(), []).values():
+        if runs := sorted(rows.values(), key=key):
             cells(runs, runs)  # which fails if a row cannot be shown
     except (ValueError, TypeError, LookupError):
         why = "must be a new file, or one that sweep.py has written: choose another name"

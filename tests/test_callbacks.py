@@ -31,7 +31,7 @@ def folder_with(name):
 
 
 def locked(name):
-    return lambda place: filelock.FileLock(place.parent / name).acquire()
+    return lambda place: filelock.FileLock(place.parent / name).acquire().lock
 
 
 WRONG = [

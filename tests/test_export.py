@@ -76,7 +76,10 @@ def test_tensorflows_own_program_gets_the_oracles_probabilities(pets, tmp_path, 
 
 def test_it_takes_no_images_of_other_shapes_and_has_names_and_weights_beside_it(pets):
     folder, softmax, dataset = pets
-    for serve in tf.saved_model.load(str(folder)).signatures.values():
+    loaded = tf.saved_model.load(str(folder))
+    images = loaded.signatures["images"].structured_input_signature[1]["images"]
+    assert images.shape == (None, 32, 32, 3)
+    for serve in loaded.signatures.values():
         with pytest.raises(tf.errors.InvalidArgumentError):
             serve(images=tf.zeros([5, 28, 28, 1], tf.uint8))
     names = (folder / "assets" / "class_names.txt").read_text(encoding="utf-8")

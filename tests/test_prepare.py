@@ -3,9 +3,7 @@
 import errno
 import gzip
 import pathlib
-import shlex
 import shutil
-import sys
 
 import pytest
 import tensorflow as tf
@@ -60,14 +58,12 @@ def test_without_archives_and_network_the_files_and_the_command_are_named(
 ):
     monkeypatch.setattr(archives.urllib.request, "urlopen", failing(OSError("no network")))
     root = tmp_path / "pre pared"
-    argv = ["train.py", f"--data_dir={root}"]
-    monkeypatch.setattr(sys, "argv", argv)
     words = rf"/archives/{name.split('/')[0]} lacks an .*no network"
     with pytest.raises(errors.InputError, match=words) as caught:
         data.load(name, str(root))
     line, builder = str(caught.value), catalog.builder(name, root)
     assert all(info.filename in line for info in builder.url_infos.values() if info.filename)
-    assert shlex.split(line.rpartition("run: python ")[2]) == [*argv, "--manual_dir=FOLDER"]
+    assert "give --manual_dir=FOLDER" in line
 
 
 def test_a_manual_dir_that_is_not_read_is_said(tiny_data_dir, capsys):

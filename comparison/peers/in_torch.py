@@ -96,8 +96,8 @@ def _placed(
     return images, labels, [torch.from_numpy(rows).to(place) for rows in work.blocks(max_rows)]
 
 
-def captured(steps: Callable[[], None]) -> Callable[[], None]:
-    """Returns `steps` as a CUDA graph."""
+def captured(steps: Callable[[], None]) -> Callable[[], object]:
+    """Returns a function that replays `steps` as a CUDA graph."""
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()  # another stream does not wait for what was copied to the device
     with torch.cuda.stream(torch.cuda.Stream()):
@@ -105,4 +105,9 @@ def captured(steps: Callable[[], None]) -> Callable[[], None]:
     torch.cuda.synchronize()
     with torch.cuda.graph(graph):
         steps()
-    return graph.replay
+
+    def replay() -> Callable[[], None]:
+        graph.replay()
+        return steps  # which keeps its tensors alive; the graph does not
+
+    return replay
