@@ -34,6 +34,7 @@ class Callback:
     def on_block_end(self, losses: np.ndarray) -> None:
         """Called after each block and its evaluation, untimed, with its losses [steps] float32.
 
+        A loss is that of a whole batch, with the penalty: divide a summed one by the batch size.
         `state.accuracy` is None unless the block was evaluated. A block ends where the plan
         cuts the steps: at evaluations, checkpoints and ends of epochs.
         """
