@@ -136,7 +136,8 @@ def rounds(
             try:
                 runs[task].append(bench.measure(task, number))
             except Failed as why:
-                note_missing(task, why, about, bench.log, tasks[0])
+                note_missing(task, why, about, bench.log)
+                check_baseline(tasks[0], task, why)
                 del runs[task]
         seconds = (time.perf_counter() - began) / len(drawn)
         benchmarks = [pyperf.Benchmark(found) for found in runs.values()]
@@ -145,13 +146,8 @@ def rounds(
         yield pyperf.BenchmarkSuite(benchmarks)
 
 
-def note_missing(
-    task: Task, why: Failed, about: dict[str, Any], log: pathlib.Path, baseline: Task
-) -> None:
-    """Says in a line, and in `about`, why a contender's row is not there.
-
-    If it is the baseline, raises RunError, or InputError if it cannot run here.
-    """
+def note_missing(task: Task, why: Failed, about: dict[str, Any], log: pathlib.Path) -> None:
+    """Says in a line, and in `about`, why a contender's row is not there."""
     kind = "left out" if isinstance(why, LeftOut) else "failed"
     name = f"{kind}: {task} at batch {task.batch_size:,}"
     about[name] = str(why)
@@ -159,10 +155,14 @@ def note_missing(
     if kind == "failed":
         folder = tempfile.mkdtemp(prefix=f"compare-{task.contender}-")
         print(f"its log: {shutil.copy(log, folder)}")
+
+
+def check_baseline(baseline: Task, task: Task, why: Failed) -> None:
+    """Raises RunError if it is the baseline that failed, and InputError if it cannot run here."""
     if (task.contender, task.device) == (baseline.contender, baseline.device):
-        if kind == "failed":
-            raise RunError(f"the baseline, {task}, failed: {why}")
-        raise InputError(f"--contenders={task.contender}: {why}")
+        if isinstance(why, LeftOut):
+            raise InputError(f"--contenders={task.contender}: {why}") from None
+        raise RunError(f"the baseline, {task}, failed: {why}") from None
 
 
 def measured(config: Config, base: Sequence[report.Row]) -> Iterator[pyperf.BenchmarkSuite]:

@@ -60,12 +60,14 @@ def large() -> dict[str, float]:
             size_mib = maker.submit(make, pathlib.Path(folder)).result() / 2**20
         job = (f"--dataset=made{LARGE}", f"--data_dir={folder}", *ALONE)
         for size in (10, 100, 1_000, 10_000):
-            rates = []
+            rates = {}
             for source in ("stream", "memory"):
                 run = common.train(*job, f"--batch_size={size}", f"--input={source}")
-                rates.append(run.record["examples_per_second"])
+                rates[source] = run.record["examples_per_second"]
                 found[f"peak memory over the images, {source}"] = run.peak_mib / size_mib
-            found[f"images/s, stream over memory, batch {size:,}"] = rates[0] / rates[1]
+            found[f"images/s, stream over memory, batch {size:,}"] = (
+                rates["stream"] / rates["memory"]
+            )
     return found
 
 

@@ -35,7 +35,8 @@ def assign(target: model.SoftmaxRegression, source: model.SoftmaxRegression) -> 
         variable.assign(value)
 
 
-# What each variant has in place of a class, function or number of model.py.
+# What each variant has in place of classes, functions or numbers of model.py. The first has the
+# class that is there, because a patch must replace something.
 WAYS: dict[str, dict[str, Any]] = {
     "as it is": {"Transposed": model.Transposed},
     "W itself in the loop, not its transpose": {

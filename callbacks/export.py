@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -83,12 +84,12 @@ def signatures(
         probabilities = softmax(x)
         return {"probabilities": probabilities, "classes": tf.argmax(probabilities, axis=1)}
 
-    shapes = {"serving_default": None, "images": [None, *dataset.image_shape]}
-    specs = {name: [tf.TensorSpec(shape, tf.uint8, "images")] for name, shape in shapes.items()}
-    return {
-        name: tf.function(answers, input_signature=spec, autograph=False)
-        for name, spec in specs.items()
-    }
+    def signature(shape: Sequence[int | None] | None) -> PolymorphicFunction:
+        spec = tf.TensorSpec(shape, tf.uint8, name="images")
+        return tf.function(answers, input_signature=[spec], autograph=False)
+
+    shape = [None, *dataset.image_shape]
+    return {"serving_default": signature(None), "images": signature(shape)}
 
 
 def ink_box(dataset: data.Dataset) -> list[int]:

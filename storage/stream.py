@@ -18,6 +18,8 @@ from storage.dataset import Split
 SHARD_BYTES = 2**20  # read in one piece, large enough for any disk
 BUFFER_BYTES = 64 * 2**20  # shuffled together; a run trains on one buffer while it reads another
 
+OrderOf = Callable[..., np.ndarray]  # count, epoch, buffer -> order [count] int32
+
 
 class Buffer(NamedTuple):
     """Examples in memory, and the order in which to train on them."""
@@ -36,15 +38,9 @@ def rows_per_buffer(split: Split, batch_size: int) -> int:
 
 
 def buffers(
-    split: Split,
-    batch_size: int,
-    order_of: Callable[..., np.ndarray],
-    epoch: int,
-    first: int = 0,
+    split: Split, batch_size: int, order_of: OrderOf, epoch: int, first: int = 0
 ) -> Iterator[Buffer]:
     """Yields the buffers from number `first` of an epoch on, without end.
-
-    `order_of` returns an order [count] int32, for a count, an epoch and the number of a buffer.
 
     A buffer of a stream is valid until the next is requested; meanwhile a thread reads the next.
     All have one shape, so the last buffer of an epoch has rows that are not in its order.
@@ -60,9 +56,7 @@ def buffers(
             yield now
 
 
-def _read(
-    split: Split, size: int, order_of: Callable[..., np.ndarray], epoch: int, first: int
-) -> Iterator[Buffer]:
+def _read(split: Split, size: int, order_of: OrderOf, epoch: int, first: int) -> Iterator[Buffer]:
     """Yields the buffers of a stream; an epoch that fits into one buffer is one shard."""
     features = split.images.shape[1]
     # Allocating memory takes as long as filling it. A map is aligned, as TensorFlow needs it.

@@ -58,12 +58,11 @@ def parse(argv: list[str], summary: str | None) -> list[Config]:
     first = commandline.parse(sweep_flags(), [values[0] for values in alternatives], summary)
     if count > MAX_RUNS and not first.yes:
         raise InputError(f"{count:,} runs: at most {MAX_RUNS:,} without --yes")
-    configs = [
-        cluster.checked(
-            Config(**DEFAULTS | commandline.parse(sweep_flags(), each, summary).as_dict())
-        )
-        for each in itertools.product(*alternatives)
+    given = [
+        commandline.parse(sweep_flags(), arguments, summary)
+        for arguments in itertools.product(*alternatives)
     ]
+    configs = [cluster.checked(Config(**DEFAULTS | each.as_dict())) for each in given]
     files.check_writable("output", first.output, replace=True)
     if first.figures:
         with plots.look():  # raises now if matplotlib is missing
