@@ -18,18 +18,17 @@ from runtime.state import State
 class Callback:
     """An observer of a run. With several workers only the chief has more than `Progress`.
 
-    It is created before anything is compiled, and raises InputError if it cannot write its output.
     The calls that it adds to `closing` come last, however the run ends.
     """
 
     state: State
     closing: contextlib.ExitStack
 
-    def __post_init__(self) -> None:
-        """Called when the callback is created; the state of a resumed run is already loaded."""
-
     def on_train_begin(self) -> None:
-        """Called once, when all callbacks have been created."""
+        """Called once, before anything is compiled; the state of a resumed run is already loaded.
+
+        Raises InputError if the callback cannot write its output.
+        """
 
     def on_block_end(self, losses: np.ndarray) -> None:
         """Called after each block and its evaluation, untimed, with its losses [steps] float32.

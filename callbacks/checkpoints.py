@@ -35,7 +35,7 @@ class Checkpoints(Callback):
     TensorFlow's CheckpointManager would remove the checkpoints of another program.
     """
 
-    def __post_init__(self) -> None:
+    def on_train_begin(self) -> None:
         """Locks the folder, and resumes from the newest checkpoint in it."""
         self.folder = writable_folder("checkpoint_dir", self.state.config.checkpoint_dir)
         self.lock("checkpoint_dir", self.folder, self.folder / ".lock")
@@ -45,11 +45,6 @@ class Checkpoints(Callback):
         self.checkpoint = tf.train.Checkpoint(model=self.state.model, state=self.json)
         self._resume()
         self._remove_all_but(self._steps())
-
-    def on_train_begin(self) -> None:
-        """Writes the first checkpoint of a new run, which finds a full disk before training."""
-        if not self.state.step:
-            self._save()
 
     def on_block_end(self, losses: np.ndarray) -> None:
         if self.state.ends() or self.state.step % self.state.config.checkpoint_every == 0:

@@ -21,7 +21,7 @@ MAX_SAMPLE = 1_000  # images on which the size of the ink is measured
 class Export(Callback):
     """Writes --export_dir after the run, with a lock against a second run."""
 
-    def __post_init__(self) -> None:
+    def on_train_begin(self) -> None:
         """Locks the folder, removes the remains of a killed run, and refuses other content."""
         self.target = target = real_path(self.state.config.export_dir)
         writable_folder("export_dir", target.parent)

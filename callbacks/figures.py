@@ -21,7 +21,7 @@ COLUMNS = 5  # of a picture of images
 class Figures(Callback):
     """Draws the pictures of a run at its end."""
 
-    def __post_init__(self) -> None:
+    def on_train_begin(self) -> None:
         with plots.look():  # raises now if matplotlib is missing
             self.folder = writable_folder("figures", self.state.config.figures)
 

@@ -26,7 +26,7 @@ TRAINED = (
 class Progress(Callback):
     """A bar on a terminal; elsewhere a line when the steps have doubled, or after a minute."""
 
-    def __post_init__(self) -> None:
+    def on_train_begin(self) -> None:
         self.bar: Bar | None = None
         if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
             self.bar = new_bar(self.state.total_steps)

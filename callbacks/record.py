@@ -14,7 +14,7 @@ from runtime.state import State
 class Record(Callback):
     """Writes --record after the run, completely or not at all."""
 
-    def __post_init__(self) -> None:
+    def on_train_begin(self) -> None:
         config = self.state.config
         resumed = self.state.step > 0
         check_writable("record", config.record, config.overwrite or resumed)

@@ -24,7 +24,7 @@ class TensorBoard(Callback):
     A resumed run continues in its folder.
     """
 
-    def __post_init__(self) -> None:
+    def on_train_begin(self) -> None:
         state, flags_given = self.state, self.state.config.as_dict().items()
         self.folder = writable_folder("logdir", state.config.logdir)
         try:
@@ -75,7 +75,7 @@ class Profile(Callback):
     It is the first block after --eval_first, but never the first of the run, which is slower.
     """
 
-    def __post_init__(self) -> None:
+    def on_train_begin(self) -> None:
         self.folder = writable_folder("profile", self.state.config.profile)
         self.start = min(self.state.config.eval_first, self.state.total_steps - 1)
         self.traced = False

@@ -150,7 +150,7 @@ def test_a_failed_export_leaves_the_old_model(tmp_path):
 
 def test_an_end_at_any_time_leaves_no_lock(tmp_path, monkeypatch):
     config = flags.training_config(export_dir=str(tmp_path / "model"))
-    export.Export(types.SimpleNamespace(config=config), contextlib.ExitStack())
+    export.Export(types.SimpleNamespace(config=config), contextlib.ExitStack()).on_train_begin()
     assert [path.name for path in tmp_path.iterdir()] == [f"{files.OURS}.model.exporting.lock"]
     monkeypatch.setattr(os, "_exit", sys.exit)
     monkeypatch.setattr(errors, "is_alone", lambda: True)
@@ -163,6 +163,7 @@ def test_what_another_program_wrote_during_the_run_is_not_replaced(tmp_path):
     config = flags.training_config(export_dir=str(tmp_path / "model"))
     with contextlib.ExitStack() as closing:
         callback = export.Export(types.SimpleNamespace(config=config), closing)
+        callback.on_train_begin()
         (letter := tmp_path / "model" / "letter.txt").parent.mkdir()
         letter.write_text("years of work")
         with pytest.raises(errors.RunError, match="is there already"):

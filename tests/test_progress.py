@@ -41,6 +41,7 @@ def show(state, monkeypatch, capsys):
         monkeypatch.setattr(progress.time, "monotonic", itertools.count(0, seconds).__next__)
         with contextlib.ExitStack() as closing:
             callback = progress.Progress(state, closing)
+            callback.on_train_begin()
             for step, speed in zip(steps, itertools.cycle(speeds)):
                 state.ledger.parts["train"] += 10 * (step - state.step) / speed
                 state.step, state.examples = step, 10 * step
