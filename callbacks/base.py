@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ import filelock
 import numpy as np
 import tensorflow as tf
 
-from common.errors import InputError, RunError, before_leaving, reason
+from common.errors import InputError, RunError, reason
 from runtime.state import State
 
 
@@ -43,22 +44,14 @@ class Callback:
 
     def lock(self, flag: str, folder: pathlib.Path, file: pathlib.Path) -> None:
         """Locks `folder` by `file` until the run has ended; raises InputError if it is locked."""
-        lock = filelock.FileLock(file)  # the system releases the lock of a killed process
+        lock = filelock.FileLock(file, blocking=False)
         try:
-            lock.acquire(blocking=False)
+            self.closing.enter_context(lock)  # the system releases the lock of a killed process
         except filelock.Timeout:
             raise refused(flag, folder, "another run is using it; name another folder") from None
-        except OSError as error:
-            raise refused(flag, folder, reason(error)) from None
-
-        def release() -> None:
-            if lock.is_locked:
-                with contextlib.suppress(OSError):  # Windows removes no open file
-                    file.unlink()  # while locked: a process that has just opened it sees this
-                lock.release()
-
-        self.closing.callback(release)
-        before_leaving.append(release)
+        if os.name != "nt":  # Windows removes no open file
+            # while locked: a process that has just opened it sees this
+            self.closing.callback(file.unlink, missing_ok=True)
 
 
 def refused(flag: str, path: pathlib.Path, why: str) -> InputError:

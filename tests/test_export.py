@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import re
-import sys
 import types
 
 import numpy as np
@@ -146,17 +145,6 @@ def test_a_failed_export_leaves_the_old_model(tmp_path):
         (new / "saved_model.pb").write_text("half a model")
         raise OSError("full")
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
-
-
-def test_an_end_at_any_time_leaves_no_lock(tmp_path, monkeypatch):
-    config = flags.training_config(export_dir=str(tmp_path / "model"))
-    export.Export(types.SimpleNamespace(config=config), contextlib.ExitStack()).on_train_begin()
-    assert [path.name for path in tmp_path.iterdir()] == [f"{files.OURS}.model.exporting.lock"]
-    monkeypatch.setattr(os, "_exit", sys.exit)
-    monkeypatch.setattr(errors, "is_alone", lambda: True)
-    with pytest.raises(SystemExit, match="143"):
-        errors.end(143)
-    assert [*tmp_path.iterdir()] == []
 
 
 def test_what_another_program_wrote_during_the_run_is_not_replaced(tmp_path):
