@@ -87,23 +87,18 @@ class Checkpoints(Callback):
 
     def _check(self, run: dict[str, Any], step: int) -> None:
         """Raises InputError if the checkpoint is of another run; prints allowed differences."""
-        defaults = flags.training_config().as_dict()  # of flags that were added since
-        before = defaults | run
         for name, value in identity(self.state).items():
-            if before.get(name) == value:
+            if (before := run.get(name)) == value:
                 continue
-            word = f"--{name}" if name in defaults else name
-            where = f"the run kept in --checkpoint_dir={self.folder} has {word}={before.get(name)}"
+            both = f"{name}={value}: the run kept in {self.folder} has {name}={before}"
             if name not in MAY_ROUND:
-                advice = "use that, or " if name in defaults else ""
-                raise InputError(f"{word}={value}: {where}; {advice}name another folder")
-            print(f"{word}={value}: {where}; the last bits may differ", file=sys.stderr)
-        if step > (last := self.state.total_steps):
+                raise InputError(f"{both}; use that, or name another --checkpoint_dir")
+            print(f"{both}; the last bits may differ", file=sys.stderr)
+        if step > self.state.total_steps:
             raise refused(
                 "checkpoint_dir",
                 self.folder,
-                f"its run is at step {step:,}, this one ends at step {last:,}; "
-                "raise --epochs or --max_steps, or name another folder",
+                f"is at step {step:,}; raise --epochs or --max_steps, or name another folder",
             )
 
     def _steps(self) -> list[int]:
