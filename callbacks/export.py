@@ -12,7 +12,6 @@ from tensorflow.types.experimental import PolymorphicFunction
 import data
 import model
 from callbacks.base import Callback, refused, writing
-from common.errors import InputError, RunError
 from common.files import OURS, is_free, real_path, tidy, whole_folder, writable_folder
 
 MAX_SAMPLE = 1_000  # images on which the size of the ink is measured
@@ -32,25 +31,15 @@ class Export(Callback):
 
     def _check(self) -> None:
         """Raises InputError if --export_dir has something that must not be replaced."""
-        if is_free(self.target):
-            return
-        if not self.state.config.overwrite:
+        replaced = self.state.config.overwrite and (self.target / "saved_model.pb").is_file()
+        if not replaced and not is_free(self.target):
             raise refused(
-                "export_dir", self.target, "is there already; give --overwrite, or another folder"
-            )
-        if not (self.target / "saved_model.pb").is_file():
-            raise refused(
-                "export_dir",
-                self.target,
-                "is not a SavedModel, and --overwrite replaces nothing else",
+                "export_dir", self.target, "is there already; --overwrite replaces only a SavedModel"
             )
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Writes the model beside its place, then renames it."""
-        try:
-            self._check()  # another program may have written there since
-        except InputError as error:
-            raise RunError(str(error)) from None
+        self._check()  # another program may have written there since
         with writing("export_dir", self.target), whole_folder(self.target) as folder:
             write(self.state.model, self.state.dataset, folder)
         print(f"exported to {self.target}")
@@ -63,10 +52,10 @@ def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathl
     the ink fills.
     """
     tf.saved_model.save(softmax, str(folder), signatures(softmax, dataset))
-    names = "".join(f"{name}\n" for name in dataset.class_names)
-    (folder / "assets" / "class_names.txt").write_text(names, encoding="utf-8")
+    assets = folder / "assets"
+    (assets / "class_names.txt").write_text("\n".join(dataset.class_names), encoding="utf-8")
     shapes = {"shape": dataset.image_shape, "box": ink_box(dataset)}
-    (folder / "assets" / "images.json").write_text(json.dumps(shapes))
+    (assets / "images.json").write_text(json.dumps(shapes))
     np.savez(folder / "weights.npz", W=softmax.W.numpy(), b=softmax.b.numpy())
 
 
