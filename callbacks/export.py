@@ -84,10 +84,6 @@ def signatures(
 def ink_box(dataset: data.Dataset) -> list[int]:
     """Returns height and width of the ink in the largest images: 20 x 20 for MNIST."""
     images, _ = next(dataset.train.chunks(MAX_SAMPLE))
-    inked = images.reshape(-1, *dataset.image_shape).max(axis=3) > 0
-
-    def longest(lines: np.ndarray) -> int:  # [n, side] bool
-        ends = lines.argmax(axis=1) + lines[:, ::-1].argmax(axis=1)
-        return int(np.percentile(lines.shape[1] - ends, 99))
-
-    return [longest(inked.any(axis=2)), longest(inked.any(axis=1))]
+    inked = np.any(images.reshape(-1, *dataset.image_shape), axis=3)
+    sides = [inked.any(axis=2).sum(axis=1), inked.any(axis=1).sum(axis=1)]
+    return np.percentile(sides, 99, axis=1).astype(int).tolist()
