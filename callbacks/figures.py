@@ -91,7 +91,7 @@ def confusion(state: State, probabilities: np.ndarray) -> "Figure":
 
 
 def predictions(state: State, probabilities: np.ndarray) -> "Figure":
-    """Returns test images with the model's answers: right and sure, barely right, wrong."""
+    """Returns test images with the model's answers: sure, unsure and wrong."""
     dataset, names = state.dataset, state.dataset.class_names
     labels, answers = dataset.test.labels, probabilities.argmax(axis=1)
     chosen = pick(probabilities, labels)
@@ -100,21 +100,19 @@ def predictions(state: State, probabilities: np.ndarray) -> "Figure":
         f"{names[answers[index]]}: {probabilities[index].max():.0%}\nis {names[labels[index]]}"
         for index in chosen
     ]
-    title = "Test images: right and sure, right by a hair, wrong and sure"
-    return gallery(title, images, titles, cmap="gray_r")
+    return gallery("Test images: sure, unsure and wrong", images, titles, cmap="gray_r")
 
 
 def pick(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns indices of test images: right and surest, barely right, wrong and surest.
+    """Returns indices of test images: the surest, the least sure, and the most wrong.
 
-    Each of the three groups has at most five images, of different true classes.
+    Their classes have a probability near 1, 1/2 and 0. Each of the three groups has at most five
+    images, of different classes.
     """
-    second, first = np.sort(probabilities, axis=1)[:, -2:].T
-    surest = np.argsort(second - first)
-    is_right = probabilities.argmax(axis=1)[surest] == labels[surest]
-    right, wrong = surest[is_right], surest[~is_right]
+    shares = probabilities[np.arange(len(labels)), labels]
     groups = []
-    for group in (right, right[::-1], wrong):
-        firsts = np.unique(labels[group], return_index=True)[1]
-        groups.append(group[np.sort(firsts)][:COLUMNS])
+    for distances in (1 - shares, np.abs(shares - 0.5), shares):
+        nearest = np.argsort(distances)
+        firsts = np.unique(labels[nearest], return_index=True)[1]
+        groups.append(nearest[np.sort(firsts)][:COLUMNS])
     return np.concatenate(groups)
