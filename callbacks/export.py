@@ -34,7 +34,7 @@ class Export(Callback):
         replaced = self.state.config.overwrite and (self.target / "saved_model.pb").is_file()
         if not replaced and not is_free(self.target):
             raise refused(
-                "export_dir", self.target, "is there already; --overwrite replaces only a SavedModel"
+                "export_dir", self.target, "is there already; --overwrite replaces only SavedModels"
             )
 
     def on_train_end(self, record: dict[str, Any]) -> None:

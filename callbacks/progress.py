@@ -116,18 +116,12 @@ def reached(state: State) -> str:
 
 def summary(record: dict[str, Any]) -> str:
     """Returns the last lines: test accuracy, the ledger of seconds, the speed of training alone."""
-    seconds = dict(record["seconds"])
-    paused = seconds.pop("paused")
-    parts = ", ".join(f"{part}\xa0{value:,.3f}" for part, value in seconds.items())
-    lines = [TESTED.format_map(record), f"seconds: {parts}"]
+    parts = [f"{part}\xa0{value:,.3f}" for part, value in record["seconds"].items() if value]
+    lines = [TESTED.format_map(record), f"seconds: {', '.join(parts)}"]
     if steps_now := record["steps"] - record["resumed_at_step"]:
         lines.append(TRAINED.format_map(record | {"steps_now": steps_now}))
-    else:
-        lines.append(f"nothing left to do, the run had ended at step {record['steps']:,}")
     if share := record["config"]["target_accuracy"]:
-        step, trained, accuracy, _ = record["evaluations"][-1]
-        outcome = f"reached at step {step:,}, after" if accuracy >= share else "not reached in"
+        _, trained, accuracy, _ = record["evaluations"][-1]
+        outcome = "reached after" if accuracy >= share else "not reached in"
         lines.append(f"target accuracy {share:g}: {outcome} {trained:,.3f} s of training")
-    if paused:
-        lines.append(f"paused for {paused:,.1f} s, which no other figure counts")
     return wrapped(*lines)

@@ -99,11 +99,11 @@ RECORD = {
     "test_examples": 10_000,
     "seconds": {
         "import": 1.5,
-        "data": 0.25,
+        "data": 0.0,
         "compile": 10.125,
         "train": 1234.5,
         "evaluate": 0.5,
-        "paused": 0.0,
+        "paused": 20.04,
         "other": 0.125,
         "total": 1247.0,
     },
@@ -116,8 +116,8 @@ RECORD = {
 }
 TESTED = [
     "test accuracy 0.9147 of 10,000 images",
-    "seconds: import 1.500, data 0.250, compile 10.125, train 1,234.500,",
-    "evaluate 0.500, other 0.125, total 1,247.000",
+    "seconds: import 1.500, compile 10.125, train 1,234.500, evaluate 0.500,",
+    "paused 20.040, other 0.125, total 1,247.000",
 ]
 TRAINED = "training alone: 5,500 steps, 10.1 us/step, 985,835 images/s"
 
@@ -126,17 +126,10 @@ TRAINED = "training alone: 5,500 steps, 10.1 us/step, 985,835 images/s"
     ("changes", "last"),
     [
         ({}, [TRAINED]),
-        (
-            {"seconds": RECORD["seconds"] | {"paused": 20.04}},
-            [TRAINED, "paused for 20.0 s, which no other figure counts"],
-        ),
-        (
-            {"resumed_at_step": 5_500, "us_per_step": None},
-            ["nothing left to do, the run had ended at step 5,500"],
-        ),
+        ({"resumed_at_step": 5_500, "us_per_step": None}, []),
         (
             {"config": {"target_accuracy": 0.9}},
-            [TRAINED, "target accuracy 0.9: reached at step 5,500, after 1,234.500 s of training"],
+            [TRAINED, "target accuracy 0.9: reached after 1,234.500 s of training"],
         ),
     ],
 )
