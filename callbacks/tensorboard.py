@@ -1,7 +1,6 @@
 """TensorBoard: curves, weights and flags in --logdir, and a trace in --profile."""
 
 import contextlib
-import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,13 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-import flags
 import model
 from callbacks.base import Callback, writing
 from common.errors import InputError
 from common.files import writable_folder
-
-MAX_LETTERS = 200  # of a folder's name; file systems take 255 bytes
 
 
 class TensorBoard(Callback):
@@ -25,19 +21,21 @@ class TensorBoard(Callback):
     """
 
     def on_train_begin(self) -> None:
-        state, flags_given = self.state, self.state.config.as_dict().items()
-        self.folder = writable_folder("logdir", state.config.logdir)
+        state, config = self.state, self.state.config
+        self.folder = writable_folder("logdir", config.logdir)
         try:
             from tensorboard.plugins.hparams import api
         except ImportError:
             raise InputError(
                 "--logdir needs TensorBoard: python -m pip install -r requirements/tensorboard.txt"
             ) from None
-        state.log = state.log or f"{name_of(state.config)},{time.strftime('%Y-%m-%d-%H-%M-%S')}"
-        with writing("logdir", self.folder):
-            self.writer = tf.summary.create_file_writer(str(self.folder / state.log))
+        now = time.strftime("%Y-%m-%d-%H-%M-%S")
+        name = f"batch_size={config.batch_size},lr={config.lr:g},seed={config.seed},{now}"
+        state.log = state.log or name
+        self.writer = tf.summary.create_file_writer(str(self.folder / state.log))
         with self._writing():
-            api.hparams({name: value for name, value in flags_given if value is not None})
+            given = config.as_dict().items()
+            api.hparams({name: value for name, value in given if value is not None})
 
     def on_block_end(self, losses: np.ndarray) -> None:
         """Adds a point to the curves."""
@@ -92,17 +90,6 @@ class Profile(Callback):
     def on_train_end(self, record: dict[str, Any]) -> None:
         traced = f"a block in {self.folder}; tracing counts as training time"
         print(f"profile: {traced if self.traced else 'no trace, the run had no warm block'}")
-
-
-def name_of(config: flags.Config) -> str:
-    """Returns the flags that differ from their defaults, as the name of a folder."""
-    defaults = flags.training_config().as_dict()
-    text = ",".join(
-        f"{name}={value}"
-        for name, value in config.as_dict().items()
-        if name not in flags.PLACES and value != defaults[name]
-    )
-    return re.sub(r"[^\w.,=+-]", "-", text)[:MAX_LETTERS] or "defaults"
 
 
 def pictures(softmax: model.SoftmaxRegression, image_shape: tuple[int, ...]) -> np.ndarray:
