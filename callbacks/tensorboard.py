@@ -88,8 +88,8 @@ class Profile(Callback):
         self.trace.enter_context(tf.profiler.experimental.Profile(str(self.folder)))
 
     def on_train_end(self, record: dict[str, Any]) -> None:
-        traced = f"a block in {self.folder}; tracing counts as training time"
-        print(f"profile: {traced if self.traced else 'no trace, the run had no warm block'}")
+        if not self.traced:
+            print("profile: no trace, the run had no warm block")
 
 
 def pictures(softmax: model.SoftmaxRegression, image_shape: tuple[int, ...]) -> np.ndarray:
