@@ -55,7 +55,7 @@ def gallery(title: str, images: np.ndarray, titles: Iterable[str], **look: Any) 
     panels = figure.subplots(rows, COLUMNS, squeeze=False, subplot_kw=bare)
     for axes, image, text in zip(panels.flat, images, titles, strict=False):
         axes.imshow(image, **look)
-        axes.set_title(text, loc="center")
+        axes.set_title(text)
     return figure
 
 

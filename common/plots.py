@@ -15,18 +15,15 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours differ for every kind of colour blindness, and right and wrong never
 # differ by colour alone. A README shows a picture about 830 pixels wide, so with 8.3 inches a text
 # of 10 points is 14 pixels high there.
-BLUE, INK = "#0072B2", "#333333"
+BLUE = "#0072B2"
 CYCLE = [BLUE, "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#9A9A9A"]
 WIDTH, DPI = 8.3, 160
 LOOK: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
     "axes.titlesize": 11,
-    "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.prop_cycle": f"cycler(color={CYCLE})",
-    "axes.edgecolor": INK,
-    "text.color": INK,
     "grid.color": "#DDDDDD",
     "legend.frameon": False,
 }
