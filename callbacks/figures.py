@@ -51,11 +51,10 @@ def gallery(title: str, images: np.ndarray, titles: Iterable[str], **look: Any) 
     """Returns images [n, height, width, ...], five in a row, each with its title."""
     rows = -(-len(images) // COLUMNS)
     figure = plots.figure(0.4 + 1.8 * rows, title)
-    bare = {"xticks": [], "yticks": [], "frame_on": False}
-    panels = figure.subplots(rows, COLUMNS, squeeze=False, subplot_kw=bare)
-    for axes, image, text in zip(panels.flat, images, titles, strict=False):
+    for place, (image, text) in enumerate(zip(images, titles, strict=True), start=1):
+        axes = figure.add_subplot(rows, COLUMNS, place, title=text)
         axes.imshow(image, **look)
-        axes.set_title(text)
+        axes.set_axis_off()
     return figure
 
 
