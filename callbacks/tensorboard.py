@@ -52,12 +52,11 @@ class TensorBoard(Callback):
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Adds the test accuracy and the pictures."""
-        dataset, step = self.state.dataset, self.state.step
-        shown = pictures(self.state.model, dataset.image_shape)
+        step = self.state.step
+        shown = pictures(self.state.model, self.state.dataset.image_shape)
         with self._writing():
             tf.summary.scalar("test_accuracy", record["test_accuracy"], step)
-            for name, picture in zip(dataset.class_names, shown, strict=True):
-                tf.summary.image(f"weights/{name}", picture[np.newaxis], step)
+            tf.summary.image("weights", shown, step, max_outputs=len(shown))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
