@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -32,8 +31,9 @@ class TensorBoard(Callback):
         now = time.strftime("%Y-%m-%d-%H-%M-%S")
         name = f"batch_size={config.batch_size},lr={config.lr:g},seed={config.seed},{now}"
         state.log = state.log or name
-        self.writer = tf.summary.create_file_writer(str(self.folder / state.log))
-        with self._writing():
+        writer = tf.summary.create_file_writer(str(self.folder / state.log), max_queue=0)
+        self.closing.enter_context(writer.as_default())
+        with writing("logdir", self.folder):
             given = config.as_dict().items()
             api.hparams({name: value for name, value in given if value is not None})
 
@@ -46,7 +46,7 @@ class TensorBoard(Callback):
             "validation_accuracy": self.state.accuracy,
             "images_per_second": self.state.images_per_second(),
         }
-        with self._writing():
+        with writing("logdir", self.folder):
             for name, value in curves.items():
                 tf.summary.scalar(name, value, self.state.step)
 
@@ -54,16 +54,9 @@ class TensorBoard(Callback):
         """Adds the test accuracy and the pictures."""
         step = self.state.step
         shown = pictures(self.state.model, self.state.dataset.image_shape)
-        with self._writing():
+        with writing("logdir", self.folder):
             tf.summary.scalar("test_accuracy", record["test_accuracy"], step)
             tf.summary.image("weights", shown, step, max_outputs=len(shown))
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Writes the logs of the `with` block to the disk; raises RunError if that fails."""
-        with writing("logdir", self.folder), self.writer.as_default():
-            yield
-            self.writer.flush()
 
 
 class Profile(Callback):
