@@ -118,8 +118,7 @@ def end(code: int) -> None:
     training run. Otherwise it raises SystemExit, or returns if `code` is 0.
     """
     for call in before_leaving:
-        with contextlib.suppress(OSError):
-            call()
+        call()
     if is_alone():
         os._exit(code)
     if code:
