@@ -78,8 +78,7 @@ def confusion(state: State, probabilities: np.ndarray) -> "Figure":
     )
     axes = figure.subplots()
     mistakes = counts - np.diag(counts.diagonal())
-    image = axes.imshow(mistakes, aspect="auto", cmap="Blues", alpha=0.6)
-    figure.colorbar(image, fraction=0.03, label="mistakes")
+    axes.imshow(mistakes, aspect="auto", cmap="Blues", alpha=0.6)
     axes.set(xlabel="answer", ylabel="truth")
     if len(names) <= MAX_CLASSES:
         for row, column in np.argwhere(counts):
