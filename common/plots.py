@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 # of 10 points is 14 pixels high there.
 BLUE = "#0072B2"
 CYCLE = [BLUE, "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#9A9A9A"]
-WIDTH, DPI = 8.3, 160
+WIDTH = 8.3
 LOOK: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
+    "savefig.dpi": 160,
     "axes.titlesize": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -31,7 +32,7 @@ LOOK: dict[Any, Any] = {
 
 @contextlib.contextmanager
 def look() -> Iterator[None]:
-    """Sets the look of the charts that are made in the `with` block.
+    """Sets the look of the charts that are made and saved in the `with` block.
 
     Raises InputError if matplotlib is not installed. compare.py has said that before.
     """
@@ -55,7 +56,7 @@ def figure(height: float, title: str) -> "Figure":
 
 
 def save(figure: "Figure", path: pathlib.Path) -> None:
-    """Writes a figure to `path`, in the format of its suffix, completely or not at all."""
+    """Writes a figure to `path` as PNG, completely or not at all."""
     content = io.BytesIO()
-    figure.savefig(content, format=path.suffix[1:], dpi=DPI)
+    figure.savefig(content)
     write_atomically(path, content.getvalue())
