@@ -87,6 +87,7 @@ class Checkpoints(Callback):
 
     def _check(self, run: dict[str, Any], step: int) -> None:
         """Raises InputError if the checkpoint is of another run; prints allowed differences."""
+        run = flags.training_config().as_dict() | run  # defaults of flags that were added since
         for name, value in identity(self.state).items():
             if (before := run.get(name)) == value:
                 continue
