@@ -149,7 +149,7 @@ def facts(keep: Collection[str]) -> dict[str, str | int]:
         "quota": f"{quota:g} cores" if quota else "",
         "governor": kernel_file(GOVERNOR),
         "kept": " ".join(kept.split()),  # pyperf refuses lines
-        "commit": devices.git_commit(digits=12) or "",
+        "commit": devices.git_commit() or "",
     }
     return {name: value for name, value in found.items() if value}
 

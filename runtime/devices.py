@@ -135,11 +135,11 @@ def threads() -> int:
     return tf.config.threading.get_intra_op_parallelism_threads() or cores()
 
 
-def git_commit(digits: int = 40) -> str | None:
+def git_commit() -> str | None:
     """Returns this project's commit, with `-dirty` if files differ; None if git tells none."""
     # With --git-dir, git accepts any owner and does not look for a checkout above this folder.
-    command = ["git", "--git-dir=.git", "describe", "--always", "--dirty", "--exclude=*"]
-    command.append(f"--abbrev={digits}")
+    command = ["git", "--git-dir=.git", "describe", "--always", "--dirty"]
+    command += ["--exclude=*", "--abbrev=12"]
     try:
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     except OSError:

@@ -166,7 +166,7 @@ def test_the_commit_is_that_of_a_checkout_of_its_own_whoever_owns_it(tmp_path, m
     for repository in (tmp_path, inner):
         subprocess.run(commit, shell=True, cwd=repository, check=True)
         found.append(devices.git_commit())
-    assert found[0] is None and len(found[1]) == 40
+    assert found[0] is None and len(found[1]) == 12
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own variable
     (inner / "file").write_text("changed")
     assert devices.git_commit() == f"{found[1]}-dirty"
