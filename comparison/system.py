@@ -104,18 +104,11 @@ def can_pin() -> bool:
     return hasattr(psutil.Process, "cpu_affinity")
 
 
-def kernel_file(path: str) -> str:
-    """Returns the text of one of the kernel's files; "" where it has no such file."""
-    with contextlib.suppress(OSError):
-        return pathlib.Path(path).read_text().strip()
-    return ""
-
-
 def peak_mib() -> float:
     """Returns the peak memory of all that this process has started, in MiB; 0 except on Linux."""
     started = psutil.Process().children(recursive=True)
     # getrusage would include the peak of this process
-    texts = "".join(kernel_file(f"/proc/{each.pid}/status") for each in started)
+    texts = "".join(devices.kernel_file(f"/proc/{each.pid}/status") for each in started)
     return sum(map(int, re.findall(r"VmHWM:\s*(\d+)", texts))) / 2**10
 
 
@@ -147,7 +140,7 @@ def facts(keep: Collection[str]) -> dict[str, str | int]:
         "python_version": platform.python_version(),
         **{name: installed.get(name, "") for name in LIBRARIES},
         "quota": f"{quota:g} cores" if quota else "",
-        "governor": kernel_file(GOVERNOR),
+        "governor": devices.kernel_file(GOVERNOR),
         "kept": " ".join(kept.split()),  # pyperf refuses lines
         "commit": devices.git_commit() or "",
     }

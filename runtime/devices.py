@@ -17,7 +17,6 @@ import flags
 from common.files import PROJECT
 from runtime import gpu, startup
 
-CPU_INFO = pathlib.Path("/proc/cpuinfo")
 OWN_GROUPS = pathlib.Path("/proc/self/cgroup")
 GROUPS = pathlib.Path("/sys/fs/cgroup")
 THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own variable
@@ -59,10 +58,16 @@ def describe(device: str) -> str:
 
 def cpu_model() -> str:
     """Returns the CPU's model, from /proc/cpuinfo where there is one."""
-    with contextlib.suppress(OSError):
-        if found := re.search("^model name.*?:(.*)", CPU_INFO.read_text(), re.MULTILINE):
-            return " ".join(found[1].split())
+    if found := re.search("^model name.*?:(.*)", kernel_file("/proc/cpuinfo"), re.MULTILINE):
+        return " ".join(found[1].split())
     return platform.processor() or platform.machine()
+
+
+def kernel_file(path: str | pathlib.Path) -> str:
+    """Returns the text of one of the kernel's files; "" where it has no such file."""
+    with contextlib.suppress(OSError):
+        return pathlib.Path(path).read_text().strip()
+    return ""
 
 
 def most_bytes(source: str, device: str) -> float:
@@ -82,17 +87,15 @@ def group_limits(controller: str, *files: str) -> list[list[str]]:
     """Returns the words of a controller's `files` in this process's control group and its parents
     (Linux's cgroups, of version 1 or 2), where they set a limit."""
     found = []
-    with contextlib.suppress(OSError):
-        for line in OWN_GROUPS.read_text().splitlines():
-            _, controllers, name = line.split(":", 2)
-            if controllers and controller not in controllers.split(","):
-                continue
-            top = GROUPS / controller if controllers else GROUPS
-            group = top / name.strip("/")
-            for folder in (group, *group.parents):
-                with contextlib.suppress(OSError):
-                    found.append(" ".join((folder / file).read_text() for file in files).split())
-    return [words for words in found if words[0] not in ("max", "-1")]
+    for line in kernel_file(OWN_GROUPS).splitlines():
+        _, controllers, name = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        top = GROUPS / controller if controllers else GROUPS
+        group = top / name.strip("/")
+        for folder in (group, *group.parents):
+            found.append(" ".join(kernel_file(folder / file) for file in files).split())
+    return [words for words in found if words and words[0] not in ("max", "-1")]
 
 
 def quota() -> float | None:
