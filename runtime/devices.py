@@ -87,12 +87,10 @@ def group_limits(controller: str, *files: str) -> list[list[str]]:
     """Returns the words of a controller's `files` in this process's control group and its parents
     (Linux's cgroups, of version 1 or 2), where they set a limit."""
     found = []
-    for line in kernel_file(OWN_GROUPS).splitlines():
-        _, controllers, name = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
-            continue
-        top = GROUPS / controller if controllers else GROUPS
-        group = top / name.strip("/")
+    # such as 0::/a of version 2, which names no controller, and 4:cpu,cpuacct:/a
+    line = rf"^\d+:(?:|[^:]*\b({controller})\b[^:]*):(.*)"
+    for named, name in re.findall(line, kernel_file(OWN_GROUPS), re.MULTILINE):
+        group = GROUPS / named / name.strip("/")
         for folder in (group, *group.parents):
             found.append(" ".join(kernel_file(folder / file) for file in files).split())
     return [words for words in found if words and words[0] not in ("max", "-1")]
