@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 # A TensorFlow built with an older CUDA ends the process on such a GPU (tensorflow#111958).
-BLACKWELL, ITS_CUDA = (10, 0), (12, 8)
+BLACKWELL, ITS_CUDA = (10, 0), "12.8"
 CURE = "Run `python -m pip install -r requirements/gpu.txt` and check nvidia-smi"
 
 
@@ -41,11 +41,11 @@ def memory_bytes() -> float:
 def too_new(gpu: "tf.config.PhysicalDevice") -> str:
     """Returns why a GPU needs a TensorFlow with a newer CUDA than this one; "" if it does not."""
     import tensorflow as tf
+    from packaging import version
 
     capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
     cuda = tf.sysconfig.get_build_info().get("cuda_version", "99.0")
-    built = tuple(int(part) for part in cuda.split(".")[:2])
-    if capability < BLACKWELL or built >= ITS_CUDA:
+    if capability < BLACKWELL or version.parse(cuda) >= version.parse(ITS_CUDA):
         return ""
     return (
         f"{gpu.name} has compute capability {capability[0]}.{capability[1]}, which needs a "
