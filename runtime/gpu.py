@@ -48,16 +48,9 @@ def too_new(gpu: "tf.config.PhysicalDevice") -> str:
     if capability < BLACKWELL or version.parse(cuda) >= version.parse(ITS_CUDA):
         return ""
     return (
-        f"{gpu.name} has compute capability {capability[0]}.{capability[1]}, which needs a "
-        f"TensorFlow built with CUDA 12.8 or later; this one is built with {cuda}. "
-        "Install such a TensorFlow"
+        f"{gpu.name} is too new for this TensorFlow, which is built with CUDA {cuda}. "
+        "It needs a TensorFlow built with CUDA 12.8 or later"
     )
-
-
-def unseen() -> str:
-    """Returns the GPUs that nvidia-smi lists but TensorFlow does not see, and the cure; or ""."""
-    names = ", ".join(listed())
-    return f"nvidia-smi lists {names}, and TensorFlow sees no GPU. {CURE}" if names else ""
 
 
 def usable(asked: str) -> "list[tf.config.PhysicalDevice]":
@@ -70,11 +63,13 @@ def usable(asked: str) -> "list[tf.config.PhysicalDevice]":
     found = [] if asked == "cpu" else tf.config.list_physical_devices("GPU")
     good = [gpu for gpu in found if not too_new(gpu)]
     if asked != "cpu" and not good:
-        why = too_new(found[0]) if found else unseen()
+        names = ", ".join(listed())
+        why = f"TensorFlow sees no GPU, nvidia-smi lists {names or 'none'}. {CURE}"
+        if found:
+            why = too_new(found[0])
         if asked == "gpu":
-            why = why or f"TensorFlow sees no GPU. {CURE}"
             raise InputError(f"--device=gpu: {why}, or use --device=cpu")
-        if why:
+        if found or names:
             signals.say(f"--device=auto uses the CPU: {why}")
     tf.config.set_visible_devices(good, "GPU")
     for gpu in good:

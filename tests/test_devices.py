@@ -71,7 +71,7 @@ def test_a_gpu_that_tensorflow_does_not_see_is_said_with_the_cure(nvidia_smi, mo
     assert gpu.usable("auto") == []
     said = capfd.readouterr().err
     assert said.count("\n") == 1 and "Some GPU" in said and "requirements/gpu.txt" in said
-    with pytest.raises(InputError, match="--device=gpu: nvidia-smi lists Some GPU"):
+    with pytest.raises(InputError, match="TensorFlow sees no GPU, nvidia-smi lists Some GPU"):
         gpu.usable("gpu")
     assert gpu.usable("cpu") == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hidden on purpose
