@@ -51,17 +51,11 @@ class Cluster:
     def prepare(self) -> None:
         """Lets TensorFlow connect to the workers directly, even if a proxy is set.
 
-        Raises InputError if this worker cannot listen at its port.
+        Raises OSError, which names the port, if this worker cannot listen there.
         """
         hosts, ports = zip(*map(host_and_port, self.addresses), strict=True)
         os.environ["no_grpc_proxy"] = ",".join(hosts)  # noqa: SIM112 - gRPC reads no other
-        try:
-            socket.create_server(("", ports[self.index])).close()
-        except OSError as error:
-            own = self.addresses[self.index]
-            raise InputError(
-                f"TF_CONFIG: cannot listen at {own}: {error.strerror}; take another port"
-            ) from None
+        socket.create_server(("", ports[self.index])).close()
 
     def silent(self, seconds: float) -> list[str]:
         """Returns the addresses of the workers that do not answer within so many seconds."""
