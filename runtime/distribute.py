@@ -157,7 +157,8 @@ class Workers(Replicas):
 def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
     """Ends the process with one line if a worker is lost while the `with` block waits for it.
 
-    A worker that answers at its port may be slow; one that does not has `timeout` seconds.
+    A worker that answers at its port may be slow. All are asked twice in `timeout` seconds, and a
+    worker is lost if it is silent both times.
     """
     over = threading.Event()
 
@@ -165,8 +166,10 @@ def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
         return f"--timeout={timeout}: lost a worker; silent: {', '.join(silent)}. Start all again"
 
     def watch() -> None:  # only this ends a thread that waits inside TensorFlow
+        silent: list[str] = []
         while not over.wait(timeout / 2):
-            if (silent := cluster.silent(timeout / 2)) and not over.is_set():
+            before, silent = silent, cluster.silent()
+            if before and silent:
                 signals.say(f"error: {lost(silent)}")
                 os._exit(RunError.exit_code)
 
@@ -174,7 +177,7 @@ def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError:
-        raise RunError(lost(cluster.silent(0) or ["none by now"])) from None
+        raise RunError(lost(cluster.silent() or ["none by now"])) from None
     finally:
         over.set()
 
