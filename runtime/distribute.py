@@ -177,7 +177,9 @@ def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError:
-        raise RunError(lost(cluster.silent() or ["none by now"])) from None
+        if silent := cluster.silent():
+            raise RunError(lost(silent)) from None
+        raise  # it is about something else, such as memory
     finally:
         over.set()
 
