@@ -121,11 +121,10 @@ class Workers(Replicas):
         with self.meeting(), super().scope(dataset):
             rows = self.exchange([zlib.crc32(str(value).encode()) for value in values.values()])
             for name, column in zip(values, rows.T, strict=True):
-                others = np.array(self.cluster.addresses)[column != column[self.cluster.index]]
-                if others.size:
+                if np.ptp(column):
                     raise InputError(
-                        f"{name}={values[name]}: another at {', '.join(others)}; "
-                        "all workers must have the same: start all again"
+                        f"{name}={values[name]}: another worker has another value; "
+                        "all must have the same: start all again"
                     )
             yield
 

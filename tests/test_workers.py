@@ -84,7 +84,7 @@ def test_workers_with_other_flags_or_data_are_refused(tiny_dataset, monkeypatch,
             pass
 
     join(0)
-    with pytest.raises(InputError, match=f"^{named}: another at a:1; "):
+    with pytest.raises(InputError, match=f"^{named}: another worker "):
         join(1, **changes)
 
 
