@@ -10,6 +10,8 @@ from typing import Any
 
 import psutil
 
+from common.files import PROJECT
+
 
 @contextlib.contextmanager
 def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[subprocess.Popen]:
@@ -41,3 +43,12 @@ def _end(process: subprocess.Popen) -> None:
     if os.name == "posix":
         with contextlib.suppress(ProcessLookupError, PermissionError):  # no member is left
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def printed(command: Sequence[str]) -> str:
+    """Returns what a program prints, run in the project's folder; "" if it fails or hangs."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.check_output(
+            command, cwd=PROJECT, stderr=subprocess.DEVNULL, text=True, timeout=10
+        )
+    return ""

@@ -7,14 +7,13 @@ import os
 import pathlib
 import platform
 import re
-import subprocess
 import time
 from typing import Any
 
 import psutil
 
 import flags
-from common.files import PROJECT
+from common import children
 from runtime import gpu, startup
 
 OWN_GROUPS = pathlib.Path("/proc/self/cgroup")
@@ -140,9 +139,4 @@ def git_commit() -> str | None:
     """Returns this project's commit, with `-dirty` if files differ; None if git tells none."""
     # With --git-dir, git accepts any owner and does not look for a checkout above this folder.
     command = ["git", "--git-dir=.git", "describe", "--always", "--dirty"]
-    command += ["--exclude=*", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
-    except OSError:
-        return None
-    return done.stdout.strip() or None
+    return children.printed([*command, "--exclude=*", "--abbrev=12"]).strip() or None

@@ -2,9 +2,9 @@
 
 import math
 import os
-import subprocess
 from typing import TYPE_CHECKING
 
+from common import children
 from common.errors import InputError
 from runtime import signals
 
@@ -19,11 +19,7 @@ CURE = "Run `python -m pip install -r requirements/gpu.txt` and check nvidia-smi
 def smi(field: str, *options: str) -> list[str]:
     """Returns a field of each GPU as nvidia-smi prints it; [] where it does not answer."""
     command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits", *options]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return done.stdout.splitlines()
+    return children.printed(command).splitlines()
 
 
 def listed(*options: str) -> list[str]:

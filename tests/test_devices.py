@@ -161,7 +161,7 @@ def test_the_commit_is_that_of_a_checkout_of_its_own_whoever_owns_it(tmp_path, m
     commit = f"echo here > file && git init -q && git add file && {git} commit -qm all"
     inner = tmp_path / "inner"
     inner.mkdir()
-    monkeypatch.setattr(devices, "PROJECT", inner)
+    monkeypatch.setattr("common.children.PROJECT", inner)
     found = []
     for repository in (tmp_path, inner):
         subprocess.run(commit, shell=True, cwd=repository, check=True)
