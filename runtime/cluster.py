@@ -31,19 +31,18 @@ class Cluster:
     @classmethod
     def from_environment(cls) -> "Cluster":
         """Reads TF_CONFIG; raises InputError if it is wrong."""
-        text = os.environ.get("TF_CONFIG", "")
+        text = os.environ.get("TF_CONFIG", "{}")
         try:
             config = json.loads(text)
             jobs, task = config["cluster"], config["task"]
             addresses = [*jobs.get("chief", [])[:1], *jobs.get("worker", [])]
-            of_type = dict(enumerate(jobs[task["type"]]))  # a list would allow the index -1
-            own = addresses.index(of_type[task["index"]])
+            own = addresses.index(jobs[task["type"]][task["index"]])
             if len(set(map(host_and_port, addresses))) < sum(map(len, jobs.values())):
                 raise ValueError("an address twice, two chiefs, or neither chief nor worker")
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            found = f"{text} ({error!r})" if text else "none"
             raise InputError(
-                f"--strategy=multi_worker: TF_CONFIG must be like {EXAMPLE}; found {found}"
+                f"--strategy=multi_worker: TF_CONFIG must be like {EXAMPLE}; "
+                f"found {text} ({error!r})"
             ) from None
         return cls(tuple(addresses), own)
 

@@ -115,9 +115,8 @@ CONFIG = '{{"cluster": {}, "task": {{"type": "{}", "index": {}}}}}'
 @pytest.mark.parametrize(
     ("hosts", "task", "words"),
     [
-        ('{"worker": ["a:1"]}', "worker 1", "KeyError"),
-        ('{"worker": ["a:1"]}', "worker -1", "KeyError"),
-        ('{"worker": ["a:1"]}', "worker null", "KeyError"),
+        ('{"worker": ["a:1"]}', "worker 1", "IndexError"),
+        ('{"worker": ["a:1"]}', "worker null", "TypeError"),
         ('{"ps": ["a:1"]}', "ps 0", "ValueError"),
         ('{"worker": ["b"]}', "worker 0", "'b' is not"),
         ('{"worker": ["a..b:1"]}', "worker 0", "Unicode"),
