@@ -43,8 +43,8 @@ def start(
         raise InputError(
             f"--batch_size={size}: must be at most the {count:,} training images of {dataset.name}"
         )
-    with engine.scope(dataset):
-        net = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
+    engine.compare(dataset)
+    net = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
     return State(config, dataset, net, ledger, engine.count)
 
 

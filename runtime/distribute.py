@@ -26,13 +26,12 @@ class OneDevice:
     is_chief = True
     count = 1  # replicas
 
-    def scope(self, dataset: data.Dataset) -> contextlib.AbstractContextManager:
-        """Returns the context in which the model for a dataset is created."""
-        return contextlib.nullcontext()
-
     def meeting(self) -> contextlib.AbstractContextManager:
         """Returns the context in which this process waits for other workers."""
         return contextlib.nullcontext()
+
+    def compare(self, dataset: data.Dataset) -> None:
+        """Compares the flags and the data of all workers."""
 
     def barrier(self) -> None:
         """Waits until the devices have done their work."""
@@ -55,15 +54,11 @@ class Replicas(OneDevice):
         self.strategy = strategy
         self.count = strategy.num_replicas_in_sync
 
-    def scope(self, dataset: data.Dataset) -> contextlib.AbstractContextManager:
-        """Returns the scope in which variables are equal on all replicas."""
-        return self.strategy.scope()
-
     def mode(
         self, net: model.SoftmaxRegression, config: flags.Config, split: data.Split
     ) -> modes.Mode:
         """Returns mode graph, in which every replica trains on its share of each batch."""
-        with self.strategy.scope():
+        with self.strategy.scope():  # the variables of the mode are equal on all replicas
             return modes.FromPipeline(net, config, self._sgd_step)
 
     def _sgd_step(
@@ -108,25 +103,20 @@ class Workers(Replicas):
     def meeting(self) -> contextlib.AbstractContextManager:
         return meeting(self.cluster, self.config.timeout)
 
-    @contextlib.contextmanager
-    def scope(self, dataset: data.Dataset) -> Iterator[None]:
-        """Makes the variables of all workers.
-
-        If flags or data differ, raises InputError on all workers, with the first difference.
-        """
+    def compare(self, dataset: data.Dataset) -> None:
+        """Raises InputError on all workers, with the first difference, if flags or data differ."""
         given = self.config.as_dict().items()
         values = {f"--{name}": value for name, value in given if name not in flags.PLACES}
         values["--input=stream"] = dataset.train.streamed
         values["checksum of the data"] = dataset.checksum
-        with self.meeting(), super().scope(dataset):
+        with self.meeting():
             rows = self.exchange([zlib.crc32(str(value).encode()) for value in values.values()])
-            for name, column in zip(values, rows.T, strict=True):
-                if np.ptp(column):
-                    raise InputError(
-                        f"{name}={values[name]}: another worker has another value; "
-                        "all must have the same: start all again"
-                    )
-            yield
+        for name, column in zip(values, rows.T, strict=True):
+            if np.ptp(column):
+                raise InputError(
+                    f"{name}={values[name]}: another worker has another value; "
+                    "all must have the same: start all again"
+                )
 
     def follow_chief(self, state: State) -> None:
         """Starts the runs of all workers at the step that the chief resumes from.

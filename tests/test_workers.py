@@ -80,8 +80,7 @@ def test_workers_with_other_flags_or_data_are_refused(tiny_dataset, monkeypatch,
     def join(index, checksum="", **changes):
         config = flags.training_config(record=str(index), **changes)
         worker = distribute.Workers(strategy, Cluster(("a:1", "b:1"), index), config)
-        with worker.scope(dataclasses.replace(tiny_dataset, checksum=checksum)):
-            pass
+        worker.compare(dataclasses.replace(tiny_dataset, checksum=checksum))
 
     join(0)
     with pytest.raises(InputError, match=f"^{named}: another worker "):
