@@ -34,19 +34,14 @@ def memory_bytes() -> float:
     return min(totals, default=math.inf) * 2**20
 
 
-def too_new(gpu: "tf.config.PhysicalDevice") -> str:
-    """Returns why a GPU needs a TensorFlow with a newer CUDA than this one; "" if it does not."""
+def too_new(gpu: "tf.config.PhysicalDevice") -> bool:
+    """Says whether a GPU needs a TensorFlow that is built with a newer CUDA than this one."""
     import tensorflow as tf
     from packaging import version
 
     capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
-    cuda = tf.sysconfig.get_build_info().get("cuda_version", "99.0")
-    if capability < BLACKWELL or version.parse(cuda) >= version.parse(ITS_CUDA):
-        return ""
-    return (
-        f"{gpu.name} is too new for this TensorFlow, which is built with CUDA {cuda}. "
-        "It needs a TensorFlow built with CUDA 12.8 or later"
-    )
+    cuda = tf.sysconfig.get_build_info().get("cuda_version", ITS_CUDA)
+    return capability >= BLACKWELL and version.parse(cuda) < version.parse(ITS_CUDA)
 
 
 def usable(asked: str) -> "list[tf.config.PhysicalDevice]":
@@ -62,7 +57,7 @@ def usable(asked: str) -> "list[tf.config.PhysicalDevice]":
         names = ", ".join(listed())
         why = f"TensorFlow sees no GPU, nvidia-smi lists {names or 'none'}. {CURE}"
         if found:
-            why = too_new(found[0])
+            why = f"{found[0].name} needs a TensorFlow built with CUDA {ITS_CUDA} or later"
         if asked == "gpu":
             raise InputError(f"--device=gpu: {why}, or use --device=cpu")
         if found or names:
