@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 # A TensorFlow built with an older CUDA ends the process on such a GPU (tensorflow#111958).
 BLACKWELL, ITS_CUDA = (10, 0), "12.8"
-CURE = "Run `python -m pip install -r requirements/gpu.txt` and check nvidia-smi"
 
 
 def smi(field: str, *options: str) -> list[str]:
@@ -55,7 +54,10 @@ def usable(asked: str) -> "list[tf.config.PhysicalDevice]":
     good = [gpu for gpu in found if not too_new(gpu)]
     if asked != "cpu" and not good:
         names = ", ".join(listed())
-        why = f"TensorFlow sees no GPU, nvidia-smi lists {names or 'none'}. {CURE}"
+        why = (
+            f"TensorFlow sees no GPU, nvidia-smi lists {names or 'none'}. Run `python -m pip "
+            "install -r requirements/gpu.txt` and check nvidia-smi"
+        )
         if found:
             why = f"{found[0].name} needs a TensorFlow built with CUDA {ITS_CUDA} or later"
         if asked == "gpu":
