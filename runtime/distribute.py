@@ -136,10 +136,10 @@ class Workers(Replicas):
 
     def exchange(self, value: np.typing.ArrayLike) -> np.ndarray:
         """Returns, on every worker, the `value` of each [workers, ...] as float64."""
-        own = tf.constant(value, tf.float64)[tf.newaxis]
+        own = tf.constant([value], tf.float64)
         of_replicas = self.strategy.experimental_distribute_values_from_function(lambda _: own)
-        of_workers = len(self.strategy.extended.worker_devices)
-        return self._gather(of_replicas).numpy()[::of_workers]
+        # the replicas of a worker have the same value
+        return self._gather(of_replicas).numpy()[:: len(self.strategy.extended.worker_devices)]
 
 
 @contextlib.contextmanager
