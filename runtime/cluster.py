@@ -31,7 +31,7 @@ class Cluster:
     @classmethod
     def from_environment(cls) -> "Cluster":
         """Reads TF_CONFIG; raises InputError if it is wrong."""
-        text = os.environ.get("TF_CONFIG", "{}")
+        text = os.environ.get("TF_CONFIG", "none")
         try:
             config = json.loads(text)
             jobs, task = config["cluster"], config["task"]
