@@ -14,56 +14,30 @@ from comparison import charts, report
 COMPARISONS = PROJECT / "docs" / "comparison"
 SERIES = ("batch10_before", "batch10")  # two series of one comparison, at different times
 QUIET = 0.2  # cores that other processes may keep busy
-RUNGS = ("mode eager", "tf.function a batch", "mode graph", "mode xla")
-TEXTS: dict[str, dict[str, Any]] = {
-    "en": {
-        "about": "{date} on {device_name}, {cores} cores; Python {python}, TensorFlow {tensorflow};"
-        " commit {git_commit:.12}.{others} To repeat it: `{command}`",
-        "others": " **The machine was not quiet**: other processes kept {:.1f} cores busy.",
-        "heads": ("code", "µs/step", "speed"),
-        "rungs": (  # the code around `sgd_step` on each of RUNGS
-            "`loss = sgd_step(net, images, labels, config)` for each batch, in Python",
-            "`step = tf.function(sgd_step)`, called for each batch",
-            "`@tf.function` around the loop over the batches",
-            "`@tf.function(jit_compile=True)` around the loop, which gathers its own rows",
-        ),
-        "chart": "Time per training step at batch size 10, median of {rounds} rounds on "
-        "{about[cpu_model_name]}. Fastest: {fastest}. {base.task.steps:,} steps per measurement; "
-        "{about[date]:.10}, commit {about[commit]:.10}.",
-    },
-    "es": {
-        "about": "{date}, {device_name}, {cores} núcleos; Python {python}, TensorFlow {tensorflow};"
-        " commit {git_commit:.12}.{others} Se repite con `{command}`",
-        "others": " **La máquina no estaba libre**: otros procesos ocupaban {:.1f} núcleos.",
-        "heads": ("código", "µs/paso", "velocidad"),
-        "rungs": (
-            "`loss = sgd_step(net, images, labels, config)` con cada lote, en Python",
-            "`step = tf.function(sgd_step)`, llamada con cada lote",
-            "`@tf.function` en torno al bucle sobre los lotes",
-            "`@tf.function(jit_compile=True)` en torno al bucle, que reúne sus propias filas",
-        ),
-        "chart": "Tiempo por paso de entrenamiento con lotes de 10, mediana de {rounds} rondas en "
-        "{about[cpu_model_name]}. Los más rápidos: {fastest}. {base.task.steps:,} pasos por "
-        "medida; {about[date]:.10}, commit {about[commit]:.10}.",
-    },
+RUNGS = {  # rows of the record of the modes, and what calls or compiles `sgd_step` there
+    "mode eager, µs/step": "`loss = sgd_step(net, images, labels, config)`",
+    "tf.function a batch, µs/step": "`step = tf.function(sgd_step)`",
+    "mode graph, µs/step": "`@tf.function`",
+    "mode xla, µs/step": "`@tf.function(jit_compile=True)`",
 }
+ABOUT = (
+    "{date} on {device_name}, {cores} cores; Python {python}, TensorFlow {tensorflow};"
+    " commit {git_commit:.12}.{others} To repeat it: `{command}`"
+)
+NOT_QUIET = " **The machine was not quiet**: other processes kept {:.1f} cores busy."
+CHART = "{fastest}. {cpu_model_name}, {date:.10}, commit {commit:.10}"
 
 
-def block(
-    heads: Sequence[object],
-    rows: Iterable[Sequence[object]],
-    about: dict[str, Any],
-    language: str = "en",
-) -> str:
+def block(heads: Sequence[object], rows: Iterable[Sequence[object]], about: dict[str, Any]) -> str:
     """Returns a table and the conditions of its record."""
-    return f"{report.in_markdown([heads, *rows])}\n\n{conditions(about, language)}"
+    return f"{report.in_markdown([heads, *rows])}\n\n{conditions(about)}"
 
 
-def conditions(about: dict[str, Any], language: str = "en") -> str:
+def conditions(about: dict[str, Any]) -> str:
     """Returns when and where a record was made, and the command that repeats it."""
-    texts, busy = TEXTS[language], about["other_cores"]
-    others = texts["others"].format(busy) if busy > QUIET else ""
-    return texts["about"].format(**about, others=others)
+    busy = about["other_cores"]
+    others = NOT_QUIET.format(busy) if busy > QUIET else ""
+    return ABOUT.format(**about, others=others)
 
 
 def samples(name: str) -> str:
@@ -75,15 +49,13 @@ def samples(name: str) -> str:
     return block(heads, rows, about)
 
 
-def rungs(language: str = "en") -> str:
+def rungs() -> str:
     """Returns the ways to call the same step, the slowest first, and the speedup of each."""
     about, found = load("modes")
-    texts, times = TEXTS[language], [statistics.median(found[f"{name}, µs/step"]) for name in RUNGS]
-    rows = [
-        (line, number(time), f"{times[0] / time:,.0f} ×")
-        for line, time in zip(texts["rungs"], times, strict=True)
-    ]
-    return block(texts["heads"], rows, about, language)
+    times = {code: statistics.median(found[name]) for name, code in RUNGS.items()}
+    slowest = max(times.values())
+    rows = [(code, number(time), f"{slowest / time:,.0f} ×") for code, time in times.items()]
+    return block(("code", "µs/step", "speed"), rows, about)
 
 
 def quoted(text: str) -> str:
@@ -125,14 +97,11 @@ def fastest(name: str = "batch10") -> list[report.Row]:
     return [row for row in shown if not row.task.again]
 
 
-def chart(language: str = "en") -> str:
+def chart() -> str:
     """Returns the chart of the comparison at batch 10, with the names of the three fastest."""
     rows = fastest()[:3]
-    base = rows[0].base
     named = [f"{charts.in_words(row.name)} ({number(row.time.median)} µs)" for row in rows]
-    sentence = TEXTS[language]["chart"].format(
-        rounds=len(base.times), fastest="; ".join(named), base=base, about=base.metadata
-    )
+    sentence = CHART.format(fastest="; ".join(named), **rows[0].metadata)
     return f"{report.PICTURE.format('docs/comparison/batch10')}\n\n{sentence}"
 
 
@@ -174,13 +143,11 @@ SAMPLES = ("start", "modes", "variants", "batches", "large", "replicas")
 BLOCKS: dict[str, Callable[[], str]] = {
     **{name: functools.partial(samples, name) for name in SAMPLES},
     "rungs": rungs,
-    "rungs_es": functools.partial(rungs, "es"),
     "output": output,
     "predict": predict,
     "flags": flags,
     "rates": rates,
     "chart": chart,
-    "chart_es": functools.partial(chart, "es"),
     "batch10": functools.partial(compared, "batch10"),
     "drift": drift,
     "sweep": batch_sizes,
