@@ -13,7 +13,6 @@ from comparison import charts, report
 
 COMPARISONS = PROJECT / "docs" / "comparison"
 SERIES = ("batch10_before", "batch10")  # two series of one comparison, at different times
-QUIET = 0.2  # cores that other processes may keep busy
 RUNGS = {  # rows of the record of the modes, and what calls or compiles `sgd_step` there
     "mode eager, µs/step": "`loss = sgd_step(net, images, labels, config)`",
     "tf.function a batch, µs/step": "`step = tf.function(sgd_step)`",
@@ -21,23 +20,15 @@ RUNGS = {  # rows of the record of the modes, and what calls or compiles `sgd_st
     "mode xla, µs/step": "`@tf.function(jit_compile=True)`",
 }
 ABOUT = (
-    "{date} on {device_name}, {cores} cores; Python {python}, TensorFlow {tensorflow};"
-    " commit {git_commit:.12}.{others} To repeat it: `{command}`"
+    "{date} on {device_name}, {cores} cores, of which other processes used {other_cores:.1f}; "
+    "Python {python}, TensorFlow {tensorflow}; commit {git_commit:.12}. To repeat it: `{command}`"
 )
-NOT_QUIET = " **The machine was not quiet**: other processes kept {:.1f} cores busy."
 CHART = "{fastest}. {cpu_model_name}, {date:.10}, commit {commit:.10}"
 
 
 def block(heads: Sequence[object], rows: Iterable[Sequence[object]], about: dict[str, Any]) -> str:
-    """Returns a table and the conditions of its record."""
-    return f"{report.in_markdown([heads, *rows])}\n\n{conditions(about)}"
-
-
-def conditions(about: dict[str, Any]) -> str:
-    """Returns when and where a record was made, and the command that repeats it."""
-    busy = about["other_cores"]
-    others = NOT_QUIET.format(busy) if busy > QUIET else ""
-    return ABOUT.format(**about, others=others)
+    """Returns a table, and when and where its record was made, and what repeats it."""
+    return f"{report.in_markdown([heads, *rows])}\n\n{ABOUT.format_map(about)}"
 
 
 def samples(name: str) -> str:
@@ -82,7 +73,7 @@ def flags() -> str:
 def rates() -> str:
     """Returns the table that sweep.py prints over the learning rate, and the notes below it."""
     about, found = load("rates")
-    return f"{found['printed'].rstrip()}\n\n{conditions(about)}"
+    return f"{found['printed'].rstrip()}\n\n{ABOUT.format_map(about)}"
 
 
 def compared(name: str) -> str:
