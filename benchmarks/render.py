@@ -54,15 +54,9 @@ def quoted(text: str) -> str:
     return f"```text\n{text.rstrip()}\n```"
 
 
-def output() -> str:
-    """Returns the first and the last lines that the main job prints."""
-    lines = load("main_job")[1]["train"].splitlines()
-    return quoted("\n".join([*lines[:3], "...", *lines[-5:]]))
-
-
-def predict() -> str:
-    """Returns the output of predict.py."""
-    return quoted(load("main_job")[1]["predict"])
+def printed(command: str) -> str:
+    """Returns what a command of the main job printed."""
+    return quoted(load("main_job")[1][command])
 
 
 def flags() -> str:
@@ -134,8 +128,8 @@ SAMPLES = ("start", "modes", "variants", "batches", "large", "replicas")
 BLOCKS: dict[str, Callable[[], str]] = {
     **{name: functools.partial(samples, name) for name in SAMPLES},
     "rungs": rungs,
-    "output": output,
-    "predict": predict,
+    "output": functools.partial(printed, "train"),
+    "predict": functools.partial(printed, "predict"),
     "flags": flags,
     "rates": rates,
     "chart": chart,
