@@ -20,7 +20,7 @@ from common.files import PROJECT
 from common.stats import number
 from comparison import system
 
-FIGURES = PROJECT / "docs/figures"
+FIGURES = "--figures=docs/figures"
 MAIN_JOB = ("train.py", "--batch_size=10", "--lr=0.01")
 RATES = ("--lr=0.0003,0.001,0.003,0.01,0.03,0.1,0.3", "--epochs=1,10", "--seed=0:10")
 COMPARISONS = {
@@ -33,14 +33,14 @@ def main_job() -> dict[str, str]:
     """Returns the output of the README's command and of a prediction; draws the figures."""
     with tempfile.TemporaryDirectory() as folder:
         output = common.python(*MAIN_JOB).output
-        common.python(*MAIN_JOB, f"--export_dir={folder}/model", f"--figures={FIGURES}")
+        common.python(*MAIN_JOB, f"--export_dir={folder}/model", FIGURES)
         answer = common.python("predict.py", f"--model={folder}/model", "docs/digit.png")
     return {"train": output, "predict": answer.output}
 
 
 def rates() -> dict[str, str]:
     """Returns the output of a sweep over learning rates, epochs and seeds; draws its figures."""
-    return {"printed": common.python("sweep.py", *RATES, f"--figures={FIGURES}").output}
+    return {"printed": common.python("sweep.py", *RATES, FIGURES).output}
 
 
 def comparisons() -> None:
@@ -48,8 +48,7 @@ def comparisons() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, flags in COMPARISONS.items():
             common.python("compare.py", *flags, f"--output={folder}/{name}.json")
-        before, now = (render.COMPARISONS / f"{name}.json" for name in render.SERIES)
-        shutil.copy(now, before)
+        shutil.copy(render.COMPARISONS / "batch10.json", render.COMPARISONS / "batch10_before.json")
         shutil.copytree(folder, render.COMPARISONS, dirs_exist_ok=True)
 
 
