@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from common.errors import InputError, RunError, reason
+from common.errors import InputError, RunError
 from common.files import PROJECT
 
 RECORDS = PROJECT / "benchmarks" / "records"
@@ -88,12 +88,11 @@ def save(name: str, found: Any, busy: float, command: str) -> None:
 def load(name: str) -> tuple[dict[str, Any], Any]:
     """Returns the conditions and the results of the record `name`.
 
-    Raises InputError if it is missing or damaged.
+    Raises InputError if it is damaged.
     """
     path = RECORDS / f"{name}.json"
     try:
         record = json.loads(path.read_text())
-        return record["about"], record["found"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        cure = f"make it with python -m benchmarks {name}"
-        raise InputError(f"{path}: is not a record ({reason(error)}); {cure}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: is damaged ({error}); measure it again") from None
+    return record["about"], record["found"]
