@@ -1,10 +1,11 @@
 """Measures the same programs many times, and counts how often comparison and guard are wrong."""
 
+import math
 import pathlib
+import random
+import statistics
 import tempfile
 from collections.abc import Callable
-
-import numpy as np
 
 from benchmarks import common
 from common import stats
@@ -22,20 +23,19 @@ def measure() -> dict[str, float]:
         path = pathlib.Path(folder, "found.json")
         common.python("compare.py", *JOB, f"--output={path}")
         base, again, other = report.rows_of(report.load(path))
-    samples = other.times, other.ratios_to(base), again.ratios_to(base)
-    return rates(*map(np.array, samples))
+    return rates(other.times, other.ratios_to(base), again.ratios_to(base))
 
 
-def rates(times: np.ndarray, ratios: np.ndarray, equal: np.ndarray) -> dict[str, float]:
+def rates(times: list[float], ratios: list[float], equal: list[float]) -> dict[str, float]:
     """Returns how often runs drawn from many rounds give a false alarm or catch a slowdown.
 
-    times, ratios: of a contender [rounds]; ratios are to the baseline. equal: the ratios [rounds]
-    of the baseline's two measurements.
+    times, ratios: of a contender, round by round; ratios are to the baseline. equal: the ratios of
+    the baseline's two measurements.
     """
-    rng = np.random.default_rng(0)
+    rng = random.Random(0)
 
     def percent(is_so: Callable[..., bool], *arguments: object) -> float:
-        return 100 * float(np.mean([is_so(rng, *arguments) for _ in range(RESAMPLED)]))
+        return 100 * statistics.fmean(is_so(rng, *arguments) for _ in range(RESAMPLED))
 
     found = {"equal contenders called different, at most 5": percent(called_different, equal)}
     for flag, samples in {"": times, " with --ratios": ratios}.items():
@@ -45,22 +45,22 @@ def rates(times: np.ndarray, ratios: np.ndarray, equal: np.ndarray) -> dict[str,
                 called_slower, samples, SLOWDOWN
             ),
             f"standard deviation of the {len(samples)} {'ratios' if flag else 'times'}, %": 100
-            * float(np.std(np.log(samples))),
+            * statistics.pstdev(map(math.log, samples)),
         }
     return found
 
 
-def called_different(rng: np.random.Generator, equal: np.ndarray) -> bool:
+def called_different(rng: random.Random, equal: list[float]) -> bool:
     """Says whether a contender is called different from itself in one run."""
-    return stats.differs(stats.estimate(rng.choice(equal, ROUNDS, replace=False).tolist()))
+    return stats.differs(stats.estimate(rng.sample(equal, ROUNDS)))
 
 
-def called_slower(rng: np.random.Generator, samples: np.ndarray, factor: float) -> bool:
+def called_slower(rng: random.Random, samples: list[float], factor: float) -> bool:
     """Says whether the guard calls a run slower that takes `factor` times as long as another.
 
     The rounds of each run are consecutive.
     """
-    first = rng.integers(ROUNDS)
-    runs = samples[first : first + (len(samples) - first) // ROUNDS * ROUNDS].reshape(-1, ROUNDS)
-    before, now = rng.choice(runs, 2, replace=False)
-    return guard.judged("", (now * factor).tolist(), before.tolist(), MAX_SLOWDOWN, 1)[1]
+    starts = range(rng.randrange(ROUNDS), len(samples) - ROUNDS, ROUNDS)
+    before, now = (samples[start : start + ROUNDS] for start in rng.sample(starts, 2))
+    slower = [time * factor for time in now]
+    return guard.judged("", slower, before, MAX_SLOWDOWN, 1)[1]

@@ -97,7 +97,7 @@ def test_only_ratios_tell_a_slowdown_on_a_machine_whose_speed_drifts(monkeypatch
     rng = np.random.default_rng(1)
     drift = 1 + 0.2 * np.sin(np.arange(60) / 10)
     equal, ratios = rng.normal(1, 0.01, size=(2, 60))
-    found = list(noise.rates(ratios * drift, ratios, equal).values())
+    found = list(noise.rates(*map(list, (ratios * drift, ratios, equal))).values())
     different, false_alarms, false_alarms_of_ratios = found[0], found[1], found[4]
     assert max(different, false_alarms_of_ratios) <= 5 < 20 < false_alarms
     assert found[5] >= 95
