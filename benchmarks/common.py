@@ -62,13 +62,13 @@ def in_rounds(measure: Callable[[], dict[str, float]], rounds: int = 3) -> dict[
     return {name: [values[name] for values in found] for name in found[0]}
 
 
-def loopback(count: int) -> list[dict[str, str]]:
-    """Returns TF_CONFIG for each worker of a cluster on this machine, at free ports."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+def loopback() -> list[dict[str, str]]:
+    """Returns TF_CONFIG for each of two workers on this machine, at free ports."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     cluster = {"worker": [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]}
     for each in sockets:
         each.close()
-    tasks = [{"cluster": cluster, "task": {"type": "worker", "index": i}} for i in range(count)]
+    tasks = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in (0, 1)]
     return [{"TF_CONFIG": json.dumps(task)} for task in tasks]
 
 

@@ -12,7 +12,7 @@ from storage import cache
 IMPORT = "import tensorflow, os; os._exit(0)"
 WARM = "a warm run, the whole process, s"
 # Flags of a run in which only the training is measured.
-ALONE = ("--eval_every=0", "--eval_first=0", "--loss_reduction=mean")
+ALONE = ("--eval_every=0", "--loss_reduction=mean")
 BY_HAND = "tf.function a batch, µs/step"
 MODES = {"xla": "--epochs=10", "graph": "--epochs=2", "eager": "--max_steps=2000"}
 BATCHES = (10, 30, 100, 300, 500, 1_000, 3_000, 10_000, 55_000)
@@ -97,12 +97,16 @@ def replicas() -> dict[str, float]:
 
 def us_per_step(flags: tuple[str, ...], batch: int) -> float:
     """Returns the microseconds per step; with two workers, as the chief records them."""
-    length = ("--epochs=1000", "--max_steps=500", "--eval_every=0")
-    job = ("--lr=1e-5", f"--batch_size={batch}", *length, *flags)
-    chief, *others = common.loopback(2) if "--strategy=multi_worker" in flags else [{}]
+    job = (
+        f"--batch_size={batch}",
+        "--lr=1e-5",
+        "--epochs=1000",
+        "--max_steps=500",
+        "--eval_every=0",
+        *flags,
+    )
+    chief, *others = common.loopback() if "--strategy=multi_worker" in flags else [{}]
     with ThreadPoolExecutor() as pool:
-        workers = [pool.submit(common.python, "train.py", *job, **other) for other in others]
-        record = common.train(*job, **chief).record
-        for worker in workers:
-            worker.result()  # which raises what ended it
-    return record["us_per_step"]
+        for other in others:  # if one fails, the chief does too
+            pool.submit(common.python, "train.py", *job, **other)
+        return common.train(*job, **chief).record["us_per_step"]

@@ -97,7 +97,7 @@ def test_a_lost_worker_ends_the_other_with_one_line_and_both_go_on(
     folder = tmp_path / "checkpoints"
     job = JOB | {"epochs": 10**6, "eval_first": 0, "timeout": 20}
     job |= {"checkpoint_dir": folder, "checkpoint_every": 10}
-    workers = start_workers(tiny_data_dir, tmp_path, loopback(2), **job)
+    workers = start_workers(tiny_data_dir, tmp_path, loopback(), **job)
     victim = workers.pop(rng.randrange(2))
     for _ in range(2):  # at the second one a checkpoint is there
         while not victim.stdout.readline().startswith("step "):
@@ -111,7 +111,7 @@ def test_a_lost_worker_ends_the_other_with_one_line_and_both_go_on(
         victim.communicate()
     step = max(int(path.stem[5:]) for path in folder.glob("step-*.index"))
     job["max_steps"] = step + 25
-    for worker in start_workers(tiny_data_dir, tmp_path, loopback(2), **job):
+    for worker in start_workers(tiny_data_dir, tmp_path, loopback(), **job):
         finish(worker)
     assert json.loads((tmp_path / "0.json").read_text())["resumed_at_step"] == step
     assert_weights_of_one_device(tmp_path.glob("*.npz"), tiny_dataset, **job)

@@ -38,7 +38,7 @@ def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes_and_d
             "http_proxy": "http://127.0.0.1:9",
             "no_proxy": "elsewhere",
         }
-        for each in loopback(2)
+        for each in loopback()
     ]
     environments[1]["BLIND"] = "1"
     job = JOB | {"target_accuracy": 0.99}
@@ -52,7 +52,7 @@ def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes_and_d
 
 @pytest.mark.parametrize("index", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_worker_that_never_comes_is_named(tiny_data_dir, tmp_path, index):
-    environment = loopback(2)[index]
+    environment = loopback()[index]
     addresses = json.loads(environment["TF_CONFIG"])["cluster"]["worker"]
     (worker,) = start_workers(tiny_data_dir, tmp_path, [environment], timeout=2)
     _, (line,) = finish(worker, code=1)
