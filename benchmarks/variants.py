@@ -1,12 +1,9 @@
 """Six variants of mode xla; the first is that of train.py."""
 
 import functools
-import os
 import timeit
 from typing import Any
 from unittest import mock
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
