@@ -147,12 +147,12 @@ PAGES = sorted([*PROJECT.glob("README*.md"), *PROJECT.glob("docs/*.md")])
 
 def rendered(page: str) -> str:
     """Returns the text of a page with its blocks rendered from the records."""
-
-    def renewed(found: re.Match) -> str:
-        start, name, end = found.groups()
-        return f"{start}{BLOCKS[name]()}\n{end}" if name in BLOCKS else found[0]
-
-    return re.sub(r"(<!-- (\w+) -->\n).*?(<!-- /\2 -->)", renewed, page, flags=re.S)
+    return re.sub(
+        r"(?<=<!-- )(\w+) -->\n.*?(?=<!-- /\1 -->)",
+        lambda found: f"{found[1]} -->\n{BLOCKS[found[1]]()}\n",
+        page,
+        flags=re.S,
+    )
 
 
 def write() -> None:

@@ -74,9 +74,9 @@ def test_a_record_says_where_it_was_made_and_whether_it_was_quiet(records):
     assert "4 cores, of which other processes used 1.5" in text
 
 
-def test_only_the_blocks_that_are_known_are_rendered(records):
+def test_only_blocks_of_one_word_are_rendered(records):
     common.save("modes", {"mode xla": [1.0]}, 0, "a command")
-    page = "a\n<!-- modes -->\nold\n<!-- /modes -->\nb\n<!-- mine -->\nkept\n<!-- /mine -->\n"
+    page = "a\n<!-- modes -->\nold\n<!-- /modes -->\nb\n<!-- my own -->\nkept\n<!-- /my own -->\n"
     rendered = render.rendered(page)
     assert rendered == page.replace("old", render.BLOCKS["modes"]())
 
