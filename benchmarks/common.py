@@ -37,14 +37,19 @@ def python(*arguments: str, **variables: str) -> Run:
     variables: additions to the environment. The peak memory includes that of this process before
     the start of its child, so it is too high if this process has used more than the child.
     """
-    command, started = [sys.executable, *arguments], time.perf_counter()
-    pipe, env = subprocess.PIPE, os.environ | variables
-    with subprocess.Popen(command, stdout=pipe, text=True, cwd=PROJECT, env=env) as process:
+    started = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=PROJECT,
+        env=os.environ | variables,
+    ) as process:
         output = process.stdout.read()  # type: ignore[union-attr]
         _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = code = os.waitstatus_to_exitcode(status)
-    if code:
-        raise RunError(f"{' '.join(arguments)}: exit code {code}")
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RunError(f"{' '.join(arguments)}: exit code {process.returncode}")
     return Run(time.perf_counter() - started, usage.ru_maxrss / 1024, output)
 
 
