@@ -104,19 +104,17 @@ MEASUREMENTS: dict[str, Callable[[], Any]] = {
 
 def main(names: list[str]) -> None:
     """Makes the records of these names, or all records if there are none, then renders."""
-    chosen = [] if names == ["--render"] else names or MEASUREMENTS
-    if unknown := set(chosen) - MEASUREMENTS.keys():
+    if unknown := set(names) - {"--render", *MEASUREMENTS}:
         raise InputError(
-            f"{', '.join(unknown)}: must be --render alone, or some of {', '.join(MEASUREMENTS)}"
+            f"{', '.join(unknown)}: must be --render, or some of {', '.join(MEASUREMENTS)}"
         )
-    if chosen:
-        common.environment()  # is cached with the commit, which the first record makes dirty
-    for name in MEASUREMENTS:
-        if name not in chosen:
+    for name, measure in MEASUREMENTS.items():
+        if names and name not in names:
             continue
+        common.environment()  # is cached with the commit, which the first record makes dirty
         print(f"measuring {name}")
         other_cores = system.watch()
-        if (found := MEASUREMENTS[name]()) is not None:
+        if (found := measure()) is not None:
             common.save(name, found, other_cores(), f"python -m benchmarks {name}")
     render.write()
 

@@ -105,5 +105,5 @@ def test_only_ratios_tell_a_slowdown_on_a_machine_whose_speed_drifts(monkeypatch
 
 def test_an_unknown_name_is_refused_before_anything_is_measured(monkeypatch):
     monkeypatch.setattr(benchmarks, "MEASUREMENTS", {"modes": lambda: pytest.fail("measured")})
-    with pytest.raises(InputError, match="nothing: must be --render alone, or some of modes"):
+    with pytest.raises(InputError, match="nothing: must be --render, or some of modes"):
         benchmarks.main(["modes", "nothing"])
