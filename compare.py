@@ -24,7 +24,7 @@ from rich.markdown import Markdown
 from common import commandline
 from common.commandline import Config
 from common.errors import InputError, RunError, Stopped, exit_with_one_line
-from common.files import writable_folder, write_atomically
+from common.files import check_writable, write_atomically
 from comparison import system, work
 from comparison.peers import CONTENDERS, Contender
 from comparison.worker import Task
@@ -196,12 +196,7 @@ def check_output(output: str | None) -> None:
     if path.suffix != ".json":
         raise InputError(f"--output={output}: must be a path that ends in .json")
     for file in (path, path.with_suffix(".md"), *charts.files(path)):
-        if file.exists():
-            raise InputError(
-                f"--output={output}: {file} is there already and is never overwritten: choose "
-                "another name"
-            )
-    writable_folder("output", path.parent)
+        check_writable("output", file, replace=False)
 
 
 def show(suite: pyperf.BenchmarkSuite, output: str | None) -> bool:

@@ -64,7 +64,7 @@ def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def check_writable(flag: str, path: str | None, replace: bool) -> None:
+def check_writable(flag: str, path: str | pathlib.Path | None, replace: bool) -> None:
     """Makes the folder of the file that `flag` names, if any; raises InputError if that fails.
 
     An existing file is refused without `replace`.
@@ -74,10 +74,7 @@ def check_writable(flag: str, path: str | None, replace: bool) -> None:
     file = real_path(path)
     writable_folder(flag, file.parent)
     if os.path.lexists(file) and not (replace and file.is_file()):
-        why = "is there, and no regular file; give another one"
-        if file.is_file():
-            why = "is there already; give --overwrite, or another file"
-        raise InputError(f"--{flag}={path}: {why}")
+        raise InputError(f"--{flag}={path}: is there already; name another file, or see --help")
 
 
 @contextlib.contextmanager
