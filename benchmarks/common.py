@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from common.errors import InputError, RunError
 from common.files import PROJECT
 
-RECORDS = PROJECT / "benchmarks" / "records"
+RECORDS = PROJECT / "benchmarks/records"
 
 
 class Run(NamedTuple):

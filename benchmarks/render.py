@@ -11,7 +11,7 @@ from common.files import PROJECT
 from common.stats import estimate, number
 from comparison import charts, report
 
-COMPARISONS = PROJECT / "docs" / "comparison"
+COMPARISONS = PROJECT / "docs/comparison"
 RUNGS = {  # rows of the record of the modes, and what calls or compiles `sgd_step` there
     "mode eager, µs/step": "`loss = sgd_step(net, images, labels, config)`",
     "tf.function a batch, µs/step": "`step = tf.function(sgd_step)`",
