@@ -21,6 +21,8 @@ from typing import Any
 import rich
 from rich.markdown import Markdown
 
+sys.path.insert(0, os.path.dirname(__file__))  # python -P does not add it
+
 from common import commandline
 from common.commandline import Config
 from common.errors import InputError, RunError, Stopped, exit_with_one_line
