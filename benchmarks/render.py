@@ -125,9 +125,8 @@ def faults(part: str, heads: Sequence[object]) -> str:
     return block(heads, rows, about)
 
 
-SAMPLES = ("start", "modes", "variants", "batches", "large", "replicas")
+# A block without a line here is the table of the record that has its name.
 BLOCKS: dict[str, Callable[[], str]] = {
-    **{name: functools.partial(samples, name) for name in SAMPLES},
     "rungs": rungs,
     "output": functools.partial(printed, "train"),
     "predict": functools.partial(printed, "predict"),
@@ -147,12 +146,13 @@ PAGES = sorted([*PROJECT.glob("README*.md"), *PROJECT.glob("docs/*.md")])
 
 def rendered(page: str) -> str:
     """Returns the text of a page with its blocks rendered from the records."""
-    return re.sub(
-        r"(?<=<!-- )(\w+) -->\n.*?(?=<!-- /\1 -->)",
-        lambda found: f"{found[1]} -->\n{BLOCKS[found[1]]()}\n",
-        page,
-        flags=re.S,
-    )
+
+    def renewed(found: re.Match) -> str:
+        name = found[1]
+        block = BLOCKS.get(name, functools.partial(samples, name))
+        return f"{name} -->\n{block()}\n"
+
+    return re.sub(r"(?<=<!-- )(\w+) -->\n.*?(?=<!-- /\1 -->)", renewed, page, flags=re.S)
 
 
 def write() -> None:

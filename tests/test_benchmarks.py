@@ -68,7 +68,7 @@ def records(tmp_path, monkeypatch):
 
 def test_a_record_says_where_it_was_made_and_whether_it_was_quiet(records):
     common.save("modes", {"mode xla": [3.0, 1.0, 2.0]}, 1.5, "python -m benchmarks modes")
-    text = render.BLOCKS["modes"]()
+    text = render.samples("modes")
     assert "| mode xla | 2.00 [1.00, 3.00] |" in text and "`python -m benchmarks modes`" in text
     assert all(str(fact)[:12] in text for fact in ABOUT.values())
     assert "4 cores, of which other processes used 1.5" in text
@@ -78,7 +78,7 @@ def test_only_blocks_of_one_word_are_rendered(records):
     common.save("modes", {"mode xla": [1.0]}, 0, "a command")
     page = "a\n<!-- modes -->\nold\n<!-- /modes -->\nb\n<!-- my own -->\nkept\n<!-- /my own -->\n"
     rendered = render.rendered(page)
-    assert rendered == page.replace("old", render.BLOCKS["modes"]())
+    assert rendered == page.replace("old", render.samples("modes"))
 
 
 def test_a_release_has_one_line_in_the_history(records):
