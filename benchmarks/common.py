@@ -4,7 +4,6 @@ import functools
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,19 +30,15 @@ class Run(NamedTuple):
     record: Any = None
 
 
-def python(*arguments: str, **variables: str) -> Run:
+def python(*arguments: str) -> Run:
     """Runs Python in the project's folder; raises RunError if it fails, after its own errors.
 
-    variables: additions to the environment. The peak memory includes that of this process before
-    the start of its child, so it is too high if this process has used more than the child.
+    The peak memory includes that of this process before the start of its child, so it is too high
+    if this process has used more than the child.
     """
     started = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=PROJECT,
-        env=os.environ | variables,
+        [sys.executable, *arguments], stdout=subprocess.PIPE, text=True, cwd=PROJECT
     ) as process:
         output = process.stdout.read()  # type: ignore[union-attr]
         _, status, usage = os.wait4(process.pid, 0)
@@ -53,11 +48,11 @@ def python(*arguments: str, **variables: str) -> Run:
     return Run(time.perf_counter() - started, usage.ru_maxrss / 1024, output)
 
 
-def train(*arguments: str, **variables: str) -> Run:
+def train(*arguments: str) -> Run:
     """Runs train.py, and reads its record."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "record.json")
-        run = python("train.py", *arguments, f"--record={path}", **variables)
+        run = python("train.py", *arguments, f"--record={path}")
         return run._replace(record=json.loads(path.read_text()))
 
 
@@ -65,16 +60,6 @@ def in_rounds(measure: Callable[[], dict[str, float]], rounds: int = 3) -> dict[
     """Returns the values that `measure` finds, one for each round, by name."""
     found = [measure() for _ in range(rounds)]
     return {name: [values[name] for values in found] for name in found[0]}
-
-
-def loopback() -> list[dict[str, str]]:
-    """Returns TF_CONFIG for each of two workers on this machine, at free ports."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-    cluster = {"worker": [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]}
-    for each in sockets:
-        each.close()
-    tasks = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in (0, 1)]
-    return [{"TF_CONFIG": json.dumps(task)} for task in tasks]
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 import pathlib
 import tempfile
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
@@ -17,11 +17,7 @@ BY_HAND = "tf.function a batch, µs/step"
 MODES = {"xla": "--epochs=10", "graph": "--epochs=2", "eager": "--max_steps=2000"}
 BATCHES = (10, 30, 100, 300, 500, 1_000, 3_000, 10_000, 55_000)
 LARGE = 70  # times MNIST's training images: 3.0 GB
-REPLICAS = {
-    "one device": ("--strategy=none",),
-    "mirrored, 2 replicas": ("--strategy=mirrored", "--replicas=2"),
-    "multi_worker, 2 workers": ("--strategy=multi_worker",),
-}
+REPLICAS = {"one device": (), "mirrored, 2 replicas": ("--strategy=mirrored", "--replicas=2")}
 
 
 def start() -> dict[str, float]:
@@ -87,26 +83,11 @@ def make(root: pathlib.Path, times: int = LARGE) -> int:
 
 
 def replicas() -> dict[str, float]:
-    """Microseconds per step by the batch of all replicas; workers are processes of this machine."""
-    return {
-        f"{kind}, batch {batch:,}, µs/step": us_per_step(flags, batch)
-        for kind, flags in REPLICAS.items()
-        for batch in (10, 100, 1_000, 10_000)
-    }
-
-
-def us_per_step(flags: tuple[str, ...], batch: int) -> float:
-    """Returns the microseconds per step; with two workers, as the chief records them."""
-    job = (
-        f"--batch_size={batch}",
-        "--lr=1e-5",
-        "--epochs=1000",
-        "--max_steps=500",
-        "--eval_every=0",
-        *flags,
-    )
-    chief, *others = common.loopback() if "--strategy=multi_worker" in flags else [{}]
-    with ThreadPoolExecutor() as pool:
-        for other in others:  # if one fails, the chief does too
-            pool.submit(common.python, "train.py", *job, **other)
-        return common.train(*job, **chief).record["us_per_step"]
+    """Microseconds per step by the batch of all replicas, which are parts of one CPU."""
+    found = {}
+    for kind, flags in REPLICAS.items():
+        for size in (10, 100, 1_000, 10_000):
+            length = (f"--batch_size={size}", "--epochs=1000", "--max_steps=500")
+            record = common.train(*length, *ALONE, *flags).record
+            found[f"{kind}, batch {size:,}, µs/step"] = record["us_per_step"]
+    return found

@@ -74,13 +74,6 @@ def test_a_record_says_where_it_was_made_and_whether_it_was_quiet(records):
     assert "4 cores, of which other processes used 1.5" in text
 
 
-def test_only_blocks_of_one_word_are_rendered(records):
-    common.save("modes", {"mode xla": [1.0]}, 0, "a command")
-    page = "a\n<!-- modes -->\nold\n<!-- /modes -->\nb\n<!-- my own -->\nkept\n<!-- /my own -->\n"
-    rendered = render.rendered(page)
-    assert rendered == page.replace("old", render.samples("modes"))
-
-
 def test_a_release_has_one_line_in_the_history(records):
     found = {"modes": {f"mode {mode}, µs/step": [1.0, 2.0, 3.0] for mode in speed.MODES}}
     found |= {"start": {speed.WARM: [1.5]}, "history": [{"release": "0.0.1"}]}

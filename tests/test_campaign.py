@@ -17,9 +17,8 @@ import time
 
 import pytest
 
-from benchmarks.common import loopback
 from tests.conftest import PROJECT
-from tests.test_workers import start_workers
+from tests.test_workers import loopback, start_workers
 from tests.weights_of import JOB, assert_weights_of_one_device, finish
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]

@@ -10,13 +10,22 @@ import tensorflow as tf
 
 import flags
 import model
-from benchmarks.common import loopback
 from common.errors import InputError
 from runtime import cluster, distribute
 from runtime.clock import Ledger
 from runtime.cluster import Cluster
 from runtime.state import State
 from tests.weights_of import JOB, assert_weights_of_one_device, finish, start
+
+
+def loopback():
+    """Returns TF_CONFIG for each of two workers on this machine, at free ports."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    cluster = {"worker": [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]}
+    for each in sockets:
+        each.close()
+    tasks = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in (0, 1)]
+    return [{"TF_CONFIG": json.dumps(task)} for task in tasks]
 
 
 def start_workers(data_dir, folder, environments, **job):
