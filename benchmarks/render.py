@@ -22,7 +22,9 @@ ABOUT = (
     "{date} on {device_name}, {cores} cores, of which other processes used {other_cores:.1f}; "
     "Python {python}, TensorFlow {tensorflow}; commit {git_commit:.12}. To repeat it: `{command}`"
 )
+# in both READMEs, so without words of a language
 CHART = "{fastest}. {cpu_model_name}, {date:.10}, commit {commit:.10}"
+MODES = "{device_name}, {date}, commit {git_commit:.10}: `{command}`"
 
 
 def block(heads: Sequence[object], rows: Iterable[Sequence[object]], about: dict[str, Any]) -> str:
@@ -45,7 +47,8 @@ def rungs() -> str:
     times = {code: statistics.median(found[name]) for name, code in RUNGS.items()}
     slowest = max(times.values())
     rows = [(code, number(time), f"{slowest / time:,.0f}") for code, time in times.items()]
-    return block(("", "µs/step", "×"), rows, about)
+    table = report.in_markdown([("", "µs/step", "×"), *rows])
+    return f"{table}\n\n{MODES.format_map(about)}"
 
 
 def quoted(text: str) -> str:
