@@ -106,13 +106,13 @@ def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
     two exists, or `tidy` restores it. The caller has a lock against other processes.
     """
     tidy(target)
-    new = _beside(target, "new") / "new"
+    new = _aside(target) / "new"
     try:
         new.mkdir(parents=True)
         yield new
         synced(*new.rglob("*"), new)
         if target.exists():
-            target.rename(_beside(target, "replaced"))
+            target.rename(new.with_name("replaced"))
         new.rename(target)
         synced(target.parent)
     finally:
@@ -121,11 +121,10 @@ def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def tidy(target: pathlib.Path) -> None:
     """Removes the remains of a killed `whole_folder`, and restores a folder that it had moved."""
-    replaced = _beside(target, "replaced")
+    replaced = _aside(target) / "replaced"
     if replaced.exists() and is_free(target):
         replaced.rename(target)
-    for folder in (replaced, _beside(target, "new")):
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(replaced.parent, ignore_errors=True)
 
 
 def is_free(path: pathlib.Path) -> bool:
@@ -133,5 +132,6 @@ def is_free(path: pathlib.Path) -> bool:
     return not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir()))
 
 
-def _beside(target: pathlib.Path, what: str) -> pathlib.Path:
-    return target.with_name(f"{OURS}.{target.name}.{what}")
+def _aside(target: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of `whole_folder`, for the new folder and the one that it replaces."""
+    return target.with_name(f"{OURS}.{target.name}.new")

@@ -111,12 +111,13 @@ def test_a_model_is_replaced_with_overwrite_and_a_link_to_it_stays(run_here, tmp
 @pytest.mark.parametrize("killed", ["while writing", "before it was there", "behind that"])
 def test_what_a_killed_export_left_is_undone_by_its_name_alone(tmp_path, killed):
     target, foreign = tmp_path / "a[b]*?", tmp_path / f"{files.OURS}.ab.new"
-    (tmp_path / f"{files.OURS}.{target.name}.new" / "new").mkdir(parents=True)
+    aside = tmp_path / f"{files.OURS}.{target.name}.new"
+    (aside / "new").mkdir(parents=True)
     foreign.mkdir()
     if killed != "before it was there":
         (target / "whole").mkdir(parents=True)
     if killed != "while writing":
-        (tmp_path / f"{files.OURS}.{target.name}.replaced" / "whole").mkdir(parents=True)
+        (aside / "replaced" / "whole").mkdir(parents=True)
     files.tidy(target)
     assert {*tmp_path.rglob("*")} == {foreign, target, target / "whole"}
 
