@@ -68,17 +68,15 @@ def read(folder: pathlib.Path, name: str, max_bytes: float = math.inf) -> Datase
     all images are streamed instead.
 
     Raises:
-      ValueError: the cache is damaged, or of another format.
-      RunError: it may be intact, but cannot be read for lack of memory or permission.
+      ValueError: the cache is damaged, of another format, or may not be read.
+      RunError: it cannot be mapped for lack of memory.
     """
     try:
         return _read(folder, name, max_bytes)
     except Exception as error:  # a flipped bit can make JSON and NumPy raise anything
         why = f"{folder}: {reason(error)}"
-        if isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM:
+        if getattr(error, "errno", 0) == errno.ENOMEM:
             raise RunError(f"{why}; --input=stream needs less memory") from None
-        if isinstance(error, PermissionError):
-            raise RunError(why) from None
         raise ValueError(why) from error
 
 

@@ -41,15 +41,9 @@ def test_any_flipped_bit_or_lost_end_of_a_decoded_folder_is_found(folder, name, 
     assert len(cache.read(folder, "made", max_bytes).train) == 24
 
 
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [(MemoryError(), "--input=stream needs less"), (OSError(errno.EACCES, "denied"), "denied")],
-)
-def test_no_memory_and_no_rights_are_not_called_damage(
-    tiny_data_dir, monkeypatch, capsys, error, words
-):
-    monkeypatch.setattr(np, "load", mock.Mock(side_effect=error))
-    with pytest.raises(RunError, match=words):
+def test_no_memory_is_not_called_damage(tiny_data_dir, monkeypatch, capsys):
+    monkeypatch.setattr(np, "load", mock.Mock(side_effect=OSError(errno.ENOMEM, "no memory")))
+    with pytest.raises(RunError, match="--input=stream needs less"):
         data.load("mnist", str(tiny_data_dir))
     assert capsys.readouterr().err == ""
 
