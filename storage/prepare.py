@@ -40,23 +40,35 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
       RunError: the disk or memory is full, tfds cannot prepare the dataset, the new cache cannot be
         read, or the data that tfds has prepared cannot be read although it shows no damage.
     """
+    try:
+        return _make_cache(name, root, manual_dir, max_bytes)
+    except (InputError, RunError):
+        raise
+    except Exception as error:  # tfds may raise anything
+        raise RunError(
+            f"--data_dir: {root}: cannot prepare {name} ({type(error).__name__}: {reason(error)}). "
+            "Existing data is unchanged: make room, repair it, or move it away to have it prepared "
+            "again"
+        ) from None
+
+
+def _make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes: float) -> Dataset:
     tfds.disable_progress_bar()
     dataset = re.split("[/:]", name)[0]
-    prepared, decoded = None, False
+    prepared = None
     with _saying_damage(root, dataset):
         prepared = catalog.builder(name, root)
     place = _place(root, name)
     folder = cache.folder_in(place, name)
-    with _alone(place / dataset):
+    with _locked(place / dataset):
         if found := _current(folder, name, max_bytes):
             return found
         if prepared and prepared.data_path.joinpath("dataset_info.json").exists():
             with _saying_damage(root, dataset):
                 _decode(prepared, folder)
-                decoded = True
-        if not decoded:
-            _prepare(name, root, manual_dir)
-            _decode(catalog.builder(name, root), folder)
+                return cache.read(folder, name, max_bytes)
+        _prepare(name, root, manual_dir)
+        _decode(catalog.builder(name, root), folder)
         return cache.read(folder, name, max_bytes)
 
 
@@ -80,22 +92,13 @@ def _current(folder: pathlib.Path, name: str, max_bytes: float) -> Dataset | Non
 
 @contextlib.contextmanager
 def _saying_damage(root: pathlib.Path, dataset: str) -> Iterator[None]:
-    """Says on stderr if the data that tfds has prepared is damaged.
-
-    Raises RunError if it shows no damage, or the system is to blame.
-    """
+    """Says on stderr if the data that tfds has prepared is damaged."""
     try:
         yield
-    except InputError:
-        raise
-    except Exception as error:  # tfds may raise anything, and wrap it
-        said = f"({type(error).__name__}: {reason(error)})"
-        if not isinstance(error, DAMAGE) and not isinstance(error.__cause__, DAMAGE):
-            raise RunError(
-                f"--data_dir: {root}: cannot prepare {dataset} {said}. Nothing in it was changed: "
-                "make room, repair it, or move it away to have it prepared again"
-            ) from None
-        _say(f"{root}: the prepared {dataset} is damaged {said}: preparing {dataset} again")
+    except DAMAGE as error:
+        _say(
+            f"{root}: the prepared {dataset} is damaged ({reason(error)}): preparing {dataset} again"
+        )
 
 
 def _say(line: str) -> None:
@@ -111,21 +114,14 @@ def _place(root: pathlib.Path, name: str) -> pathlib.Path:
     return writable_folder("data_dir", root)
 
 
-@contextlib.contextmanager
-def _alone(place: pathlib.Path) -> Iterator[None]:
-    """Lets one process at a time write to `place`."""
+def _locked(place: pathlib.Path) -> filelock.AcquireReturnProxy:
+    """Returns a lock of `place`, once no other process has it."""
     lock = filelock.FileLock(place / ".lock")
     try:
-        lock.acquire(blocking=False)
+        return lock.acquire(blocking=False)
     except filelock.Timeout:
         _say(f"waiting for another run that prepares {place.name}")
-        lock.acquire()
-    try:
-        yield
-    except (OSError, MemoryError, ValueError, tf.errors.OpError) as error:
-        raise RunError(f"--data_dir: {place}: cannot prepare it: {reason(error)}") from None
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def _decode(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
@@ -149,14 +145,7 @@ def _prepare(name: str, root: pathlib.Path, manual_dir: str | None) -> None:
             extract_dir=new.parent / "extracted",  # tfds does not check files extracted before
         )
         status = decode.SCREEN.status(f"Preparing {builder.name}")
-        try:
-            with status, contextlib.redirect_stdout(io.StringIO()):
-                builder.download_and_prepare(
-                    download_config=config, download_dir=root / "downloads"
-                )
-        except Exception as error:  # tfds may raise anything, and wrap it
-            raise RunError(
-                f"--data_dir: {root}: tfds cannot prepare {builder.name}: {reason(error)}"
-            ) from None
+        with status, contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(download_config=config, download_dir=root / "downloads")
         new.rmdir()
         builder.data_path.rename(new)

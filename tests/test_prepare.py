@@ -102,7 +102,6 @@ def failing(error):
     [
         ("made-train.tfrecord*", lambda raw: raw[:500] + b"x" + raw[501:]),
         ("dataset_info.json", lambda raw: b""),
-        ("dataset_info.json", lambda raw: raw.replace(b'"', b"\xa2", 1)),
         ("dataset_info.json", lambda raw: raw.replace(b'"48"', b'"40"')),
     ],
 )
@@ -139,7 +138,7 @@ def test_an_error_that_shows_no_damage_is_one_line_and_nothing_is_touched(
 ):
     before = content(prepared)
     monkeypatch.setattr(call, failing(error))
-    with pytest.raises(errors.RunError, match="Nothing in it was changed") as caught:
+    with pytest.raises(errors.RunError, match="Existing data is unchanged") as caught:
         load(prepared)
     assert "\n" not in str(caught.value) and errors.reason(error) in str(caught.value)
     assert content(prepared) == before and "damaged" not in capsys.readouterr().err
