@@ -2,16 +2,12 @@
 
 import contextlib
 import io
-import json
 import pathlib
-import re
 import sys
-from collections.abc import Iterator
 
 import filelock
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from google.protobuf import json_format, message
 
 from common.errors import InputError, RunError, reason
 from common.files import is_free, whole_folder, writable_folder
@@ -22,10 +18,6 @@ DAMAGE = (  # the errors of a file that is cut, altered or missing
     tf.errors.DataLossError,
     tf.errors.FailedPreconditionError,  # another number of examples than in dataset_info.json
     tf.errors.NotFoundError,
-    json.JSONDecodeError,
-    UnicodeDecodeError,
-    json_format.ParseError,
-    message.DecodeError,
 )
 
 
@@ -54,20 +46,22 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
 
 def _make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes: float) -> Dataset:
     tfds.disable_progress_bar()
-    dataset = re.split("[/:]", name)[0]
-    prepared = None
-    with _saying_damage(root, dataset):
-        prepared = catalog.builder(name, root)
+    prepared = catalog.builder(name, root)
     place = _place(root, name)
     folder = cache.folder_in(place, name)
-    with _locked(place / dataset):
+    with _locked(place / prepared.name):
         if found := _current(folder, name, max_bytes):
             return found
-        if prepared and prepared.data_path.joinpath("dataset_info.json").exists():
-            with _saying_damage(root, dataset):
+        if prepared.data_path.joinpath("dataset_info.json").exists():
+            try:
                 _decode(prepared, folder)
                 return cache.read(folder, name, max_bytes)
-        _prepare(name, root, manual_dir)
+            except DAMAGE as error:
+                _say(
+                    f"{root}: the prepared {name} is damaged ({reason(error)}): "
+                    f"preparing {name} again"
+                )
+        _prepare(name, root, manual_dir, target=root / prepared.info.full_name)
         _decode(catalog.builder(name, root), folder)
         return cache.read(folder, name, max_bytes)
 
@@ -88,17 +82,6 @@ def _current(folder: pathlib.Path, name: str, max_bytes: float) -> Dataset | Non
             "cache: move it, or name another folder"
         )
     return None
-
-
-@contextlib.contextmanager
-def _saying_damage(root: pathlib.Path, dataset: str) -> Iterator[None]:
-    """Says on stderr if the data that tfds has prepared is damaged."""
-    try:
-        yield
-    except DAMAGE as error:
-        _say(
-            f"{root}: the prepared {dataset} is damaged ({reason(error)}): preparing {dataset} again"
-        )
 
 
 def _say(line: str) -> None:
@@ -130,10 +113,8 @@ def _decode(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
         decode.write(builder, new)
 
 
-def _prepare(name: str, root: pathlib.Path, manual_dir: str | None) -> None:
-    """Makes tfds prepare a dataset from its archives, and replaces a damaged one."""
-    # named by a builder that sees no damaged files
-    target = root / catalog.builder(name, root / "empty").info.full_name
+def _prepare(name: str, root: pathlib.Path, manual_dir: str | None, target: pathlib.Path) -> None:
+    """Makes tfds prepare a dataset from its archives in `target`, and replaces a damaged one."""
     writable_folder("data_dir", target.parent)
     with whole_folder(target) as new:
         builder = catalog.builder(name, new.parent)

@@ -101,7 +101,6 @@ def failing(error):
     ("file", "damage"),
     [
         ("made-train.tfrecord*", lambda raw: raw[:500] + b"x" + raw[501:]),
-        ("dataset_info.json", lambda raw: b""),
         ("dataset_info.json", lambda raw: raw.replace(b'"48"', b'"40"')),
     ],
 )
@@ -111,6 +110,13 @@ def test_what_shows_damage_is_prepared_again(prepared, checksum, capsys, file, d
     assert load(prepared).checksum == checksum
     assert "is damaged" in capsys.readouterr().err
     assert {path.name for path in prepared.parent.iterdir()} == {".lock", "1.0.0", cache.FOLDER}
+
+
+def test_damaged_metadata_is_one_line_and_nothing_is_touched(prepared):
+    (prepared / "dataset_info.json").write_text("")
+    with pytest.raises(errors.RunError, match="Existing data is unchanged"):
+        load(prepared)
+    assert (prepared / "dataset_info.json").exists()
 
 
 def test_a_damaged_dataset_stays_until_its_new_one_is_whole(prepared, monkeypatch):
