@@ -7,7 +7,6 @@ import urllib.request
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.checksums import UrlInfo, compute_url_info
-from tensorflow_datasets.core.download.resource import get_dl_fname
 
 from common.errors import InputError, reason
 from common.files import PROJECT
@@ -31,29 +30,28 @@ def gather(
     folder = pathlib.Path(manual_dir or ours)
     wanted = builder.url_infos or {}  # some datasets of tfds have none
     for url, info in wanted.items():
-        cached = get_dl_fname(url, info.checksum)
-        name = info.filename or cached
+        given = folder / info.filename
         if path := _found(info, folder, ours):
-            shutil.copyfile(path, new / name)
-        elif (folder / name).is_file():
-            found = compute_url_info(folder / name)
+            shutil.copyfile(path, new / info.filename)
+        elif given.is_file():
+            found = compute_url_info(given)
             raise InputError(
-                f"--manual_dir: {folder / name} is not the published archive: expected "
+                f"--manual_dir: {given} is not the published archive: expected "
                 f"{int(info.size)} bytes with SHA-256 {info.checksum}, found {int(found.size)} "
                 f"with {found.checksum}; put a good copy there, as it was published"
             )
-        elif not any((root / "downloads").rglob(cached)) and (why := _unreachable(url)):
-            needed = [info.filename or url for url, info in wanted.items()]
+        elif not _found(info, root / "downloads") and (why := _unreachable(url)):
+            needed = ", ".join(info.filename for info in wanted.values())
             raise InputError(
                 f"--manual_dir: {folder} lacks an archive, and {url} cannot be downloaded ({why}). "
-                f"Put {', '.join(sorted(needed))} into a folder and give --manual_dir=FOLDER"
+                f"Put {needed} into a folder and give --manual_dir=FOLDER"
             )
 
 
 def _found(info: UrlInfo, *folders: pathlib.Path) -> pathlib.Path | None:
-    """Returns the file in one of the folders that is the archive, whatever its name."""
+    """Returns the file below one of the folders that is the archive, whatever its name."""
     for folder in folders:
-        for path in folder.glob("*"):
+        for path in folder.rglob("*"):
             is_alike = path.is_file() and path.stat().st_size == info.size
             if is_alike and compute_url_info(path) == info:
                 return path
