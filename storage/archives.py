@@ -34,11 +34,10 @@ def gather(
         if path := _found(info, folder, ours):
             shutil.copyfile(path, new / info.filename)
         elif given.is_file():
-            found = compute_url_info(given)
+            found = compute_url_info(given).checksum
             raise InputError(
-                f"--manual_dir: {given} is not the published archive: expected "
-                f"{int(info.size)} bytes with SHA-256 {info.checksum}, found {int(found.size)} "
-                f"with {found.checksum}; put a good copy there, as it was published"
+                f"--manual_dir: {given} is not the published archive: expected SHA-256 "
+                f"{info.checksum}, found {found}; put a good copy there, as it was published"
             )
         elif not _found(info, root / "downloads") and (why := _unreachable(url)):
             needed = ", ".join(info.filename for info in wanted.values())
