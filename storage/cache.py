@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from common.commandline import PathParser
 from common.errors import InputError, RunError, reason
 from storage.dataset import Dataset, Split
 
@@ -27,15 +28,13 @@ SPLITS = ("train", "validation", "test")
 def root_folder(data_dir: str | None) -> pathlib.Path:
     """Returns the absolute folder of prepared datasets: --data_dir, TFDS_DATA_DIR or tfds's own.
 
-    Raises InputError if the folder begins with `~` and there is no such home folder.
+    Raises InputError if it is a URL, or begins with `~` and there is no such home folder.
     """
     given = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     try:
-        return pathlib.Path(given).expanduser().absolute()
-    except RuntimeError:
-        raise InputError(
-            f"--data_dir: {given}: there is no such home folder; give --data_dir=FOLDER"
-        ) from None
+        return pathlib.Path(PathParser().parse(given)).absolute()
+    except ValueError as error:
+        raise InputError(f"--data_dir: {given}: {error}; give --data_dir=FOLDER") from None
 
 
 def places(root: pathlib.Path) -> list[pathlib.Path]:
