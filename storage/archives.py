@@ -51,8 +51,11 @@ def _found(info: UrlInfo, *folders: pathlib.Path) -> pathlib.Path | None:
     """Returns the file below one of the folders that is the archive, whatever its name."""
     for folder in folders:
         for path in folder.rglob("*"):
-            is_alike = path.is_file() and path.stat().st_size == info.size
-            if is_alike and compute_url_info(path) == info:
+            if (
+                path.is_file()
+                and path.stat().st_size == info.size
+                and compute_url_info(path) == info
+            ):
                 return path
     return None
 
@@ -60,7 +63,7 @@ def _found(info: UrlInfo, *folders: pathlib.Path) -> pathlib.Path | None:
 def _unreachable(url: str) -> str | None:
     """Returns why the server of `url` does not answer one request; tfds would try for minutes."""
     try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
+        urllib.request.urlopen(url, timeout=10).close()
     except urllib.error.HTTPError:
         return None
     except Exception as error:  # an odd server can make urllib raise anything
