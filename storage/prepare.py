@@ -46,12 +46,13 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
 
 def _make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes: float) -> Dataset:
     tfds.disable_progress_bar()
-    prepared = catalog.builder(name, root)
+    dataset = catalog.builder(name, root).name  # refused before anything is written
     place = _place(root, name)
     folder = cache.folder_in(place, name)
-    with _locked(place / prepared.name):
+    with _locked(place / dataset):
         if found := _current(folder, name, max_bytes):
             return found
+        prepared = catalog.builder(name, root)
         if prepared.data_path.joinpath("dataset_info.json").exists():
             try:
                 _decode(prepared, folder)
