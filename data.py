@@ -8,7 +8,7 @@ of a compiled function takes. A *block* is the data of a span.
 import functools
 import math
 import sys
-from collections.abc import Generator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +34,7 @@ class Block(NamedTuple):
     steps: int
     batch_size: int
     evaluate: bool  # whether an evaluation follows
-    pipelines: dict[int, tf.data.Iterator]  # of the buffer, by batch size
+    batches: tf.data.Iterator  # from `first` on, in modes eager and graph; otherwise None
 
 
 def load(
@@ -90,19 +90,6 @@ def pipeline(
         return gather_batches(shared(split.images), tf.constant(split.labels), order, batch_size)
 
 
-def batches(block: Block) -> tf.data.Iterator:
-    """Returns an iterator over the batches of a block and of the next blocks of its buffer.
-
-    The first block of a buffer starts its pipeline. A smaller last batch has its own pipeline.
-    """
-    if block.batch_size not in block.pipelines:
-        with tf.device(HOST):
-            order = block.order[block.first :]
-            dataset = gather_batches(block.images, block.labels, order, block.batch_size)
-            block.pipelines[block.batch_size] = iter(dataset)
-    return block.pipelines[block.batch_size]
-
-
 def gather_batches(
     images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batch_size: int
 ) -> tf.data.Dataset:
@@ -125,7 +112,7 @@ def steps_per_buffer(split: Split, batch_size: int) -> int:
     return math.ceil(stream.rows_per_buffer(split, batch_size) / batch_size)
 
 
-def blocks(split: Split, config: flags.Config, start: int = 0) -> Generator[Block]:
+def blocks(split: Split, config: flags.Config, start: int = 0) -> Iterator[Block]:
     """Yields the blocks of a run from step `start` on.
 
     No block crosses the end of a buffer. Its tensors are valid until the next block.
@@ -135,28 +122,31 @@ def blocks(split: Split, config: flags.Config, start: int = 0) -> Generator[Bloc
     order_of = functools.partial(epoch_order, seed=config.seed, shuffle=config.shuffle)
     epoch, step = divmod(start, epoch_steps)
     buffers = stream.buffers(split, batch_size, order_of, epoch, step // buffer_steps)
-    place = HOST if config.mode in ("eager", "graph") else tf.zeros([]).device
-    images = None
+    on_host = config.mode in ("eager", "graph")
+    place = HOST if on_host else tf.zeros([]).device
+    images = batches = None
     for span in spans(config, len(split), buffer_steps, start):
         step = span.start % epoch_steps
-        step_of_buffer = step % buffer_steps
-        if images is None or step_of_buffer == 0:
+        first = step % buffer_steps * batch_size
+        if images is None or first == 0:
             buffer = next(buffers)
             with tf.device(place):
                 if images is None or split.streamed:
                     images, labels = shared(buffer.images), tf.constant(buffer.labels)
                 # the last buffer of an epoch may have fewer rows: XLA needs one shape
                 order = tf.constant(np.resize(buffer.order, len(buffer.labels)))
-            pipelines: dict[int, tf.data.Iterator] = {}
+                if on_host:
+                    left = order[first : len(buffer.order)]
+                    batches = iter(gather_batches(images, labels, left, batch_size))
         yield Block(
             images=images,
             labels=labels,
             order=order,
-            first=step_of_buffer * batch_size,
+            first=first,
             steps=span.stop - span.start,
             batch_size=min(batch_size, len(split) - step * batch_size),
             evaluate=span.evaluate,
-            pipelines=pipelines,
+            batches=batches,
         )
 
 

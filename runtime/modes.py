@@ -32,14 +32,13 @@ def warm_up(mode: "Mode", state: State) -> None:
     """Compiles and runs everything that a run needs; changes no variable."""
     config, train = state.config, state.dataset.train
     before = [variable.numpy() for variable in state.model.variables]
-    left = data.blocks(train, config, state.step)
-    block = next(left)._replace(first=0, batch_size=config.batch_size)
-    blocks = [block._replace(steps=steps) for steps in mode.lengths]
-    if rest := len(train) % config.batch_size:  # the last batch of an epoch is smaller
-        blocks.append(block._replace(steps=1, batch_size=rest))
-    for each in blocks:
-        mode(each, config)
-    left.close()  # ends a thread that reads ahead
+    block = next(data.blocks(train, config, state.step))
+    programs = [(steps, config.batch_size) for steps in mode.lengths]
+    rest = len(train) % config.batch_size  # the last batch of an epoch is smaller
+    if rest and config.mode == "xla":
+        programs.append((1, rest))
+    for steps, batch_size in programs:
+        mode(block._replace(first=0, steps=steps, batch_size=batch_size), config)
     for variable, value in zip(state.model.variables, before, strict=True):
         variable.assign(value)
 
@@ -60,13 +59,14 @@ class FromPipeline:
 
     def __call__(self, block: data.Block, config: flags.Config) -> np.ndarray:
         """Takes the steps of a block; returns their losses [steps] float32."""
-        batches = data.batches(block)
         if config.mode == "eager":
-            taken = itertools.islice(batches, block.steps)
+            taken = itertools.islice(block.batches, block.steps)
             return np.array(
                 [model.sgd_step(self.net, images, labels, config) for images, labels in taken]
             )
-        return self.train_batches(batches, tf.constant(block.steps), model.floats(config)).numpy()
+        return self.train_batches(
+            block.batches, tf.constant(block.steps), model.floats(config)
+        ).numpy()
 
 
 class InXla:

@@ -74,13 +74,19 @@ def test_batches_have_each_epoch_in_its_order_from_any_step_the_last_smaller_one
     np.testing.assert_array_equal(np.sort(orders[0]), np.arange(NUM))
 
     config = flags.training_config(
-        batch_size=batch, epochs=2, eval_first=0, eval_every=7, seed=3, shuffle=shuffle
+        mode="graph",
+        batch_size=batch,
+        epochs=2,
+        eval_first=0,
+        eval_every=7,
+        seed=3,
+        shuffle=shuffle,
     )
     blocks, batches = [], []
     for block in data.blocks(own, config, start):
         rows = block.order.numpy()[block.first :][: block.steps * block.batch_size]
         blocks.append(labels_of(block.images.numpy()[rows], block.labels.numpy()[rows]))
-        batches += [labels_of(*each) for each in itertools.islice(data.batches(block), block.steps)]
+        batches += [labels_of(*each) for each in itertools.islice(block.batches, block.steps)]
     np.testing.assert_array_equal(np.concatenate(blocks), left)
     np.testing.assert_array_equal(np.concatenate(batches), left)
 
