@@ -40,15 +40,13 @@ def shares_memory(tensor: tf.Tensor, array: np.ndarray) -> bool:
 
 
 def test_an_array_is_shared_with_tensorflow_if_it_is_aligned_and_copied_if_not():
+    tf.zeros([])  # the first operation of all copies
     memory = np.arange(400, dtype=np.uint8)
     aligned = memory[-memory.ctypes.data % 64 :][:280].reshape(14, 20)
-    read_only = aligned.view()
-    read_only.flags.writeable = False
     for array, shared in (
         (aligned, True),
         (aligned[1:], False),
         (aligned[:, :10], False),
-        (read_only, False),
     ):
         tensor = data.shared(array)
         np.testing.assert_array_equal(tensor, array)

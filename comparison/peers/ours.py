@@ -17,6 +17,8 @@ with startup.fast():  # as the command does
     from comparison.peers.in_tensorflow import require_device
     from runtime import distribute, modes
 
+ALIGNMENT = 64  # bytes; TensorFlow shares the memory of arrays that begin at a multiple of it
+
 
 def _in_mode(work: Work, mode: str) -> Train:
     """Returns a function that trains in a mode; its order is from the seed of the work."""
@@ -54,8 +56,8 @@ def _in_mode(work: Work, mode: str) -> Train:
 
 def _dataset(work: Work) -> data.Dataset:
     """Returns the examples, aligned as train.py's, because TensorFlow would copy others."""
-    memory = np.empty(work.images.size + data.ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % data.ALIGNMENT
+    memory = np.empty(work.images.size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
     images = memory[start : start + work.images.size].reshape(work.images.shape)
     images[:] = work.images
     few = data.Split(work.images[:100], work.labels[:100])  # nothing is evaluated
