@@ -7,7 +7,6 @@ of a compiled function takes. A *block* is the data of a span.
 
 import functools
 import math
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -55,14 +54,11 @@ def load(
       RunError: it cannot be prepared or read, such as for lack of room, memory or permission.
     """
     root = cache.root_folder(data_dir)
-    found = cache.find(name, root, max_bytes)
-    if not found:
-        from storage import prepare  # with tfds, which takes a second to import
+    if found := cache.find(name, root, max_bytes):
+        return found
+    from storage import prepare  # with tfds, which takes a second to import
 
-        return prepare.make_cache(name, root, manual_dir, max_bytes)
-    if manual_dir:
-        print(f"--manual_dir={manual_dir} is not read: {name} is prepared already", file=sys.stderr)
-    return found
+    return prepare.make_cache(name, root, manual_dir, max_bytes)
 
 
 def epoch_order(

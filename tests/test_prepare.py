@@ -66,13 +66,6 @@ def test_without_archives_and_network_the_files_and_the_command_are_named(
     assert "give --manual_dir=FOLDER" in line
 
 
-def test_a_manual_dir_that_is_not_read_is_said(tiny_data_dir, capsys):
-    for manual_dir in ("some/folder", None):
-        data.load("mnist", str(tiny_data_dir), manual_dir)
-    line = capsys.readouterr().err
-    assert line == "--manual_dir=some/folder is not read: mnist is prepared already\n"
-
-
 @pytest.fixture
 def prepared(tmp_path):
     """What tfds has prepared of a small dataset."""
