@@ -62,8 +62,8 @@ def compiled(state: State, engine: distribute.OneDevice) -> modes.Mode:
 def train(state: State, mode: modes.Mode, watching: Sequence[Callback] = ()) -> None:
     """Takes the steps, block by block, and evaluates where the plan says so.
 
-    Raises RunError if a loss is not finite or the weights overflow, and Stopped after the block in
-    which a signal came, unless it was the last block.
+    Raises DivergedError if the loss or the weights overflow, and Stopped after the block in which a
+    signal came, unless it was the last block.
     """
     blocks = data.blocks(state.dataset.train, state.config, state.step)
     while not state.ends():

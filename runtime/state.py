@@ -19,7 +19,7 @@ NUM_LOSSES = 100  # their mean is shown, in every mode and for every length of a
 
 
 class DivergedError(RunError):
-    """A run whose losses or weights are no longer finite."""
+    """A run whose loss or weights overflow."""
 
 
 @dataclasses.dataclass
@@ -95,14 +95,7 @@ class State:
         return self.seconds + self.ledger.parts["train"]
 
     def count(self, block: data.Block, losses: np.ndarray) -> None:
-        """Counts the steps of `block`.
-
-        Raises DivergedError if a loss is not finite, or the weights overflow.
-        """
-        finite = np.isfinite(losses)
-        if not finite.all():
-            first = int(finite.argmin())
-            raise self._diverged(f"the loss is {losses[first]} at step {self.step + first + 1:,}")
+        """Counts the steps of `block`; raises DivergedError if the loss or the weights overflow."""
         self.step += block.steps
         self.examples += block.steps * block.batch_size
         images = block.batch_size if self.config.loss_reduction == "sum" else 1
@@ -111,10 +104,9 @@ class State:
         self.loss = sum(self.losses) / len(self.losses)
         # A loss is from before its step. Only the weights show the effect of the last step.
         sums = [np.abs(variable.numpy()).sum(dtype=float) for variable in self.model.variables]
-        if not sum(sums) < FLOAT32_MAX:  # below that no logit can overflow, as pixels are at most 1
-            raise self._diverged(f"the weights overflow after step {self.step:,}")
-
-    def _diverged(self, found: str) -> DivergedError:
-        return DivergedError(
-            f"{found} with --lr={self.config.lr:g}: try a smaller --lr, or --loss_reduction=mean"
-        )
+        # Below that no logit can overflow, as pixels are at most 1. A nan is not below.
+        if not sum(sums) + self.loss < FLOAT32_MAX:
+            raise DivergedError(
+                f"the loss or the weights overflow after step {self.step:,} with "
+                f"--lr={self.config.lr:g}: try a smaller --lr, or --loss_reduction=mean"
+            )

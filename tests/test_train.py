@@ -26,15 +26,14 @@ def parsed(*arguments, summary=""):
 
 
 @pytest.mark.parametrize(
-    ("changes", "found"),
+    ("changes", "step"),
     [
-        ({"eval_every": 0}, r"the loss is (nan|inf) at step \d+"),
-        ({"max_steps": 1}, "the weights overflow after step 1"),
-        ({"eval_every": 0, "max_steps": 1}, "the weights overflow after step 1"),
+        ({"eval_every": 0}, 66),
+        ({"max_steps": 1}, 1),
     ],
 )
-def test_what_is_not_finite_names_the_step_and_the_lr(tiny_dataset, changes, found):
-    with pytest.raises(RunError, match=found + r" with --lr=1e\+38: try a smaller --lr"):
+def test_what_is_not_finite_names_the_step_and_the_lr(tiny_dataset, changes, step):
+    with pytest.raises(RunError, match=rf" overflow after step {step} with --lr=1e\+38: try"):
         trained(tiny_dataset, mode="graph", lr=1e38, **changes)
 
 
