@@ -99,9 +99,8 @@ class State:
         self.step += block.steps
         self.examples += block.steps * block.batch_size
         images = block.batch_size if self.config.loss_reduction == "sum" else 1
-        newest = (losses[-NUM_LOSSES:] / images).tolist()
-        self.losses = [*self.losses, *newest][-NUM_LOSSES:]
-        self.loss = sum(self.losses) / len(self.losses)
+        self.losses = np.append(self.losses, losses / images)[-NUM_LOSSES:].tolist()
+        self.loss = float(np.mean(self.losses))
         # A loss is from before its step. Only the weights show the effect of the last step.
         sums = [np.abs(variable.numpy()).sum(dtype=float) for variable in self.model.variables]
         # Below that no logit can overflow, as pixels are at most 1. A nan is not below.
