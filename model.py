@@ -16,7 +16,6 @@ from common.commandline import Config
 BATCHES_PER_GATHER = 10  # their rows fit into a core's cache
 MAX_ROWS_PER_GATHER = 2_000
 ROWS_PER_PIECE = 1_000  # of a large batch; their floats stay in the caches
-GPU_BYTES_PER_GATHER = 256 * 2**20
 
 
 class SoftmaxRegression(tf.Module):
@@ -215,10 +214,7 @@ def compiled_block(
     always takes `max_steps` steps, and those after the first `steps` change nothing.
     """
     inner = Transposed(*model.W.shape)
-    batches = max(1, min(BATCHES_PER_GATHER, MAX_ROWS_PER_GATHER // batch_size))
-    if known_steps:
-        fitting = GPU_BYTES_PER_GATHER // (batch_size * model.W.shape[0])
-        batches = max(1, min(max_steps, fitting))
+    batches = max(1, min(BATCHES_PER_GATHER, MAX_ROWS_PER_GATHER // batch_size, max_steps))
     max_gathers = -(-max_steps // batches)
 
     @tf.function(autograph=False, jit_compile=True)

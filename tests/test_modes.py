@@ -43,7 +43,6 @@ def test_every_mode_ends_at_the_oracles_weights_and_traces_nothing_in_training(
     tiny_dataset, monkeypatch, mode, batch_size, reduction
 ):
     monkeypatch.setattr(model, "ROWS_PER_PIECE", 100)
-    monkeypatch.setattr(model, "GPU_BYTES_PER_GATHER", 2 * 64 * 784)
     monkeypatch.setattr(model, "update", mock.Mock(wraps=model.update))
     engine = KnownSteps() if mode == "known" else distribute.OneDevice()
     config = flags.training_config(
@@ -87,7 +86,7 @@ def test_neither_blocks_nor_rows_gathered_at_a_time_change_a_bit(tiny_dataset, m
 
 def test_xla_knows_how_often_the_loops_of_known_steps_go_round(monkeypatch):
     """A GPU then runs a loop without asking the host in each round."""
-    monkeypatch.setattr(model, "GPU_BYTES_PER_GATHER", 20 * 8 * 784)
+    monkeypatch.setattr(model, "BATCHES_PER_GATHER", 20)
     config, net = flags.training_config(), model.SoftmaxRegression(784, 10)
     images, labels = tf.zeros([800, 784], tf.uint8), tf.zeros([800], tf.int32)
     rows = model.Rows(images, labels, tf.range(800), tf.constant(0))
