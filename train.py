@@ -121,7 +121,8 @@ def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
             print(progress.header(state, devices.describe(device)))
             with engine.meeting(), ledger("compile"):
                 mode = compiled(state, engine)
-            with signals.deferred(), ledger.watching_pauses():
+            ledger.notice_pauses()
+            with signals.deferred():
                 with engine.meeting():
                     train(state, mode, watching)
                     tested = test_accuracy(state)

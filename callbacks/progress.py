@@ -116,12 +116,14 @@ def reached(state: State) -> str:
 
 def summary(record: dict[str, Any]) -> str:
     """Returns the last lines: test accuracy, the ledger of seconds, the speed of training alone."""
-    parts = [f"{part}\xa0{value:,.3f}" for part, value in record["seconds"].items() if value]
-    lines = [TESTED.format_map(record), f"seconds: {', '.join(parts)}"]
+    parts = ", ".join(f"{part}\xa0{value:,.3f}" for part, value in record["seconds"].items())
+    lines = [TESTED.format_map(record), f"seconds: {parts}"]
     if steps_now := record["steps"] - record["resumed_at_step"]:
         lines.append(TRAINED.format_map(record | {"steps_now": steps_now}))
     if share := record["config"]["target_accuracy"]:
         _, trained, accuracy, _ = record["evaluations"][-1]
         outcome = "reached after" if accuracy >= share else "not reached in"
         lines.append(f"target accuracy {share:g}: {outcome} {trained:,.3f} s of training")
+    if record["paused"]:
+        lines.append("the process was paused (Ctrl-Z, SIGSTOP): the seconds include it")
     return wrapped(*lines)

@@ -46,6 +46,7 @@ def reached(state: State, test_accuracy: float) -> dict[str, Any]:
     weights = state.model.W.numpy().tobytes() + state.model.b.numpy().tobytes()
     return {
         "seconds": seconds,
+        "paused": state.ledger.paused,
         "steps": state.step,
         "resumed_at_step": state.resumed[0],
         "examples": state.examples,

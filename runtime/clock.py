@@ -2,21 +2,19 @@
 
 import contextlib
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 START = time.perf_counter()  # a command imports this first
-PARTS = ("import", "data", "compile", "train", "evaluate", "paused")
-BEAT, LONG_BEAT = 0.05, 0.2  # seconds; a beat longer than LONG_BEAT may be a pause
-CONTINUED = getattr(signal, "SIGCONT", None)
+PARTS = ("import", "data", "compile", "train", "evaluate")
 
 
 class Ledger:
     """Seconds of each part of a run. The rest is `other`.
 
     A device computes in the background, so `barrier` is called before each reading of the clock.
+    paused: whether the process was stopped for a while, which the seconds include.
     """
 
     def __init__(
@@ -24,55 +22,29 @@ class Ledger:
     ) -> None:
         self.clock = clock
         self.start = clock() if start is None else start
-        self.continued = False  # by SIGCONT, in this part
-        self.newest_beat = self.long_beats = 0.0
         self.barrier: Callable[[], None] = lambda: None
         self.parts = dict.fromkeys(PARTS, 0.0)
+        self.paused = False
 
     @contextlib.contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Charges the time of the `with` block, without pauses, to `part`. Blocks do not nest."""
+        """Charges the time of the `with` block to `part`. Blocks do not nest."""
         began = self._now()
-        self.continued = False
-        self.newest_beat, self.long_beats = began, 0.0
         try:
             yield
         finally:
-            now = self._now()
-            self.beat(now)
-            paused = self.long_beats if self.continued else 0.0
-            self.parts["paused"] += paused
-            self.parts[part] += now - began - paused
+            self.parts[part] += self._now() - began
 
-    @contextlib.contextmanager
-    def watching_pauses(self) -> Iterator[None]:
-        """Measures in the `with` block for how long this process is stopped (SIGSTOP, Ctrl-Z).
+    def notice_pauses(self) -> None:
+        """Notes from now on when this process goes on after a stop (SIGSTOP, Ctrl-Z).
 
-        A thread beats. A busy machine delays a beat too, so long beats are pauses only if SIGCONT
-        came. The clock stops while the machine sleeps.
+        The clock stops by itself while the machine sleeps.
         """
-        over = threading.Event()
-
-        def beat_on() -> None:
-            while not over.wait(BEAT):
-                self.beat(self.clock())
-
-        threading.Thread(target=beat_on, daemon=True).start()
-        if CONTINUED:
-            signal.signal(CONTINUED, self._note_pause)
-        try:
-            yield
-        finally:
-            over.set()
+        if hasattr(signal, "SIGCONT"):  # Windows has none
+            signal.signal(signal.SIGCONT, self._note_pause)
 
     def _note_pause(self, number: int, frame: FrameType | None) -> None:
-        self.continued = True
-
-    def beat(self, now: float) -> None:
-        """Notes that this process was running at `now`."""
-        beat = now - self.newest_beat
-        self.long_beats += beat if beat > LONG_BEAT else 0.0
-        self.newest_beat = now
+        self.paused = True
 
     def _now(self) -> float:
         self.barrier()
