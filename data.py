@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 import flags
+import model
 from runtime.plan import spans, steps_per_epoch
 from storage import cache, stream
 from storage.dataset import Dataset, Split
@@ -23,16 +24,13 @@ HOST = "CPU:0"  # of pipelines, because TensorFlow has no GPU kernel that gather
 
 
 class Block(NamedTuple):
-    """The data of a span: step i has the rows order[first + i * batch_size:][:batch_size]."""
+    """The data of a span."""
 
-    images: tf.Tensor  # [n, features] uint8
-    labels: tf.Tensor  # [n] int32
-    order: tf.Tensor  # [rows] int32
-    first: int
+    rows: model.Rows  # for mode xla
+    batches: tf.data.Iterator  # for modes eager and graph; otherwise None
     steps: int
     batch_size: int
     evaluate: bool  # whether an evaluation follows
-    batches: tf.data.Iterator  # from `first` on, in modes eager and graph; otherwise None
 
 
 def load(
@@ -134,14 +132,11 @@ def blocks(split: Split, config: flags.Config, start: int = 0) -> Iterator[Block
                     left = order[first : len(buffer.order)]
                     batches = iter(gather_batches(images, labels, left, batch_size))
         yield Block(
-            images=images,
-            labels=labels,
-            order=order,
-            first=first,
+            rows=model.Rows(images, labels, order, tf.constant(first)),
+            batches=batches,
             steps=span.stop - span.start,
             batch_size=min(batch_size, len(split) - step * batch_size),
             evaluate=span.evaluate,
-            batches=batches,
         )
 
 

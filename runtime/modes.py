@@ -38,7 +38,7 @@ def warm_up(mode: "Mode", state: State) -> None:
     if rest and config.mode == "xla":
         programs.append((1, rest))
     for steps, batch_size in programs:
-        mode(block._replace(first=0, steps=steps, batch_size=batch_size), config)
+        mode(block._replace(steps=steps, batch_size=batch_size), config)
     for variable, value in zip(state.model.variables, before, strict=True):
         variable.assign(value)
 
@@ -84,8 +84,7 @@ class InXla:
 
     def __call__(self, block: data.Block, config: flags.Config) -> np.ndarray:
         """Takes the steps of a block; returns their losses [steps] float32."""
-        rows = model.Rows(block.images, block.labels, block.order, tf.constant(block.first))
-        inputs = rows, tf.constant(block.steps), model.floats(config)
+        inputs = block.rows, tf.constant(block.steps), model.floats(config)
         max_steps = plan.MAX_STEPS
         if self.on_gpu:
             max_steps = self.lengths[0 if block.steps == 1 else -1]
