@@ -2,9 +2,7 @@
 
 import contextlib
 import gc
-import importlib.util
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -26,12 +24,7 @@ def prepare(device: str) -> None:
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """Makes the import of TensorFlow in the `with` block quiet and fast.
-
-    Ends the process with one line if TensorFlow is not installed.
-    """
-    if not importlib.util.find_spec("tensorflow"):
-        sys.exit("error: tensorflow is not installed: python -m pip install -r requirements.txt")
+    """Makes the import of TensorFlow in the `with` block quiet and fast."""
     with quiet(), fast():
         yield
 
