@@ -138,7 +138,7 @@ class Row:
 
 
 def rows_of(suite: pyperf.BenchmarkSuite) -> list[Row]:
-    """Returns every row of a file; raises KeyError if metadata is missing."""
+    """Returns every row of a file, in its order; raises KeyError if metadata is missing."""
     bases: dict[tuple[str, int], Row] = {}
     return [Row(benchmark, bases) for benchmark in suite]
 
@@ -151,10 +151,10 @@ def shown_rows(suite: pyperf.BenchmarkSuite) -> dict[int, list[Row]]:
     """
     fewest: dict[tuple[str, int], Row] = {}
     shown: dict[int, list[Row]] = {}
-    for row in sorted(rows_of(suite), key=lambda row: row.task.cores):
+    for row in rows_of(suite):  # a file has the fewest cores first
         size = row.task.batch_size
         first = fewest.setdefault((row.name, size), row)
-        if row in (first, row.base) or stats.estimate(row.ratios_to(first)).high < 1:
+        if row is first or stats.estimate(row.ratios_to(first)).high < 1:
             shown.setdefault(size, []).append(row)
     return {size: sorted(shown[size], key=lambda row: row.time.median) for size in sorted(shown)}
 
@@ -168,8 +168,7 @@ def table(rows: Collection[Row]) -> list[Sequence[str]]:
     lines = [["", time, "× baseline", "", "images/s", *MORE.values()]]
     for row in rows:
         figures = row.rate, *map(row.middle, MORE)
-        words = [row.name, f"{row.time}", f"{row.ratio}", row.note]
-        lines.append([*words, *map(number, figures)])
+        lines.append([row.name, str(row.time), str(row.ratio), row.note, *map(number, figures)])
     columns = [column for column in zip(*lines, strict=True) if any(column[1:])]
     return list(zip(*columns, strict=True))
 
