@@ -50,14 +50,15 @@ def save(suite: pyperf.BenchmarkSuite, path: pathlib.Path) -> None:
 def load(path: pathlib.Path) -> pyperf.BenchmarkSuite:
     """Returns the results in `path`; raises InputError unless it is a results file of this
     compare.py."""
-    must = "must be a results file of compare.py; one of an earlier version must be measured again"
     try:
         suite = pyperf.BenchmarkSuite.load(str(path))
         markdown(suite)  # raises what a table would
         return suite
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-        found = f"no {error}" if isinstance(error, KeyError) else reason(error)
-        raise InputError(f"{path}: {found}; {must}") from None
+        raise InputError(
+            f"{path}: {reason(error)}; must be a results file of compare.py; one of an earlier "
+            "version must be measured again"
+        ) from None
 
 
 def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
