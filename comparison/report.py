@@ -65,27 +65,22 @@ def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
     """Returns the benchmarks of several files as one suite, with the machine in each name.
 
     The name of a file is that of its machine. Raises InputError if two machines have one name, or
-    if the longest jobs at a batch size differ.
+    if their baselines did different jobs.
     """
     jobs: dict[int, str] = {}
-    machines: set[str] = set()
-    merged = []
+    merged: list[pyperf.Benchmark] = []
     for path in paths:
         suite = load(path)
-        for benchmark in suite:
-            if "machine" not in benchmark.get_metadata():  # it may have been merged before
-                name = f"{benchmark.get_name()}, {path.stem}"
-                benchmark.update_metadata({"machine": path.stem, "name": name})
-            merged.append(benchmark)
-        rows = sorted(rows_of(suite), key=lambda row: row.task.steps)
-        longest = {row.task.batch_size: row.task.job for row in rows}  # others are shorter
-        for size, job in longest.items():
+        before = {benchmark.get_metadata()["machine"] for benchmark in merged}
+        for row, benchmark in zip(rows_of(suite), suite, strict=True):
+            machine = row.machine or path.stem  # it may have been merged before
+            if machine in before:
+                raise InputError(f"--merge: machine {machine} is in two files: rename one")
+            size, job = row.task.batch_size, row.base.task.job
             if job != jobs.setdefault(size, job):
                 raise InputError(f"--merge: {path} did another job: {job}, not {jobs[size]}")
-        found = {row.machine for row in rows}
-        if twice := machines & found:
-            raise InputError(f"--merge: machine {min(twice)} is in two files: rename one")
-        machines |= found
+            benchmark.update_metadata({"machine": machine, "name": f"{row.task.name}, {machine}"})
+        merged += suite
     return pyperf.BenchmarkSuite(merged)
 
 
