@@ -68,11 +68,12 @@ def verdicts(
         }
         for rows in (base, now)
     )
-    both = before.keys() & after.keys()
-    count = max(1, len(both) - ratios)  # the ratio of the baseline is always 1
-    missing = dict.fromkeys(f"{name}: no result now" for name in sorted(before.keys() - both))
-    return missing | dict(
-        judged(name, after[name], before[name], max_slowdown, count) for name in sorted(both)
+    count = len(before) - ratios  # the ratio of the baseline is always 1
+    return dict(
+        judged(name, after[name], before[name], max_slowdown, count)
+        if name in after
+        else (f"{name}: no result now", None)
+        for name in before
     )
 
 
@@ -81,9 +82,9 @@ def judged(
 ) -> tuple[str, bool]:
     """Returns a line for one of `count` contenders, and whether it is slower.
 
-    It is slower if its factor exceeds `max_slowdown` and p is below FALSE_ALARMS / `count`.
+    It is slower if its factor exceeds `max_slowdown` and p * `count` is below FALSE_ALARMS.
     """
     factor, p = statistics.median(now) / statistics.median(before), stats.p_slower(now, before)
-    slower = factor > max_slowdown and p < FALSE_ALARMS / count
+    slower = factor > max_slowdown and p * count < FALSE_ALARMS
     verdict = "SLOWER" if slower else "not slower"
     return f"{name}: × {factor:.3f}, p = {p:.4f}: {verdict}", slower
