@@ -3,6 +3,7 @@
 It has dots with intervals of one batch size, and curves over several of them.
 """
 
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,17 @@ from comparison.peers import CONTENDERS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKERS = ["o", "s", "D", "^", "v", "P"]  # six, of seven colours: no two of 42 curves look alike
+MARKERS = "osD^vP"  # six, of seven colours: no two of 42 curves look alike
 PAGES: dict[str, Any] = {  # the styles of a page's chart
     "light": [],
     "dark": [
         "dark_background",
-        {"savefig.facecolor": "#0D1117", "axes.facecolor": "none", "grid.color": "#30363D"},
+        {
+            "axes.prop_cycle": plots.LOOK["axes.prop_cycle"],
+            "axes.facecolor": "none",
+            "grid.color": "#30363D",
+            "savefig.facecolor": "#0D1117",
+        },
     ],
 }
 
@@ -76,10 +82,9 @@ def dots(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
 
 def curves(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
     """Draws images/s over the batch size."""
-    colours = plots.CYCLE
-    axes.set_prop_cycle(color=colours * len(MARKERS), marker=MARKERS * len(colours))
+    markers = itertools.cycle(MARKERS)
     for name, rates in report.curves(shown).items():
-        axes.plot(list(rates), list(rates.values()), label=in_words(name))
+        axes.plot(list(rates), list(rates.values()), marker=next(markers), label=in_words(name))
     axes.set(xscale="log", yscale="log", xlabel="batch size", ylabel="images/s")
     axes.grid()
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
