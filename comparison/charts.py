@@ -62,8 +62,6 @@ def in_words(name: str) -> str:
 
 def dots(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
     """Draws the microseconds per step at one batch size, fastest on top."""
-    from matplotlib.ticker import LogLocator
-
     ((size, rows),) = shown.items()
     for place, row in enumerate(rows):
         time = row.time
@@ -74,9 +72,6 @@ def dots(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
     axes.set(xscale="log", xlabel=f"µs a step, batch {size:,} (logarithmic; left is faster)")
     axes.set_yticks(range(len(rows)), [in_words(row.name) for row in rows])
     axes.invert_yaxis()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:,g}")
-    axes.minorticks_off()
     axes.grid(axis="x")
 
 
