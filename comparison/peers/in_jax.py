@@ -14,7 +14,6 @@ PIECE, GATHER = 1_000, 2_000
 UNROLLED, SINGLE = 10, 5
 
 Parameters = tuple[jax.Array, jax.Array]  # W and b
-Logits = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # of W, b, images in [0, 1]
 
 
 def contender(work: Work) -> Train:
@@ -41,13 +40,18 @@ def choose_device(work: Work) -> jax.Device:
 
 
 def _trained(
-    work: Work, logits: Logits, axis: int, gather: int = 0, piece: int = 0, unroll: int = 1
+    work: Work,
+    logits: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    axis: int,
+    gather: int = 0,
+    piece: int = 0,
+    unroll: int = 1,
 ) -> Train:
     """Returns a function that does the job with a call for each epoch.
 
-    The order is on the device before the clock starts. axis: that of the classes in the logits; at
-    0, W is [classes, features]. gather, piece: numbers of rows; by default those of an epoch, and
-    those of a batch.
+    The order is on the device before the clock starts. logits: takes W, b and images in [0, 1].
+    axis: that of the classes in the logits; at 0, W is [classes, features]. gather, piece: numbers
+    of rows; by default those of an epoch, and those of a batch.
     """
     W = np.zeros((work.num_features, work.num_classes), np.float32)
     blocks = [in_pieces(rows, gather or rows.size, piece or rows.size) for rows in work.blocks()]
