@@ -12,8 +12,6 @@ from comparison.worker import Train, Work
 
 GATHERED = 500  # rows that the best pipeline gathers and converts at once
 
-Fit = Callable[[keras.Model, np.ndarray], None]  # fits the model on these rows, in their order
-
 
 def contender(work: Work) -> Train:
     """Returns a function that does the job with Keras's defaults, on the arrays of an epoch."""
@@ -41,7 +39,10 @@ def best(work: Work) -> Train:
     return _trained(work, fit, steps_per_execution=500)
 
 
-def _trained(work: Work, fit: Fit, steps_per_execution: int) -> Train:
+def _trained(
+    work: Work, fit: Callable[[keras.Model, np.ndarray], None], steps_per_execution: int
+) -> Train:
+    """Returns a function that fits a model on the rows of each epoch, in their order."""
     dense = keras.layers.Dense(work.num_classes, kernel_initializer="zeros")
     model = keras.Sequential([keras.Input([work.num_features]), dense])
     model.compile(
@@ -49,7 +50,7 @@ def _trained(work: Work, fit: Fit, steps_per_execution: int) -> Train:
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
         steps_per_execution=steps_per_execution,
     )
-    zeros = [np.zeros_like(array) for array in model.get_weights()]
+    zeros = model.get_weights()
 
     def train() -> tuple[np.ndarray, np.ndarray]:
         model.set_weights(zeros)
