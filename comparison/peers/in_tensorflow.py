@@ -12,18 +12,13 @@ from comparison.peers import threads
 from comparison.worker import Train, Work, leave_out
 
 
-def require_device(work: Work) -> None:
-    """Leaves the contender out if TensorFlow does not see its device."""
+def prepare(work: Work) -> None:
+    """Sets TensorFlow's threads and precision. It computes on the GPU if it sees one, and a CPU's
+    contender sees none."""
     if work.device == "gpu" and not tf.config.list_physical_devices("GPU"):
         leave_out("TensorFlow sees no GPU")
-
-
-def choose_device(work: Work) -> str:
-    """Returns the name of the device; sets TensorFlow's threads and precision."""
-    require_device(work)
     tf.config.threading.set_intra_op_parallelism_threads(threads(work))
     tf.config.experimental.enable_tensor_float_32_execution(work.precision == "tf32")
-    return f"/{work.device}:0"
 
 
 def pipeline(work: Work) -> Callable[[np.ndarray], tf.data.Dataset]:
@@ -43,10 +38,10 @@ def pipeline(work: Work) -> Callable[[np.ndarray], tf.data.Dataset]:
 
 def contender(work: Work) -> Train:
     """Returns a function that does the job with a compiled step, called on each batch."""
-    device, batches = choose_device(work), pipeline(work)
-    with tf.device(device):
-        W = tf.Variable(tf.zeros([work.num_features, work.num_classes]))
-        b = tf.Variable(tf.zeros([work.num_classes]))
+    prepare(work)
+    batches = pipeline(work)
+    W = tf.Variable(tf.zeros([work.num_features, work.num_classes]))
+    b = tf.Variable(tf.zeros([work.num_classes]))
 
     @tf.function(reduce_retracing=True)
     def sgd_step(x: tf.Tensor, y: tf.Tensor) -> None:
@@ -58,13 +53,12 @@ def contender(work: Work) -> Train:
         b.assign_sub(work.lr * db)
 
     def train() -> tuple[np.ndarray, np.ndarray]:
-        with tf.device(device):
-            W.assign(tf.zeros_like(W))
-            b.assign(tf.zeros_like(b))
-            for rows in work.epochs():
-                for x, y in batches(rows):
-                    sgd_step(x, y)
-            return W.numpy(), b.numpy()
+        W.assign(tf.zeros_like(W))
+        b.assign(tf.zeros_like(b))
+        for rows in work.epochs():
+            for x, y in batches(rows):
+                sgd_step(x, y)
+        return W.numpy(), b.numpy()
 
     train()
     return train

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from comparison.peers import scaled
-from comparison.peers.in_tensorflow import choose_device, pipeline
+from comparison.peers.in_tensorflow import pipeline, prepare
 from comparison.worker import Train, Work
 
 GATHERED = 500  # rows that the best pipeline gathers and converts at once
@@ -15,7 +15,7 @@ GATHERED = 500  # rows that the best pipeline gathers and converts at once
 
 def contender(work: Work) -> Train:
     """Returns a function that does the job with Keras's defaults, on the arrays of an epoch."""
-    choose_device(work)
+    prepare(work)
 
     def fit(model: keras.Model, rows: np.ndarray) -> None:
         images, labels = scaled(work.images[rows]), work.labels[rows]
@@ -30,7 +30,7 @@ def best(work: Work) -> Train:
     Allocating an epoch of floats would take a time that varies between processes. Longer calls were
     not faster. Arrays instead of the pipeline, and `jit_compile=True`, were slower.
     """
-    choose_device(work)
+    prepare(work)
     batches = pipeline(dataclasses.replace(work, batch_size=max(GATHERED, work.batch_size)))
 
     def fit(model: keras.Model, rows: np.ndarray) -> None:

@@ -14,7 +14,7 @@ with startup.fast():  # as the command does
 
     import data
     import train
-    from comparison.peers.in_tensorflow import require_device
+    from comparison.peers.in_tensorflow import prepare
     from runtime import distribute, modes
 
 ALIGNMENT = 64  # bytes; TensorFlow shares the memory of arrays that begin at a multiple of it
@@ -22,7 +22,7 @@ ALIGNMENT = 64  # bytes; TensorFlow shares the memory of arrays that begin at a 
 
 def _in_mode(work: Work, mode: str) -> Train:
     """Returns a function that trains in a mode; its order is from the seed of the work."""
-    require_device(work)  # threads and precision are set below, as train.py sets them
+    prepare(work)
     config = flags.training_config(
         batch_size=work.batch_size,
         lr=work.lr,
