@@ -39,7 +39,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "changes"), CASES)
 def test_weights_are_those_of_float64_each_time(name, changes, tiny_dataset, tmp_path):
-    task, examples = jobs.fill(tmp_path, tiny_dataset.train, **changes)
+    task, examples = jobs.fill(tmp_path, tiny_dataset.train, contender=name, **changes)
     done = run(CONTENDERS[name], tmp_path, "go\ngo\n")
     assert done.returncode == 0, done.stderr[-2000:]
     words = [word for word in done.stdout.split() if word != "loaded"]

@@ -37,9 +37,9 @@ class Contender:
 
 
 CONTENDERS = {
-    "xla": Contender("this project, xla", "ours:xla", cores_from=SHARED_BATCH),
-    "graph": Contender("this project, graph", "ours:graph"),
-    "eager": Contender("this project, eager", "ours:eager", max_steps=SLOW_STEPS),
+    "xla": Contender("this project, xla", "ours:contender", cores_from=SHARED_BATCH),
+    "graph": Contender("this project, graph", "ours:contender"),
+    "eager": Contender("this project, eager", "ours:contender", max_steps=SLOW_STEPS),
     "usual": Contender("tf.function a batch", "in_tensorflow:contender", max_steps=SLOW_STEPS),
     "article": Contender("TF1 Session", "article_tf1:contender", cores_from=SHARED_BATCH),
     "keras": Contender("Keras fit", "keras_fit:contender", max_steps=SLOW_STEPS),

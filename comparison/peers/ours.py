@@ -1,7 +1,5 @@
 """This project's modes as contenders: all that train.py does in its blocks except evaluation."""
 
-import functools
-
 import numpy as np
 
 import flags
@@ -20,8 +18,9 @@ with startup.fast():  # as the command does
 ALIGNMENT = 64  # bytes; TensorFlow shares the memory of arrays that begin at a multiple of it
 
 
-def _in_mode(work: Work, mode: str) -> Train:
-    """Returns a function that trains in a mode; its order is from the seed of the work."""
+def contender(work: Work) -> Train:
+    """Returns a function that trains in the mode of the contender's name; its order is from the
+    seed of the work."""
     prepare(work)
     config = flags.training_config(
         batch_size=work.batch_size,
@@ -30,7 +29,7 @@ def _in_mode(work: Work, mode: str) -> Train:
         epochs=len(work.order),
         max_steps=work.steps,
         eval_every=0,
-        mode=mode,
+        mode=work.contender,
         device=work.device,
         tf32=work.precision == "tf32",
     )
@@ -41,7 +40,7 @@ def _in_mode(work: Work, mode: str) -> Train:
         take_steps = train.compiled(state, engine)
 
         # in mode xla the order is on the device before the clock
-        ready = list(data.blocks(dataset.train, config)) if mode == "xla" else None
+        ready = list(data.blocks(dataset.train, config)) if config.mode == "xla" else None
 
     def run() -> tuple[np.ndarray, np.ndarray]:
         with tf.device(place):
@@ -64,6 +63,3 @@ def _dataset(work: Work) -> data.Dataset:
     names = [str(label) for label in range(work.num_classes)]
     shape = (work.num_features,)
     return data.Dataset("compared", data.Split(images, work.labels), few, few, names, shape)
-
-
-xla, graph, eager = (functools.partial(_in_mode, mode=mode) for mode in ("xla", "graph", "eager"))
