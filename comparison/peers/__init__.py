@@ -47,8 +47,12 @@ CONTENDERS = {
     "numpy_best": Contender(
         "NumPy", "numpy_sgd:best", package="numpy", devices=("cpu",), cores_from=100
     ),
-    "torch": Contender("PyTorch autograd", "in_torch:contender", package="torch", cores_from=100),
-    "torch_best": Contender("PyTorch compiled", "in_torch:best", package="torch", cores_from=100),
+    "torch": Contender(
+        "PyTorch autograd", "in_torch:contender", package="torch", cores_from=SHARED_BATCH
+    ),
+    "torch_best": Contender(
+        "PyTorch compiled", "in_torch:best", package="torch", cores_from=SHARED_BATCH
+    ),
     "jax": Contender("JAX scan", "in_jax:contender", package="jax", cores_from=100),
     "jax_best": Contender("JAX, classes first", "in_jax:best", package="jax", cores_from=100),
     "c": Contender(
