@@ -36,8 +36,8 @@ def locked(name):
 
 WRONG = [
     ("record", pathlib.Path.mkdir, ["--overwrite"], "is there already; name another"),
-    ("export_dir", folder_with("saved_model.pb"), [], "is there already; give --overwrite, or"),
-    ("export_dir", folder_with("letter.txt"), ["--overwrite"], "is not a SavedModel"),
+    ("export_dir", folder_with("saved_model.pb"), [], "is there already; --overwrite replaces"),
+    ("export_dir", folder_with("letter.txt"), ["--overwrite"], "is there already"),
     ("export_dir", locked(f"{files.OURS}.place.exporting.lock"), [], "another run is using it"),
     ("checkpoint_dir", locked("place/.lock"), [], "another run is using it"),
 ]
