@@ -35,7 +35,7 @@ from runtime import devices, signals
 try:
     import matplotlib  # noqa: F401 - draws the charts
     import pyperf
-    import scipy  # noqa: F401 - the test of --against, imported only there, is of it
+    import scipy  # noqa: F401 - the reference and the test of --against import parts of it
 except ModuleNotFoundError as error:
     sys.exit(
         f"error: {error.name} is not installed: python -m pip install -r requirements/compare.txt"
