@@ -121,9 +121,10 @@ def prepare(dataset: Dataset, tasks: Sequence[Task], folder: pathlib.Path) -> Re
     import data  # imports TensorFlow, which `load` has started
 
     count, seed = tasks[0].num_examples, tasks[0].seed
-    epochs = max(-(-task.steps // -(-count // task.batch_size)) for task in tasks)
+    # or a few more, where the last batch of an epoch is smaller
+    epochs = max(math.ceil(task.steps * task.batch_size / count) for task in tasks)
     order = [data.epoch_order(count, seed, epoch) for epoch in range(epochs)]
-    examples = np.asarray(dataset.train.images), np.asarray(dataset.train.labels), np.stack(order)
+    examples = dataset.train.images, dataset.train.labels, np.stack(order)
     try:
         for name, array in zip(("images", "labels", "order"), examples, strict=True):
             np.save(folder / f"{name}.npy", array)
