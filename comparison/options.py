@@ -79,8 +79,8 @@ def define_contenders(values: flags.FlagValues) -> None:
     group = commandline.group("Contenders, devices and batch sizes", values)
     for name, (text, default, pattern, allowed) in LISTS.items():
         flags.DEFINE_list(name, default, text, **group)
-        is_right = functools.partial(_differ_and_match, pattern)
-        flags.register_validator(name, is_right, f"{allowed}, not repeated", flag_values=values)
+        is_right = functools.partial(_all_match, pattern)
+        flags.register_validator(name, is_right, allowed, flag_values=values)
     flags.DEFINE_integer("device_index", 0, "Number of the GPU.", lower_bound=0, **group)
 
 
@@ -117,8 +117,8 @@ def define_results(values: flags.FlagValues) -> None:
     )
 
 
-def _differ_and_match(pattern: str, items: Sequence[str]) -> bool:
-    return len(set(items)) == len(items) and all(re.fullmatch(pattern, item) for item in items)
+def _all_match(pattern: str, items: Sequence[str]) -> bool:
+    return all(re.fullmatch(pattern, item) for item in items)
 
 
 def arguments(config: Config) -> list[str]:

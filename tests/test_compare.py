@@ -303,7 +303,6 @@ def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more):
     ("arguments", "told"),
     [
         ("--contenders=xla,julia", "--contenders=xla,julia: must be some of xla"),
-        ("--contenders=xla,xla", "not repeated"),
         ("--devices=gpu", "--devices=gpu: nvidia-smi lists no GPU"),
         ("--cores=99999", "--cores=99999: must be at most"),
         ("--cores=half", "must be whole numbers above 0, or all"),
