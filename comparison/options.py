@@ -17,49 +17,26 @@ WHAT = (  # the flags that decide what is measured, which --against takes from i
     *("max_steps", "lr", "seed", "dataset", "rounds"),
 )
 
-LISTS = {  # by flag: its help, default, the pattern of an item, and that pattern in words
+LISTS = {  # by flag: its help, default, and the pattern of an item
     "contenders": (
-        f"Contenders; the first is the baseline. {','.join(CONTENDERS)}, or all.",
+        f"Some of {', '.join(CONTENDERS)}, or all; the first is the baseline.",
         list(peers.DEFAULT),
         "|".join([*CONTENDERS, "all"]),
-        f"must be some of {', '.join(CONTENDERS)}, or all",
     ),
     "program": (
-        "Other programs to compare, NAME:COMMAND; see docs/comparison.md.",
+        "Other programs, NAME:COMMAND, a name of letters, digits and _; see docs/comparison.md.",
         [],
         r"\w+:.+",
-        "must be NAME:COMMAND, with a name of letters, digits and _",
     ),
-    "python": (
-        "Another Python for a contender, NAME=PATH.",
-        [],
-        r"\w+=.+",
-        "must be NAME=PATH, with the path of a Python",
-    ),
-    "devices": ("cpu, gpu; default: all that exist.", [], "cpu|gpu", "must be some of cpu, gpu"),
-    "cores": (
-        "Numbers of CPU cores to measure on.",
-        ["1", "all"],
-        r"[1-9]\d*|all",
-        "must be whole numbers above 0, or all",
-    ),
-    "batch_sizes": (
-        "Examples in the batch of a step.",
-        ["10"],
-        r"[1-9]\d*",
-        "must be whole numbers above 0",
-    ),
-    "precision": (
-        "float32, and on a GPU tf32.",
-        ["float32"],
-        "float32|tf32",
-        "must be some of float32, tf32",
-    ),
+    "python": ("Another Python for a contender, NAME=PATH.", [], r"\w+=.+"),
+    "devices": ("Some of cpu, gpu; default: all that exist.", [], "cpu|gpu"),
+    "cores": ("Numbers of CPU cores to measure on, or all.", ["1", "all"], r"[1-9]\d*|all"),
+    "batch_sizes": ("Numbers of examples in the batch of a step.", ["10"], r"[1-9]\d*"),
+    "precision": ("float32, and on a GPU tf32.", ["float32"], "float32|tf32"),
     "keep_env": (
-        "More environment variables that contenders get.",
+        "More environment variables that contenders get, but none that chooses the device.",
         [],
         r"(?!CUDA_VISIBLE_DEVICES$|CUDA_DEVICE_ORDER$|JAX_PLATFORMS$)\w+",
-        "must be names of variables, without those that choose the device",
     ),
 }
 
@@ -77,10 +54,12 @@ def compare_flags() -> flags.FlagValues:
 def define_contenders(values: flags.FlagValues) -> None:
     """Defines the contenders, their devices and batches: all of which there may be several."""
     group = commandline.group("Contenders, devices and batch sizes", values)
-    for name, (text, default, pattern, allowed) in LISTS.items():
+    for name, (text, default, pattern) in LISTS.items():
         flags.DEFINE_list(name, default, text, **group)
         is_right = functools.partial(_all_match, pattern)
-        flags.register_validator(name, is_right, allowed, flag_values=values)
+        flags.register_validator(
+            name, is_right, f"must be as its help says ({text})", flag_values=values
+        )
     flags.DEFINE_integer("device_index", 0, "Number of the GPU.", lower_bound=0, **group)
 
 

@@ -302,10 +302,10 @@ def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("--contenders=xla,julia", "--contenders=xla,julia: must be some of xla"),
+        ("--contenders=xla,julia", "--contenders=xla,julia: must be as its help says (Some of xla"),
         ("--devices=gpu", "--devices=gpu: nvidia-smi lists no GPU"),
         ("--cores=99999", "--cores=99999: must be at most"),
-        ("--cores=half", "must be whole numbers above 0, or all"),
+        ("--cores=half", "must be as its help says (Numbers of CPU cores"),
         ("--rounds=1", "--rounds=1: must be an integer in the range"),
         ("--batch_sizes=661 --contenders=numpy_best", "at most the 660 training images"),
         ("--output=a.txt", "must be a path that ends in .json"),
@@ -314,7 +314,7 @@ def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more):
         ("--output=torn.json/a.json", "torn.json must be a folder"),
         ("--merge=~no-one/missing.json", "missing.json: No such file"),
         ("extra", "stray argument 'extra'"),
-        ("--program=mine", "must be NAME:COMMAND"),
+        ("--program=mine", "NAME:COMMAND"),
         ("--program=c:./mine", "--program=c:./mine: a contender has that name"),
         ("--merge=torn.json --against=torn.json", "--merge and --against: "),
     ],
