@@ -69,15 +69,30 @@ def define_job(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "rounds", 9, "Measurements of each contender.", lower_bound=2, upper_bound=1_000, **group
     )
-    text = f"Maximum number of steps; 0: whole epochs, at least {work.MIN_STEPS} steps."
-    flags.DEFINE_integer("max_steps", 0, text, lower_bound=0, **group)
-    text = "Learning rate of batches up to 10; larger ones use lr * 10 / batch."
-    # lr * 10 / batch stays in the range of float32
-    flags.DEFINE_float("lr", 0.01, text, lower_bound=1e-30, upper_bound=1e30, **group)
+    flags.DEFINE_integer(
+        "max_steps",
+        0,
+        f"Maximum number of steps; 0: whole epochs, at least {work.MIN_STEPS} steps.",
+        lower_bound=0,
+        **group,
+    )
+    flags.DEFINE_float(  # lr * 10 / batch stays in the range of float32
+        "lr",
+        0.01,
+        "Learning rate of batches up to 10; larger ones use lr * 10 / batch.",
+        lower_bound=1e-30,
+        upper_bound=1e30,
+        **group,
+    )
     flags.DEFINE_integer("seed", 0, "Determines the order of examples.", lower_bound=0, **group)
-    text = "Seconds after which a measurement has failed."
-    # a timer has a limit
-    flags.DEFINE_integer("timeout", 120, text, lower_bound=1, upper_bound=10**6, **group)
+    flags.DEFINE_integer(
+        "timeout",
+        120,
+        "Seconds after which a measurement has failed.",
+        lower_bound=1,
+        upper_bound=10**6,  # a timer has a limit
+        **group,
+    )
 
 
 def define_results(values: flags.FlagValues) -> None:
