@@ -9,7 +9,6 @@ import re
 import statistics
 import subprocess
 import time
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ import pyperf
 
 from common import children
 from common.commandline import Config
+from common.errors import reason
 from common.files import PROJECT, write_atomically
 from comparison import system, work
 from comparison.peers import Contender
@@ -178,8 +178,8 @@ def verify(folder: pathlib.Path, reference: work.Reference, steps: int) -> float
     expected, numpy_error = reference
     try:
         weights = [np.asarray(np.load(folder / name)) for name in WEIGHTS]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as why:
-        raise Failed(f"W.npy and b.npy cannot be read: {' '.join(str(why).split())}") from None
+    except Exception as why:  # what a program writes can make NumPy raise anything
+        raise Failed(f"W.npy and b.npy cannot be read: {reason(why)}") from None
     for found, right in zip(weights, expected, strict=True):
         if found.dtype != np.float32 or found.shape != right.shape:
             raise Failed(
