@@ -125,16 +125,15 @@ class Bench:
         job, gap = statistics.median(jobs), statistics.median(gaps)
         if gap > job + SHORT_GAP:  # it works outside the clock
             raise Failed(f"worked {gap:.3f} s between done and ready, {job:.3f} s on the job")
-        joules = after.pop("joules", None)  # including the pauses between jobs
-        if joules and "joules" in before:
-            found["joules_per_step"] = (joules - before["joules"]) / len(jobs) / task.steps
-        if peak := system.peak_mib():
-            found["peak_mib"] = peak
+        # including the pauses between jobs
+        if joules := after.pop("joules", 0) - before.get("joules", 0):
+            found["joules_per_step"] = joules / len(jobs) / task.steps
         return found | {
             "seconds": job / task.steps,
             "loops": len(jobs),
             "inner_loops": task.steps,
             "relative_error": max(errors),
+            "peak_mib": system.peak_mib(),
             **after,
         }
 
