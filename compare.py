@@ -128,6 +128,7 @@ def rounds(
     about: the metadata of every run. It names the contenders that failed or were left out.
     """
     runs: dict[Task, list[pyperf.Run]] = {task: [] for task in tasks}
+    baseline = tasks[0].contender, tasks[0].device
     seconds = SECONDS_EACH
     for number in range(1, count + 1):
         drawn = random.sample(list(runs), len(runs))
@@ -139,7 +140,8 @@ def rounds(
                 runs[task].append(bench.measure(task, number))
             except Failed as why:
                 note_missing(task, why, about, bench.log)
-                check_baseline(tasks[0], task, why)
+                if (task.contender, task.device) == baseline:
+                    raise RunError(f"the baseline has no result: {why}") from None
                 del runs[task]
         seconds = (time.perf_counter() - began) / len(drawn)
         benchmarks = [pyperf.Benchmark(found) for found in runs.values()]
@@ -157,14 +159,6 @@ def note_missing(task: Task, why: Failed, about: dict[str, Any], log: pathlib.Pa
     if kind == "failed":
         folder = tempfile.mkdtemp(prefix=f"compare-{task.contender}-")
         print(f"its log: {shutil.copy(log, folder)}")
-
-
-def check_baseline(baseline: Task, task: Task, why: Failed) -> None:
-    """Raises RunError if it is the baseline that failed, and InputError if it cannot run here."""
-    if (task.contender, task.device) == (baseline.contender, baseline.device):
-        if isinstance(why, LeftOut):
-            raise InputError(f"--contenders={task.contender}: {why}") from None
-        raise RunError(f"the baseline, {task}, failed: {why}") from None
 
 
 def measured(config: Config, base: Sequence[report.Row]) -> Iterator[pyperf.BenchmarkSuite]:
