@@ -11,7 +11,6 @@ import pathlib
 import random
 import shlex
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -25,7 +24,7 @@ sys.path.insert(0, os.path.dirname(__file__))  # python -P does not add it
 
 from common import commandline
 from common.commandline import Config
-from common.errors import InputError, RunError, Stopped, exit_with_one_line
+from common.errors import InputError, RunError, exit_with_one_line
 from common.files import check_writable, write_atomically
 from comparison import system, work
 from comparison.peers import CONTENDERS, Contender
@@ -223,14 +222,10 @@ def run(config: Config) -> int:
                 check_output(config.output)  # again: a file may have appeared meanwhile
             if config.output:
                 report.save(suite, pathlib.Path(config.output))
-    except KeyboardInterrupt:
-        code = 130
-    except RunError:  # a line has said that the baseline failed
-        code = 1
+    except (KeyboardInterrupt, RunError) as stop:
         if suite is None:
             raise
-    if suite is None:
-        raise Stopped(signal.SIGINT, "before the end of the first round: there are no results")
+        code = 1 if isinstance(stop, RunError) else 130
     failed = show(suite, config.output)
     now = report.rows_of(suite)
     verdicts = guard.verdicts(base, now, config.max_slowdown, config.ratios)
