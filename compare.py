@@ -156,8 +156,7 @@ def note_missing(task: Task, why: Failed, about: dict[str, Any], log: pathlib.Pa
     about[name] = str(why)
     print(f"{name}: {why}")
     if kind == "failed":
-        folder = tempfile.mkdtemp(prefix=f"compare-{task.contender}-")
-        print(f"its log: {shutil.copy(log, folder)}")
+        print(f"its log: {shutil.copy(log, tempfile.mkdtemp())}")
 
 
 def measured(config: Config, base: Sequence[report.Row]) -> Iterator[pyperf.BenchmarkSuite]:
