@@ -111,10 +111,7 @@ def tasks_of(
             if number == numbers[device][0] or job["batch_size"] >= one.cores_from
         ]
         if not found:
-            raise InputError(
-                f"--contenders={','.join(contenders)}: none runs on "
-                f"--devices={','.join(device_names)} with --precision={','.join(config.precision)}"
-            )
+            raise InputError("--contenders: none runs on these --devices with this --precision")
         tasks += [found[0], dataclasses.replace(found[0], again=1), *found[1:]]
     return tasks
 
