@@ -62,13 +62,9 @@ def chosen(config: Config) -> dict[str, Contender]:
             raise InputError(f"--program={program}: {error}: close it") from None
     for item in config.python:
         name, _, path = item.partition("=")
-        one, python = found.get(name), shutil.which(path)
-        if not one or one.command or one.python != sys.executable or not python:
-            raise InputError(
-                f"--python={item}: must be a contender in Python that takes part, and one Python "
-                "for it"
-            )
-        found[name] = dataclasses.replace(one, python=os.path.abspath(python))
+        if name not in found or found[name].command:
+            raise InputError(f"--python={item}: must be a contender in Python that takes part")
+        found[name] = dataclasses.replace(found[name], python=os.path.abspath(path))
     return found
 
 
