@@ -16,8 +16,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
+import numpy as np
+
 LEFT_OUT = 77  # exit code of a contender that cannot use the device or the precision
-# of contenders: without one it is left out, and their versions are in the results
+# of contenders: their versions are in the results
 LIBRARIES = ("tensorflow", "keras", "numpy", "jax", "jaxlib", "torch")
 
 
@@ -26,11 +28,6 @@ def leave_out(why: str) -> NoReturn:
     print(why, file=sys.stderr, flush=True)
     os._exit(LEFT_OUT)
 
-
-try:
-    import numpy as np
-except ModuleNotFoundError:
-    leave_out("NumPy is not installed: python -m pip install numpy")
 
 # Does the job from W = b = 0; returns W [features, classes] and b [classes], both float32.
 Train = Callable[[], tuple[np.ndarray, np.ndarray]]
@@ -128,8 +125,6 @@ def main() -> None:
     try:
         build: Callable[[Work], Train] = pkgutil.resolve_name(sys.argv[1])
     except ModuleNotFoundError as error:
-        if error.name not in LIBRARIES:
-            raise  # the contender is broken
         leave_out(f"{error}: python -m pip install -r requirements/compare.txt")
     work = load(folder)
     say("loaded")

@@ -169,19 +169,11 @@ def test_one_that_cannot_run_here_is_left_out(prepared):
         measured(prepared, "sh", "-c", "echo no GPU >&2; exit 77")
 
 
-@pytest.mark.parametrize(
-    ("options", "missing", "code", "told"),
-    [
-        ([], "torch", worker.LEFT_OUT, "requirements/compare.txt"),
-        ([], "comparison.gone", 1, "ModuleNotFoundError"),
-        (["-S"], "torch", worker.LEFT_OUT, "install numpy"),  # without what is installed
-    ],
-)
-def test_only_who_lacks_a_library_is_left_out(options, missing, code, told, tmp_path):
-    (tmp_path / "mine.py").write_text(f"raise ModuleNotFoundError('none', name={missing!r})")
-    command = (*options, "-m", "comparison.worker", "mine:best", tmp_path)
+def test_who_lacks_a_library_is_left_out(tmp_path):
+    (tmp_path / "mine.py").write_text("import gone")
+    command = ("-m", "comparison.worker", "mine:best", tmp_path)
     done = python(*command, cwd=PROJECT, env=os.environ | {"PYTHONPATH": str(tmp_path)})
-    assert done.returncode == code and told in done.stderr
+    assert done.returncode == worker.LEFT_OUT and "requirements/compare.txt" in done.stderr
 
 
 @pytest.mark.skipif(not system.can_pin(), reason="this system holds no process to cores")
