@@ -119,9 +119,7 @@ def main() -> None:
     """Prepares the contender that the arguments name, and does its job once for each line on
     stdin."""
     folder = pathlib.Path(sys.argv[2])
-    # everything else that is printed goes to stderr
-    say = functools.partial(print, file=os.fdopen(os.dup(1), "w"), flush=True)
-    os.dup2(2, 1)
+    say = functools.partial(print, flush=True)
     try:
         build: Callable[[Work], Train] = pkgutil.resolve_name(sys.argv[1])
     except ModuleNotFoundError as error:

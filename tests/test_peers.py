@@ -76,9 +76,9 @@ def test_a_contender_without_a_gpu_is_left_out(name, tiny_dataset, tmp_path):
     assert done.stderr.strip().endswith("sees no GPU")
 
 
-def test_what_a_contender_in_python_prints_is_no_answer(tiny_dataset, tmp_path):
+def test_a_contender_in_python_that_fails_says_why(tiny_dataset, tmp_path):
     jobs.fill(tmp_path, tiny_dataset.train)
-    (tmp_path / "mine.py").write_text("def build(work):\n    print('ready')\n    1 / 0\n")
+    (tmp_path / "mine.py").write_text("def build(work):\n    1 / 0\n")
     done = python(
         *("-m", "comparison.worker", "mine:build", tmp_path), env={"PYTHONPATH": str(tmp_path)}
     )
