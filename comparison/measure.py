@@ -30,7 +30,8 @@ TOO_CLOSE = 6e-8  # float64 rounded once has a smaller error, float32 a larger o
 TEN_STEPS = 10
 SHORT_GAP = 0.02  # seconds; writing the weights and resetting them takes a few milliseconds
 WEIGHTS = ("W.npy", "b.npy")
-TELLING = re.compile(r"(?i)\berror\b|\w+(error|exception)\b|\bcannot\b|\bfailed\b|no such")
+# a line that names an error
+TELLING = re.compile(r"(?i).*(?:\berror\b|\w(?:error|exception)\b|\bcannot\b|\bfailed\b|no such).*")
 
 now = time.perf_counter
 
@@ -200,6 +201,5 @@ def failure(log: str, code: int) -> Failed:
 
 def telling_line(log: str) -> str:
     """Returns the last line of a log that names an error, or otherwise the last line."""
-    lines = ["", *filter(None, map(str.strip, log.splitlines()))]
-    telling = [line for line in lines if TELLING.search(line)]
-    return (telling or lines)[-1].removeprefix("error: ")
+    lines = TELLING.findall(log) or re.findall(r"\S.*", log) or [""]
+    return lines[-1].strip().removeprefix("error: ")
