@@ -69,14 +69,10 @@ def chosen(config: Config) -> dict[str, Contender]:
 
 
 def cores_of(config: Config) -> list[int]:
-    """Returns the numbers of cores, the lowest first; raises InputError if there are fewer."""
+    """Returns the numbers of cores, the lowest first, at most those this process may use."""
     there = devices.cores()
-    asked = sorted({there if cores == "all" else int(cores) for cores in config.cores})
-    if max(asked) > there:
-        raise InputError(
-            f"--cores={max(asked)}: must be at most the {there} cores that this process may use"
-        )
-    return asked if system.can_pin() else [there]
+    asked = {there if cores == "all" else min(int(cores), there) for cores in config.cores}
+    return sorted(asked) if system.can_pin() else [there]
 
 
 def tasks_of(

@@ -292,7 +292,6 @@ def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more):
     [
         ("--contenders=xla,julia", "--contenders=xla,julia: must be as its help says (Some of xla"),
         ("--devices=gpu", "--devices=gpu: nvidia-smi lists no GPU"),
-        ("--cores=99999", "--cores=99999: must be at most"),
         ("--cores=half", "must be as its help says (Numbers of CPU cores"),
         ("--rounds=1", "--rounds=1: must be an integer in the range"),
         ("--batch_sizes=661 --contenders=numpy_best", "at most the 660 training images"),
