@@ -215,12 +215,10 @@ def run(config: Config) -> int:
             raise
         code = 1 if isinstance(stop, RunError) else 130
     failed = show(suite, config.output)
-    now = report.rows_of(suite)
-    verdicts = guard.verdicts(base, now, config.max_slowdown, config.ratios)
+    verdicts = guard.verdicts(base, report.rows_of(suite), config.max_slowdown, config.ratios)
     for line in verdicts:
         print(line)
-    failed = failed or None in verdicts.values()
-    return code or failed or 3 * any(verdicts.values())
+    return code or failed or None in verdicts.values() or 3 * any(verdicts.values())
 
 
 def main() -> int:
