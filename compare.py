@@ -187,11 +187,11 @@ def show(suite: pyperf.BenchmarkSuite, output: str | None) -> bool:
     rich.print(Markdown(report.markdown(suite, columns=report.ON_A_TERMINAL)))
     if output:
         path = pathlib.Path(output)
-        page = path.with_suffix(".md")
         report.save(suite, path)
-        write_atomically(page, report.markdown(suite, chart=path.stem).encode())
-        drawn = charts.draw(suite, path)
-        print(f"written: {', '.join(map(str, (path, page, *drawn)))}")
+        page = report.markdown(suite, chart=path.stem)
+        write_atomically(path.with_suffix(".md"), page.encode())
+        charts.draw(suite, path)
+        print(f"written: {path}, and a page and charts beside it")
     return any(key.startswith("failed: ") for each in suite for key in each.get_metadata())
 
 
