@@ -30,7 +30,7 @@ LISTS = {  # by flag: its help, default, and the pattern of an item
     ),
     "python": ("Another Python for a contender, NAME=PATH.", [], r"\w+=.+"),
     "devices": ("Some of cpu, gpu; default: all that exist.", [], "cpu|gpu"),
-    "cores": ("Numbers of CPU cores; all is the maximum.", ["1", "all"], r"[1-9]\d*|all"),
+    "cores": ("Numbers of CPU cores, or all, which is the maximum.", ["1", "all"], r"[1-9]\d*|all"),
     "batch_sizes": ("Numbers of examples in the batch of a step.", ["10"], r"[1-9]\d*"),
     "precision": ("float32, and on a GPU tf32.", ["float32"], "float32|tf32"),
     "keep_env": (
@@ -60,6 +60,8 @@ def define_contenders(values: flags.FlagValues) -> None:
         flags.register_validator(
             name, is_right, f"must be as its help says ({text})", flag_values=values
         )
+        if default:
+            flags.register_validator(name, bool, "must be at least one item", flag_values=values)
     flags.DEFINE_integer("device_index", 0, "Number of the GPU.", lower_bound=0, **group)
 
 
