@@ -56,10 +56,7 @@ def chosen(config: Config) -> dict[str, Contender]:
         name, _, command = program.partition(":")
         if name in CONTENDERS | found:
             raise InputError(f"--program={program}: a contender has that name: choose another")
-        try:
-            found[name] = Contender(name, command=tuple(shlex.split(command)))
-        except ValueError as error:
-            raise InputError(f"--program={program}: {error}: close it") from None
+        found[name] = Contender(name, command=("sh", "-c", f'{command} "$@"', "sh"))
     for item in config.python:
         name, _, path = item.partition("=")
         if name not in found or found[name].command:
