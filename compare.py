@@ -44,7 +44,7 @@ from comparison import charts, guard, report
 from comparison.measure import Bench, Failed, LeftOut
 from comparison.options import arguments, compare_flags
 
-SECONDS_EACH = 2.5  # assumed for a measurement before the first round
+SECONDS_EACH = 2.5  # of a measurement of the default contenders
 
 
 def chosen(config: Config) -> dict[str, Contender]:
@@ -114,13 +114,11 @@ def rounds(
     """
     runs: dict[Task, list[pyperf.Run]] = {task: [] for task in tasks}
     baseline = tasks[0].contender, tasks[0].device
-    seconds = SECONDS_EACH
+    minutes = count * len(runs) * SECONDS_EACH / 60
+    print(f"{count} rounds of {len(runs)} measurements, about {minutes:.0f} min")
     for number in range(1, count + 1):
-        drawn = random.sample(list(runs), len(runs))
-        minutes = (count + 1 - number) * len(drawn) * seconds / 60
-        print(f"round {number} of {count} · {len(drawn)} measurements · {minutes:.1f} min left")
-        began = time.perf_counter()
-        for task in drawn:
+        print(f"round {number} of {count}")
+        for task in random.sample(list(runs), len(runs)):
             try:
                 runs[task].append(bench.measure(task, number))
             except Failed as why:
@@ -128,7 +126,6 @@ def rounds(
                 if (task.contender, task.device) == baseline:
                     raise RunError(f"the baseline has no result: {why}") from None
                 del runs[task]
-        seconds = (time.perf_counter() - began) / len(drawn)
         benchmarks = [pyperf.Benchmark(found) for found in runs.values()]
         for benchmark in benchmarks:
             benchmark.update_metadata(about)  # it stands nowhere else
