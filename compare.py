@@ -59,8 +59,10 @@ def chosen(config: Config) -> dict[str, Contender]:
         found[name] = Contender(name, command=("sh", "-c", f'{command} "$@"', "sh"))
     for item in config.python:
         name, _, path = item.partition("=")
-        if name not in found or found[name].command:
-            raise InputError(f"--python={item}: must be a contender in Python that takes part")
+        if name not in found or found[name].command or not os.path.isfile(path):
+            raise InputError(
+                f"--python={item}: must be a contender in Python that takes part, and a file"
+            )
         found[name] = dataclasses.replace(found[name], python=os.path.abspath(path))
     return found
 

@@ -106,9 +106,9 @@ class Bench:
         except EOFError:
             if now() - began > config.timeout:
                 raise Failed(f"given up after {config.timeout} s") from None
-        except OSError as error:
-            raise Failed(f"{error.filename}: {error.strerror}") from None
-        raise failure(self.log.read_text(errors="replace"), process.returncode)
+        code = process.returncode
+        why = telling_line(self.log.read_text(errors="replace")) or f"exit code {code}"
+        raise LeftOut(why) if code == LEFT_OUT else Failed(why)
 
     def talk(self, process: subprocess.Popen, began: float, task: Task) -> dict[str, Any]:
         """Repeats and checks the contender's job until it was timed for LONG_ENOUGH."""
@@ -191,12 +191,6 @@ def verify(folder: pathlib.Path, reference: work.Reference, steps: int) -> float
     if steps >= TEN_STEPS and error < TOO_CLOSE:
         raise Failed(f"not the same work: W, b off by {error:.1e}, float32 has a larger error")
     return error
-
-
-def failure(log: str, code: int) -> Failed:
-    """Returns why a contender ended: the line of its log that says it, or its exit code."""
-    kind = LeftOut if code == LEFT_OUT else Failed
-    return kind(telling_line(log) or f"exit code {code}")
 
 
 def telling_line(log: str) -> str:
