@@ -133,8 +133,6 @@ def open_streams() -> None:
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
-            number = os.open(os.devnull, os.O_RDWR)  # the lowest free one
-            os.set_inheritable(number, True)
-            setattr(sys, name, os.fdopen(number, "r+", closefd=False))
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 - the lowest free number
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
