@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 
 # What TensorFlow adds to an error: names of nodes, and the place in Python.
@@ -104,11 +105,8 @@ def is_alone() -> bool:
     """Says whether the process may end at once, outside a debugger, profiler or notebook."""
     if sys.flags.inspect or sys.gettrace() or sys.getprofile():
         return False
-    frame = outermost = sys._getframe()
-    while frame := frame.f_back:  # type: ignore[assignment]
-        if frame.f_globals.get("__name__") != "runpy":
-            outermost = frame
-    return os.path.abspath(outermost.f_code.co_filename) == os.path.abspath(sys.argv[0])
+    outermost = traceback.extract_stack()[0]
+    return os.path.abspath(outermost.filename) == os.path.abspath(sys.argv[0])
 
 
 def end(code: int) -> None:
