@@ -52,7 +52,6 @@ def one_line() -> Iterator[None]:
     open_streams()
     try:
         yield
-        sys.stdout.flush()
     except BaseException as error:
         if not (code := _say(error)):
             raise
@@ -74,8 +73,6 @@ def _say(error: BaseException) -> int:
         error = Stopped(signal.SIGINT)
     if not (line := " ".join(_line(error).splitlines())):
         return 0
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
     with contextlib.suppress(OSError):  # a full disk, or a terminal that was closed
         print(line if isinstance(error, Stopped) else f"error: {line}", file=sys.stderr)
     return getattr(error, "exit_code", 1)
@@ -126,7 +123,7 @@ def end(code: int) -> None:
 def open_streams() -> None:
     """Opens the streams that are closed, so that no other file gets their numbers.
 
-    Each line of stdout is written at once, as those of stderr are. Characters that stdout cannot
+    Each line of stdout is written at once, as those of stderr are: nobody has to flush it. Characters that stdout cannot
     encode, such as in the name of a class, are escaped.
     """
     for name in ("stdin", "stdout", "stderr"):
