@@ -1,7 +1,6 @@
 """Errors of the user and of a run: one line each, never a traceback."""
 
 import contextlib
-import errno
 import io
 import os
 import re
@@ -86,10 +85,7 @@ def _line(error: BaseException) -> str:
     if isinstance(error, OSError):
         if "temporary directory" in why:
             return "TMPDIR: no folder for temporary files can be written; set TMPDIR to one"
-        where = error.filename
-        if not where and error.errno == errno.ENOSPC:  # files that we write are named
-            where = "standard output"
-        return f"{where}: {why}" if where else why
+        return f"{error.filename}: {why}" if error.filename else why
     full = kinds & {"MemoryError", "ResourceExhaustedError"} and "space left" not in why
     if full or ("OpError" in kinds and re.search(OUT_OF_MEMORY, why)):
         return f"out of memory ({why}): a smaller --batch_size or --input=stream needs less"

@@ -171,7 +171,7 @@ errors.exit_with_one_line(main)
     [
         (">&-", 0, "a notice\n"),
         (">&- 2>&-", 0, ""),
-        (">/dev/full", 1, "error: standard output: No space left on device\n"),
+        (">/dev/full", 1, "error: No space left on device\n"),
         (">/dev/null 2>/dev/full", 1, ""),
         ("", 141, ""),  # whoever read it has gone
     ],
