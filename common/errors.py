@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 # What TensorFlow adds to an error: names of nodes, and the place in Python.
 NOISE = r"\{\{.*?\}\} |\[\[.*| \[Op:\w+\].*|Traceback \(most recent.*|Original stack trace.*"
 
-# as CUDA and XLA say it, and TensorFlow when it copies a tensor to a GPU
-OUT_OF_MEMORY = r"(?i)out.of.memory|dst tensor is not initialized"
+# as CUDA and XLA say it, TensorFlow's allocators, and TensorFlow when it copies a tensor to a GPU
+OUT_OF_MEMORY = r"(?i)out.of.memory|oom when|to allocate|dst tensor is not initialized"
 
 before_leaving: list[Callable[[], object]] = []  # called by `end`
 
@@ -79,17 +79,17 @@ def _say(error: BaseException) -> int:
 
 def _line(error: BaseException) -> str:
     """Returns the line for an error; "" for a bug in this program."""
-    kinds, why = {kind.__name__ for kind in type(error).__mro__}, reason(error)
+    why = reason(error)
     if hasattr(error, "exit_code"):
         return str(error)
     if isinstance(error, OSError):
         if "temporary directory" in why:
             return "TMPDIR: no folder for temporary files can be written; set TMPDIR to one"
         return f"{error.filename}: {why}" if error.filename else why
-    full = kinds & {"MemoryError", "ResourceExhaustedError"} and "space left" not in why
-    if full or ("OpError" in kinds and re.search(OUT_OF_MEMORY, why)):
+    of_tensorflow = "OpError" in [kind.__name__ for kind in type(error).__mro__]
+    if isinstance(error, MemoryError) or (of_tensorflow and re.search(OUT_OF_MEMORY, why)):
         return f"out of memory ({why}): a smaller --batch_size or --input=stream needs less"
-    if "OpError" in kinds:
+    if of_tensorflow:
         return f"TensorFlow failed: {why}; what was written before is kept"
     return ""
 
