@@ -8,8 +8,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import psutil
-
 from common.files import PROJECT
 
 
@@ -22,7 +20,6 @@ def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[
     """
     with subprocess.Popen(command, start_new_session=True, **options) as process:
         timer = threading.Timer(timeout, _end, [process])
-        timer.daemon = True
         try:
             timer.start()
             yield process
@@ -32,14 +29,9 @@ def started(command: Sequence[str], timeout: float, **options: Any) -> Iterator[
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Kills a process that still runs, and its descendants, which may have outlived it."""
-    if process.returncode is None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            itself = psutil.Process(process.pid)
-            for each in [itself, *itself.children(recursive=True)]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    each.kill()
-    # it leads a group, whose number the system does not reuse while a member is left
+    """Kills a process that still runs, and its group, which may have outlived it."""
+    process.kill()
+    # the system does not reuse the number of a group while a member is left
     if os.name == "posix":
         with contextlib.suppress(ProcessLookupError, PermissionError):  # no member is left
             os.killpg(process.pid, signal.SIGKILL)
