@@ -101,19 +101,13 @@ def _read(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
 
 
 def _explained(values: flags.FlagValues, message: str) -> str:
-    """Returns absl's message, of several flags the first, as one line that says what is allowed."""
-    first, *_ = message.split("\nflag ")
-    message = re.sub("^(flag|ERROR::) ", "", " ".join(first.split()))
-    message = re.sub("^Unknown command line flag '(.*?)'", r"--\1: there is no such flag", message)
+    """Returns absl's message as one line that says what is allowed."""
+    message = re.sub("^(flag|ERROR::) ", "", " ".join(message.split()))
     given, _, why = message.partition(": ")
     name = given.lstrip("-").partition("=")[0]
-    if name not in values:
+    if name not in values or why.startswith(("must be ", "value should be ")):
         return message
-    if why.startswith("must be "):
-        as_given = values[name].serialize() if isinstance(values[name].value, list) else given
-        return f"{as_given}: {why}"
-    allowed = "true or false" if values[name].boolean else values[name].parser.syntactic_help
-    return f"{given}: must be {allowed}" if allowed else message
+    return f"{given}: must be {values[name].parser.syntactic_help or 'true or false'}"
 
 
 def _described(values: flags.FlagValues, name: str) -> str:

@@ -290,7 +290,7 @@ def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("--contenders=xla,julia", "--contenders=xla,julia: must be as its help says (Some of xla"),
+        ("--contenders=xla,julia", "--contenders=['xla', 'julia']: must be as its help says (Some"),
         ("--devices=gpu", "--devices=gpu: nvidia-smi lists no GPU"),
         ("--cores=half", "must be as its help says (Numbers of CPU cores"),
         ("--rounds=1", "--rounds=1: must be an integer in the range"),
