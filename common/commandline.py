@@ -76,15 +76,17 @@ def parse(
         shown = re.sub(r"\(default: '(.*?)'\)", r"(default: \1)", groups, flags=re.S)
         print(f"{(summary or '').rstrip()}\n{shown}")
         sys.exit(0)
-    if stray and arguments is None:
-        raise InputError(f"stray argument {stray[0]!r}: a flag is written --name=value; see --help")
     given = values.flag_values_dict()
     for name in ("help", "h", "flagfile"):
         del given[name]
     for name, value in given.items():
         if value != value:  # nan, which absl's bounds allow
             raise InputError(f"--{name}={value}: must be a finite number; see --help")
-    return Config(**given, **{arguments: tuple(stray)} if arguments else {})
+    if arguments:
+        given[arguments] = tuple(stray)
+    elif stray:
+        raise InputError(f"stray argument {stray[0]!r}: a flag is written --name=value; see --help")
+    return Config(**given)
 
 
 def _read(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
@@ -110,7 +112,5 @@ def _explained(values: flags.FlagValues, message: str) -> str:
 def _described(values: flags.FlagValues, name: str) -> str:
     """Returns the flags whose help has the words of an unknown flag. absl finds similar names."""
     words = name.replace("_", " ").lower()
-    if " " not in words:
-        return ""
-    near = [other for other in values if words in values[other].help.lower()]
+    near = [other for other in values if " " in words and words in values[other].help.lower()]
     return f"; nearest: --{', --'.join(near)}" if near else ""
