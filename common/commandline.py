@@ -73,8 +73,7 @@ def parse(
     stray = _read(values, argv)
     if values.help:
         groups = "\n".join(map(values.module_help, values.flags_by_module_dict()))
-        shown = re.sub(r"\(default: '(.*?)'\)", r"(default: \1)", groups, flags=re.S)
-        print(f"{(summary or '').rstrip()}\n{shown}")
+        print(f"{(summary or '').rstrip()}\n{groups}")
         sys.exit(0)
     given = values.flag_values_dict()
     for name in ("help", "h", "flagfile"):

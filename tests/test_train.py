@@ -142,7 +142,7 @@ def test_help_lists_every_flag_with_its_default(capsys):
     assert shown.startswith("A summary.\n\nData:\n  --data_dir: ")
     for name, default in flags.training_config().as_dict().items():
         described = re.search(rf"^  --(\[no\])?{name}:(.*?)(^  -|\Z)", shown, re.M | re.S)[2]
-        assert default is None or f"(default: {default})".lower() in described
+        assert default is None or f"(default: '{default}')".lower() in described
 
 
 @pytest.mark.parametrize("program", ["train.py", "sweep.py", "compare.py", "predict.py"])
