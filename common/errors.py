@@ -119,8 +119,8 @@ def end(code: int) -> None:
 def open_streams() -> None:
     """Opens the streams that are closed, so that no other file gets their numbers.
 
-    Each line of stdout is written at once, as those of stderr are: nobody has to flush it. Characters that stdout cannot
-    encode, such as in the name of a class, are escaped.
+    Each line of stdout is written at once, as those of stderr are, so nobody has to flush it.
+    Characters that stdout cannot encode, such as in the name of a class, are escaped.
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
