@@ -13,7 +13,7 @@ GROUND = 35  # pixels of the copy: wider shapes are background
 WIDE = 1.6  # maximum width of a digit over its height
 CORE, FAINT = 0.45, 0.15  # of the strongest ink: minimum of a stroke, and of a printed line
 CONTRAST = 10  # minimum difference of ink from its background, in grey levels
-EDGE = 0.015  # of the longer side: a shape this near to the border is at the edge
+NEAR = 0.05  # of the longer side: the gap between parts of a shape; half of it, to the edge
 THIN = 6  # pixels: a printed line is thinner
 BOX = 27  # pixels: lines further apart may be those of a box
 # Thickness of strokes in a box of 20 pixels: below the first, it becomes the second.
@@ -139,22 +139,22 @@ def level_lines(mask: np.ndarray) -> Lines:
 
 
 def one_shape(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """Returns the largest shape with those near it, and the number of shapes of similar size.
+    """Returns the largest shape, and the number of shapes of similar size.
 
-    A shape at the picture's edge is ignored as a frame or a rim, if there is another shape.
+    Ink belongs to a shape if it is NEAR to it. A shape at the picture's edge is ignored as a frame
+    or a rim, if there is another shape.
     """
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(closed(mask, 7))
-    stats[0] = 0  # the background
-    corners, sizes, areas = stats[:, :2], stats[:, 2:4], stats[:, 4]
-    gap = np.minimum(corners, mask.shape[::-1] - corners - sizes).min(axis=1)
-    inner = areas * (gap > EDGE * max(mask.shape))
+    size = 1 + round(NEAR * max(mask.shape))
+    _, labels = cv2.connectedComponents(cv2.dilate(mask, np.ones((size, size))))
+    areas = np.bincount(labels.ravel(), mask.ravel())  # of ink
+    inner = areas.copy()
+    for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        inner[border] = 0
     if inner.max() > 0.05 * areas.max():
         areas = inner
     largest = int(areas.argmax())
-    apart = cv2.distanceTransform((labels != largest).astype(np.uint8), cv2.DIST_L2, 5)
-    near = np.unique(labels[apart < 0.15 * sizes[largest].max()])
-    others = np.delete(areas, near) > areas[largest] / 4
-    return mask * np.isin(labels, near[areas[near] > 0]), 1 + int(others.sum())
+    others = np.delete(areas, largest) > areas[largest] / 4
+    return mask * (labels == largest), 1 + int(others.sum())
 
 
 def of_usual_thickness(strength: np.ndarray, mask: np.ndarray) -> np.ndarray:
