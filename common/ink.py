@@ -114,7 +114,7 @@ def printed_lines(mask: np.ndarray) -> np.ndarray:
 
 
 def level_lines(mask: np.ndarray) -> Lines:
-    """Returns the thin lines within 6 degrees of level that are parallel to the longest one."""
+    """Returns the thin lines within 6 degrees of level that have half the longest one's length."""
     zone = np.zeros_like(mask)
     width = mask.shape[1]
     thin = cv2.morphologyEx(mask, cv2.MORPH_TOPHAT, np.ones((THIN, 1)))
@@ -129,8 +129,8 @@ def level_lines(mask: np.ndarray) -> Lines:
     if lines is None:
         return Lines(zone, 0.0, 0.0)
     lines = lines.reshape(-1, 3)
-    _, angle, longest = lines[0]
-    lines = lines[(np.abs(lines[:, 1] - angle) < np.radians(1.2)) & (lines[:, 2] > longest / 2)]
+    longest = lines[0, 2]
+    lines = lines[lines[:, 2] > longest / 2]
     for rho, theta, _ in lines.tolist():
         left = rho / math.sin(theta)
         right = left - width / math.tan(theta)
