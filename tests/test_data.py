@@ -96,6 +96,6 @@ def test_without_a_home_folder_the_flag_is_named(monkeypatch, tmp_path, data_dir
     for variable in ("HOME", "TFDS_DATA_DIR"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # raises KeyError, as for an unknown user
-    with pytest.raises(InputError, match=r"^--data_dir: .* home folder .*; give --data_dir="):
+    with pytest.raises(InputError, match=r"^--data_dir: .* unknown ~user; give --data_dir="):
         data.load("mnist", data_dir)
     assert not pathlib.Path("~").exists()
