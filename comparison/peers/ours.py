@@ -15,8 +15,6 @@ with startup.fast():  # as the command does
     from comparison.peers.in_tensorflow import prepare
     from runtime import distribute, modes
 
-ALIGNMENT = 64  # bytes; TensorFlow shares the memory of arrays that begin at a multiple of it
-
 
 def contender(work: Work) -> Train:
     """Returns a function that trains in the mode of the contender's name; its order is from the
@@ -55,10 +53,8 @@ def contender(work: Work) -> Train:
 
 def _dataset(work: Work) -> data.Dataset:
     """Returns the examples, aligned as train.py's, because TensorFlow would copy others."""
-    memory = np.empty(work.images.size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    images = memory[start : start + work.images.size].reshape(work.images.shape)
-    images[:] = work.images
+    with tf.device(data.HOST):
+        images = np.asarray(tf.constant(work.images))  # shares the memory of the tensor
     few = data.Split(work.images[:100], work.labels[:100])  # nothing is evaluated
     names = [str(label) for label in range(work.num_classes)]
     shape = (work.num_features,)
