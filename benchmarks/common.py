@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from common.errors import InputError, RunError
-from common.files import PROJECT
+from common.errors import RunError
+from common.files import PROJECT, write_atomically
 
 RECORDS = PROJECT / "benchmarks/records"
 
@@ -69,20 +69,14 @@ def environment() -> dict[str, Any]:
 
 
 def save(name: str, found: Any, busy: float, command: str) -> None:
-    """Writes the record `name`: the results, the command, and the machine and its other load."""
+    """Writes the record `name`, whole or not at all: the results, the command, and the machine and
+    its other load."""
     about = {**environment(), "command": command, "other_cores": round(busy, 2)}
     text = json.dumps({"about": about, "found": found}, indent=1)
-    (RECORDS / f"{name}.json").write_text(f"{text}\n")
+    write_atomically(RECORDS / f"{name}.json", f"{text}\n".encode())
 
 
 def load(name: str) -> tuple[dict[str, Any], Any]:
-    """Returns the conditions and the results of the record `name`.
-
-    Raises InputError if it is damaged.
-    """
-    path = RECORDS / f"{name}.json"
-    try:
-        record = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path}: is damaged ({error}); measure it again") from None
+    """Returns the conditions and the results of the record `name`."""
+    record = json.loads((RECORDS / f"{name}.json").read_text())
     return record["about"], record["found"]
