@@ -1,6 +1,5 @@
 """Measures the same programs many times, and counts how often comparison and guard are wrong."""
 
-import math
 import pathlib
 import random
 import statistics
@@ -44,8 +43,6 @@ def rates(times: list[float], ratios: list[float], equal: list[float]) -> dict[s
             f"slowdowns of 10 % that it caught{flag}, at least 95": percent(
                 called_slower, samples, SLOWDOWN
             ),
-            f"standard deviation of the {len(samples)} {'ratios' if flag else 'times'}, %": 100
-            * statistics.pstdev(map(math.log, samples)),
         }
     return found
 
