@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from common.errors import RunError
@@ -48,11 +48,11 @@ def python(*arguments: str) -> Run:
     return Run(time.perf_counter() - started, usage.ru_maxrss / 1024, output)
 
 
-def train(*arguments: str) -> Run:
-    """Runs train.py, and reads its record."""
+def train(*arguments: str, program: Sequence[str] = ("train.py",)) -> Run:
+    """Runs train.py, or a program that has its flags, and reads its record."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "record.json")
-        run = python("train.py", *arguments, f"--record={path}")
+        run = python(*program, *arguments, f"--record={path}")
         return run._replace(record=json.loads(path.read_text()))
 
 
