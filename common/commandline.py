@@ -101,11 +101,10 @@ def _read(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
 def _explained(values: flags.FlagValues, message: str) -> str:
     """Returns absl's message as one line that says what is allowed."""
     message = re.sub("^(flag|ERROR::) ", "", " ".join(message.split()))
-    given, _, why = message.partition(": ")
-    name = given.lstrip("-").partition("=")[0]
-    if name not in values or why.startswith(("must be ", "value should be ")):
-        return message
-    return f"{given}: must be {values[name].parser.syntactic_help or 'true or false'}"
+    if unexplained := re.match(r"--(\w+)=.*?: (?!must be |value should be )", message):
+        allowed = values[unexplained[1]].parser.syntactic_help or "true or false"
+        return f"{unexplained[0]}must be {allowed}"
+    return message
 
 
 def _described(values: flags.FlagValues, name: str) -> str:
