@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import re
-import statistics
 import subprocess
 import time
 from collections.abc import Mapping
@@ -121,9 +120,9 @@ class Bench:
         if task.device == "gpu":
             self.repeat(process, task, WARM_SECONDS)
         before = system.gpu_state(task.device, index)
-        jobs, gaps, errors = self.repeat(process, task, LONG_ENOUGH)
+        jobs = self.repeat(process, task, LONG_ENOUGH)
         after = system.gpu_state(task.device, index)
-        job, gap = statistics.median(jobs), statistics.median(gaps)
+        job, gap, error = np.median(jobs, axis=0)
         if gap > job + SHORT_GAP:  # it works outside the clock
             raise Failed(f"worked {gap:.3f} s between done and ready, {job:.3f} s on the job")
         # including the pauses between jobs
@@ -133,22 +132,20 @@ class Bench:
             "seconds": job / task.steps,
             "loops": len(jobs),
             "inner_loops": task.steps,
-            "relative_error": max(errors),
+            "relative_error": error,
             "peak_mib": system.peak_mib(),
             **after,
         }
 
     def repeat(
         self, process: subprocess.Popen, task: Task, seconds: float
-    ) -> tuple[list[float], list[float], list[float]]:
-        """Repeats the job for `seconds`; returns the seconds of each job, the seconds of the pause
-        after it, and its relative error."""
+    ) -> list[tuple[float, float, float]]:
+        """Repeats the job until all have taken `seconds`; returns of each its seconds, the seconds
+        of the pause after it, and its relative error."""
         assert process.stdin
-        jobs: list[float] = []
-        gaps: list[float] = []
-        errors: list[float] = []
+        jobs: list[tuple[float, float, float]] = []
         reference = self.references[task.batch_size, task.steps, task.precision]
-        while sum(jobs) < seconds:
+        while seconds > 0:
             for name in WEIGHTS:
                 (self.folder / name).unlink(missing_ok=True)
             began = now()
@@ -157,10 +154,10 @@ class Bench:
             wait_for(process, "done")
             ended = now()
             wait_for(process, "ready")
-            jobs.append(ended - began)
-            gaps.append(now() - ended)
-            errors.append(verify(self.folder, reference, task.steps))
-        return jobs, gaps, errors
+            pause = now() - ended
+            jobs.append((ended - began, pause, verify(self.folder, reference, task.steps)))
+            seconds -= ended - began
+        return jobs
 
 
 def wait_for(process: subprocess.Popen, *words: str) -> str:
