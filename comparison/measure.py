@@ -69,21 +69,16 @@ class Bench:
         found = self.result(task)
         if "disturbed" in found:
             found = self.result(task)  # the GPU may be undisturbed now
-        seconds = found.pop("seconds")
-        found |= dataclasses.asdict(task) | {
-            "name": task.name,
-            "unit": "second",
-            "round": number,
-            "other_cores": other_cores(),
-        }
-        return pyperf.Run([seconds], metadata=found, collect_metadata=False)
+        found |= {"name": task.name, "round": number, "other_cores": other_cores()}
+        return pyperf.Run(
+            [found.pop("seconds")],
+            metadata=found | dataclasses.asdict(task),
+            collect_metadata=False,
+        )
 
     def result(self, task: Task) -> dict[str, Any]:
         """Runs the contender; returns the seconds per step and its other figures."""
         contender, config = self.contenders[task.contender], self.config
-        environment = system.environment(
-            task.device, config.device_index, self.folder, config.keep_env
-        )
         began = now()
         try:
             with (
@@ -96,7 +91,9 @@ class Bench:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     cwd=PROJECT if contender.function else None,
-                    env=environment,
+                    env=system.environment(
+                        task.device, config.device_index, self.folder, config.keep_env
+                    ),
                     text=True,
                     errors="replace",
                 ) as process,
