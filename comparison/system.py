@@ -4,18 +4,17 @@ The parts for GPUs have not been run on a GPU yet.
 """
 
 import contextlib
-import json
 import os
 import pathlib
 import platform
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import psutil
 
+from common import children
 from common.errors import InputError
 from comparison.worker import LIBRARIES
 from runtime import devices, gpu
@@ -35,10 +34,7 @@ ON_GPU = {
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
 }
 # Run in any Python, since a contender may have its own.
-INSTALLED = (
-    "import importlib.metadata as m, json; "
-    "print(json.dumps({each.name.lower(): each.version for each in m.distributions()}))"
-)
+VERSION = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
 BUSY = 0.1  # cores that other processes or the host use; a quiet desktop or server stays below
 GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 # NVIDIA's bits for a power cap, a slowdown, heat (two) and the power brake. The bits for rest and
@@ -131,14 +127,14 @@ def watch() -> Callable[[], float]:
 
 def facts(keep: Collection[str]) -> dict[str, str | int]:
     """Returns the machine and versions that a reader needs, by pyperf's names if they exist."""
-    installed, quota = versions(sys.executable), devices.quota()
+    quota = devices.quota()
     kept = ", ".join(f"{name}={os.environ[name]}" for name in keep if name in os.environ)
     found: dict[str, str | int] = {
         "cpu_model_name": devices.cpu_model(),
         "cpu_count": devices.cores(),
         "platform": platform.platform(),
         "python_version": platform.python_version(),
-        **{name: installed.get(name, "") for name in LIBRARIES},
+        **{name: version(sys.executable, name) for name in LIBRARIES},
         "quota": f"{quota:g} cores" if quota else "",
         "governor": devices.kernel_file(GOVERNOR),
         "kept": " ".join(kept.split()),  # pyperf refuses lines
@@ -147,12 +143,9 @@ def facts(keep: Collection[str]) -> dict[str, str | int]:
     return {name: value for name, value in found.items() if value}
 
 
-def versions(python: str) -> dict[str, str]:
-    """Returns the versions of the packages of a Python, by name in lower case."""
-    command = [python, "-c", INSTALLED]
-    with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
-        return json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=60))
-    return {}
+def version(python: str, package: str) -> str:
+    """Returns the version of a package of a Python, in a line; "" if that Python lacks it."""
+    return " ".join(children.printed([python, "-c", VERSION, package]).split())
 
 
 def gpu_state(device: str, index: int) -> dict[str, Any]:
