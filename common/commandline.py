@@ -13,6 +13,9 @@ from absl import flags
 from common.errors import InputError
 
 
+HELP = "Help"  # the title of flags that are in no config
+
+
 class Config(types.SimpleNamespace):
     """The values of a command's flags, such as `config.batch_size`. It cannot be changed."""
 
@@ -66,18 +69,23 @@ def parse(
     Raises InputError if something is not allowed. `--help` prints `summary` and all flags, grouped
     by the title of `group`, and exits with 0.
     """
-    own = group("Help", values)
+    own = group(HELP, values)
     flags.DEFINE_boolean("help", False, "Show this and exit.", short_name="h", **own)
     define_path("flagfile", "A file with a flag in each line.", **own)
+    if "lr" in values:
+        flags.DEFINE_alias("learning_rate", "lr", **own)
     values.set_gnu_getopt()
     stray = _read(values, argv)
     if values.help:
         groups = "\n".join(map(values.module_help, values.flags_by_module_dict()))
         print(f"{(summary or '').rstrip()}\n{groups}")
         sys.exit(0)
-    given = values.flag_values_dict()
-    for name in ("help", "h", "flagfile"):
-        del given[name]
+    given = {
+        flag.name: flag.value
+        for title, defined in values.flags_by_module_dict().items()
+        if title != HELP
+        for flag in defined
+    }
     for name, value in given.items():
         if value != value:  # nan, which absl's bounds allow
             raise InputError(f"--{name}={value}: must be a finite number; see --help")
@@ -94,8 +102,7 @@ def _read(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
         return values(argv)[1:]
     except (flags.Error, ValueError) as error:
         where = "--flagfile: " if isinstance(error, UnicodeError) else ""
-        near = _described(values, getattr(error, "flagname", ""))
-        raise InputError(f"{where}{_explained(values, str(error))}{near}; see --help") from None
+        raise InputError(f"{where}{_explained(values, str(error))}; see --help") from None
 
 
 def _explained(values: flags.FlagValues, message: str) -> str:
@@ -105,10 +112,3 @@ def _explained(values: flags.FlagValues, message: str) -> str:
         allowed = values[unexplained[1]].parser.syntactic_help or "true or false"
         return f"{unexplained[0]}must be {allowed}"
     return message
-
-
-def _described(values: flags.FlagValues, name: str) -> str:
-    """Returns the flags whose help has the words of an unknown flag. absl finds similar names."""
-    words = name.replace("_", " ").lower()
-    near = [other for other in values if " " in words and words in values[other].help.lower()]
-    return f"; nearest: --{', --'.join(near)}" if near else ""
