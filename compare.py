@@ -81,7 +81,7 @@ def tasks_of(
     cores: Sequence[int],
     device_names: Collection[str],
 ) -> list[Task]:
-    """Returns the measurements of a round; at each batch size the baseline comes first, twice."""
+    """Returns the measurements of a round; at each batch size the baseline is the first and the last."""
     numbers = {"cpu": cores, "gpu": [devices.cores()]}
     tasks: list[Task] = []
     for job in jobs:
@@ -101,9 +101,12 @@ def tasks_of(
             for number in numbers[device]
             if number == numbers[device][0] or job["batch_size"] >= one.cores_from
         ]
-        if not found:
-            raise InputError("--contenders: none runs on these --devices with this --precision")
-        tasks += [found[0], dataclasses.replace(found[0], again=1), *found[1:]]
+        tasks += [*found, *(dataclasses.replace(baseline, again=1) for baseline in found[:1])]
+    if not tasks:
+        raise InputError(
+            "nothing to measure: none of --contenders runs with these --devices, --cores, "
+            "--batch_sizes and --precision"
+        )
     return tasks
 
 

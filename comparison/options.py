@@ -60,8 +60,6 @@ def define_contenders(values: flags.FlagValues) -> None:
         flags.register_validator(
             name, is_right, f"must be as its help says ({text})", flag_values=values
         )
-        if default:
-            flags.register_validator(name, bool, "must be at least one item", flag_values=values)
     flags.DEFINE_integer("device_index", 0, "Number of the GPU.", lower_bound=0, **group)
 
 

@@ -220,7 +220,7 @@ def test_from_flags_to_files_and_a_guard_that_exits_with_3(tiny_data_dir, tmp_pa
     done = run_compare(*few, "--output=base.json")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = report.rows_of(report.load(tmp_path / "base.json"))
-    assert [row.name for row in rows] == ["numpy_best", "numpy_best, again", "mine"]
+    assert [row.name for row in rows] == ["numpy_best", "mine", "numpy_best, again"]
     assert all(len(row.times) == 4 for row in rows)
     assert "| mine |" in (tmp_path / "base.md").read_text()
     assert (tmp_path / "base-dark.png").exists()
