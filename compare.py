@@ -81,7 +81,7 @@ def tasks_of(
     cores: Sequence[int],
     device_names: Collection[str],
 ) -> list[Task]:
-    """Returns the measurements of a round; at each batch size the baseline is the first and the last."""
+    """Returns the measurements of a round; the baseline is first and last at each size."""
     numbers = {"cpu": cores, "gpu": [devices.cores()]}
     tasks: list[Task] = []
     for job in jobs:

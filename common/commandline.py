@@ -13,9 +13,6 @@ from absl import flags
 from common.errors import InputError
 
 
-HELP = "Help"  # the title of flags that are in no config
-
-
 class Config(types.SimpleNamespace):
     """The values of a command's flags, such as `config.batch_size`. It cannot be changed."""
 
@@ -69,7 +66,7 @@ def parse(
     Raises InputError if something is not allowed. `--help` prints `summary` and all flags, grouped
     by the title of `group`, and exits with 0.
     """
-    own = group(HELP, values)
+    own = group("Help", values)
     flags.DEFINE_boolean("help", False, "Show this and exit.", short_name="h", **own)
     define_path("flagfile", "A file with a flag in each line.", **own)
     if "lr" in values:
@@ -80,12 +77,9 @@ def parse(
         groups = "\n".join(map(values.module_help, values.flags_by_module_dict()))
         print(f"{(summary or '').rstrip()}\n{groups}")
         sys.exit(0)
-    given = {
-        flag.name: flag.value
-        for title, defined in values.flags_by_module_dict().items()
-        if title != HELP
-        for flag in defined
-    }
+    given = values.flag_values_dict()
+    for name in ("help", "h", "flagfile", "learning_rate"):
+        given.pop(name, None)
     for name, value in given.items():
         if value != value:  # nan, which absl's bounds allow
             raise InputError(f"--{name}={value}: must be a finite number; see --help")
