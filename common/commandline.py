@@ -91,18 +91,17 @@ def parse(
 
 
 def _read(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
-    """Sets `values` from the flags in `argv`; returns the other words."""
+    """Sets `values` from the flags in `argv`; returns the other words.
+
+    Raises InputError with absl's message, in one line that says what is allowed.
+    """
     try:
         return values(argv)[1:]
+    except UnicodeError as error:
+        raise InputError(f"--flagfile: must be a file in UTF-8: {error}; see --help") from None
     except (flags.Error, ValueError) as error:
-        where = "--flagfile: " if isinstance(error, UnicodeError) else ""
-        raise InputError(f"{where}{_explained(values, str(error))}; see --help") from None
-
-
-def _explained(values: flags.FlagValues, message: str) -> str:
-    """Returns absl's message as one line that says what is allowed."""
-    message = re.sub("^(flag|ERROR::) ", "", " ".join(message.split()))
-    if unexplained := re.match(r"--(\w+)=.*?: (?!must be |value should be )", message):
-        allowed = values[unexplained[1]].parser.syntactic_help or "true or false"
-        return f"{unexplained[0]}must be {allowed}"
-    return message
+        message = re.sub("^(flag|ERROR::) ", "", " ".join(str(error).split()))
+        if unexplained := re.match(r"--(\w+)=(?!.*: (must|value should) be ).*?: ", message):
+            allowed = values[unexplained[1]].parser.syntactic_help or "true or false"
+            message = f"{unexplained[0]}must be {allowed}"
+        raise InputError(f"{message}; see --help") from None
