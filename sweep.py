@@ -51,7 +51,7 @@ def trainer(dataset: data.Dataset, place: results.Row) -> Callable[[Config], res
     @functools.cache
     def compiled(thread: int, config: Config) -> modes.Mode:
         """Returns the mode that takes the steps of a thread's runs."""
-        return train.compiled(train.start(config, dataset, Ledger(), OneDevice()), OneDevice())
+        return train.compiled(train.start(config, dataset, Ledger()), OneDevice())
 
     def train_one(config: Config) -> results.Row | None:
         if signals.asked():
@@ -60,7 +60,7 @@ def trainer(dataset: data.Dataset, place: results.Row) -> Callable[[Config], res
         floats = dict.fromkeys(model.floats(config), 1.0)
         alike = config.replace(**floats, seed=0, epochs=sys.maxsize)
         mode = compiled(threading.get_ident(), alike)
-        state = train.start(config, dataset, Ledger(), OneDevice())
+        state = train.start(config, dataset, Ledger())
         for variable, value in zip(mode.net.variables, state.model.variables, strict=True):
             variable.assign(value)
         state.model, row = mode.net, config.as_dict() | place

@@ -1,5 +1,6 @@
 """Trains softmax regression: python train.py --batch_size=10 --lr=0.01"""
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -36,16 +37,15 @@ def load(config: flags.Config, device: str) -> data.Dataset:
 
 
 def start(
-    config: flags.Config, dataset: data.Dataset, ledger: clock.Ledger, engine: distribute.OneDevice
+    config: flags.Config, dataset: data.Dataset, ledger: clock.Ledger, replicas: int = 1
 ) -> State:
     """Returns a run before its first step; raises InputError if a batch exceeds the split."""
     if (size := config.batch_size) > (count := len(dataset.train)):
         raise InputError(
             f"--batch_size={size}: must be at most the {count:,} training images of {dataset.name}"
         )
-    engine.compare(dataset)
     net = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
-    return State(config, dataset, net, ledger, engine.count)
+    return State(config, dataset, net, ledger, replicas)
 
 
 def compiled(state: State, engine: distribute.OneDevice) -> modes.Mode:
@@ -111,24 +111,25 @@ def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
     """Loads, compiles, trains and evaluates, shows and writes the results; returns the record."""
     device = devices.choose(config, modes.one_thread(config))
     ledger.parts["import"] = ledger.clock() - ledger.start
-    engine = distribute.start(config, device)  # which waits for other workers
-    ledger.barrier = engine.barrier
-    with tf.device(device):
-        with ledger("data"):
-            dataset = load(config, device)
-            state = start(config, dataset, ledger, engine)
-        with callbacks.asked_for(state, engine.is_chief) as watching:
-            print(progress.header(state, devices.describe(device)))
-            with engine.meeting(), ledger("compile"):
-                mode = compiled(state, engine)
-            ledger.notice_pauses()
-            with signals.deferred():
-                with engine.meeting():
+    with contextlib.ExitStack() as together:
+        engine = distribute.start(config, device, together)  # which waits for other workers
+        ledger.barrier = engine.barrier
+        with tf.device(device):
+            with ledger("data"):
+                dataset = load(config, device)
+                state = start(config, dataset, ledger, engine.count)
+            with callbacks.asked_for(state, engine.is_chief) as watching:
+                print(progress.header(state, devices.describe(device)))
+                with ledger("compile"):
+                    mode = compiled(state, engine)
+                ledger.notice_pauses()
+                with signals.deferred():
                     train(state, mode, watching)
                     tested = test_accuracy(state)
-                found = record.of(state, tested, device)
-                for callback in watching:
-                    callback.on_train_end(found)
+                    together.close()  # the workers need one another no more
+                    found = record.of(state, tested, device)
+                    for callback in watching:
+                        callback.on_train_end(found)
     return found
 
 

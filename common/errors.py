@@ -15,8 +15,6 @@ NOISE = r"\{\{.*?\}\} |\[\[.*| \[Op:\w+\].*|Traceback \(most recent.*|Original s
 # as CUDA and XLA say it, TensorFlow's allocators, and TensorFlow when it copies a tensor to a GPU
 OUT_OF_MEMORY = r"(?i)out.of.memory|oom when|to allocate|dst tensor is not initialized"
 
-before_leaving: list[Callable[[], object]] = []  # called by `end`
-
 
 class InputError(Exception):
     """Bad input: the message names the flag or file, what was found and what is allowed."""
@@ -103,13 +101,11 @@ def is_alone() -> bool:
 
 
 def end(code: int) -> None:
-    """Ends the process, after the calls of `before_leaving`.
+    """Ends the process.
 
     It ends at once if it may, because an orderly shutdown of TensorFlow takes longer than a short
     training run. Otherwise it raises SystemExit, or returns if `code` is 0.
     """
-    for call in before_leaving:
-        call()
     if is_alone():
         os._exit(code)
     if code:

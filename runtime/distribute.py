@@ -14,7 +14,7 @@ import tensorflow as tf
 import data
 import flags
 import model
-from common.errors import InputError, RunError, before_leaving
+from common.errors import InputError, RunError
 from runtime import modes, signals
 from runtime.cluster import Cluster
 from runtime.state import State
@@ -25,13 +25,6 @@ class OneDevice:
 
     is_chief = True
     count = 1  # replicas
-
-    def meeting(self) -> contextlib.AbstractContextManager:
-        """Returns the context in which this process waits for other workers."""
-        return contextlib.nullcontext()
-
-    def compare(self, dataset: data.Dataset) -> None:
-        """Compares the flags and the data of all workers."""
 
     def barrier(self) -> None:
         """Waits until the devices have done their work."""
@@ -44,7 +37,7 @@ class OneDevice:
         return modes.choose(net, config, split)
 
     def follow_chief(self, state: State) -> None:
-        """Starts the runs of all workers at the step that the chief resumes from."""
+        """Compares all workers, and starts their runs at the step that the chief resumes from."""
 
 
 class Replicas(OneDevice):
@@ -100,17 +93,13 @@ class Workers(Replicas):
     def barrier(self) -> None:
         """Does nothing: a block reads its losses, and TensorFlow would ask other machines."""
 
-    def meeting(self) -> contextlib.AbstractContextManager:
-        return meeting(self.cluster, self.config.timeout)
-
     def compare(self, dataset: data.Dataset) -> None:
         """Raises InputError on all workers, with the first difference, if flags or data differ."""
         given = self.config.as_dict().items()
         values = {f"--{name}": value for name, value in given if name not in flags.PLACES}
         values["--input=stream"] = dataset.train.streamed
         values["checksum of the data"] = dataset.checksum
-        with self.meeting():
-            rows = self.exchange([zlib.crc32(str(value).encode()) for value in values.values()])
+        rows = self.exchange([zlib.crc32(str(value).encode()) for value in values.values()])
         for name, column in zip(values, rows.T, strict=True):
             if np.ptp(column):
                 raise InputError(
@@ -119,11 +108,12 @@ class Workers(Replicas):
                 )
 
     def follow_chief(self, state: State) -> None:
-        """Starts the runs of all workers at the step that the chief resumes from.
+        """Compares all workers, and starts their runs at the step that the chief resumes from.
 
         From then on all use the chief's count of right answers, and a signal to one worker stops
         all of them after the same block.
         """
+        self.compare(state.dataset)
         newest = (state.evaluations or [[0.0] * 4])[-1]
         step, *newest = self.exchange([state.step, *newest])[0].tolist()
         state.step = int(step)
@@ -144,7 +134,7 @@ class Workers(Replicas):
 
 @contextlib.contextmanager
 def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
-    """Ends the process with one line if a worker is lost while the `with` block waits for it.
+    """Ends the process with one line if a worker is lost before the `with` block ends.
 
     A worker that answers at its port may be slow. All are asked twice in `timeout` seconds, and a
     worker is lost if it is silent both times.
@@ -171,16 +161,18 @@ def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
         raise  # it is about something else, such as memory
     finally:
         over.set()
+        time.sleep(0.5)  # the last message to the others may still be on its way
 
 
-def start(config: flags.Config, device: str) -> OneDevice:
+def start(config: flags.Config, device: str, together: contextlib.ExitStack) -> OneDevice:
     """Returns the training of --strategy, on devices of the kind of `device`.
 
-    Raises InputError if there are fewer than --replicas.
+    The workers need one another until `together` is closed.
+    Raises InputError if there are fewer devices than --replicas.
     """
     if config.strategy == "mirrored":
         return _mirrored(config, device[:3])
-    return _workers(config) if config.strategy == "multi_worker" else OneDevice()
+    return _workers(config, together) if config.strategy == "multi_worker" else OneDevice()
 
 
 def _mirrored(config: flags.Config, kind: str) -> Replicas:
@@ -197,7 +189,7 @@ def _mirrored(config: flags.Config, kind: str) -> Replicas:
     return Replicas(tf.distribute.MirroredStrategy(names[: config.replicas or None]))
 
 
-def _workers(config: flags.Config) -> Workers:
+def _workers(config: flags.Config, together: contextlib.ExitStack) -> Workers:
     """Returns this worker once all workers have started."""
     from tensorflow.python.eager import context
 
@@ -207,8 +199,5 @@ def _workers(config: flags.Config) -> Workers:
     # worker. Without the service TensorFlow checks every 30 s whether a worker was restarted.
     context.context().configure_coordination_service(service_type="", service_leader="")
     tf.get_logger().setLevel("CRITICAL")  # it would also print what it raises
-    with meeting(cluster, config.timeout):
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    # The last message to the others may still be on its way.
-    before_leaving.append(lambda: time.sleep(0.5))
-    return Workers(strategy, cluster, config)
+    together.enter_context(meeting(cluster, config.timeout))
+    return Workers(tf.distribute.MultiWorkerMirroredStrategy(), cluster, config)

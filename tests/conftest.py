@@ -54,9 +54,8 @@ def python(*arguments: object, **options: object) -> subprocess.CompletedProcess
 
 def trained(dataset: data.Dataset, **changes: object) -> State:
     """Returns the run that these flags make of a dataset, in this process."""
-    engine = distribute.OneDevice()
-    state = train.start(flags.training_config(**changes), dataset, Ledger(), engine)
-    train.train(state, train.compiled(state, engine))
+    state = train.start(flags.training_config(**changes), dataset, Ledger())
+    train.train(state, train.compiled(state, distribute.OneDevice()))
     return state
 
 

@@ -55,7 +55,7 @@ def test_every_mode_ends_at_the_oracles_weights_and_traces_nothing_in_training(
         eval_first=2,
         eval_every=9,
     )
-    state = train.start(config, tiny_dataset, Ledger(), engine)
+    state = train.start(config, tiny_dataset, Ledger())
     state.step = 660 // batch_size  # a resumed run may begin with a smaller last batch
     compiled = train.compiled(state, engine)
     model.update.reset_mock()

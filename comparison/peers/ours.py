@@ -32,10 +32,10 @@ def contender(work: Work) -> Train:
         tf32=work.precision == "tf32",
     )
     place = devices.choose(config, modes.one_thread(config))
-    engine, dataset = distribute.OneDevice(), _dataset(work)
+    dataset = _dataset(work)
     with tf.device(place):
-        state = train.start(config, dataset, Ledger(), engine)
-        take_steps = train.compiled(state, engine)
+        state = train.start(config, dataset, Ledger())
+        take_steps = train.compiled(state, distribute.OneDevice())
 
         # in mode xla the order is on the device before the clock
         ready = list(data.blocks(dataset.train, config)) if config.mode == "xla" else None
