@@ -1,6 +1,7 @@
 """The outputs of a run: a callback for the screen, and one for each flag of an output."""
 
 import contextlib
+import pathlib
 from collections.abc import Iterator
 
 from callbacks.base import Callback
@@ -31,7 +32,9 @@ def asked_for(state: State, is_chief: bool) -> Iterator[list[Callback]]:
     with contextlib.ExitStack() as closing:
         callbacks: list[Callback] = [Progress(state, closing)]
         if is_chief:
-            callbacks += [kind(state, closing) for kind, path in asked.items() if path]
+            callbacks += [
+                kind(state, closing, pathlib.Path(path)) for kind, path in asked.items() if path
+            ]
         for callback in callbacks:
             callback.on_train_begin()
         yield callbacks

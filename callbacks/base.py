@@ -19,11 +19,13 @@ from runtime.state import State
 class Callback:
     """An observer of a run. With several workers only the chief has more than `Progress`.
 
-    The calls that it adds to `closing` come last, however the run ends.
+    closing: what is added to it is closed last, however the run ends.
+    path: the file or folder that it writes, as given.
     """
 
     state: State
     closing: contextlib.ExitStack
+    path: pathlib.Path = pathlib.Path()
 
     def on_train_begin(self) -> None:
         """Called once, before anything is compiled; the state of a resumed run is already loaded.
@@ -42,13 +44,13 @@ class Callback:
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Called once, when the test accuracy is known; not if the run was stopped or failed."""
 
-    def lock(self, flag: str, folder: pathlib.Path, file: pathlib.Path) -> None:
-        """Locks `folder` by `file` until the run has ended; raises InputError if it is locked."""
+    def lock(self, flag: str, file: pathlib.Path) -> None:
+        """Locks `path` by `file` until the run has ended; raises InputError if it is locked."""
         lock = filelock.FileLock(file, blocking=False)
         try:
             self.closing.enter_context(lock)  # the system releases the lock of a killed process
         except filelock.Timeout:
-            raise refused(flag, folder, "another run is using it; name another folder") from None
+            raise refused(flag, self.path, "another run is using it; name another folder") from None
         if os.name != "nt":  # Windows removes no open file
             # while locked: a process that has just opened it sees this
             self.closing.callback(file.unlink, missing_ok=True)

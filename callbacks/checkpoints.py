@@ -37,10 +37,10 @@ class Checkpoints(Callback):
 
     def on_train_begin(self) -> None:
         """Locks the folder, and resumes from the newest checkpoint in it."""
-        self.folder = writable_folder("checkpoint_dir", self.state.config.checkpoint_dir)
-        self.lock("checkpoint_dir", self.folder, self.folder / ".lock")
-        # a path of the folder that TensorFlow does not read as a pattern
-        self.plain = self.closing.enter_context(plain_path(self.folder))
+        writable_folder("checkpoint_dir", self.path)
+        self.lock("checkpoint_dir", self.path / ".lock")
+        # a path that TensorFlow does not read as a pattern
+        self.folder = self.closing.enter_context(plain_path(self.path))
         self.json = tf.Variable("", dtype=tf.string)
         self.checkpoint = tf.train.Checkpoint(model=self.state.model, state=self.json)
         self._resume()
@@ -56,8 +56,8 @@ class Checkpoints(Callback):
         figures = {name: getattr(self.state, name) for name in FIGURES}
         figures["seconds"] = self.state.training_seconds()
         self.json.assign(json.dumps({"figures": figures, "run": identity(self.state)}))
-        with writing("checkpoint_dir", self.folder):
-            self.checkpoint.write(str(self.plain / f"step-{step}"))
+        with writing("checkpoint_dir", self.path):
+            self.checkpoint.write(str(self.folder / f"step-{step}"))
             synced(*self.folder.glob(f"step-{step}.*"), self.folder)  # TensorFlow does not wait
             steps = self._steps()  # those after this step are damaged
             self._remove_all_but(steps[max(0, steps.index(step) + 1 - KEEP) :])
@@ -65,24 +65,23 @@ class Checkpoints(Callback):
     def _resume(self) -> None:
         """Loads the newest complete checkpoint, if there is one."""
         for step in reversed(self._steps()):
-            path = self.plain / f"step-{step}"
+            path = self.folder / f"step-{step}"
             try:
                 found = read(path)
                 self._check(found["run"], step)
             except (KeyError, TypeError):
                 raise refused(
                     "checkpoint_dir",
-                    self.folder,
+                    self.path,
                     f"{path.name} is a checkpoint of another program; name another folder",
                 ) from None
             except (tf.errors.OpError, ValueError, IndexError) as error:
-                damaged = self.folder / path.name
-                print(f"{damaged} is damaged and skipped: {reason(error)}", file=sys.stderr)
+                print(f"{path} is damaged and skipped: {reason(error)}", file=sys.stderr)
                 continue
             self.checkpoint.read(str(path)).assert_existing_objects_matched()
             for name, value in found["figures"].items():
                 setattr(self.state, name, value)
-            print(f"resumes from {self.folder / path.name}")
+            print(f"resumes from {path}")
             return
 
     def _check(self, run: dict[str, Any], step: int) -> None:
@@ -91,14 +90,14 @@ class Checkpoints(Callback):
         for name, value in identity(self.state).items():
             if (before := run.get(name)) == value:
                 continue
-            both = f"{name}={value}: the run kept in {self.folder} has {name}={before}"
+            both = f"{name}={value}: the run kept in {self.path} has {name}={before}"
             if name not in MAY_ROUND:
                 raise InputError(f"{both}; use that, or name another --checkpoint_dir")
             print(f"{both}; the last bits may differ", file=sys.stderr)
         if step > self.state.total_steps:
             raise refused(
                 "checkpoint_dir",
-                self.folder,
+                self.path,
                 f"is at step {step:,}; raise --epochs or --max_steps, or name another folder",
             )
 

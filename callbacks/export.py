@@ -22,10 +22,10 @@ class Export(Callback):
 
     def on_train_begin(self) -> None:
         """Locks the folder, removes the remains of a killed run, and refuses other content."""
-        self.target = target = real_path(self.state.config.export_dir)
+        self.target = target = real_path(self.path)
         writable_folder("export_dir", target.parent)
         # No name in `whole_folder` is longer, so a name that is too long is refused now.
-        self.lock("export_dir", target, target.with_name(f"{OURS}.{target.name}.exporting.lock"))
+        self.lock("export_dir", target.with_name(f"{OURS}.{target.name}.exporting.lock"))
         tidy(target)
         self._check()
 

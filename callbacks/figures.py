@@ -23,16 +23,16 @@ class Figures(Callback):
 
     def on_train_begin(self) -> None:
         with plots.look():  # raises now if matplotlib is missing
-            self.folder = writable_folder("figures", self.state.config.figures)
+            writable_folder("figures", self.path)
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         chunks = [self.state.model(images) for images, _ in self.state.dataset.test.chunks()]
         probabilities = np.concatenate(chunks)
-        with plots.look(), writing("figures", self.folder):
+        with plots.look(), writing("figures", self.path):
             for draw in (accuracy, weights, confusion, predictions):
                 figure = draw(self.state, probabilities)
-                plots.save(figure, self.folder / f"{draw.__name__}.png")
-        print(f"figures: in {self.folder}")
+                plots.save(figure, self.path / f"{draw.__name__}.png")
+        print(f"figures: in {self.path}")
 
 
 def accuracy(state: State, probabilities: np.ndarray) -> "Figure":

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import pathlib
 from typing import Any
 
 from callbacks.base import Callback, writing
@@ -15,15 +14,13 @@ class Record(Callback):
     """Writes --record after the run, completely or not at all."""
 
     def on_train_begin(self) -> None:
-        config = self.state.config
         resumed = self.state.step > 0
-        check_writable("record", config.record, config.overwrite or resumed)
+        check_writable("record", self.path, self.state.config.overwrite or resumed)
 
     def on_train_end(self, record: dict[str, Any]) -> None:
-        path = pathlib.Path(self.state.config.record)
         text = json.dumps(record, indent=2) + "\n"
-        with writing("record", path):
-            write_atomically(path, text.encode())
+        with writing("record", self.path):
+            write_atomically(self.path, text.encode())
 
 
 def of(state: State, test_accuracy: float, device: str) -> dict[str, Any]:

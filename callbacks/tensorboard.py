@@ -21,7 +21,7 @@ class TensorBoard(Callback):
 
     def on_train_begin(self) -> None:
         state, config = self.state, self.state.config
-        self.folder = writable_folder("logdir", config.logdir)
+        writable_folder("logdir", self.path)
         try:
             from tensorboard.plugins.hparams import api
         except ImportError:
@@ -31,9 +31,9 @@ class TensorBoard(Callback):
         now = time.strftime("%Y-%m-%d-%H-%M-%S")
         name = f"batch_size={config.batch_size},lr={config.lr:g},seed={config.seed},{now}"
         state.log = state.log or name
-        writer = tf.summary.create_file_writer(str(self.folder / state.log), max_queue=0)
+        writer = tf.summary.create_file_writer(str(self.path / state.log), max_queue=0)
         self.closing.enter_context(writer.as_default())
-        with writing("logdir", self.folder):
+        with writing("logdir", self.path):
             given = config.as_dict().items()
             api.hparams({name: value for name, value in given if value is not None})
 
@@ -46,7 +46,7 @@ class TensorBoard(Callback):
             "validation_accuracy": self.state.accuracy,
             "images_per_second": self.state.images_per_second(),
         }
-        with writing("logdir", self.folder):
+        with writing("logdir", self.path):
             for name, value in curves.items():
                 tf.summary.scalar(name, value, self.state.step)
 
@@ -54,7 +54,7 @@ class TensorBoard(Callback):
         """Adds the test accuracy and the pictures."""
         step = self.state.step
         shown = pictures(self.state.model, self.state.dataset.image_shape)
-        with writing("logdir", self.folder):
+        with writing("logdir", self.path):
             tf.summary.scalar("test_accuracy", record["test_accuracy"], step)
             tf.summary.image("weights", shown, step, max_outputs=len(shown))
 
@@ -66,7 +66,7 @@ class Profile(Callback):
     """
 
     def on_train_begin(self) -> None:
-        self.folder = writable_folder("profile", self.state.config.profile)
+        writable_folder("profile", self.path)
         self.start = min(self.state.config.eval_first, self.state.total_steps - 1)
         self.traced = False
         self.trace = self.closing.enter_context(contextlib.ExitStack())  # its end writes the trace
@@ -77,7 +77,7 @@ class Profile(Callback):
         if self.traced or state.ends() or state.step < self.start:
             return
         self.traced = True
-        self.trace.enter_context(tf.profiler.experimental.Profile(str(self.folder)))
+        self.trace.enter_context(tf.profiler.experimental.Profile(str(self.path)))
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         if not self.traced:

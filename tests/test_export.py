@@ -149,9 +149,9 @@ def test_a_failed_export_leaves_the_old_model(tmp_path):
 
 
 def test_what_another_program_wrote_during_the_run_is_not_replaced(tmp_path):
-    config = flags.training_config(export_dir=str(tmp_path / "model"))
+    config = flags.training_config()
     with contextlib.ExitStack() as closing:
-        callback = export.Export(types.SimpleNamespace(config=config), closing)
+        callback = export.Export(types.SimpleNamespace(config=config), closing, tmp_path / "model")
         callback.on_train_begin()
         (letter := tmp_path / "model" / "letter.txt").parent.mkdir()
         letter.write_text("years of work")
