@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from callbacks.base import Callback, writing
+from callbacks.tensorboard import pictures
 from common import plots
 from common.files import writable_folder
 from runtime.state import State
@@ -60,11 +61,9 @@ def gallery(title: str, images: np.ndarray, titles: Iterable[str], **look: Any) 
 
 def weights(state: State, probabilities: np.ndarray) -> "Figure":
     """Returns each column of W as a picture, on a common scale that is white at 0."""
-    W, names = state.model.W.numpy(), state.dataset.class_names
-    templates = W.T.reshape(-1, *state.dataset.image_shape).mean(axis=-1)
-    limit = np.abs(templates).max()
     title = "The weights of each class: red speaks for it, blue against it"
-    return gallery(title, templates, names, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    templates = pictures(state.model, state.dataset.image_shape).mean(axis=-1)
+    return gallery(title, templates, state.dataset.class_names, cmap="RdBu_r", vmin=0, vmax=1)
 
 
 def confusion(state: State, probabilities: np.ndarray) -> "Figure":
