@@ -120,10 +120,9 @@ def summary(record: dict[str, Any]) -> str:
     lines = [TESTED.format_map(record), f"seconds: {parts}"]
     if steps_now := record["steps"] - record["resumed_at_step"]:
         lines.append(TRAINED.format_map(record | {"steps_now": steps_now}))
-    if share := record["config"]["target_accuracy"]:
+    if record["config"]["target_accuracy"]:
         _, trained, accuracy, _ = record["evaluations"][-1]
-        outcome = "reached after" if accuracy >= share else "not reached in"
-        lines.append(f"target accuracy {share:g}: {outcome} {trained:,.3f} s of training")
+        lines.append(f"validation accuracy {accuracy:.4f} after {trained:,.3f} s of training")
     if record["paused"]:
         lines.append("the process was paused (Ctrl-Z, SIGSTOP): the seconds include it")
     return wrapped(*lines)

@@ -133,7 +133,7 @@ TRAINED = "training alone: 5,500 steps, 10.1 us/step, 985,835 images/s"
         ({"resumed_at_step": 5_500, "us_per_step": None}, []),
         (
             {"config": {"target_accuracy": 0.9}},
-            [TRAINED, "target accuracy 0.9: reached after 1,234.500 s of training"],
+            [TRAINED, "validation accuracy 0.9000 after 1,234.500 s of training"],
         ),
     ],
 )
