@@ -198,6 +198,6 @@ def _workers(config: flags.Config, together: contextlib.ExitStack) -> Workers:
     # TensorFlow's coordination service blocks Python's threads and signals while it waits for a
     # worker. Without the service TensorFlow checks every 30 s whether a worker was restarted.
     context.context().configure_coordination_service(service_type="", service_leader="")
-    tf.get_logger().setLevel("CRITICAL")  # it would also print what it raises
+    tf.get_logger().setLevel("CRITICAL")  # it prints what it raises, and advice about `exchange`
     together.enter_context(meeting(cluster, config.timeout))
     return Workers(tf.distribute.MultiWorkerMirroredStrategy(), cluster, config)
