@@ -82,23 +82,20 @@ class Replicas(OneDevice):
 class Workers(Replicas):
     """Training on the replicas of several workers. This process is one of them."""
 
-    def __init__(
-        self, strategy: tf.distribute.Strategy, cluster: Cluster, config: flags.Config
-    ) -> None:
+    def __init__(self, strategy: tf.distribute.Strategy, is_chief: bool) -> None:
         super().__init__(strategy)
-        self.cluster, self.config = cluster, config
-        self.is_chief = cluster.index == 0
+        self.is_chief = is_chief
         self._gather = tf.function(functools.partial(strategy.gather, axis=0), autograph=False)
 
     def barrier(self) -> None:
         """Does nothing: a block reads its losses, and TensorFlow would ask other machines."""
 
-    def compare(self, dataset: data.Dataset) -> None:
+    def compare(self, state: State) -> None:
         """Raises InputError on all workers, with the first difference, if flags or data differ."""
-        given = self.config.as_dict().items()
+        given = state.config.as_dict().items()
         values = {f"--{name}": value for name, value in given if name not in flags.PLACES}
-        values["--input=stream"] = dataset.train.streamed
-        values["checksum of the data"] = dataset.checksum
+        values["--input=stream"] = state.dataset.train.streamed
+        values["checksum of the data"] = state.dataset.checksum
         rows = self.exchange([zlib.crc32(str(value).encode()) for value in values.values()])
         for name, column in zip(values, rows.T, strict=True):
             if np.ptp(column):
@@ -113,7 +110,7 @@ class Workers(Replicas):
         From then on all use the chief's count of right answers, and a signal to one worker stops
         all of them after the same block.
         """
-        self.compare(state.dataset)
+        self.compare(state)
         newest = (state.evaluations or [[0.0] * 4])[-1]
         step, *newest = self.exchange([state.step, *newest])[0].tolist()
         state.step = int(step)
@@ -200,4 +197,5 @@ def _workers(config: flags.Config, together: contextlib.ExitStack) -> Workers:
     context.context().configure_coordination_service(service_type="", service_leader="")
     tf.get_logger().setLevel("CRITICAL")  # it prints what it raises, and advice about `exchange`
     together.enter_context(meeting(cluster, config.timeout))
-    return Workers(tf.distribute.MultiWorkerMirroredStrategy(), cluster, config)
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    return Workers(strategy, is_chief=cluster.index == 0)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import socket
+import types
 
 import numpy as np
 import pytest
@@ -88,8 +89,9 @@ def test_workers_with_other_flags_or_data_are_refused(tiny_dataset, monkeypatch,
 
     def join(index, checksum="", **changes):
         config = flags.training_config(record=str(index), **changes)
-        worker = distribute.Workers(strategy, Cluster(("a:1", "b:1"), index), config)
-        worker.compare(dataclasses.replace(tiny_dataset, checksum=checksum))
+        dataset = dataclasses.replace(tiny_dataset, checksum=checksum)
+        state = types.SimpleNamespace(config=config, dataset=dataset)
+        distribute.Workers(strategy, is_chief=index == 0).compare(state)
 
     join(0)
     with pytest.raises(InputError, match=f"^{named}: another worker "):
@@ -98,9 +100,8 @@ def test_workers_with_other_flags_or_data_are_refused(tiny_dataset, monkeypatch,
 
 def test_a_worker_has_no_evaluation_where_the_chief_has_none(tiny_dataset, monkeypatch):
     monkeypatch.setattr(distribute.Workers, "exchange", lambda _, value: np.array([value]))
-    config, strategy = flags.training_config(), tf.distribute.MirroredStrategy(["CPU:0"])
-    worker = distribute.Workers(strategy, Cluster(("a:1", "b:1"), 1), config)
-    state = State(config, tiny_dataset, model.SoftmaxRegression(784, 10), Ledger())
+    worker = distribute.Workers(tf.distribute.MirroredStrategy(["CPU:0"]), is_chief=False)
+    state = State(flags.training_config(), tiny_dataset, model.SoftmaxRegression(784, 10), Ledger())
     worker.follow_chief(state)
     assert state.evaluations == []
 
