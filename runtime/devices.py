@@ -78,13 +78,13 @@ def memory(device: str) -> float:
     """Returns the bytes of memory that a device has; for a CPU, that this process may use."""
     if device == "GPU:0":
         return gpu.memory_bytes()
-    limits = group_limits("memory", "memory.max") + group_limits("memory", "memory.limit_in_bytes")
+    limits = group_limits("memory", "memory.max", "memory.limit_in_bytes")
     return min([psutil.virtual_memory().total, *(int(limit) for (limit,) in limits)])
 
 
 def group_limits(controller: str, *files: str) -> list[list[str]]:
-    """Returns the words of a controller's `files` in this process's control group and its parents
-    (Linux's cgroups, of version 1 or 2), where they set a limit."""
+    """Returns the words of a controller's `files` in this process's control group and its parents,
+    where they set a limit. Linux's versions 1 and 2 of such groups have different files."""
     found = []
     # such as 0::/a of version 2, which names no controller, and 4:cpu,cpuacct:/a
     line = rf"^\d+:(?:|[^:]*\b({controller})\b[^:]*):(.*)"
@@ -97,8 +97,7 @@ def group_limits(controller: str, *files: str) -> list[list[str]]:
 
 def quota() -> float | None:
     """Returns how many cores' time the control groups allow this process; None if all."""
-    limits = group_limits("cpu", "cpu.max")
-    limits += group_limits("cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us")
+    limits = group_limits("cpu", "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")
     return min((int(allowed) / int(period) for allowed, period in limits), default=None)
 
 
