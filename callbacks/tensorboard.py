@@ -67,21 +67,20 @@ class Profile(Callback):
 
     def on_train_begin(self) -> None:
         writable_folder("profile", self.path)
-        self.start = min(self.state.config.eval_first, self.state.total_steps - 1)
         self.traced = False
         self.trace = self.closing.enter_context(contextlib.ExitStack())  # its end writes the trace
 
     def on_block_end(self, losses: np.ndarray) -> None:
         self.trace.close()
         state = self.state
-        if self.traced or state.ends() or state.step < self.start:
+        if self.traced or state.ends() or state.step < state.config.eval_first:
             return
         self.traced = True
         self.trace.enter_context(tf.profiler.experimental.Profile(str(self.path)))
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         if not self.traced:
-            print("profile: no trace, the run had no warm block")
+            print("profile: no trace, the run had no warm block after --eval_first")
 
 
 def pictures(softmax: model.SoftmaxRegression, image_shape: tuple[int, ...]) -> np.ndarray:
