@@ -57,7 +57,7 @@ class State:
     def __post_init__(self) -> None:
         """Scales the validation images once, not at each evaluation, if there are few."""
         self.validation = split = self.dataset.validation
-        if not split.streamed and split.images.nbytes <= MAX_SCALED:
+        if split.images.nbytes <= MAX_SCALED:
             self.validation = data.Split(model.scale(split.images), split.labels)
 
     @property

@@ -63,8 +63,8 @@ def find(name: str, root: pathlib.Path, max_bytes: float) -> Dataset | None:
 def read(folder: pathlib.Path, name: str, max_bytes: float = math.inf) -> Dataset:
     """Returns the dataset `name` from its cache in `folder`.
 
-    Images are mapped and their checksums compared. If those of train have more than `max_bytes`,
-    all images are streamed instead.
+    Arrays are mapped and their checksums compared. If the images of train have more than
+    `max_bytes`, they are streamed instead.
 
     Raises:
       ValueError: the cache is damaged, of another format, or may not be read.
@@ -85,14 +85,11 @@ def _read(folder: pathlib.Path, name: str, max_bytes: float) -> Dataset:
         raise ValueError(f"{ABOUT} is damaged, or of another version of this program")
     files = about["files"]
     streamed = files["train_images.npy"]["size"] > max_bytes
-    splits = {
-        split: Split(
-            _array(folder / f"{split}_images.npy", files, streamed),
-            _array(folder / f"{split}_labels.npy", files),
-            streamed,
-        )
-        for split in SPLITS
-    }
+    splits = {}
+    for split in SPLITS:
+        streams = streamed and split == "train"
+        images = _array(folder / f"{split}_images.npy", files, streams)
+        splits[split] = Split(images, _array(folder / f"{split}_labels.npy", files), streams)
     return Dataset(
         name,
         **splits,

@@ -1,4 +1,4 @@
-"""A dataset in three splits, whose images are mapped into memory or read from their files."""
+"""A dataset in three splits, whose images are mapped into memory. A stream reads those of train."""
 
 import concurrent.futures
 import dataclasses
@@ -16,8 +16,8 @@ READERS = 4  # threads, enough to keep a disk busy
 class Split:
     """Examples in the dataset's own order: images [n, features] uint8 and labels [n] int32.
 
-    Streamed images are a map of their file, which may be larger than the memory. Read them with
-    `read`.
+    Streamed images are a map of their file, which may be larger than the memory. To train, read
+    them with `read`.
     """
 
     images: np.ndarray
@@ -30,11 +30,7 @@ class Split:
     def chunks(self, rows: int = 5_000) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields (images, labels), at most `rows` rows at a time."""
         for first in range(0, len(self), rows):
-            labels, images = (array[first : first + rows] for array in (self.labels, self.images))
-            if self.streamed:
-                images = np.empty(images.shape, np.uint8)
-                self.read(np.arange(first, first + len(labels)), images)
-            yield images, labels
+            yield self.images[first : first + rows], self.labels[first : first + rows]
 
     def read(self, rows: np.ndarray, buffer: np.ndarray) -> None:
         """Reads `rows` [n] of streamed images into the first n of `buffer` [.., features] uint8.

@@ -34,7 +34,8 @@ ARRAYS = [f"{split}_{kind}.npy" for split in cache.SPLITS for kind in ("images",
 @pytest.mark.parametrize("max_bytes", [math.inf, 0])
 def test_any_flipped_bit_or_lost_end_of_a_decoded_folder_is_found(folder, name, max_bytes):
     size = (folder / name).stat().st_size
-    checked = size if max_bytes else 128  # what is streamed has its header checked
+    # what is streamed has its header checked
+    checked = 128 if name == "train_images.npy" and not max_bytes else size
     for damage in spoilt(folder / name, range(0, 8 * checked, 29), range(0, size, 13)):
         with pytest.raises(ValueError, match=rf"^{folder}: [^\n]+$"):
             assert not cache.read(folder, "made", max_bytes), damage
