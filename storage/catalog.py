@@ -8,9 +8,8 @@ import re
 import numpy as np
 import tensorflow_datasets as tfds
 
-from common.errors import InputError
+from common.errors import InputError, reason
 
-NAME = r"\w+(/[\w.+-]+)?(:[\d.*]+)?"  # dataset/config:version, without tfds's other forms
 MIN_EXAMPLES = 12  # of train: one in twelve is for validation, as 5,000 of 60,000 in the article
 # without a test split, the last seventh of train is for the test, as 10,000 of 70,000 in MNIST
 TEST_SHARE = 7
@@ -23,12 +22,11 @@ def builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
     Its data is below `root`.
 
     Raises:
-      InputError: there is none, or its examples are not images of one size with one label each.
+      InputError: there is none, or its examples are not uint8 images of one size with one label
+        each.
       Exception: any error of tfds, if prepared data cannot be read.
     """
     try:
-        if not re.fullmatch(NAME, name):
-            raise ValueError(name)
         found = tfds.builder(name, data_dir=root)
     except (json.JSONDecodeError, UnicodeDecodeError):  # ValueErrors too
         raise
@@ -37,24 +35,22 @@ def builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
             f"--dataset={name}: tfds has no such dataset, config or version. "
             f"Nearest: {_nearest(name)}"
         ) from None
-    if fault := _fault(found.info):
-        raise InputError(f"--dataset={name}: {fault}. Try {', '.join(GOOD)}")
+    if not _is_usable(found.info):
+        raise InputError(
+            f"--dataset={name}: needs uint8 images of one size with one label each, and has "
+            f"{reason(str(found.info.features))}. Try {', '.join(GOOD)}"
+        )
     return found
 
 
-def _fault(info: tfds.core.DatasetInfo) -> str | None:
-    """Returns why a dataset cannot be trained on; None if it can."""
+def _is_usable(info: tfds.core.DatasetInfo) -> bool:
+    """Says whether the examples are uint8 images of one size with one label each."""
     keys = info.supervised_keys or ()
     found = [info.features[key] if isinstance(key, str) else key for key in keys]
     if list(map(type, found)) != [tfds.features.Image, tfds.features.ClassLabel]:
-        pair = found or "no pair of image and label"
-        return f"not an image-classification dataset (it has {pair})"
-    image = found[0]
-    if None in image.shape or image.np_dtype != np.uint8:
-        return f"its images must be uint8 and of one size, and are {image}"
-    if info.splits and "train" not in info.splits:
-        return f"it has no train split, only {', '.join(info.splits)}"
-    return None
+        return False
+    image, _ = found
+    return None not in image.shape and image.np_dtype == np.uint8
 
 
 def _nearest(name: str) -> str:
@@ -72,9 +68,9 @@ def sources(info: tfds.core.DatasetInfo) -> dict[str, str]:
     Without a test split, the test examples are the validation split, or otherwise the end of train.
     The validation examples are the beginning of the rest of train.
 
-    Raises InputError if too few examples are left to train on.
+    Raises InputError if there is no train split, or too few examples are left to train on.
     """
-    train = info.splits["train"].num_examples
+    train = info.splits["train"].num_examples if "train" in info.splits else 0
     test = "test" if "test" in info.splits else "validation"
     if test not in info.splits:
         train = train * (TEST_SHARE - 1) // TEST_SHARE
