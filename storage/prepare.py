@@ -50,8 +50,15 @@ def _make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes
     place = _place(root, name)
     folder = cache.folder_in(place, name)
     with _locked(place / dataset):
-        if found := _current(folder, name, max_bytes):
+        if found := cache.find(name, root, max_bytes):  # another process has just made it
             return found
+        if (folder / cache.ABOUT).exists():
+            _say(f"{folder} is damaged, or of another version: decoding {name} again")
+        elif not is_free(folder):
+            raise InputError(
+                f"--data_dir: {folder} has files but no {cache.ABOUT}, so it is not this program's "
+                "cache: move it, or name another folder"
+            )
         prepared = catalog.builder(name, root)
         if prepared.data_path.joinpath("dataset_info.json").exists():
             try:
@@ -65,24 +72,6 @@ def _make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes
         _prepare(name, root, manual_dir, target=root / prepared.info.full_name)
         _decode(catalog.builder(name, root), folder)
         return cache.read(folder, name, max_bytes)
-
-
-def _current(folder: pathlib.Path, name: str, max_bytes: float) -> Dataset | None:
-    """Returns the dataset if another process has just made its cache in `folder`.
-
-    Says on stderr if the cache is damaged. Raises InputError if `folder` is something else.
-    """
-    if (folder / cache.ABOUT).exists():
-        try:
-            return cache.read(folder, name, max_bytes)
-        except ValueError as error:
-            _say(f"{error}: decoding {name} again")
-    elif not is_free(folder):
-        raise InputError(
-            f"--data_dir: {folder} has files but no {cache.ABOUT}, so it is not this program's "
-            "cache: move it, or name another folder"
-        )
-    return None
 
 
 def _say(line: str) -> None:
