@@ -37,7 +37,6 @@ def fast() -> Iterator[None]:
     still imported when a program asks for it. Garbage collection is off in the block, and later
     skips the objects that the block made.
     """
-    keras, collecting = os.environ.get(LEGACY_KERAS), gc.isenabled()
     os.environ[LEGACY_KERAS] = "1"
     # otherwise TensorFlow writes ~/.keras, and a user without a home gets a folder called ~
     os.environ.setdefault("KERAS_HOME", os.devnull)
@@ -46,11 +45,8 @@ def fast() -> Iterator[None]:
         yield
         gc.freeze()
     finally:
-        if collecting:
-            gc.enable()
-        del os.environ[LEGACY_KERAS]
-        if keras is not None:
-            os.environ[LEGACY_KERAS] = keras
+        gc.enable()
+        os.environ.pop(LEGACY_KERAS, None)
 
 
 @contextlib.contextmanager
