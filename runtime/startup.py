@@ -24,14 +24,7 @@ def prepare(device: str) -> None:
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """Makes the import of TensorFlow in the `with` block quiet and fast."""
-    with quiet(), fast():
-        yield
-
-
-@contextlib.contextmanager
-def fast() -> Iterator[None]:
-    """Imports TensorFlow in the `with` block without Keras and pyplot, which load slowly.
+    """Imports TensorFlow in the `with` block quietly, and without Keras and pyplot, which are slow.
 
     TensorFlow looks for tf_keras instead, and imports nothing if that is not installed. Keras is
     still imported when a program asks for it. Garbage collection is off in the block, and later
@@ -42,7 +35,8 @@ def fast() -> Iterator[None]:
     os.environ.setdefault("KERAS_HOME", os.devnull)
     gc.disable()
     try:
-        yield
+        with quiet():
+            yield
         gc.freeze()
     finally:
         gc.enable()

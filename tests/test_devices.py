@@ -18,8 +18,8 @@ from tests.conftest import PROJECT
 
 
 def test_garbage_is_collected_again_when_an_import_has_failed():
-    with startup.fast():  # train.py imports TensorFlow so, and a contender train.py
-        with pytest.raises(ImportError), startup.fast():
+    with startup.starting():  # train.py imports TensorFlow so, and a contender train.py
+        with pytest.raises(ImportError), startup.starting():
             assert not gc.isenabled() and startup.LEGACY_KERAS in os.environ
             raise ImportError
         assert gc.isenabled() and startup.LEGACY_KERAS not in os.environ

@@ -7,7 +7,7 @@ from comparison.worker import Train, Work
 from runtime import devices, startup
 from runtime.clock import Ledger
 
-with startup.fast():  # as the command does
+with startup.starting():  # as the command does
     import tensorflow as tf
 
     import data
