@@ -80,14 +80,14 @@ def run(configs: list[Config]) -> None:
     after a signal or a failure."""
     tf.get_logger().setLevel("ERROR")  # hides that evaluation is retraced for each model
     first = configs[0]
-    one_thread = any(map(modes.one_thread, configs))
-    device = devices.choose(first, one_thread)
+    device = devices.choose(configs[-1])  # the smallest batch decides on the threads of all
     dataset = train.load(first, device)
     place = {"data": dataset.checksum} | devices.environment(device)
     output = pathlib.Path(first.output or os.devnull)
     found = results.read(output, first.as_dict() | place)
     configs = [config for config in configs if results.key(config.as_dict()) not in found]
-    jobs = first.jobs or (devices.cores() if one_thread and device == "CPU:0" else 1)
+    one_core = device == "CPU:0" and devices.threads() == 1
+    jobs = first.jobs or (devices.cores() if one_core else 1)
     try:
         with signals.deferred(), ThreadPool(jobs, tf.device(device).__enter__) as pool:
             rows = filter(None, pool.imap_unordered(trainer(dataset, place), configs))

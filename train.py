@@ -109,7 +109,7 @@ def num_correct(state: State, split: data.Split) -> int:
 
 def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
     """Loads, compiles, trains and evaluates, shows and writes the results; returns the record."""
-    device = devices.choose(config, modes.one_thread(config))
+    device = devices.choose(config)
     ledger.parts["import"] = ledger.clock() - ledger.start
     with contextlib.ExitStack() as together:
         engine = distribute.start(config, device, together)  # which waits for other workers

@@ -18,15 +18,17 @@ from runtime import gpu, startup
 
 OWN_GROUPS = pathlib.Path("/proc/self/cgroup")
 GROUPS = pathlib.Path("/sys/fs/cgroup")
+SHARED_BATCH = 500  # all cores share batches of this size or more: docs/performance.md
 THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own variable
 
 
 @startup.quiet()
-def choose(config: flags.Config, one_thread: bool) -> str:
+def choose(config: flags.Config) -> str:
     """Configures TensorFlow before it uses a device; returns where to train: CPU:0 or GPU:0.
 
-    On a CPU each operation has one thread with `one_thread`, otherwise one for each core, or as
-    many as the user has set. A TensorFlow that has started keeps its number of threads.
+    On a CPU each operation of a small batch has one thread, because sharing it costs more than it
+    saves. Others have one for each core, and all as many as the user has set. A TensorFlow that has
+    started keeps its number of threads.
     Raises InputError if --device is gpu and there is none.
     """
     import tensorflow as tf
@@ -36,7 +38,8 @@ def choose(config: flags.Config, one_thread: bool) -> str:
         tf.config.experimental.enable_op_determinism()
     tf.config.experimental.enable_tensor_float_32_execution(config.tf32)
     asked = os.environ.get(THREADS, "")
-    usual = 1 if one_thread and device == "CPU:0" else cores()
+    small = config.strategy == "none" and config.batch_size < SHARED_BATCH
+    usual = 1 if small and device == "CPU:0" else cores()
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(
             int(asked) if asked.isdecimal() else usual

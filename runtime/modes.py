@@ -12,8 +12,6 @@ import model
 from runtime import plan
 from runtime.state import State
 
-SHARED_BATCH = 500  # all cores share batches of this size or more: docs/performance.md
-
 
 def choose(net: model.SoftmaxRegression, config: flags.Config, split: data.Split) -> "Mode":
     """Returns the mode of a run on one device, by --mode and by the size of a batch."""
@@ -21,11 +19,6 @@ def choose(net: model.SoftmaxRegression, config: flags.Config, split: data.Split
         return FromPipeline(net, config, model.sgd_step)
     longest = plan.longest(config, len(split), data.steps_per_buffer(split, config.batch_size))
     return InXla(net, longest, on_gpu="GPU" in net.b.device)
-
-
-def one_thread(config: flags.Config) -> bool:
-    """Says whether operations use one core, because sharing small ones costs more than it saves."""
-    return config.strategy == "none" and config.batch_size < SHARED_BATCH
 
 
 def warm_up(mode: "Mode", state: State) -> None:

@@ -113,7 +113,7 @@ def test_tf32_is_used_only_where_it_is_allowed(monkeypatch, tf32):
     monkeypatch.setattr(
         "tensorflow.config.experimental.enable_tensor_float_32_execution", allowed.append
     )
-    devices.choose(flags.training_config(device="cpu", tf32=tf32), one_thread=True)
+    devices.choose(flags.training_config(device="cpu", tf32=tf32))
     assert allowed == [tf32]
 
 

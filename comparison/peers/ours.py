@@ -13,7 +13,7 @@ with startup.starting():  # as the command does
     import data
     import train
     from comparison.peers.in_tensorflow import prepare
-    from runtime import distribute, modes
+    from runtime import distribute
 
 
 def contender(work: Work) -> Train:
@@ -31,7 +31,7 @@ def contender(work: Work) -> Train:
         device=work.device,
         tf32=work.precision == "tf32",
     )
-    place = devices.choose(config, modes.one_thread(config))
+    place = devices.choose(config)
     dataset = _dataset(work)
     with tf.device(place):
         state = train.start(config, dataset, Ledger())
