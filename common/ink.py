@@ -141,19 +141,17 @@ def level_lines(mask: np.ndarray) -> Lines:
 def one_shape(mask: np.ndarray) -> tuple[np.ndarray, int]:
     """Returns the largest shape, and the number of shapes of similar size.
 
-    Ink belongs to a shape if it is NEAR to it. A shape at the picture's edge is ignored as a frame
-    or a rim, if there is another shape.
+    Ink belongs to a shape if it is NEAR to it. What is at the picture's edge is one shape, which
+    counts little, because it may be a frame or a rim.
     """
     size = 1 + round(NEAR * max(mask.shape))
-    _, labels = cv2.connectedComponents(cv2.dilate(mask, np.ones((size, size))))
+    near = cv2.dilate(mask, np.ones((size, size)))
+    _, labels = cv2.connectedComponents(np.pad(near, 1, constant_values=1))
+    labels = labels[1:-1, 1:-1]
     areas = np.bincount(labels.ravel(), mask.ravel())  # of ink
-    inner = areas.copy()
-    for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        inner[border] = 0
-    if inner.max() > 0.05 * areas.max():
-        areas = inner
+    areas[1] /= 20  # what the border has joined
     largest = int(areas.argmax())
-    others = np.delete(areas, largest) > areas[largest] / 4
+    others = np.delete(areas, [1, largest]) > areas[largest] / 4
     return mask * (labels == largest), 1 + int(others.sum())
 
 
