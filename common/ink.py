@@ -1,6 +1,5 @@
 """Finds the strokes of a digit on a picture, among light, lines, boxes and rims."""
 
-import math
 from typing import NamedTuple
 
 import cv2
@@ -15,7 +14,6 @@ CORE, FAINT = 0.45, 0.15  # of the strongest ink: minimum of a stroke, and of a 
 CONTRAST = 10  # minimum difference of ink from its background, in grey levels
 NEAR = 0.05  # of the longer side: the gap between parts of a shape; half of it, to the edge
 THIN = 6  # pixels: a printed line is thinner
-BOX = 27  # pixels: lines further apart may be those of a box
 # Thickness of strokes in a box of 20 pixels: below the first, it becomes the second.
 THINNEST, THICKENED = 1.7, 2.6
 
@@ -29,14 +27,6 @@ class Prepared(NamedTuple):
     pixels: np.ndarray
     done: list[str]
     doubt: str | None = None
-
-
-class Lines(NamedTuple):
-    """Pixels of nearly level lines, uint8; the longest one's share of the picture."""
-
-    zone: np.ndarray
-    length: float
-    spread: float  # pixels from the first to the last
 
 
 def find(image: Image.Image, dark: bool | None) -> Prepared | None:
@@ -106,36 +96,30 @@ def peak_of(strength: np.ndarray) -> float:
 def printed_lines(mask: np.ndarray) -> np.ndarray:
     """Returns the pixels of lines across the whole picture, or of a box, as a uint8 mask."""
     mask = closed(mask, 5)  # chalk has grains
-    level, upright = map(level_lines, (mask, np.ascontiguousarray(mask.T)))
-    solid = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((THIN, THIN)))
-    is_box = max(level.spread, upright.spread) > BOX and solid.sum() > 0.2 * mask.sum()
-    across = [is_box or lines.length > 0.8 for lines in (level, upright)]
-    return level.zone * across[0] | upright.zone.T * across[1]
+    broad = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((THIN, THIN)))
+    # a pen that is broader has not drawn such lines, so they may be those of a box
+    share = 0.3 if broad.sum() > 0.2 * mask.sum() else 0.8
+    return level_lines(mask, share) | level_lines(np.ascontiguousarray(mask.T), share).T
 
 
-def level_lines(mask: np.ndarray) -> Lines:
-    """Returns the thin lines within 6 degrees of level that have half the longest one's length."""
-    zone = np.zeros_like(mask)
+def level_lines(mask: np.ndarray, share: float) -> np.ndarray:
+    """Returns the pixels of thin lines within 6 degrees of level and of this share of the width."""
     width = mask.shape[1]
     thin = cv2.morphologyEx(mask, cv2.MORPH_TOPHAT, np.ones((THIN, 1)))
-    lines = cv2.HoughLinesWithAccumulator(
+    lines = cv2.HoughLinesP(
         thin,
         rho=1,
         theta=np.radians(0.25),
         threshold=width // 8,
-        min_theta=np.radians(84),
-        max_theta=np.radians(96),
+        minLineLength=share * width,
+        maxLineGap=0.3 * width,  # a digit may be on the line
     )
-    if lines is None:
-        return Lines(zone, 0.0, 0.0)
-    lines = lines.reshape(-1, 3)
-    longest = lines[0, 2]
-    lines = lines[lines[:, 2] > longest / 2]
-    for rho, theta, _ in lines.tolist():
-        left = rho / math.sin(theta)
-        right = left - width / math.tan(theta)
-        cv2.line(zone, (0, round(left)), (width, round(right)), 1, THIN + 3)
-    return Lines(zone & thin, longest / width, np.ptp(lines[:, 0]))
+    zone = np.zeros_like(mask)
+    if lines is not None:
+        ends = lines.reshape(-1, 2, 2)
+        across, down = np.abs(ends[:, 0] - ends[:, 1]).T
+        cv2.polylines(zone, list(ends[down < 0.1 * across]), False, 1, THIN + 3)
+    return zone & thin
 
 
 def one_shape(mask: np.ndarray) -> tuple[np.ndarray, int]:
