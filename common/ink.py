@@ -70,7 +70,7 @@ def ink_on(image: Image.Image, dark: bool | None) -> tuple[np.ndarray, bool]:
     if not dark:
         axis = -axis
     ground = cv2.resize(closed(small @ axis, GROUND), image.size)
-    return ground - pixels @ axis, dark
+    return np.maximum(ground - pixels @ axis, 0), dark
 
 
 def is_dark(values: np.ndarray) -> bool:

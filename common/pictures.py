@@ -35,11 +35,11 @@ def prepare(
     whole = image.convert("L") if is_grey else image
     dark = is_grey and bool(np.median(np.asarray(whole)) > 127) if invert is None else invert
     whole = ImageOps.invert(whole) if dark else whole
-    if is_grey and (center or (center is None and not stands(np.asarray(whole), shape, box))):
-        if found := ink.find(image, invert):
-            return found._replace(pixels=centred(found.pixels, shape, box))
-        return Prepared(np.zeros(shape, np.uint8), [], "there is nothing on it")
     try:
+        if is_grey and (center or (center is None and not stands(np.asarray(whole), shape, box))):
+            if found := ink.find(image, invert):
+                return found._replace(pixels=centred(found.pixels, shape, box))
+            return Prepared(np.zeros(shape, np.uint8), [], "there is nothing on it")
         fitted = ImageOps.pad(whole, (shape[1], shape[0]), Image.Resampling.LANCZOS)
     except ValueError:
         raise InputError("is too long and thin to be scaled to the model's images") from None
