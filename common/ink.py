@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-SIDE = 600  # maximum pixels of the longer side of a picture
+SIDE = 600  # pixels of the longer side of a picture
 SMALL = 100  # pixels of the longer side of the copy on which the background is found
 GROUND = 35  # pixels of the copy: wider shapes are background
 WIDE = 1.6  # maximum width of a digit over its height
 CORE, FAINT = 0.45, 0.15  # of the strongest ink: minimum of a stroke, and of a printed line
 CONTRAST = 10  # minimum difference of ink from its background, in grey levels
-NEAR = 0.05  # of the longer side: the gap between parts of a shape; half of it, to the edge
+NEAR = 31  # pixels: the gap between parts of a shape; half of it, to the edge
 THIN = 6  # pixels: a printed line is thinner
 # Thickness of strokes in a box of 20 pixels: below the first, it becomes the second.
 THINNEST, THICKENED = 1.7, 2.6
@@ -30,7 +30,7 @@ class Prepared(NamedTuple):
 
 
 def find(image: Image.Image, dark: bool | None) -> Prepared | None:
-    """Returns the digit on an RGB image, None without ink; `dark`: whether the ink is dark."""
+    """Returns the digit on a picture of SIDE pixels, or None; `dark`: whether the ink is dark."""
     strength, dark = ink_on(image, dark)
     # light varies more smoothly than ink; noise differs between rows, and blurring reduces it
     floor = max(CONTRAST, np.median(np.abs(np.diff(strength, axis=0, prepend=0))))
@@ -60,9 +60,7 @@ def ink_on(image: Image.Image, dark: bool | None) -> tuple[np.ndarray, bool]:
     The difference is along the axis on which the colours vary most.
     """
     pixels = np.asarray(image, np.float32)
-    copy = image.copy()
-    copy.thumbnail((SMALL, SMALL), Image.Resampling.BOX)
-    small = np.asarray(copy, np.float32)
+    small = np.asarray(image.reduce(SIDE // SMALL), np.float32)
     axis = cv2.PCACompute(small.reshape(-1, 3), np.empty(0))[1][0]
     axis *= np.copysign(1, axis.sum())
     if dark is None:
@@ -128,8 +126,7 @@ def one_shape(mask: np.ndarray) -> tuple[np.ndarray, int]:
     Ink belongs to a shape if it is NEAR to it. What is at the picture's edge is one shape, which
     counts little, because it may be a frame or a rim.
     """
-    size = 1 + round(NEAR * max(mask.shape))
-    near = cv2.dilate(mask, np.ones((size, size)))
+    near = cv2.dilate(mask, np.ones((NEAR, NEAR)))
     _, labels = cv2.connectedComponents(np.pad(near, 1, constant_values=1))
     labels = labels[1:-1, 1:-1]
     areas = np.bincount(labels.ravel(), mask.ravel())  # of ink

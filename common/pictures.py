@@ -37,7 +37,7 @@ def prepare(
     whole = ImageOps.invert(whole) if dark else whole
     try:
         if is_grey and (center or (center is None and not stands(np.asarray(whole), shape, box))):
-            if found := ink.find(image, invert):
+            if found := ink.find(ImageOps.contain(image, (ink.SIDE, ink.SIDE)), invert):
                 return found._replace(pixels=centred(found.pixels, shape, box))
             return Prepared(np.zeros(shape, np.uint8), [], "there is nothing on it")
         fitted = ImageOps.pad(whole, (shape[1], shape[0]), Image.Resampling.LANCZOS)
