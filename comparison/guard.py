@@ -12,44 +12,39 @@ from comparison.report import FACTS, Row
 FALSE_ALARMS = 0.05  # maximum share of runs with a false alarm, over all contenders together
 
 
-def check_rounds(base: Sequence[Row], config: Config) -> None:
-    """Raises InputError if the rounds of both are too few for the test to find a slowdown."""
-    rounds, more = config.rounds, len(base[0].times)
-    if len(base) / math.comb(rounds + more, rounds) > FALSE_ALARMS:
-        raise InputError(
-            f"--against={config.against}: {rounds} rounds against its {more} are too few to tell "
-            "anything: give more --rounds, or measure the file again with more"
-        )
-
-
 def check(
     base: Sequence[Row],
     names: Collection[str],
     facts: Mapping[str, str | int],
     config: Config,
-) -> list[str]:
-    """Returns the differences of machine and versions from those of `base`, in words.
+) -> None:
+    """Raises InputError if a measurement cannot be compared with `base`.
 
-    names: the benchmarks that are about to be measured. Raises InputError if they lack one of
-    `base`, or if machine or versions differ in a comparison of times.
+    names: the benchmarks that are about to be measured. All of `base` must be there, the rounds
+    must be enough for the test, and times need the same machine and versions.
     """
     flag, there = f"--against={config.against}", base[0].metadata
+    rounds, more = config.rounds, len(base[0].times)
+    if len(base) / math.comb(rounds + more, rounds) > FALSE_ALARMS:
+        raise InputError(
+            f"{flag}: {rounds} rounds against its {more} are too few to tell anything: give more "
+            "--rounds, or measure the file again with more"
+        )
     if missing := {row.metadata["name"] for row in base} - set(names):
         raise InputError(
             f"{flag}: another job: it has {min(missing)}, this run {min(names)}; "
             "give the file of one machine and its own flags"
         )
-    said = [
+    different = [
         f"{key} {there.get(key)} there, {facts.get(key)} here"
         for key in dict.fromkeys([*facts, *FACTS])  # of a fact that only one has, too
         if key not in ("commit", "date") and there.get(key) != facts.get(key)
     ]
-    if said and not config.ratios:
+    if different and not config.ratios:
         raise InputError(
-            f"{flag}: another machine or other versions ({'; '.join(said)}): compare ratios, with "
-            "--ratios"
+            f"{flag}: another machine or other versions ({'; '.join(different)}): compare ratios, "
+            "with --ratios"
         )
-    return said
 
 
 def verdicts(
