@@ -227,8 +227,7 @@ def main() -> int:
     check_output(config.output)
     if not config.merge:
         return run(config)
-    files = [pathlib.Path(os.path.expanduser(file)) for file in config.merge]
-    return show(report.merge(files), config.output)
+    return show(report.merge(map(pathlib.Path, config.merge)), config.output)
 
 
 if __name__ == "__main__":

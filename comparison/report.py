@@ -7,7 +7,7 @@ import dataclasses
 import io
 import pathlib
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pyperf
 
@@ -61,7 +61,7 @@ def load(path: pathlib.Path) -> pyperf.BenchmarkSuite:
         ) from None
 
 
-def merge(paths: Sequence[pathlib.Path]) -> pyperf.BenchmarkSuite:
+def merge(paths: Iterable[pathlib.Path]) -> pyperf.BenchmarkSuite:
     """Returns the benchmarks of several files as one suite, with the machine in each name.
 
     The name of a file is that of its machine. Raises InputError if two machines have one name, or

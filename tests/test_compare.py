@@ -299,7 +299,7 @@ def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more):
         ("--output=old.json", "old-dark.png: is there already"),
         ("--python=numpy_best=python3 --contenders=c", "must be a contender in Python"),
         ("--output=torn.json/a.json", "torn.json must be a folder"),
-        ("--merge=~no-one/missing.json", "missing.json: No such file"),
+        ("--merge=missing.json", "missing.json: No such file"),
         ("extra", "stray argument 'extra'"),
         ("--program=mine", "NAME:COMMAND"),
         ("--program=c:./mine", "--program=c:./mine: a contender has that name"),
