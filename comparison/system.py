@@ -37,9 +37,9 @@ ON_GPU = {
 VERSION = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
 BUSY = 0.1  # cores that other processes or the host use; a quiet desktop or server stays below
 GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
-# NVIDIA's bits for a power cap, a slowdown, heat (two) and the power brake. The bits for rest and
-# for a clock limit set by the owner are left out.
-SLOWED = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
+# NVIDIA's bits for a power cap (0x4), a slowdown (0x8), heat (0x20, 0x40) and the power brake
+# (0x80). The bits for rest and for a clock limit set by the owner are left out.
+SLOWED = 0xEC
 
 
 def environment(
@@ -153,7 +153,7 @@ def gpu_state(device: str, index: int) -> dict[str, Any]:
 
     gpu_peak_mib: its memory in use. disturbed: 1 if it is throttled now, or other processes compute
     on it. joules: the energy since its driver was loaded. Figures that the library lacks are left
-    out; without nvidia-ml-py or a driver, all are.
+    out; without nvidia-ml-py or a driver, or if CUDA_VISIBLE_DEVICES has no numbers, all are.
     """
     found: dict[str, Any] = {}
     if device == "cpu":
@@ -162,11 +162,7 @@ def gpu_state(device: str, index: int) -> dict[str, Any]:
         import pynvml
 
         pynvml.nvmlInit()
-        name = visible_gpu(index)
-        if name.isdecimal():
-            handle = pynvml.nvmlDeviceGetHandleByIndex(int(name))
-        else:
-            handle = pynvml.nvmlDeviceGetHandleByUUID(name)
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible_gpu(index)))
         found["gpu_peak_mib"] = pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20
         slowed = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
         if slowed & SLOWED or len(pynvml.nvmlDeviceGetComputeRunningProcesses(handle)) > 1:
