@@ -128,7 +128,6 @@ def watch() -> Callable[[], float]:
 def facts(keep: Collection[str]) -> dict[str, str | int]:
     """Returns the machine and versions that a reader needs, by pyperf's names if they exist."""
     quota = devices.quota()
-    kept = ", ".join(f"{name}={os.environ[name]}" for name in keep if name in os.environ)
     found: dict[str, str | int] = {
         "cpu_model_name": devices.cpu_model(),
         "cpu_count": devices.cores(),
@@ -137,7 +136,7 @@ def facts(keep: Collection[str]) -> dict[str, str | int]:
         **{name: version(sys.executable, name) for name in LIBRARIES},
         "quota": f"{quota:g} cores" if quota else "",
         "governor": devices.kernel_file(GOVERNOR),
-        "kept": " ".join(kept.split()),  # pyperf refuses lines
+        "kept": ", ".join(f"{name}={os.environ[name]!r}" for name in keep if name in os.environ),
         "commit": devices.git_commit() or "",
     }
     return {name: value for name, value in found.items() if value}
