@@ -155,8 +155,7 @@ def measured(config: Config, base: Sequence[report.Row]) -> Iterator[pyperf.Benc
     facts = system.facts(config.keep_env) | {f"device {name}": names[name] for name in names}
     for name, one in contenders.items():
         if one.python != sys.executable:
-            version = system.version(one.python, one.package) or "none"
-            facts[one.package] = f"{version} ({name})"
+            facts[one.package] = f"{system.version(one.python, one.package)} ({name})"
     with tempfile.TemporaryDirectory() as place:
         dataset = work.load(config)
         tasks = tasks_of(contenders, work.jobs_of(dataset, config), config, cores, names)

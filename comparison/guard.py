@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from common import stats
 from common.commandline import Config
 from common.errors import InputError
-from comparison.report import FACTS, Row
+from comparison.report import Row
 
 FALSE_ALARMS = 0.05  # maximum share of runs with a false alarm, over all contenders together
 
@@ -36,9 +36,9 @@ def check(
             "give the file of one machine and its own flags"
         )
     different = [
-        f"{key} {there.get(key)} there, {facts.get(key)} here"
-        for key in dict.fromkeys([*facts, *FACTS])  # of a fact that only one has, too
-        if key not in ("commit", "date") and there.get(key) != facts.get(key)
+        f"{key} {there.get(key)} there, {facts[key]} here"
+        for key in facts
+        if key != "commit" and there.get(key) != facts[key]
     ]
     if different and not config.ratios:
         raise InputError(

@@ -126,25 +126,27 @@ def watch() -> Callable[[], float]:
 
 
 def facts(keep: Collection[str]) -> dict[str, str | int]:
-    """Returns the machine and versions that a reader needs, by pyperf's names if they exist."""
+    """Returns the machine and versions that a reader needs, by pyperf's names if they exist.
+
+    What there is none of is "none".
+    """
     quota = devices.quota()
-    found: dict[str, str | int] = {
+    return {
         "cpu_model_name": devices.cpu_model(),
         "cpu_count": devices.cores(),
         "platform": platform.platform(),
         "python_version": platform.python_version(),
         **{name: version(sys.executable, name) for name in LIBRARIES},
-        "quota": f"{quota:g} cores" if quota else "",
-        "governor": devices.kernel_file(GOVERNOR),
-        "kept": ", ".join(f"{name}={os.environ[name]!r}" for name in keep if name in os.environ),
-        "commit": devices.git_commit() or "",
+        "quota": f"{quota:g} cores" if quota else "none",
+        "governor": devices.kernel_file(GOVERNOR) or "none",
+        "kept": ", ".join(f"{name}={os.environ.get(name)!r}" for name in keep) or "none",
+        "commit": devices.git_commit() or "none",
     }
-    return {name: value for name, value in found.items() if value}
 
 
 def version(python: str, package: str) -> str:
-    """Returns the version of a package of a Python, in a line; "" if that Python lacks it."""
-    return " ".join(children.printed([python, "-c", VERSION, package]).split())
+    """Returns the version of a package of a Python, in a line; "none" if that Python lacks it."""
+    return " ".join(children.printed([python, "-c", VERSION, package]).split()) or "none"
 
 
 def gpu_state(device: str, index: int) -> dict[str, Any]:

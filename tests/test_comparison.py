@@ -17,7 +17,7 @@ from comparison import charts, guard, report, work, worker
 from tests import jobs
 
 TASK = worker.Task(**jobs.SMALL | {"batch_size": 10, "steps": 5500})
-SAID = {"unit": "second", "tensorflow": "2.21.0", "arguments": "--contenders=xla,graph"}
+SAID = {"unit": "second", "tensorflow": "2.21.0", "kept": "none", "arguments": "--devices=cpu"}
 STEADY = np.array([10.0, 10.1, 9.9, 10.05, 9.95, 10.02, 10.08, 9.97, 10.04])
 WILD = 10 * (STEADY / 10) ** 25  # from 8 to 13
 
@@ -158,7 +158,7 @@ def test_guard_tells_a_slowdown_from_noise_and_by_ratios_from_the_machine():
 
 
 def check(tensorflow="2.21.0", ratios=False, rounds=9, names=(), **there):
-    base, facts = suite(**there), {"tensorflow": tensorflow, "commit": "another"}
+    base, facts = suite(**there), {"tensorflow": tensorflow, "kept": "none", "commit": "another"}
     config = Config(against="a", ratios=ratios, rounds=rounds)
     guard.check(report.rows_of(base), names or base.get_benchmark_names(), facts, config)
 
@@ -170,7 +170,7 @@ def test_guard_refuses_another_job_another_machine_and_merged_files(tmp_path):
     with pytest.raises(InputError, match=r"tensorflow 2.21.0 there, 2.22.0 here.*--ratios"):
         check("2.22.0")
     check("2.22.0", ratios=True)
-    with pytest.raises(InputError, match="kept XLA_FLAGS there, None here"):
+    with pytest.raises(InputError, match="kept XLA_FLAGS there, none here"):
         check(kept="XLA_FLAGS")
     merged = report.rows_of(report.merge(saved(tmp_path, suite(), suite())))
     config = Config(against="a", ratios=True, rounds=9)
