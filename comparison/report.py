@@ -54,7 +54,7 @@ def load(path: pathlib.Path) -> pyperf.BenchmarkSuite:
         suite = pyperf.BenchmarkSuite.load(str(path))
         markdown(suite)  # raises what a table would
         return suite
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+    except Exception as error:  # a file of another kind can make pyperf raise anything
         raise InputError(
             f"{path}: {reason(error)}; must be a results file of compare.py; one of an earlier "
             "version must be measured again"
