@@ -60,11 +60,10 @@ def environment(
 
 def visible_gpu(index: int) -> str:
     """Returns CUDA's name of the GPU with this number among those that are visible, or none."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "")
+    visible = re.findall("[^, ]+", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     if not visible:
         return str(index)
-    numbers = visible.split(",")
-    return numbers[index] if index < len(numbers) else "none"
+    return visible[index] if index < len(visible) else "none"
 
 
 def check_devices(asked: Collection[str], index: int) -> dict[str, str]:
