@@ -1,8 +1,6 @@
 """The flags of compare.py, and those that --against takes from its file."""
 
-import functools
 import re
-from collections.abc import Sequence
 
 from absl import flags
 
@@ -56,9 +54,11 @@ def define_contenders(values: flags.FlagValues) -> None:
     group = commandline.group("Contenders, devices and batch sizes", values)
     for name, (text, default, pattern) in LISTS.items():
         flags.DEFINE_list(name, default, text, **group)
-        is_right = functools.partial(_all_match, pattern)
         flags.register_validator(
-            name, is_right, f"must be as its help says ({text})", flag_values=values
+            name,
+            lambda items, pattern=pattern: all(re.fullmatch(pattern, item) for item in items),
+            f"must be as its help says ({text})",
+            flag_values=values,
         )
     flags.DEFINE_integer("device_index", 0, "Number of the GPU.", lower_bound=0, **group)
 
@@ -109,10 +109,6 @@ def define_results(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean(
         "ratios", False, "With --against: compare ratios to the baseline, not times.", **group
     )
-
-
-def _all_match(pattern: str, items: Sequence[str]) -> bool:
-    return all(re.fullmatch(pattern, item) for item in items)
 
 
 def arguments(config: Config) -> list[str]:
