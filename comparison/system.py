@@ -26,9 +26,11 @@ ALLOWED = (
     "XDG_CACHE_HOME LD_LIBRARY_PATH CUDA_HOME CUDA_PATH "
     "NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES"
 )
-# Number GPUs as nvidia-smi does, and take their memory only when it is used, because a table shows
-# each contender's use.
-ON_GPU = {
+# Keras's default, silence, GPUs with the numbers of nvidia-smi, and GPU memory that is only taken
+# when it is used, because a table shows each contender's use.
+FIXED = {
+    "KERAS_BACKEND": "tensorflow",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
@@ -49,10 +51,8 @@ def environment(
 
     Keras uses its defaults, because it looks for settings in `folder`, which has none.
     """
-    found = {"KERAS_HOME": str(folder), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if device == "gpu":
-        found |= ON_GPU | {"CUDA_VISIBLE_DEVICES": visible_gpu(index)}
-    else:
+    found = FIXED | {"KERAS_HOME": str(folder), "CUDA_VISIBLE_DEVICES": visible_gpu(index)}
+    if device == "cpu":
         found |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
     names = *ALLOWED.split(), *keep
     return found | {name: os.environ[name] for name in names if name in os.environ}
