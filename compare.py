@@ -153,9 +153,9 @@ def measured(config: Config, base: Sequence[report.Row]) -> Iterator[pyperf.Benc
     cores = cores_of(config)
     names = system.check_devices(config.devices, config.device_index)
     facts = system.facts(config.keep_env) | {f"device {name}": names[name] for name in names}
-    for name, one in contenders.items():
+    for one in contenders.values():
         if one.python != sys.executable:
-            facts[one.package] = f"{system.version(one.python, one.package)} ({name})"
+            facts[one.package] = system.version(one.python, one.package)
     with tempfile.TemporaryDirectory() as place:
         dataset = work.load(config)
         tasks = tasks_of(contenders, work.jobs_of(dataset, config), config, cores, names)

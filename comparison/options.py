@@ -11,8 +11,18 @@ from comparison import peers, work
 from comparison.peers import CONTENDERS
 
 WHAT = (  # the flags that decide what is measured, which --against takes from its file
-    *("contenders", "program", "python", "devices", "cores", "precision", "batch_sizes"),
-    *("max_steps", "lr", "seed", "dataset", "rounds"),
+    "contenders",
+    "program",
+    "python",
+    "devices",
+    "cores",
+    "precision",
+    "batch_sizes",
+    "max_steps",
+    "lr",
+    "seed",
+    "dataset",
+    "rounds",
 )
 
 LISTS = {  # by flag: its help, default, and the pattern of an item

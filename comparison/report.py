@@ -30,8 +30,17 @@ MORE = {
 ON_A_TERMINAL = 4  # columns of a table, which fit into 80 characters
 USUAL = ("cpu", "float32", "")  # parts that a row's name leaves out
 FACTS = (
-    *("machine", "device cpu", "device gpu", "cpu_count", "quota", "governor", "python_version"),
-    *(*LIBRARIES, "date", "commit", "kept"),
+    "machine",
+    "device cpu",
+    "device gpu",
+    "cpu_count",
+    "quota",
+    "governor",
+    "python_version",
+    *LIBRARIES,
+    "date",
+    "commit",
+    "kept",
 )
 PICTURE = (  # follows the reader's colour scheme
     '<picture><source media="(prefers-color-scheme: dark)" srcset="{0}-dark.png">'
