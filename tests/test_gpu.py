@@ -29,7 +29,6 @@ from tests.weights_of import finish
 NVML = types.SimpleNamespace(
     nvmlInit=lambda: None,
     nvmlDeviceGetHandleByIndex=int,
-    nvmlDeviceGetHandleByUUID=int,
     nvmlDeviceGetTotalEnergyConsumption=lambda index: 1_000 * index,
     nvmlDeviceGetMemoryInfo=lambda _: types.SimpleNamespace(used=3 * 2**30),
     nvmlDeviceGetCurrentClocksThrottleReasons=lambda _: 0x1 | 0x20 | 0x40,
