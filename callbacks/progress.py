@@ -1,6 +1,5 @@
 """The output of a run on the screen, in 80 columns."""
 
-import os
 import sys
 import textwrap
 import time
@@ -28,7 +27,7 @@ class Progress(Callback):
 
     def on_train_begin(self) -> None:
         self.bar: Bar | None = None
-        if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        if sys.stdout.isatty():
             self.bar = new_bar(self.state.total_steps)
             self.closing.callback(self.bar.stop)
         # the time and step at which a line is due; seconds of training and images at the last one

@@ -81,7 +81,7 @@ def test_the_speed_on_the_bar_is_that_of_the_last_second(show):
     ],
 )
 def test_a_log_gets_plain_lines_at_a_readable_rate(show, steps, seconds, lines):
-    shown = show(steps, seconds, terminal="dumb")
+    shown = show(steps, seconds)
     assert shown == [f"step {step:,}/6,600  {SHOWN}" for step in lines]
 
 
