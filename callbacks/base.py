@@ -1,4 +1,4 @@
-"""The base of all callbacks, and the errors of those that cannot write."""
+"""The base of all callbacks, and the error of those that cannot write."""
 
 import contextlib
 import dataclasses
@@ -50,15 +50,12 @@ class Callback:
         try:
             self.closing.enter_context(lock)  # the system releases the lock of a killed process
         except filelock.Timeout:
-            raise refused(flag, self.path, "another run is using it; name another folder") from None
+            raise InputError(
+                f"--{flag}={self.path}: another run is using it; name another folder"
+            ) from None
         if os.name != "nt":  # Windows removes no open file
             # while locked: a process that has just opened it sees this
             self.closing.callback(file.unlink, missing_ok=True)
-
-
-def refused(flag: str, path: pathlib.Path, why: str) -> InputError:
-    """Returns the error that names a flag for a path."""
-    return InputError(f"--{flag}={path}: {why}")
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 import flags
-from callbacks.base import Callback, refused, writing
+from callbacks.base import Callback, writing
 from common.errors import InputError, reason
 from common.files import plain_path, synced, writable_folder
 from runtime import devices
@@ -70,10 +70,8 @@ class Checkpoints(Callback):
                 found = read(path)
                 self._check(found["run"], step)
             except (KeyError, TypeError):
-                raise refused(
-                    "checkpoint_dir",
-                    self.path,
-                    f"{path.name} is a checkpoint of another program; name another folder",
+                raise InputError(
+                    f"{path} is a checkpoint of another program; name another --checkpoint_dir"
                 ) from None
             except (tf.errors.OpError, ValueError, IndexError) as error:
                 print(f"{path} is damaged and skipped: {reason(error)}", file=sys.stderr)
@@ -95,10 +93,9 @@ class Checkpoints(Callback):
                 raise InputError(f"{both}; use that, or name another --checkpoint_dir")
             print(f"{both}; the last bits may differ", file=sys.stderr)
         if step > self.state.total_steps:
-            raise refused(
-                "checkpoint_dir",
-                self.path,
-                f"is at step {step:,}; raise --epochs or --max_steps, or name another folder",
+            raise InputError(
+                f"{self.path} is at step {step:,}; raise --epochs or --max_steps, "
+                "or name another --checkpoint_dir"
             )
 
     def _steps(self) -> list[int]:

@@ -11,7 +11,8 @@ from tensorflow.types.experimental import PolymorphicFunction
 
 import data
 import model
-from callbacks.base import Callback, refused, writing
+from callbacks.base import Callback, writing
+from common.errors import InputError
 from common.files import OURS, is_free, real_path, tidy, whole_folder, writable_folder
 
 MAX_SAMPLE = 1_000  # images on which the size of the ink is measured
@@ -33,8 +34,8 @@ class Export(Callback):
         """Raises InputError if --export_dir has something that must not be replaced."""
         replaced = self.state.config.overwrite and (self.target / "saved_model.pb").is_file()
         if not replaced and not is_free(self.target):
-            raise refused(
-                "export_dir", self.target, "is there already; --overwrite replaces only SavedModels"
+            raise InputError(
+                f"--export_dir={self.path}: is there already; --overwrite replaces only SavedModels"
             )
 
     def on_train_end(self, record: dict[str, Any]) -> None:

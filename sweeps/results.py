@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 import flags
-from callbacks.base import refused, writing
+from callbacks.base import writing
 from common import plots, stats
+from common.errors import InputError
 from sweeps.options import DEFAULTS, SWEPT
 
 Row = dict[str, Any]
@@ -50,8 +51,10 @@ def read(path: pathlib.Path, new: Row) -> dict[tuple, Row]:
         if runs := sorted(rows.values(), key=key):
             cells(runs, runs)  # which fails if a row cannot be shown
     except (ValueError, TypeError, LookupError):
-        why = "must be a new file, or one that sweep.py has written: choose another name"
-        raise refused("output", path, why) from None
+        raise InputError(
+            f"--output={path}: must be a new file, or one that sweep.py has written: "
+            "choose another name"
+        ) from None
     if torn:
         os.truncate(path, len(whole + newline))
     # the run of an incomplete line is trained again, even if only the newline is missing
