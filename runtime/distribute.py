@@ -92,16 +92,17 @@ class Workers(Replicas):
 
     def compare(self, state: State) -> None:
         """Raises InputError on all workers, with the first difference, if flags or data differ."""
-        given = state.config.as_dict().items()
-        values = {f"--{name}": value for name, value in given if name not in flags.PLACES}
-        values["--input=stream"] = state.dataset.train.streamed
-        values["checksum of the data"] = state.dataset.checksum
-        rows = self.exchange([zlib.crc32(str(value).encode()) for value in values.values()])
-        for name, column in zip(values, rows.T, strict=True):
+        about_data = {
+            "--input streams": state.dataset.train.streamed,
+            "data": state.dataset.checksum,
+        }
+        given = (state.config.as_dict() | about_data).items()
+        values = [f"{name}={value}" for name, value in given if name not in flags.PLACES]
+        rows = self.exchange([zlib.crc32(value.encode()) for value in values])
+        for value, column in zip(values, rows.T, strict=True):
             if np.ptp(column):
                 raise InputError(
-                    f"{name}={values[name]}: another worker has another value; "
-                    "all must have the same: start all again"
+                    f"{value}: another worker has another; all must have the same: start all again"
                 )
 
     def follow_chief(self, state: State) -> None:

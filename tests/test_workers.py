@@ -79,7 +79,7 @@ def test_a_port_that_is_taken_is_named(monkeypatch):
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"lr": 0.002}, "--lr=0.002"), ({"checksum": "two"}, "checksum of the data=two")],
+    [({"lr": 0.002}, "lr=0.002"), ({"checksum": "two"}, "data=two")],
 )
 def test_workers_with_other_flags_or_data_are_refused(tiny_dataset, monkeypatch, changes, named):
     """The chief has the defaults, and the record in another place."""
