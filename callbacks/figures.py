@@ -38,7 +38,7 @@ class Figures(Callback):
 def accuracy(state: State, probabilities: np.ndarray) -> "Figure":
     """Returns validation accuracy and loss over steps."""
     steps, _, accuracies, losses = zip(*state.evaluations, strict=True)
-    figure = plots.figure(4.6, f"Accuracy {accuracies[-1]:.4f} after {steps[-1]:,} steps")
+    figure = plots.figure(4.6, "Accuracy and loss")
     above, below = figure.subplots(2, 1, sharex=True)
     above.plot(steps, accuracies, marker=".")
     below.plot(steps, losses, marker=".")
@@ -67,14 +67,10 @@ def weights(state: State, probabilities: np.ndarray) -> "Figure":
 
 def confusion(state: State, probabilities: np.ndarray) -> "Figure":
     """Returns the counts of true class (row) by answer (column); only mistakes are coloured."""
-    names, labels = state.dataset.class_names, state.dataset.test.labels
-    answers, places = probabilities.argmax(axis=1), range(len(names))
-    counts = tf.math.confusion_matrix(labels, answers, len(names)).numpy()
-    figure = plots.figure(
-        4.6,
-        f"Test images: {np.trace(counts):,} of {len(labels):,} right (diagonal), the rest wrong",
-    )
-    axes = figure.subplots()
+    names, answers = state.dataset.class_names, probabilities.argmax(axis=1)
+    counts = tf.math.confusion_matrix(state.dataset.test.labels, answers, len(names)).numpy()
+    figure = plots.figure(4.6, "Test images: right on the diagonal, the rest wrong")
+    axes, places = figure.subplots(), range(len(names))
     mistakes = counts - np.diag(counts.diagonal())
     axes.imshow(mistakes, aspect="auto", cmap="Blues", alpha=0.6)
     axes.set(xlabel="answer", ylabel="truth")
