@@ -53,16 +53,15 @@ def usable(asked: str) -> "list[tf.config.PhysicalDevice]":
     found = [] if asked == "cpu" else tf.config.list_physical_devices("GPU")
     good = [gpu for gpu in found if not too_new(gpu)]
     if asked != "cpu" and not good:
-        names = ", ".join(listed())
         why = (
-            f"TensorFlow sees no GPU, nvidia-smi lists {names or 'none'}. Run `python -m pip "
-            "install -r requirements/gpu.txt` and check nvidia-smi"
+            "TensorFlow sees no GPU. Run `python -m pip install -r requirements/gpu.txt` "
+            "and check nvidia-smi"
         )
         if found:
             why = f"{found[0].name} needs a TensorFlow built with CUDA {ITS_CUDA} or later"
         if asked == "gpu":
             raise InputError(f"--device=gpu: {why}, or use --device=cpu")
-        if found or names:
+        if found or listed():
             signals.say(f"--device=auto uses the CPU: {why}")
     tf.config.set_visible_devices(good, "GPU")
     for gpu in good:

@@ -69,8 +69,8 @@ def test_a_gpu_that_tensorflow_does_not_see_is_said_with_the_cure(nvidia_smi, mo
     capfd.readouterr()
     assert gpu.usable("auto") == []
     said = capfd.readouterr().err
-    assert said.count("\n") == 1 and "Some GPU" in said and "requirements/gpu.txt" in said
-    with pytest.raises(InputError, match="TensorFlow sees no GPU, nvidia-smi lists Some GPU"):
+    assert said.count("\n") == 1 and "requirements/gpu.txt" in said
+    with pytest.raises(InputError, match="TensorFlow sees no GPU"):
         gpu.usable("gpu")
     assert gpu.usable("cpu") == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hidden on purpose
