@@ -25,7 +25,7 @@ FIGURES = ("step", "examples", "loss", "losses", "evaluations", "log")
 WRITTEN = re.compile(r"step-(0|[1-9][0-9]*)(_temp|(\.index|\.data-00000-of-00001)(\.tempstate.*)?)")
 STATE = "state/.ATTRIBUTES/VARIABLE_VALUE"  # tf.train.Checkpoint's name of its variable `state`
 # What may change: some flags, and the machine. Another NumPy may shuffle differently.
-MAY_ROUND = {*flags.ROUNDING, "numpy", "tensorflow", "threads", "cores"}
+MAY_ROUND = {*flags.ROUNDING, "numpy", "tensorflow", "threads"}
 
 
 class Checkpoints(Callback):
@@ -124,7 +124,6 @@ def identity(state: State) -> dict[str, Any]:
         "numpy": np.__version__,
         "tensorflow": tf.__version__,
         "threads": devices.threads(),
-        "cores": devices.cores(),
     }
 
 

@@ -140,5 +140,5 @@ def threads() -> int:
 def git_commit() -> str | None:
     """Returns this project's commit, with `-dirty` if files differ; None if git tells none."""
     # With --git-dir, git accepts any owner and does not look for a checkout above this folder.
-    command = ["git", "--git-dir=.git", "describe", "--always", "--dirty"]
-    return children.printed([*command, "--exclude=*", "--abbrev=12"]).strip() or None
+    command = "git --git-dir=.git describe --always --dirty --exclude=* --abbrev=12"
+    return children.printed(command.split()).strip() or None

@@ -137,14 +137,13 @@ def test_a_resume_with_other_flags_or_data_is_refused_and_changes_nothing(
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_other_versions_cores_and_modes_are_said(resume, monkeypatch, capsys):
-    monkeypatch.setattr(checkpoints.devices, "threads", lambda: 1)
+def test_other_versions_threads_and_modes_are_said(resume, monkeypatch, capsys):
     resume(*SHORT, "--max_steps=20")
     monkeypatch.setattr(np, "__version__", "1.2.3")
-    monkeypatch.setattr(checkpoints.devices, "cores", lambda: 99)
+    monkeypatch.setattr(checkpoints.devices, "threads", lambda: 99)
     resume(*SHORT, "--mode=eager", "--max_steps=21")
     said = capsys.readouterr().err
-    for other in ("mode=eager", "numpy=1.2.3", "cores=99"):
+    for other in ("mode=eager", "numpy=1.2.3", "threads=99"):
         assert re.search(f"^{other}: .*; the last bits may differ$", said, re.M)
     assert said.count("\n") == 3
 
