@@ -117,8 +117,8 @@ def summary(record: dict[str, Any]) -> str:
     """Returns the last lines: test accuracy, the ledger of seconds, the speed of training alone."""
     parts = ", ".join(f"{part}\xa0{value:,.3f}" for part, value in record["seconds"].items())
     lines = [TESTED.format_map(record), f"seconds: {parts}"]
-    if steps_now := record["steps"] - record["resumed_at_step"]:
-        lines.append(TRAINED.format_map(record | {"steps_now": steps_now}))
+    if record["steps_now"]:
+        lines.append(TRAINED.format_map(record))
     if record["config"]["target_accuracy"]:
         _, trained, accuracy, _ = record["evaluations"][-1]
         lines.append(f"validation accuracy {accuracy:.4f} after {trained:,.3f} s of training")

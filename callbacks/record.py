@@ -46,6 +46,7 @@ def reached(state: State, test_accuracy: float) -> dict[str, Any]:
         "paused": state.ledger.paused,
         "steps": state.step,
         "resumed_at_step": state.resumed[0],
+        "steps_now": steps_now,
         "examples": state.examples,
         "us_per_step": seconds["train"] / steps_now * 1e6 if steps_now else None,
         "examples_per_second": state.images_per_second() if steps_now else None,

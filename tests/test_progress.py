@@ -108,7 +108,7 @@ RECORD = {
     },
     "paused": False,
     "steps": 5_500,
-    "resumed_at_step": 0,
+    "steps_now": 5_500,
     "us_per_step": 10.14,
     "examples_per_second": 985_835.4,
     "config": {"target_accuracy": None},
@@ -130,7 +130,7 @@ TRAINED = "training alone: 5,500 steps, 10.1 us/step, 985,835 images/s"
             {"paused": True},
             [TRAINED, "the process was paused (Ctrl-Z, SIGSTOP): the seconds include it"],
         ),
-        ({"resumed_at_step": 5_500, "us_per_step": None}, []),
+        ({"steps_now": 0, "us_per_step": None}, []),
         (
             {"config": {"target_accuracy": 0.9}},
             [TRAINED, "validation accuracy 0.9000 after 1,234.500 s of training"],
