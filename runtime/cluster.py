@@ -51,9 +51,9 @@ class Cluster:
 
         Raises OSError, which names the port, if this worker cannot listen there.
         """
-        hosts, ports = zip(*map(host_and_port, self.addresses), strict=True)
-        os.environ["no_grpc_proxy"] = ",".join(hosts)  # noqa: SIM112 - gRPC reads no other
-        socket.create_server(("", ports[self.index])).close()
+        os.environ["grpc_proxy"] = ""  # noqa: SIM112 - gRPC's own variable, which goes first
+        _, port = host_and_port(self.addresses[self.index])
+        socket.create_server(("", port)).close()
 
     def silent(self) -> list[str]:
         """Returns the addresses of the workers that do not answer now."""

@@ -70,7 +70,7 @@ def test_a_worker_that_never_comes_is_named(tiny_data_dir, tmp_path, index):
 
 
 def test_a_port_that_is_taken_is_named(monkeypatch):
-    monkeypatch.setenv("no_grpc_proxy", "")
+    monkeypatch.setenv("grpc_proxy", "")
     with socket.create_server(("", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(OSError, match=f"{port}"):
