@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -45,7 +44,10 @@ class Callback:
         """Called once, when the test accuracy is known; not if the run was stopped or failed."""
 
     def lock(self, flag: str, file: pathlib.Path) -> None:
-        """Locks `path` by `file` until the run has ended; raises InputError if it is locked."""
+        """Locks `path` until the run has ended, by a `file`, which stays, as filelock leaves it.
+
+        Raises InputError if it is locked.
+        """
         lock = filelock.FileLock(file, blocking=False)
         try:
             self.closing.enter_context(lock)  # the system releases the lock of a killed process
@@ -53,9 +55,6 @@ class Callback:
             raise InputError(
                 f"--{flag}={self.path}: another run is using it; name another folder"
             ) from None
-        if os.name != "nt":  # Windows removes no open file
-            # while locked: a process that has just opened it sees this
-            self.closing.callback(file.unlink, missing_ok=True)
 
 
 @contextlib.contextmanager
