@@ -117,7 +117,7 @@ def identity(state: State) -> dict[str, Any]:
     """Returns what identifies a run, and what may change its last bits."""
     of_flags = state.config.as_dict().items()
     return {name: value for name, value in of_flags if name not in flags.CAN_CHANGE} | {
-        "input": state.input,
+        "input": "stream" if state.dataset.train.streamed else "memory",
         "data": state.dataset.checksum,
         "shapes": [list(variable.shape) for variable in state.model.variables],
         "format": FORMAT,

@@ -61,13 +61,6 @@ class State:
             self.validation = data.Split(model.scale(split.images), split.labels)
 
     @property
-    def input(self) -> str:
-        """The --input that has this order of examples: memory also for a stream of one buffer."""
-        train, batch_size = self.dataset.train, self.config.batch_size
-        several = batch_size * data.steps_per_buffer(train, batch_size) < len(train)
-        return "stream" if self.config.shuffle and several else "memory"
-
-    @property
     def total_steps(self) -> int:
         return plan.last_step(self.config, len(self.dataset.train))
 
