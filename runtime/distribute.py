@@ -108,8 +108,7 @@ class Workers(Replicas):
     def follow_chief(self, state: State) -> None:
         """Compares all workers, and starts their runs at the step that the chief resumes from.
 
-        From then on all use the chief's count of right answers, and a signal to one worker stops
-        all of them after the same block.
+        From then on a signal to one worker stops all of them after the same block.
         """
         self.compare(state)
         newest = (state.evaluations or [[0.0] * 4])[-1]
@@ -119,7 +118,6 @@ class Workers(Replicas):
             state.evaluations = [newest]
         for variable in state.model.variables:
             variable.assign(self.exchange(variable.numpy())[0])
-        state.agreed = lambda count: int(self.exchange(count)[0])
         state.asked = lambda: int(self.exchange(signals.asked()).max())
 
     def exchange(self, value: np.typing.ArrayLike) -> np.ndarray:

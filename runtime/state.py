@@ -49,9 +49,7 @@ class State:
     seconds: float = 0.0
     signal: int = 0
     resumed: tuple[int, int] = (0, 0)  # step and examples at the start of this process
-    # with several workers, all use the chief's count, and a signal to one stops all
-    agreed: Callable[[int], int] = int
-    asked: Callable[[], int] = signals.asked
+    asked: Callable[[], int] = signals.asked  # with several workers, a signal to one stops all
     validation: data.Split = dataclasses.field(init=False)  # as it is evaluated
 
     def __post_init__(self) -> None:

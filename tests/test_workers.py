@@ -39,7 +39,7 @@ def start_workers(data_dir, folder, environments, **job):
 
 
 @pytest.mark.slow
-def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes_and_decides(
+def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes(
     tiny_data_dir, tiny_dataset, tmp_path
 ):
     environments = [
@@ -50,7 +50,6 @@ def test_workers_reach_the_weights_of_one_device_and_only_the_chief_writes_and_d
         }
         for each in loopback()
     ]
-    environments[1]["BLIND"] = "1"
     job = JOB | {"target_accuracy": 0.99}
     for worker in start_workers(tiny_data_dir, tmp_path, environments, **job, input="stream"):
         finish(worker)
