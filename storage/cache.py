@@ -2,11 +2,9 @@
 each split, and about.json with their checksums.
 """
 
-import contextlib
 import errno
 import hashlib
 import json
-import math
 import os
 import pathlib
 import zlib
@@ -50,36 +48,30 @@ def folder_in(place: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def find(name: str, root: pathlib.Path, max_bytes: float) -> Dataset | None:
-    """Returns the dataset `name` from a complete cache; None if there is none.
+    """Returns the dataset `name` from its cache, as `read` does; None if no cache can be read.
 
-    Arguments and RunError are those of `read`.
+    Raises RunError if it cannot be mapped for lack of memory.
     """
     for place in places(root):
-        with contextlib.suppress(ValueError):
-            return read(folder_in(place, name), name, max_bytes)
+        folder = folder_in(place, name)
+        try:
+            return read(folder, name, max_bytes)
+        except Exception as error:  # a flipped bit can make JSON and NumPy raise anything
+            if getattr(error, "errno", 0) == errno.ENOMEM:
+                why = reason(error)
+                raise RunError(f"{folder}: {why}; --input=stream needs less memory") from None
     return None
 
 
-def read(folder: pathlib.Path, name: str, max_bytes: float = math.inf) -> Dataset:
+def read(folder: pathlib.Path, name: str, max_bytes: float) -> Dataset:
     """Returns the dataset `name` from its cache in `folder`.
 
     Arrays are mapped and their checksums compared. If the images of train have more than
     `max_bytes`, they are streamed instead.
 
     Raises:
-      ValueError: the cache is damaged, of another format, or may not be read.
-      RunError: it cannot be mapped for lack of memory.
+      Exception: the cache is damaged, of another format, or may not be read.
     """
-    try:
-        return _read(folder, name, max_bytes)
-    except Exception as error:  # a flipped bit can make JSON and NumPy raise anything
-        why = f"{folder}: {reason(error)}"
-        if getattr(error, "errno", 0) == errno.ENOMEM:
-            raise RunError(f"{why}; --input=stream needs less memory") from None
-        raise ValueError(why) from error
-
-
-def _read(folder: pathlib.Path, name: str, max_bytes: float) -> Dataset:
     about = json.loads((folder / ABOUT).read_text())
     if about.pop("sha256", None) != _digest(about | {"format": FORMAT}):
         raise ValueError(f"{ABOUT} is damaged, or of another version of this program")

@@ -38,7 +38,7 @@ def test_the_images_of_emnist_are_turned_upright(tmp_path, monkeypatch):
     builder.download_and_prepare()
     decode.write(builder, tmp_path)
     images, labels = Made.splits["test"]
-    assert rows_of(cache.read(tmp_path, "emnist").test) == rows(images.swapaxes(1, 2), labels)
+    assert rows_of(cache.read(tmp_path, "emnist", 0).test) == rows(images.swapaxes(1, 2), labels)
 
 
 @pytest.mark.parametrize(
