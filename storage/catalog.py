@@ -46,11 +46,10 @@ def builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
 def _is_usable(info: tfds.core.DatasetInfo) -> bool:
     """Says whether the examples are uint8 images of one size with one label each."""
     keys = info.supervised_keys or ()
-    found = [info.features[key] if isinstance(key, str) else key for key in keys]
-    if list(map(type, found)) != [tfds.features.Image, tfds.features.ClassLabel]:
-        return False
-    image, _ = found
-    return None not in image.shape and image.np_dtype == np.uint8
+    match [info.features[key] for key in keys if isinstance(key, str)]:
+        case [tfds.features.Image(shape=shape, np_dtype=np.uint8), tfds.features.ClassLabel()]:
+            return None not in shape
+    return False
 
 
 def _nearest(name: str) -> str:
