@@ -100,17 +100,12 @@ def gather_batches(
     return starts.map(gather).prefetch(2).rebatch(batch_size).with_options(options)
 
 
-def steps_per_buffer(split: Split, batch_size: int) -> int:
-    """Returns the number of steps whose rows are in one buffer."""
-    return math.ceil(stream.rows_per_buffer(split, batch_size) / batch_size)
-
-
 def blocks(split: Split, config: flags.Config, start: int = 0) -> Iterator[Block]:
     """Yields the blocks of a run from step `start` on.
 
     No block crosses the end of a buffer. Its tensors are valid until the next block.
     """
-    batch_size, buffer_steps = config.batch_size, steps_per_buffer(split, config.batch_size)
+    batch_size, buffer_steps = config.batch_size, stream.steps_per_buffer(split, config.batch_size)
     epoch_steps = steps_per_epoch(config, len(split))
     order_of = functools.partial(epoch_order, seed=config.seed, shuffle=config.shuffle)
     epoch, step = divmod(start, epoch_steps)

@@ -11,13 +11,14 @@ import flags
 import model
 from runtime import plan
 from runtime.state import State
+from storage import stream
 
 
 def choose(net: model.SoftmaxRegression, config: flags.Config, split: data.Split) -> "Mode":
     """Returns the mode of a run on one device, by --mode and by the size of a batch."""
     if config.mode in ("eager", "graph"):
         return FromPipeline(net, config, model.sgd_step)
-    longest = plan.longest(config, len(split), data.steps_per_buffer(split, config.batch_size))
+    longest = plan.longest(config, len(split), stream.steps_per_buffer(split, config.batch_size))
     return InXla(net, longest, on_gpu="GPU" in net.b.device)
 
 

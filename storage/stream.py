@@ -29,12 +29,11 @@ class Buffer(NamedTuple):
     order: np.ndarray  # [at most rows] int32
 
 
-def rows_per_buffer(split: Split, batch_size: int) -> int:
-    """Returns the rows of a buffer: all in memory, or the whole batches of a stream that fit."""
+def steps_per_buffer(split: Split, batch_size: int) -> int:
+    """Returns how many steps' rows a buffer has room for: all of an epoch, if it is in memory."""
     if not split.streamed:
         return len(split)
-    batches = BUFFER_BYTES // split.images.shape[1] // batch_size
-    return min(len(split), max(1, batches) * batch_size)
+    return max(1, BUFFER_BYTES // split.images.shape[1] // batch_size)
 
 
 def buffers(
@@ -48,7 +47,8 @@ def buffers(
     if not split.streamed:
         for number in itertools.count(epoch):
             yield Buffer(split.images, split.labels, order_of(len(split), epoch=number))
-    endless = _read(split, rows_per_buffer(split, batch_size), order_of, epoch, first)
+    size = min(len(split), steps_per_buffer(split, batch_size) * batch_size)
+    endless = _read(split, size, order_of, epoch, first)
     with concurrent.futures.ThreadPoolExecutor(1) as reader:
         following = reader.submit(next, endless)
         while True:

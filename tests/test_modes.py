@@ -13,6 +13,7 @@ import model
 import train
 from runtime import distribute, modes, plan
 from runtime.clock import Ledger
+from storage import stream
 from tests import oracle
 from tests.conftest import trained
 
@@ -21,8 +22,8 @@ class KnownSteps(distribute.OneDevice):
     """Mode xla as on a GPU."""
 
     def mode(self, net, config, split):
-        longest = plan.longest(config, len(split), data.steps_per_buffer(split, config.batch_size))
-        return modes.InXla(net, longest, on_gpu=True)
+        buffer_steps = stream.steps_per_buffer(split, config.batch_size)
+        return modes.InXla(net, plan.longest(config, len(split), buffer_steps), on_gpu=True)
 
 
 # Each batch size has another place: a row, one of few, a smaller last one, and all of an epoch.
