@@ -56,7 +56,8 @@ def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
     folder = pathlib.Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        try_writing(folder)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))  # a full disk may still have room for an empty file
     except OSError as error:
         raise InputError(
             f"--{flag}: {path} must be a folder that can be written ({reason(error)})"
@@ -90,12 +91,6 @@ def plain_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         link = pathlib.Path(place, "link")
         link.symlink_to(folder.absolute(), target_is_directory=True)
         yield link
-
-
-def try_writing(folder: pathlib.Path) -> None:
-    """Raises OSError unless a temporary file of 4 KiB can be written in `folder`."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(bytes(4096))
 
 
 @contextlib.contextmanager

@@ -164,14 +164,14 @@ def test_a_folder_may_have_any_name(tmp_path, checksum):
 @pytest.fixture
 def read_only(prepared, monkeypatch):
     """A folder of prepared data in which nothing can be written."""
-    root, try_writing = prepared.parents[1], files.try_writing
+    root, temporary = prepared.parents[1], files.tempfile.TemporaryFile
 
-    def refusing(folder):
-        if folder.is_relative_to(root):
+    def refusing(**where):
+        if where and where["dir"].is_relative_to(root):
             raise OSError(errno.EROFS, "Read-only file system")
-        try_writing(folder)
+        return temporary(**where)
 
-    monkeypatch.setattr(files, "try_writing", refusing)
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refusing)
     monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / "cache"))
     return root
 
