@@ -41,10 +41,10 @@ def real_path(path: str | pathlib.Path) -> pathlib.Path:
 
 def synced(*paths: pathlib.Path) -> None:
     """Returns once files and folders are on the disk, so that a power cut does not remove them."""
+    if os.name == "nt":
+        return  # Windows cannot sync folders, nor files that are open only for reading
     for path in paths:
-        if os.name == "nt" and path.is_dir():
-            continue  # Windows cannot sync folders, nor files that are open only for reading
-        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
