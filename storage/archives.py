@@ -19,8 +19,8 @@ def gather(
 ) -> None:
     """Copies the archives of a dataset to `new`, under the names that tfds expects.
 
-    They come from `manual_dir`, or from this project's own folder. An archive that neither has is
-    found by tfds in `root`, or downloaded.
+    They come from `manual_dir`, from this project's own folder, or from what tfds has downloaded to
+    `root` before. tfds downloads any other archive.
 
     Raises:
       InputError: an archive is damaged, or is missing and cannot be downloaded.
@@ -31,7 +31,7 @@ def gather(
     wanted = builder.url_infos or {}  # some datasets of tfds have none
     for url, info in wanted.items():
         given = folder / info.filename
-        if path := _found(info, folder, ours):
+        if path := _found(info, folder, ours, root / "downloads"):
             shutil.copyfile(path, new / info.filename)
         elif given.is_file():
             found = compute_url_info(given).checksum
@@ -39,7 +39,7 @@ def gather(
                 f"--manual_dir: {given} is not the published archive: expected SHA-256 "
                 f"{info.checksum}, found {found}; put a good copy there, as it was published"
             )
-        elif not _found(info, root / "downloads") and (why := _unreachable(url)):
+        elif why := _unreachable(url):
             needed = ", ".join(info.filename for info in wanted.values())
             raise InputError(
                 f"--manual_dir: {folder} lacks an archive, and {url} cannot be downloaded ({why}). "
@@ -67,5 +67,5 @@ def _unreachable(url: str) -> str | None:
     except urllib.error.HTTPError:
         return None
     except Exception as error:  # an odd server can make urllib raise anything
-        return reason(getattr(error, "reason", None) or error)
+        return reason(error)
     return None
