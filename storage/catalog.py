@@ -35,21 +35,15 @@ def builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
             f"--dataset={name}: tfds has no such dataset, config or version. "
             f"Nearest: {_nearest(name)}"
         ) from None
-    if not _is_usable(found.info):
-        raise InputError(
-            f"--dataset={name}: needs uint8 images of one size with one label each, and has "
-            f"{reason(str(found.info.features))}. Try {', '.join(GOOD)}"
-        )
-    return found
-
-
-def _is_usable(info: tfds.core.DatasetInfo) -> bool:
-    """Says whether the examples are uint8 images of one size with one label each."""
-    keys = info.supervised_keys or ()
-    match [info.features[key] for key in keys if isinstance(key, str)]:
-        case [tfds.features.Image(shape=shape, np_dtype=np.uint8), tfds.features.ClassLabel()]:
-            return None not in shape
-    return False
+    features, keys = found.info.features, found.info.supervised_keys or ()
+    match [features[key] for key in keys if isinstance(key, str)]:
+        case [tfds.features.Image(np_dtype=np.uint8) as image, tfds.features.ClassLabel()]:
+            if None not in image.shape:
+                return found
+    raise InputError(
+        f"--dataset={name}: needs uint8 images of one size with one label each, and has "
+        f"{reason(str(features))}. Try {', '.join(GOOD)}"
+    )
 
 
 def _nearest(name: str) -> str:
