@@ -43,6 +43,7 @@ class Export(Callback):
         self._check()  # another program may have written there since
         with writing("export_dir", self.target), whole_folder(self.target) as folder:
             write(self.state.model, self.state.dataset, folder)
+        print(f"exported to {self.target}")
 
 
 def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathlib.Path) -> None:

@@ -33,6 +33,7 @@ class Figures(Callback):
             for draw in (accuracy, weights, confusion, predictions):
                 figure = draw(self.state, probabilities)
                 plots.save(figure, self.path / f"{draw.__name__}.png")
+        print(f"figures: in {self.path}")
 
 
 def accuracy(state: State, probabilities: np.ndarray) -> "Figure":
