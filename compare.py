@@ -120,7 +120,7 @@ def rounds(
     runs: dict[Task, list[pyperf.Run]] = {task: [] for task in tasks}
     baseline = tasks[0].contender, tasks[0].device
     minutes = count * len(runs) * SECONDS_EACH / 60
-    print(f"{count} rounds of {len(runs)} measurements, about {minutes:.0f} min")
+    print(f"{count} rounds of {len(runs)} measurements, about {minutes:.1f} min")
     for number in range(1, count + 1):
         print(f"round {number} of {count}")
         for task in random.sample(list(runs), len(runs)):

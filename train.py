@@ -74,7 +74,7 @@ def train(state: State, mode: modes.Mode, watching: Sequence[Callback] = ()) -> 
         if block.evaluate:
             validate(state)
         state.signal = state.asked()
-        for callback in watching:
+        for callback in reversed(watching):  # what others write is there before the checkpoint
             callback.on_block_end(losses)
     if not state.is_complete():
         raise Stopped(state.signal, progress.reached(state))

@@ -35,7 +35,8 @@ class Export(Callback):
         replaced = self.state.config.overwrite and (self.target / "saved_model.pb").is_file()
         if not replaced and not is_free(self.target):
             raise InputError(
-                f"--export_dir={self.path}: is there already; --overwrite replaces only SavedModels"
+                f"--export_dir={self.path}: is there already; name another folder, or give "
+                "--overwrite if it is a SavedModel"
             )
 
     def on_train_end(self, record: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ def locked(name):
 
 WRONG = [
     ("record", pathlib.Path.mkdir, ["--overwrite"], "is there already; name another"),
-    ("export_dir", folder_with("saved_model.pb"), [], "is there already; --overwrite replaces"),
+    ("export_dir", folder_with("saved_model.pb"), [], "is there already; name another"),
     ("export_dir", folder_with("letter.txt"), ["--overwrite"], "is there already"),
     ("export_dir", locked(f"{files.OURS}.place.exporting.lock"), [], "another run is using it"),
     ("checkpoint_dir", locked("place/.lock"), [], "another run is using it"),
