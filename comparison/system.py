@@ -124,19 +124,18 @@ def watch() -> Callable[[], float]:
     return other_cores
 
 
-def facts(keep: Collection[str]) -> dict[str, str | int]:
+def facts(keep: Collection[str]) -> dict[str, str | float]:
     """Returns the machine and versions that a reader needs, by pyperf's names if they exist.
 
     What there is none of is "none".
     """
-    quota = devices.quota()
     return {
         "cpu_model_name": devices.cpu_model(),
         "cpu_count": devices.cores(),
         "platform": platform.platform(),
         "python_version": platform.python_version(),
         **{name: version(sys.executable, name) for name in LIBRARIES},
-        "quota": f"{quota:g} cores" if quota else "none",
+        "quota": devices.quota() or "none",  # in cores
         "governor": devices.kernel_file(GOVERNOR) or "none",
         "kept": ", ".join(f"{name}={os.environ.get(name)!r}" for name in keep) or "none",
         "commit": devices.git_commit() or "none",
