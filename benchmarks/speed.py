@@ -2,6 +2,7 @@
 
 import pathlib
 import tempfile
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -16,6 +17,7 @@ ALONE = ("--eval_every=0", "--loss_reduction=mean")
 BY_HAND = "tf.function a batch, µs/step"
 MODES = {"xla": "--epochs=10", "graph": "--epochs=2", "eager": "--max_steps=2000"}
 BATCHES = (10, 30, 100, 300, 500, 1_000, 3_000, 10_000, 55_000)
+FEW_BATCHES = (10, 100, 1_000, 10_000)
 LARGE = 70  # times MNIST's training images: 3.0 GB
 
 
@@ -42,9 +44,14 @@ def modes() -> dict[str, float]:
 
 def batches() -> dict[str, float]:
     """Thousands of images/s of training alone, by batch size."""
+    return images_per_second(BATCHES, "--epochs=20")
+
+
+def images_per_second(sizes: Iterable[int], *job: str) -> dict[str, float]:
+    """Returns the thousands of images/s of a job, by batch size."""
     found = {}
-    for size in BATCHES:
-        record = common.train(f"--batch_size={size}", "--epochs=20", *ALONE).record
+    for size in sizes:
+        record = common.train(f"--batch_size={size}", *job, *ALONE).record
         found[f"batch {size:,}, thousand images/s"] = record["examples_per_second"] / 1000
     return found
 
@@ -85,9 +92,5 @@ def make(root: pathlib.Path, times: int = LARGE) -> int:
 
 def replicas() -> dict[str, float]:
     """Thousands of images/s of two replicas, which are parts of one CPU, by their common batch."""
-    found = {}
-    for size in (10, 100, 1_000, 10_000):
-        job = (f"--batch_size={size}", "--epochs=1000", "--max_steps=500", *ALONE)
-        record = common.train(*job, "--strategy=mirrored", "--replicas=2")
-        found[f"batch {size:,}, thousand images/s"] = record["examples_per_second"] / 1000
-    return found
+    two = ("--strategy=mirrored", "--replicas=2")
+    return images_per_second(FEW_BATCHES, "--epochs=1000", "--max_steps=500", *two)
