@@ -196,8 +196,7 @@ def run(config: Config) -> int:
     """Measures, shows, writes; returns 130 after Ctrl-C, 1 after a failure, 3 after a slowdown."""
     base = report.rows_of(report.load(pathlib.Path(config.against))) if config.against else []
     if base:  # the user's own flags come last; if they make another job, it is refused later
-        measured_by = shlex.split(base[0].metadata.get("arguments", ""))
-        argv = [sys.argv[0], *measured_by, *sys.argv[1:]]
+        argv = [sys.argv[0], *shlex.split(base[0].metadata.get("arguments", "")), *sys.argv[1:]]
         config = commandline.parse(compare_flags(), argv, None)
     suite, code = None, 0
     try:

@@ -140,7 +140,7 @@ def num_correct(model: SoftmaxRegression, images: tf.Tensor, labels: tf.Tensor) 
 @functools.lru_cache
 def floats(config: Config) -> dict[str, tf.Tensor]:
     """Returns the float flags by name, as scalars: an argument of compiled functions."""
-    given = config.as_dict().items()
+    given = vars(config).items()
     return {name: tf.constant(value) for name, value in given if isinstance(value, float)}
 
 

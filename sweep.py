@@ -63,7 +63,7 @@ def trainer(dataset: data.Dataset, place: results.Row) -> Callable[[Config], res
         state = train.start(config, dataset, Ledger())
         for variable, value in zip(mode.net.variables, state.model.variables, strict=True):
             variable.assign(value)
-        state.model, row = mode.net, config.as_dict() | place
+        state.model, row = mode.net, vars(config) | place
         try:
             train.train(state, mode)
         except DivergedError as error:
@@ -84,8 +84,8 @@ def run(configs: list[Config]) -> None:
     dataset = train.load(first, device)
     place = {"data": dataset.checksum} | devices.environment(device)
     output = pathlib.Path(first.output or os.devnull)
-    found = results.read(output, first.as_dict() | place)
-    configs = [config for config in configs if results.key(config.as_dict()) not in found]
+    found = results.read(output, vars(first) | place)
+    configs = [config for config in configs if results.key(vars(config)) not in found]
     one_core = device == "CPU:0" and devices.threads() == 1
     jobs = first.jobs or (devices.cores() if one_core else 1)
     try:

@@ -109,6 +109,7 @@ def num_correct(state: State, split: data.Split) -> int:
 
 def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
     """Loads, compiles, trains and evaluates, shows and writes the results; returns the record."""
+    ledger.notice_pauses()
     device = devices.choose(config)
     ledger.parts["import"] = ledger.clock() - ledger.start
     with contextlib.ExitStack() as together:
@@ -122,7 +123,6 @@ def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
                 print(progress.header(state, devices.describe(device)))
                 with ledger("compile"):
                     mode = compiled(state, engine)
-                ledger.notice_pauses()
                 with signals.deferred():
                     train(state, mode, watching)
                     tested = test_accuracy(state)

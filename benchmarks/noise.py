@@ -57,7 +57,7 @@ def called_slower(rng: random.Random, samples: list[float], factor: float) -> bo
 
     The rounds of each run are consecutive.
     """
-    starts = range(rng.randrange(ROUNDS), len(samples) - ROUNDS, ROUNDS)
+    starts = range(rng.randrange(ROUNDS), len(samples) - ROUNDS + 1, ROUNDS)
     before, now = (samples[start : start + ROUNDS] for start in rng.sample(starts, 2))
     slower = [time * factor for time in now]
     return guard.judged("", slower, before, MAX_SLOWDOWN, 1)[1]

@@ -55,6 +55,8 @@ class Callback:
             raise InputError(
                 f"--{flag}={self.path}: another run is using it; name another folder"
             ) from None
+        except OSError as error:
+            raise InputError(f"--{flag}={self.path}: {reason(error)}") from None
 
 
 @contextlib.contextmanager

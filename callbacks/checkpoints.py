@@ -65,26 +65,27 @@ class Checkpoints(Callback):
     def _resume(self) -> None:
         """Loads the newest complete checkpoint, if there is one."""
         for step in reversed(self._steps()):
-            path = self.folder / f"step-{step}"
+            shown = self.path / f"step-{step}"
+            path = self.folder / shown.name
             try:
                 found = read(path)
                 self._check(found["run"], step)
             except (KeyError, TypeError):
                 raise InputError(
-                    f"{path} is a checkpoint of another program; name another --checkpoint_dir"
+                    f"{shown} is a checkpoint of another program; name another --checkpoint_dir"
                 ) from None
             except (tf.errors.OpError, ValueError, IndexError) as error:
-                print(f"{path} is damaged and skipped: {reason(error)}", file=sys.stderr)
+                print(f"{shown} is damaged and skipped: {reason(error)}", file=sys.stderr)
                 continue
             self.checkpoint.read(str(path)).assert_existing_objects_matched()
             for name, value in found["figures"].items():
                 setattr(self.state, name, value)
-            print(f"resumes from {path}")
+            print(f"resumes from {shown}")
             return
 
     def _check(self, run: dict[str, Any], step: int) -> None:
         """Raises InputError if the checkpoint is of another run; prints allowed differences."""
-        run = flags.training_config().as_dict() | run  # defaults of flags that were added since
+        run = vars(flags.training_config()) | run  # defaults of flags that were added since
         for name, value in identity(self.state).items():
             if (before := run.get(name)) == value:
                 continue
@@ -115,7 +116,7 @@ class Checkpoints(Callback):
 
 def identity(state: State) -> dict[str, Any]:
     """Returns what identifies a run, and what may change its last bits."""
-    of_flags = state.config.as_dict().items()
+    of_flags = vars(state.config).items()
     return {name: value for name, value in of_flags if name not in flags.CAN_CHANGE} | {
         "input": "stream" if state.dataset.train.streamed else "memory",
         "data": state.dataset.checksum,

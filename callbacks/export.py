@@ -12,7 +12,7 @@ from tensorflow.types.experimental import PolymorphicFunction
 import data
 import model
 from callbacks.base import Callback, writing
-from common.errors import InputError
+from common.errors import InputError, RunError
 from common.files import OURS, is_free, real_path, tidy, whole_folder, writable_folder
 
 MAX_SAMPLE = 1_000  # images on which the size of the ink is measured
@@ -41,7 +41,10 @@ class Export(Callback):
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Writes the model beside its place, then renames it."""
-        self._check()  # another program may have written there since
+        try:
+            self._check()  # another program may have written there since
+        except InputError as error:
+            raise RunError(str(error)) from None
         with writing("export_dir", self.target), whole_folder(self.target) as folder:
             write(self.state.model, self.state.dataset, folder)
         print(f"exported to {self.target}")

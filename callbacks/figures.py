@@ -99,7 +99,8 @@ def predictions(state: State, probabilities: np.ndarray) -> "Figure":
 def pick(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns indices of test images: the surest, the least sure, and the most wrong.
 
-    Their classes have a probability near 1, 1/2 and 0. Each of the three groups has five images.
+    Their classes have a probability near 1, 1/2 and 0. Each of the three groups has at most
+    five images.
     """
     shares = probabilities[np.arange(len(labels)), labels]
     groups = np.argsort([1 - shares, np.abs(shares - 0.5), shares])[:, :COLUMNS]

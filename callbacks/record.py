@@ -27,7 +27,7 @@ def of(state: State, test_accuracy: float, device: str) -> dict[str, Any]:
     """Returns the record of a finished run."""
     config, dataset = state.config, state.dataset
     return {
-        "config": config.as_dict(),
+        "config": vars(config),
         "environment": devices.environment(device),
         "class_names": dataset.class_names,
         "streamed": dataset.train.streamed,

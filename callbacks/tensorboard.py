@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import model
-from callbacks.base import Callback, writing
+from callbacks.base import Callback
 from common.errors import InputError
 from common.files import writable_folder
 
@@ -33,9 +33,7 @@ class TensorBoard(Callback):
         state.log = state.log or name
         writer = tf.summary.create_file_writer(str(self.path / state.log), max_queue=0)
         self.closing.enter_context(writer.as_default())
-        with writing("logdir", self.path):
-            given = config.as_dict().items()
-            api.hparams({name: value for name, value in given if value is not None})
+        api.hparams({flag: value for flag, value in vars(config).items() if value is not None})
 
     def on_block_end(self, losses: np.ndarray) -> None:
         """Adds a point to the curves."""
@@ -46,17 +44,15 @@ class TensorBoard(Callback):
             "validation_accuracy": self.state.accuracy,
             "images_per_second": self.state.images_per_second(),
         }
-        with writing("logdir", self.path):
-            for name, value in curves.items():
-                tf.summary.scalar(name, value, self.state.step)
+        for name, value in curves.items():
+            tf.summary.scalar(name, value, self.state.step)
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Adds the test accuracy and the pictures."""
         step = self.state.step
         shown = pictures(self.state.model, self.state.dataset.image_shape)
-        with writing("logdir", self.path):
-            tf.summary.scalar("test_accuracy", record["test_accuracy"], step)
-            tf.summary.image("weights", shown, step, max_outputs=len(shown))
+        tf.summary.scalar("test_accuracy", record["test_accuracy"], step)
+        tf.summary.image("weights", shown, step, max_outputs=len(shown))
 
 
 class Profile(Callback):

@@ -14,7 +14,10 @@ from common.errors import InputError
 
 
 class Config(types.SimpleNamespace):
-    """The values of a command's flags, such as `config.batch_size`. It cannot be changed."""
+    """The values of a command's flags, such as `config.batch_size`. It cannot be changed.
+
+    `vars(config)` has them by name, in the order of definition.
+    """
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{name}: a config is not changed; config.replace makes another one")
@@ -27,10 +30,6 @@ class Config(types.SimpleNamespace):
         if unknown := changes.keys() - vars(self).keys():
             raise TypeError(f"no such flag: {', '.join(sorted(unknown))}")
         return Config(**vars(self) | changes)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the value of each flag by name, in the order of definition."""
-        return dict(vars(self))
 
 
 class PathParser(flags.ArgumentParser):

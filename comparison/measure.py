@@ -123,8 +123,8 @@ class Bench:
         if gap > job + SHORT_GAP:  # it works outside the clock
             raise Failed(f"worked {gap:.3f} s between done and ready, {job:.3f} s on the job")
         # including the pauses between jobs
-        if joules := after.pop("joules", 0) - before.get("joules", 0):
-            found["joules_per_step"] = joules / len(jobs) / task.steps
+        if (joules := after.pop("joules", None)) and "joules" in before:
+            found["joules_per_step"] = (joules - before["joules"]) / len(jobs) / task.steps
         return found | {
             "seconds": job / task.steps,
             "loops": len(jobs),

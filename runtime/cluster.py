@@ -37,8 +37,9 @@ class Cluster:
             jobs, task = config["cluster"], config["task"]
             addresses = [*jobs.get("chief", [])[:1], *jobs.get("worker", [])]
             own = addresses.index(jobs[task["type"]][task["index"]])
-            if len(set(map(host_and_port, addresses))) < sum(map(len, jobs.values())):
-                raise ValueError("an address twice, two chiefs, or neither chief nor worker")
+            few = len(set(map(host_and_port, addresses))) < sum(map(len, jobs.values()))
+            if few or task["index"] < 0:
+                raise ValueError("an address twice, two chiefs, no such worker, or none at all")
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise InputError(
                 f"--strategy=multi_worker: TF_CONFIG must be like {EXAMPLE}; "

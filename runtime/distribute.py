@@ -96,7 +96,7 @@ class Workers(Replicas):
             "--input streams": state.dataset.train.streamed,
             "data": state.dataset.checksum,
         }
-        given = (state.config.as_dict() | about_data).items()
+        given = (vars(state.config) | about_data).items()
         values = [f"{name}={value}" for name, value in given if name not in flags.PLACES]
         rows = self.exchange([zlib.crc32(value.encode()) for value in values])
         for value, column in zip(values, rows.T, strict=True):
@@ -144,8 +144,9 @@ def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
         silent: list[str] = []
         while not over.wait(timeout / 2):
             before, silent = silent, cluster.silent()
-            if before and silent:
-                signals.say(f"error: {lost(silent)}")
+            gone = [address for address in silent if address in before]
+            if gone and not over.is_set():
+                signals.say(f"error: {lost(gone)}")
                 os._exit(RunError.exit_code)
 
     threading.Thread(target=watch, daemon=True).start()

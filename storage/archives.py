@@ -7,6 +7,7 @@ import urllib.request
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.checksums import UrlInfo, compute_url_info
+from tensorflow_datasets.core.download.resource import get_dl_fname
 
 from common.errors import InputError, reason
 from common.files import PROJECT
@@ -28,11 +29,11 @@ def gather(
     new.mkdir()
     ours = ARCHIVES / builder.name
     folder = pathlib.Path(manual_dir or ours)
-    wanted = builder.url_infos or {}  # some datasets of tfds have none
-    for url, info in wanted.items():
-        given = folder / info.filename
+    for url, info in (builder.url_infos or {}).items():  # some datasets of tfds have none
+        name = info.filename or get_dl_fname(url, info.checksum)
+        given = folder / name
         if path := _found(info, folder, ours, root / "downloads"):
-            shutil.copyfile(path, new / info.filename)
+            shutil.copyfile(path, new / name)
         elif given.is_file():
             found = compute_url_info(given).checksum
             raise InputError(
@@ -40,10 +41,9 @@ def gather(
                 f"{info.checksum}, found {found}; put a good copy there, as it was published"
             )
         elif why := _unreachable(url):
-            needed = ", ".join(info.filename for info in wanted.values())
             raise InputError(
-                f"--manual_dir: {folder} lacks an archive, and {url} cannot be downloaded ({why}). "
-                f"Put {needed} into a folder and give --manual_dir=FOLDER"
+                f"--manual_dir: {folder} lacks {name}, and {url} cannot be downloaded ({why}). "
+                "Put it and the dataset's other archives into a folder and give --manual_dir=FOLDER"
             )
 
 

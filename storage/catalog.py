@@ -30,7 +30,7 @@ def builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
         found = tfds.builder(name, data_dir=root)
     except (json.JSONDecodeError, UnicodeDecodeError):  # ValueErrors too
         raise
-    except (ValueError, AssertionError):
+    except (ValueError, AssertionError, TypeError, ImportError):
         raise InputError(
             f"--dataset={name}: tfds has no such dataset, config or version. "
             f"Nearest: {_nearest(name)}"

@@ -13,7 +13,7 @@ from common.errors import InputError
 from runtime import cluster
 
 MAX_RUNS = 10_000
-DEFAULTS = flags.training_config().as_dict()
+DEFAULTS = vars(flags.training_config())
 SWEPT = [  # the flags that take several values
     flag.name for flag in flags.train_flags().flags_by_module_dict()["Training"] if not flag.boolean
 ]
@@ -62,7 +62,7 @@ def parse(argv: list[str], summary: str | None) -> list[Config]:
         commandline.parse(sweep_flags(), arguments, summary)
         for arguments in itertools.product(*alternatives)
     ]
-    configs = [cluster.checked(Config(**DEFAULTS | each.as_dict())) for each in given]
+    configs = [cluster.checked(Config(**DEFAULTS | vars(each))) for each in given]
     files.check_writable("output", first.output, replace=True)
     if first.figures:
         with plots.look():  # raises now if matplotlib is missing

@@ -155,6 +155,6 @@ def test_what_another_program_wrote_during_the_run_is_not_replaced(tmp_path):
         callback.on_train_begin()
         (letter := tmp_path / "model" / "letter.txt").parent.mkdir()
         letter.write_text("years of work")
-        with pytest.raises(errors.InputError, match="is there already"):
+        with pytest.raises(errors.RunError, match="is there already"):
             callback.on_train_end({})
     assert letter.read_text() == "years of work"

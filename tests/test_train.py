@@ -140,7 +140,7 @@ def test_help_lists_every_flag_with_its_default(capsys):
         parsed("--help", summary="A summary.")
     shown = capsys.readouterr().out
     assert shown.startswith("A summary.\n\nData:\n  --data_dir: ")
-    for name, default in flags.training_config().as_dict().items():
+    for name, default in vars(flags.training_config()).items():
         described = re.search(rf"^  --(\[no\])?{name}:(.*?)(^  -|\Z)", shown, re.M | re.S)[2]
         assert default is None or f"(default: '{default}')".lower() in described
 

@@ -124,6 +124,7 @@ CONFIG = '{{"cluster": {}, "task": {{"type": "{}", "index": {}}}}}'
     ("hosts", "task", "words"),
     [
         ('{"worker": ["a:1"]}', "worker 1", "IndexError"),
+        ('{"worker": ["a:1"]}', "worker -1", "no such worker"),
         ('{"worker": ["a:1"]}', "worker null", "TypeError"),
         ('{"ps": ["a:1"]}', "ps 0", "ValueError"),
         ('{"worker": ["b"]}', "worker 0", "'b' is not"),
