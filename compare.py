@@ -200,9 +200,7 @@ def run(config: Config) -> int:
         config = commandline.parse(compare_flags(), argv, None)
     suite, code = None, 0
     try:
-        for number, suite in enumerate(measured(config, base)):
-            if number == 0:
-                check_output(config.output)  # again: a file may have appeared meanwhile
+        for suite in measured(config, base):
             if config.output:
                 report.save(suite, pathlib.Path(config.output))
     except (KeyboardInterrupt, RunError) as stop:

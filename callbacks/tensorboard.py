@@ -28,9 +28,7 @@ class TensorBoard(Callback):
             raise InputError(
                 "--logdir needs TensorBoard: python -m pip install -r requirements/tensorboard.txt"
             ) from None
-        now = time.strftime("%Y-%m-%d-%H-%M-%S")
-        name = f"batch_size={config.batch_size},lr={config.lr:g},seed={config.seed},{now}"
-        state.log = state.log or name
+        state.log = state.log or time.strftime("%Y-%m-%d-%H-%M-%S")
         writer = tf.summary.create_file_writer(str(self.path / state.log), max_queue=0)
         self.closing.enter_context(writer.as_default())
         api.hparams({flag: value for flag, value in vars(config).items() if value is not None})
