@@ -63,7 +63,7 @@ def large() -> dict[str, float]:
         with ProcessPoolExecutor(1) as maker:  # its memory must not count as that of the runs
             size_mib = maker.submit(make, pathlib.Path(folder)).result() / 2**20
         job = (f"--dataset=made{LARGE}", f"--data_dir={folder}", *ALONE)
-        for size in (10, 100, 1_000, 10_000):
+        for size in FEW_BATCHES:
             rates = {}
             for source in ("stream", "memory"):
                 run = common.train(*job, f"--batch_size={size}", f"--input={source}")
