@@ -53,7 +53,7 @@ class Bench:
 
     folder: pathlib.Path
     contenders: Mapping[str, Contender]
-    references: Mapping[tuple[int, int, str], tuple[work.Weights, float]]
+    references: Mapping[tuple[int, int, str], work.Reference]
     config: Config
 
     @property
@@ -167,7 +167,7 @@ def wait_for(process: subprocess.Popen, *words: str) -> str:
     raise EOFError
 
 
-def verify(folder: pathlib.Path, reference: tuple[work.Weights, float], steps: int) -> float:
+def verify(folder: pathlib.Path, reference: work.Reference, steps: int) -> float:
     """Returns the relative error of a contender's weights; raises Failed if it did other work."""
     expected, numpy_error = reference
     try:

@@ -19,6 +19,8 @@ REFERENCE_BATCH = 10  # the batch size for which --lr is meant
 MIN_STEPS = 300  # of a job, in whole epochs; long enough to time a fast GPU
 
 Weights = tuple[np.ndarray, np.ndarray]  # W [features, classes], b [classes]
+# W and b after a job in float64, and the relative error of NumPy's in a task's own precision.
+Reference = tuple[Weights, float]
 
 
 def steps_of(batch_size: int, num_examples: int, max_steps: int) -> int:
@@ -68,11 +70,8 @@ def relative_error(found: Sequence[np.ndarray], expected: Weights) -> float:
     return float(np.abs(here - there).max() / np.abs(there).max())
 
 
-def reference(task: Task, examples: Sequence[np.ndarray]) -> tuple[Weights, float]:
-    """Returns W and b after a task in float64, and the relative error of NumPy's in its precision.
-
-    examples: as in `weights_after`.
-    """
+def reference(task: Task, examples: Sequence[np.ndarray]) -> Reference:
+    """Returns the reference of a task; examples as in `weights_after`."""
     exact = weights_after(task, examples, np.float64)
     rounded = as_tf32 if task.precision == "tf32" else np.asarray
     return exact, relative_error(weights_after(task, examples, np.float32, rounded), exact)
@@ -118,7 +117,7 @@ def jobs_of(dataset: Dataset, config: Config) -> Iterator[dict[str, Any]]:
 
 def prepare(
     dataset: Dataset, tasks: Sequence[Task], folder: pathlib.Path
-) -> dict[tuple[int, int, str], tuple[Weights, float]]:
+) -> dict[tuple[int, int, str], Reference]:
     """Writes the examples to `folder`; returns references by batch size, steps and precision."""
     import data  # imports TensorFlow, which `load` has started
 
