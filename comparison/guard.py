@@ -13,10 +13,7 @@ FALSE_ALARMS = 0.05  # maximum share of runs with a false alarm, over all conten
 
 
 def check(
-    base: Sequence[Row],
-    names: Collection[str],
-    facts: Mapping[str, str | float],
-    config: Config,
+    base: Sequence[Row], names: Collection[str], facts: Mapping[str, str | float], config: Config
 ) -> None:
     """Raises InputError if a measurement cannot be compared with `base`.
 
