@@ -15,11 +15,29 @@ if TYPE_CHECKING:
 
 COLUMNS = 80
 INTERVAL, PLAIN_INTERVAL = 1.0, 60.0  # seconds between updates of the bar, and between lines
-TESTED = "test accuracy {test_accuracy:.4f} of {test_examples:,} images"
-TRAINED = (
-    "training alone: {steps_now:,} steps, {us_per_step:,.1f} us/step, "
-    "{examples_per_second:,.0f} images/s"
+
+# The header, with the values of a State
+DATA = (
+    "{dataset.name}: {dataset.train.labels.size:,} training, "
+    "{dataset.validation.labels.size:,} validation, {dataset.test.labels.size:,} test images"
 )
+JOB = (
+    "mode {config.mode} on {device}; batch {config.batch_size:,}, lr {config.lr:g}, "
+    "{config.loss_reduction} loss"
+)
+# The last lines, with the values of a record
+TESTED = """\
+test accuracy {test_accuracy:.4f} of {test_examples:,} images
+seconds: import {seconds[import]:,.3f}, data {seconds[data]:,.3f}, \
+compile {seconds[compile]:,.3f}, train {seconds[train]:,.3f},
+evaluate {seconds[evaluate]:,.3f}, other {seconds[other]:,.3f}, total {seconds[total]:,.3f}"""
+TRAINED = """
+training alone: {steps_now:,} steps, {us_per_step:,.1f} us/step, \
+{examples_per_second:,.0f} images/s"""
+ON_TARGET = """
+validation accuracy {newest[2]:.4f} after {newest[1]:,.3f} s of training"""
+PAUSED = """
+the process was paused (Ctrl-Z, SIGSTOP): the seconds include it"""
 
 
 class Progress(Callback):
@@ -83,26 +101,17 @@ def new_bar(total_steps: int) -> "Bar":
     return bar
 
 
-def wrapped(*lines: str) -> str:
-    """Returns lines wrapped at 80 columns; no word is broken."""
-    fitting = [textwrap.fill(line, COLUMNS, break_on_hyphens=False) for line in lines]
-    return "\n".join(fitting).replace("\xa0", " ")
-
-
 def header(state: State, device_name: str) -> str:
-    """Returns a line for the data, and one for the device and the job."""
-    config, data = state.config, state.dataset
-    streamed = "; streamed from disk" if data.train.streamed else ""
-    strategy = ""
-    if config.strategy != "none":
-        strategy = f" with strategy {config.strategy} of {state.replicas}"
-    tf32 = ", TF32 allowed" if config.tf32 else ""
-    return wrapped(
-        f"{data.name}: {len(data.train):,} training, {len(data.validation):,} validation, "
-        f"{len(data.test):,} test images{streamed}",
-        f"mode {config.mode}{strategy} on {device_name}; batch {config.batch_size:,}, "
-        f"lr {config.lr:g}, {config.loss_reduction} loss{tf32}",
-    )
+    """Returns a line for the data, and one for the device and the job, wrapped at 80 columns."""
+    data, job = DATA, JOB
+    if state.dataset.train.streamed:
+        data += "; streamed from disk"
+    if state.config.strategy != "none":
+        job += "; strategy {config.strategy} of {replicas}"
+    if state.config.tf32:
+        job += "; TF32 allowed"
+    lines = [line.format(**vars(state), device=device_name) for line in (data, job)]
+    return "\n".join(textwrap.fill(line, COLUMNS, break_on_hyphens=False) for line in lines)
 
 
 def reached(state: State) -> str:
@@ -115,13 +124,11 @@ def reached(state: State) -> str:
 
 def summary(record: dict[str, Any]) -> str:
     """Returns the last lines: test accuracy, the ledger of seconds, the speed of training alone."""
-    parts = ", ".join(f"{part}\xa0{value:,.3f}" for part, value in record["seconds"].items())
-    lines = [TESTED.format_map(record), f"seconds: {parts}"]
+    text = TESTED
     if record["steps_now"]:
-        lines.append(TRAINED.format_map(record))
+        text += TRAINED
     if record["config"]["target_accuracy"]:
-        _, trained, accuracy, _ = record["evaluations"][-1]
-        lines.append(f"validation accuracy {accuracy:.4f} after {trained:,.3f} s of training")
+        text += ON_TARGET
     if record["paused"]:
-        lines.append("the process was paused (Ctrl-Z, SIGSTOP): the seconds include it")
-    return wrapped(*lines)
+        text += PAUSED
+    return text.format(**record, newest=record["evaluations"][-1])

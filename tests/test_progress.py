@@ -89,8 +89,8 @@ def test_the_header_says_what_trains_and_on_how_many(state):
     state.config = state.config.replace(tf32=True, strategy="mirrored", mode="graph")
     assert progress.header(state, "a CPU").splitlines() == [
         "mnist: 660 training, 60 validation, 100 test images",
-        "mode graph with strategy mirrored of 1 on a CPU; batch 10, lr 0.01, sum loss,",
-        "TF32 allowed",
+        "mode graph on a CPU; batch 10, lr 0.01, sum loss; strategy mirrored of 1; TF32",
+        "allowed",
     ]
 
 
