@@ -23,8 +23,8 @@ PAGES: dict[str, Any] = {  # the styles of a page's chart
     "light": [],
     "dark": [
         "dark_background",
+        "common.look",  # whose colours that style has replaced
         {
-            "axes.prop_cycle": plots.LOOK["axes.prop_cycle"],
             "axes.facecolor": "none",
             "grid.color": "#30363D",
             "savefig.facecolor": "#0D1117",
@@ -66,7 +66,7 @@ def dots(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
     for place, row in enumerate(rows):
         time = row.time
         interval = [time.low, time.median, time.high]
-        axes.plot(interval, [place] * 3, "o-", markevery=[1], color=plots.BLUE)
+        axes.plot(interval, [place] * 3, "o-", markevery=[1], color="C0")
         text = f"   {number(time.median)} µs ({number(row.ratio.median)} ×) {row.note}"
         axes.text(time.high, place, text, verticalalignment="center")
     axes.set(xscale="log", xlabel=f"µs a step, batch {size:,} (logarithmic; left is faster)")
