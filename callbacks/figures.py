@@ -1,7 +1,7 @@
 """--figures=DIR: pictures of the training, the weights, the mistakes and some answers."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -11,9 +11,6 @@ from callbacks.tensorboard import pictures
 from common import plots
 from common.files import writable_folder
 from runtime.state import State
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 MAX_CLASSES = 30  # with more classes the counts would be too small to read
 COLUMNS = 5  # of a picture of images
@@ -27,8 +24,9 @@ class Figures(Callback):
             writable_folder("figures", self.path)
 
     def on_train_end(self, record: dict[str, Any]) -> None:
-        chunks = [self.state.model(images) for images, _ in self.state.dataset.test.chunks()]
-        probabilities = np.concatenate(chunks)
+        probabilities = np.concatenate(
+            [self.state.model(images) for images, _ in self.state.dataset.test.chunks()]
+        )
         with plots.look(), writing("figures", self.path):
             for draw in (accuracy, weights, confusion, predictions):
                 figure = draw(self.state, probabilities)
@@ -36,19 +34,19 @@ class Figures(Callback):
         print(f"figures: in {self.path}")
 
 
-def accuracy(state: State, probabilities: np.ndarray) -> "Figure":
+def accuracy(state: State, probabilities: np.ndarray) -> "plots.Figure":
     """Returns validation accuracy and loss over steps."""
     steps, _, accuracies, losses = zip(*state.evaluations, strict=True)
     figure = plots.figure(4.6, "Accuracy and loss")
     above, below = figure.subplots(2, 1, sharex=True)
-    above.plot(steps, accuracies, marker=".")
-    below.plot(steps, losses, marker=".")
-    above.set(ylabel="validation accuracy", xscale="log")
+    above.semilogx(steps, accuracies, ".-")
+    below.semilogx(steps, losses, ".-")
+    above.set_ylabel("validation accuracy")
     below.set(ylabel="training loss per image", xlabel="step (logarithmic)", ylim=(0, None))
     return figure
 
 
-def gallery(title: str, images: np.ndarray, titles: Iterable[str], **look: Any) -> "Figure":
+def gallery(title: str, images: np.ndarray, titles: Iterable[str], **look: Any) -> "plots.Figure":
     """Returns images [n, height, width, ...], five in a row, each with its title."""
     rows = -(-len(images) // COLUMNS)
     figure = plots.figure(0.4 + 1.8 * rows, title)
@@ -59,14 +57,14 @@ def gallery(title: str, images: np.ndarray, titles: Iterable[str], **look: Any) 
     return figure
 
 
-def weights(state: State, probabilities: np.ndarray) -> "Figure":
+def weights(state: State, probabilities: np.ndarray) -> "plots.Figure":
     """Returns each column of W as a picture, on a common scale that is white at 0."""
     title = "The weights of each class: red speaks for it, blue against it"
-    templates = pictures(state.model, state.dataset.image_shape).mean(axis=-1)
+    templates = pictures(state).mean(axis=-1)
     return gallery(title, templates, state.dataset.class_names, cmap="RdBu_r", vmin=0, vmax=1)
 
 
-def confusion(state: State, probabilities: np.ndarray) -> "Figure":
+def confusion(state: State, probabilities: np.ndarray) -> "plots.Figure":
     """Returns the counts of true class (row) by answer (column); only mistakes are coloured."""
     names, answers = state.dataset.class_names, probabilities.argmax(axis=1)
     counts = tf.math.confusion_matrix(state.dataset.test.labels, answers, len(names)).numpy()
@@ -83,15 +81,14 @@ def confusion(state: State, probabilities: np.ndarray) -> "Figure":
     return figure
 
 
-def predictions(state: State, probabilities: np.ndarray) -> "Figure":
+def predictions(state: State, probabilities: np.ndarray) -> "plots.Figure":
     """Returns test images with the model's answers: sure, unsure and wrong."""
-    dataset, names = state.dataset, state.dataset.class_names
-    labels, answers = dataset.test.labels, probabilities.argmax(axis=1)
-    chosen = pick(probabilities, labels)
-    images = dataset.test.images[chosen].reshape(-1, *dataset.image_shape)
+    test, names = state.dataset.test, state.dataset.class_names
+    chosen = pick(probabilities, test.labels)
+    images = test.images[chosen].reshape(-1, *state.dataset.image_shape)
     titles = [
-        f"{names[answers[index]]}: {probabilities[index].max():.0%}\nis {names[labels[index]]}"
-        for index in chosen
+        f"{names[shares.argmax()]}: {shares.max():.0%}\nis {names[label]}"
+        for shares, label in zip(probabilities[chosen], test.labels[chosen], strict=True)
     ]
     return gallery("Test images: sure, unsure and wrong", images, titles, cmap="gray_r")
 
@@ -102,6 +99,5 @@ def pick(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Their classes have a probability near 1, 1/2 and 0. Each of the three groups has at most
     five images.
     """
-    shares = probabilities[np.arange(len(labels)), labels]
-    groups = np.argsort([1 - shares, np.abs(shares - 0.5), shares])[:, :COLUMNS]
-    return groups.ravel()
+    shares = probabilities[range(len(labels)), labels]
+    return np.argsort([-shares, abs(shares - 0.5), shares])[:, :COLUMNS].ravel()

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-import model
 from callbacks.base import Callback
 from common.errors import InputError
 from common.files import writable_folder
+from runtime.state import State
 
 
 class TensorBoard(Callback):
@@ -47,8 +47,7 @@ class TensorBoard(Callback):
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Adds the test accuracy and the pictures."""
-        step = self.state.step
-        shown = pictures(self.state.model, self.state.dataset.image_shape)
+        step, shown = self.state.step, pictures(self.state)
         tf.summary.scalar("test_accuracy", record["test_accuracy"], step)
         tf.summary.image("weights", shown, step, max_outputs=len(shown))
 
@@ -77,7 +76,7 @@ class Profile(Callback):
             print("profile: no trace, the run had no warm block after --eval_first")
 
 
-def pictures(softmax: model.SoftmaxRegression, image_shape: tuple[int, ...]) -> np.ndarray:
+def pictures(state: State) -> np.ndarray:
     """Returns the weights as images [classes, *image_shape] in [0, 1]; white counts for a class."""
-    weights = softmax.W.numpy().T.reshape(-1, *image_shape)
-    return 0.5 + weights / (2 * np.abs(weights).max() or 1.0)
+    weights = state.model.W.numpy().T.reshape(-1, *state.dataset.image_shape)
+    return 0.5 + weights / (2 * abs(weights).max() or 1.0)
