@@ -20,7 +20,7 @@ class TensorBoard(Callback):
     """
 
     def on_train_begin(self) -> None:
-        state, config = self.state, self.state.config
+        state = self.state
         writable_folder("logdir", self.path)
         try:
             from tensorboard.plugins.hparams import api
@@ -31,19 +31,22 @@ class TensorBoard(Callback):
         state.log = state.log or time.strftime("%Y-%m-%d-%H-%M-%S")
         writer = tf.summary.create_file_writer(str(self.path / state.log), max_queue=0)
         self.closing.enter_context(writer.as_default())
-        api.hparams({flag: value for flag, value in vars(config).items() if value is not None})
+        api.hparams(
+            {flag: value for flag, value in vars(state.config).items() if value is not None}
+        )
 
     def on_block_end(self, losses: np.ndarray) -> None:
         """Adds a point to the curves."""
-        if self.state.accuracy is None:
+        state = self.state
+        if state.accuracy is None:
             return
         curves = {
-            "training_loss": self.state.loss,
-            "validation_accuracy": self.state.accuracy,
-            "images_per_second": self.state.images_per_second(),
+            "training_loss": state.loss,
+            "validation_accuracy": state.accuracy,
+            "images_per_second": state.images_per_second(),
         }
         for name, value in curves.items():
-            tf.summary.scalar(name, value, self.state.step)
+            tf.summary.scalar(name, value, state.step)
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Adds the test accuracy and the pictures."""
@@ -60,19 +63,17 @@ class Profile(Callback):
 
     def on_train_begin(self) -> None:
         writable_folder("profile", self.path)
-        self.traced = False
-        self.trace = self.closing.enter_context(contextlib.ExitStack())  # its end writes the trace
+        self.trace: contextlib.ExitStack | None = None
 
     def on_block_end(self, losses: np.ndarray) -> None:
-        self.trace.close()
-        state = self.state
-        if self.traced or state.ends() or state.step < state.config.eval_first:
-            return
-        self.traced = True
-        self.trace.enter_context(tf.profiler.experimental.Profile(str(self.path)))
+        if self.trace:
+            self.trace.close()  # which writes the trace, the first time
+        elif self.state.step >= self.state.config.eval_first and not self.state.ends():
+            self.trace = self.closing.enter_context(contextlib.ExitStack())
+            self.trace.enter_context(tf.profiler.experimental.Profile(str(self.path)))
 
     def on_train_end(self, record: dict[str, Any]) -> None:
-        if not self.traced:
+        if not self.trace:
             print("profile: no trace, the run had no warm block after --eval_first")
 
 
