@@ -13,7 +13,6 @@ from runtime.state import State
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-COLUMNS = 80
 INTERVAL, PLAIN_INTERVAL = 1.0, 60.0  # seconds between updates of the bar, and between lines
 
 # The header, with the values of a State
@@ -41,16 +40,20 @@ the process was paused (Ctrl-Z, SIGSTOP): the seconds include it"""
 
 
 class Progress(Callback):
-    """A bar on a terminal; elsewhere a line when the steps have doubled, or after a minute."""
+    """A bar on a terminal; elsewhere a line when the steps have doubled, or after a minute.
+
+    due, next_step: the time at which the bar or a line is due, and the step of the next line.
+    seconds, examples: of training and images, at the last update.
+    """
+
+    bar: "Bar | None" = None
+    due = seconds = 0.0
+    next_step = examples = 0
 
     def on_train_begin(self) -> None:
-        self.bar: Bar | None = None
         if sys.stdout.isatty():
             self.bar = new_bar(self.state.total_steps)
             self.closing.callback(self.bar.stop)
-        # the time and step at which a line is due; seconds of training and images at the last one
-        self.due = self.seconds = 0.0
-        self.next_step = self.examples = 0
 
     def on_block_end(self, losses: np.ndarray) -> None:
         now, step, ends = time.monotonic(), self.state.step, self.state.ends()
@@ -111,7 +114,7 @@ def header(state: State, device_name: str) -> str:
     if state.config.tf32:
         job += "; TF32 allowed"
     lines = [line.format(**vars(state), device=device_name) for line in (data, job)]
-    return "\n".join(textwrap.fill(line, COLUMNS, break_on_hyphens=False) for line in lines)
+    return "\n".join(textwrap.fill(line, 80, break_on_hyphens=False) for line in lines)
 
 
 def reached(state: State) -> str:
