@@ -32,17 +32,22 @@ with startup.starting():
 
 def load(config: flags.Config, device: str) -> data.Dataset:
     """Returns the data of a run, streamed if --input or the device's memory requires it."""
-    max_bytes = devices.most_bytes(config.input, device)
-    return data.load(config.dataset, config.data_dir, config.manual_dir, max_bytes)
+    return data.load(
+        config.dataset,
+        config.data_dir,
+        config.manual_dir,
+        max_bytes=devices.most_bytes(config.input, device),
+    )
 
 
 def start(
     config: flags.Config, dataset: data.Dataset, ledger: clock.Ledger, replicas: int = 1
 ) -> State:
     """Returns a run before its first step; raises InputError if a batch exceeds the split."""
-    if (size := config.batch_size) > (count := len(dataset.train)):
+    if config.batch_size > len(dataset.train):
         raise InputError(
-            f"--batch_size={size}: must be at most the {count:,} training images of {dataset.name}"
+            f"--batch_size={config.batch_size}: must be at most the {len(dataset.train):,} "
+            f"training images of {dataset.name}"
         )
     net = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
     return State(config, dataset, net, ledger, replicas)
@@ -92,8 +97,9 @@ def test_accuracy(state: State) -> float:
 
 def validate(state: State) -> None:
     """Measures the validation accuracy of this step, and notes when it was reached."""
-    measured = accuracy(state, state.validation)
-    state.evaluations.append([state.step, state.training_seconds(), measured, state.loss])
+    state.evaluations.append(
+        [state.step, state.training_seconds(), accuracy(state, state.validation), state.loss]
+    )
 
 
 def accuracy(state: State, split: data.Split) -> float:
@@ -117,8 +123,7 @@ def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
         ledger.barrier = engine.barrier
         with tf.device(device):
             with ledger("data"):
-                dataset = load(config, device)
-                state = start(config, dataset, ledger, engine.count)
+                state = start(config, load(config, device), ledger, engine.count)
             with callbacks.asked_for(state, engine.is_chief) as watching:
                 print(progress.header(state, devices.describe(device)))
                 with ledger("compile"):
