@@ -37,7 +37,6 @@ with startup.starting():
     from callbacks import record
     from runtime import modes
     from runtime.clock import Ledger
-    from runtime.distribute import OneDevice
     from runtime.state import DivergedError
     from sweeps import results
 
@@ -51,7 +50,7 @@ def trainer(dataset: data.Dataset, place: results.Row) -> Callable[[Config], res
     @functools.cache
     def compiled(thread: int, config: Config) -> modes.Mode:
         """Returns the mode that takes the steps of a thread's runs."""
-        return train.compiled(train.start(config, dataset, Ledger()), OneDevice())
+        return train.compiled(train.start(config, dataset, Ledger()))
 
     def train_one(config: Config) -> results.Row | None:
         if signals.asked():

@@ -27,7 +27,7 @@ with startup.starting():
     import model
     from callbacks import Callback, progress, record
     from runtime import distribute, modes
-    from runtime.state import State
+    from runtime.state import ONE_DEVICE, State
 
 
 def load(config: flags.Config, device: str) -> data.Dataset:
@@ -41,7 +41,10 @@ def load(config: flags.Config, device: str) -> data.Dataset:
 
 
 def start(
-    config: flags.Config, dataset: data.Dataset, ledger: clock.Ledger, replicas: int = 1
+    config: flags.Config,
+    dataset: data.Dataset,
+    ledger: clock.Ledger,
+    strategy: tf.distribute.Strategy = ONE_DEVICE,
 ) -> State:
     """Returns a run before its first step; raises InputError if a batch exceeds the split."""
     if config.batch_size > len(dataset.train):
@@ -50,14 +53,15 @@ def start(
             f"training images of {dataset.name}"
         )
     net = model.SoftmaxRegression(dataset.num_features, len(dataset.class_names))
-    return State(config, dataset, net, ledger, replicas)
+    return State(config, dataset, net, ledger, strategy)
 
 
-def compiled(state: State, engine: distribute.OneDevice) -> modes.Mode:
+def compiled(state: State) -> modes.Mode:
     """Returns the mode that takes the run's steps, compiled; all workers start at the same step."""
-    engine.follow_chief(state)
+    if state.config.strategy == "multi_worker":
+        distribute.follow_chief(state)
     state.resumed = state.step, state.examples
-    mode = engine.mode(state.model, state.config, state.dataset.train)
+    mode = modes.choose(state)
     if not state.ends():
         modes.warm_up(mode, state)
     num_correct(state, state.validation)
@@ -119,15 +123,17 @@ def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
     device = devices.choose(config)
     ledger.parts["import"] = ledger.clock() - ledger.start
     with contextlib.ExitStack() as together:
-        engine = distribute.start(config, device, together)  # which waits for other workers
-        ledger.barrier = engine.barrier
+        strategy = distribute.start(config, device, together)  # which waits for other workers
+        # a block of several workers reads its losses, and TensorFlow would ask other machines
+        if config.strategy != "multi_worker":
+            ledger.barrier = tf.test.experimental.sync_devices
         with tf.device(device):
             with ledger("data"):
-                state = start(config, load(config, device), ledger, engine.count)
-            with callbacks.asked_for(state, engine.is_chief) as watching:
+                state = start(config, load(config, device), ledger, strategy)
+            with callbacks.asked_for(state) as watching:
                 print(progress.header(state, devices.describe(device)))
                 with ledger("compile"):
-                    mode = compiled(state, engine)
+                    mode = compiled(state)
                 with signals.deferred():
                     train(state, mode, watching)
                     tested = test_accuracy(state)

@@ -15,7 +15,7 @@ from runtime.state import State
 
 
 @contextlib.contextmanager
-def asked_for(state: State, is_chief: bool) -> Iterator[list[Callback]]:
+def asked_for(state: State) -> Iterator[list[Callback]]:
     """Yields the callbacks that the flags select, and closes them however the run ends.
 
     Raises InputError, before the first step, if one of them could not write its output.
@@ -31,7 +31,7 @@ def asked_for(state: State, is_chief: bool) -> Iterator[list[Callback]]:
     }
     with contextlib.ExitStack() as closing:
         callbacks: list[Callback] = [Progress(state, closing)]
-        if is_chief:
+        if state.strategy.extended.should_checkpoint:  # of several workers, the chief
             callbacks += [
                 kind(state, closing, pathlib.Path(path)) for kind, path in asked.items() if path
             ]

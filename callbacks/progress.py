@@ -110,7 +110,7 @@ def header(state: State, device_name: str) -> str:
     if state.dataset.train.streamed:
         data += "; streamed from disk"
     if state.config.strategy != "none":
-        job += "; strategy {config.strategy} of {replicas}"
+        job += "; strategy {config.strategy} of {strategy.num_replicas_in_sync}"
     if state.config.tf32:
         job += "; TF32 allowed"
     lines = [line.format(**vars(state), device=device_name) for line in (data, job)]

@@ -31,7 +31,7 @@ def of(state: State, test_accuracy: float, device: str) -> dict[str, Any]:
         "environment": devices.environment(device),
         "class_names": dataset.class_names,
         "streamed": dataset.train.streamed,
-        "replicas": state.replicas,
+        "replicas": state.strategy.num_replicas_in_sync,
         "test_examples": len(dataset.test),
         **reached(state, test_accuracy),
     }

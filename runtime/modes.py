@@ -1,5 +1,6 @@
 """The modes: each takes the steps of a block with a function of model.py, in Python or compiled."""
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 
@@ -9,13 +10,18 @@ import tensorflow as tf
 import data
 import flags
 import model
-from runtime import plan
+from runtime import distribute, plan
 from runtime.state import State
 from storage import stream
 
 
-def choose(net: model.SoftmaxRegression, config: flags.Config, split: data.Split) -> "Mode":
-    """Returns the mode of a run on one device, by --mode and by the size of a batch."""
+def choose(state: State) -> "Mode":
+    """Returns the mode of a run, by --strategy, --mode and the size of a batch."""
+    net, config, split = state.model, state.config, state.dataset.train
+    if config.strategy != "none":
+        step = functools.partial(distribute.sgd_step, state.strategy)
+        with state.strategy.scope():  # the variables of the mode are equal on all replicas
+            return FromPipeline(net, config, step)
     if config.mode in ("eager", "graph"):
         return FromPipeline(net, config, model.sgd_step)
     longest = plan.longest(config, len(split), stream.steps_per_buffer(split, config.batch_size))

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import tensorflow as tf
 
 import data
 import flags
@@ -14,6 +15,7 @@ from runtime import plan, signals
 from runtime.clock import Ledger
 
 MAX_SCALED = 16 * 2**20  # bytes of uint8 images that are kept as floats, which need four times that
+ONE_DEVICE = tf.distribute.get_strategy()  # TensorFlow's default strategy
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 NUM_LOSSES = 100  # their mean is shown, in every mode and for every length of a block
 
@@ -24,7 +26,7 @@ class DivergedError(RunError):
 
 @dataclasses.dataclass
 class State:
-    """A run: its flags, data, model and clock, and the values that change from block to block.
+    """A run: its flags, data, model, clock and strategy, and what changes from block to block.
 
     step, examples: the numbers of steps and images so far.
     losses: the loss per image in each of the last 100 steps; `loss` is their mean.
@@ -39,7 +41,7 @@ class State:
     dataset: data.Dataset
     model: model.SoftmaxRegression
     ledger: Ledger
-    replicas: int = 1
+    strategy: tf.distribute.Strategy = ONE_DEVICE
     step: int = 0
     examples: int = 0
     loss: float = math.nan

@@ -19,7 +19,7 @@ import flags
 import train
 from common import commandline, errors
 from common.files import PROJECT
-from runtime import cluster, distribute
+from runtime import cluster
 from runtime.clock import Ledger
 from runtime.state import State
 from storage import cache
@@ -55,7 +55,7 @@ def python(*arguments: object, **options: object) -> subprocess.CompletedProcess
 def trained(dataset: data.Dataset, **changes: object) -> State:
     """Returns the run that these flags make of a dataset, in this process."""
     state = train.start(flags.training_config(**changes), dataset, Ledger())
-    train.train(state, train.compiled(state, distribute.OneDevice()))
+    train.train(state, train.compiled(state))
     return state
 
 

@@ -1,5 +1,6 @@
 """The modes: each ends at the oracle's weights, and compiles no more than it must."""
 
+import functools
 import re
 from unittest import mock
 
@@ -11,20 +12,10 @@ import data
 import flags
 import model
 import train
-from runtime import distribute, modes, plan
+from runtime import modes
 from runtime.clock import Ledger
-from storage import stream
 from tests import oracle
 from tests.conftest import trained
-
-
-class KnownSteps(distribute.OneDevice):
-    """Mode xla as on a GPU."""
-
-    def mode(self, net, config, split):
-        buffer_steps = stream.steps_per_buffer(split, config.batch_size)
-        return modes.InXla(net, plan.longest(config, len(split), buffer_steps), on_gpu=True)
-
 
 # Each batch size has another place: a row, one of few, a smaller last one, and all of an epoch.
 # That of 450 has four whole pieces and one of 50 rows.
@@ -45,7 +36,9 @@ def test_every_mode_ends_at_the_oracles_weights_and_traces_nothing_in_training(
 ):
     monkeypatch.setattr(model, "ROWS_PER_PIECE", 100)
     monkeypatch.setattr(model, "update", mock.Mock(wraps=model.update))
-    engine = KnownSteps() if mode == "known" else distribute.OneDevice()
+    if mode == "known":  # mode xla as on a GPU
+        on_gpu = functools.partial(modes.InXla, on_gpu=True)
+        monkeypatch.setattr(modes, "InXla", lambda net, longest, **_: on_gpu(net, longest))
     config = flags.training_config(
         mode="xla" if mode == "known" else mode,
         batch_size=batch_size,
@@ -58,7 +51,7 @@ def test_every_mode_ends_at_the_oracles_weights_and_traces_nothing_in_training(
     )
     state = train.start(config, tiny_dataset, Ledger())
     state.step = 660 // batch_size  # a resumed run may begin with a smaller last batch
-    compiled = train.compiled(state, engine)
+    compiled = train.compiled(state)
     model.update.reset_mock()
     state.step = 0
     train.train(state, compiled)

@@ -4,10 +4,10 @@ import dataclasses
 import json
 import socket
 import types
+from unittest import mock
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import flags
 import model
@@ -82,15 +82,15 @@ def test_a_port_that_is_taken_is_named(monkeypatch):
 )
 def test_workers_with_other_flags_or_data_are_refused(tiny_dataset, monkeypatch, changes, named):
     """The chief has the defaults, and the record in another place."""
-    sent, strategy = [], tf.distribute.MirroredStrategy(["CPU:0"])
+    sent = []
     exchange = lambda _, values: sent.append(values) or np.array([sent[0], values])  # noqa: E731
-    monkeypatch.setattr(distribute.Workers, "exchange", exchange)
+    monkeypatch.setattr(distribute, "exchange", exchange)
 
     def join(index, checksum="", **changes):
         config = flags.training_config(record=str(index), **changes)
         dataset = dataclasses.replace(tiny_dataset, checksum=checksum)
         state = types.SimpleNamespace(config=config, dataset=dataset)
-        distribute.Workers(strategy, is_chief=index == 0).compare(state)
+        distribute.compare(state)
 
     join(0)
     with pytest.raises(InputError, match=f"^{named}: another worker "):
@@ -98,10 +98,11 @@ def test_workers_with_other_flags_or_data_are_refused(tiny_dataset, monkeypatch,
 
 
 def test_a_worker_has_no_evaluation_where_the_chief_has_none(tiny_dataset, monkeypatch):
-    monkeypatch.setattr(distribute.Workers, "exchange", lambda _, value: np.array([value]))
-    worker = distribute.Workers(tf.distribute.MirroredStrategy(["CPU:0"]), is_chief=False)
+    monkeypatch.setattr(distribute, "exchange", lambda _, value: np.array([value]))
     state = State(flags.training_config(), tiny_dataset, model.SoftmaxRegression(784, 10), Ledger())
-    worker.follow_chief(state)
+    state.strategy = mock.Mock()
+    state.strategy.extended.should_checkpoint = False
+    distribute.follow_chief(state)
     assert state.evaluations == []
 
 

@@ -13,7 +13,6 @@ with startup.starting():  # as the command does
     import data
     import train
     from comparison.peers.in_tensorflow import prepare
-    from runtime import distribute
 
 ALIGNMENT = 64  # bytes; TensorFlow shares the memory of arrays that begin at a multiple of it
 
@@ -37,7 +36,7 @@ def contender(work: Work) -> Train:
     dataset = _dataset(work)
     with tf.device(place):
         state = train.start(config, dataset, Ledger())
-        take_steps = train.compiled(state, distribute.OneDevice())
+        take_steps = train.compiled(state)
 
         # in mode xla the order is on the device before the clock
         ready = list(data.blocks(dataset.train, config)) if config.mode == "xla" else None
