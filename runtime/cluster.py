@@ -4,11 +4,11 @@ TensorFlow is not imported here, because the flags are checked before it is.
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import socket
 import urllib.parse
+from collections.abc import Iterable
 
 import flags
 from common.errors import InputError
@@ -18,47 +18,40 @@ EXAMPLE = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Cluster:
-    """TF_CONFIG: the addresses of all workers, the chief first, and the index of this process.
+def workers() -> tuple[list[str], str]:
+    """Returns the addresses of all workers in TF_CONFIG, the chief first, and that of this process.
 
-    The job `chief` has the chief; without this job the first worker is the chief.
+    Raises InputError if TF_CONFIG is wrong.
     """
+    text = os.environ.get("TF_CONFIG", "none")
+    try:
+        config = json.loads(text)
+        jobs, task = config["cluster"], config["task"]
+        addresses = [*jobs.get("chief", [])[:1], *jobs.get("worker", [])]
+        own = jobs[task["type"]][task["index"]]
+        few = len(set(map(host_and_port, addresses))) < sum(map(len, jobs.values()))
+        if few or task["index"] < 0:
+            raise ValueError("an address twice, two chiefs, no such worker, or none at all")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"--strategy=multi_worker: TF_CONFIG must be like {EXAMPLE}; found {text} ({error!r})"
+        ) from None
+    return addresses, own
 
-    addresses: tuple[str, ...]
-    index: int
 
-    @classmethod
-    def from_environment(cls) -> "Cluster":
-        """Reads TF_CONFIG; raises InputError if it is wrong."""
-        text = os.environ.get("TF_CONFIG", "none")
-        try:
-            config = json.loads(text)
-            jobs, task = config["cluster"], config["task"]
-            addresses = [*jobs.get("chief", [])[:1], *jobs.get("worker", [])]
-            own = addresses.index(jobs[task["type"]][task["index"]])
-            few = len(set(map(host_and_port, addresses))) < sum(map(len, jobs.values()))
-            if few or task["index"] < 0:
-                raise ValueError("an address twice, two chiefs, no such worker, or none at all")
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"--strategy=multi_worker: TF_CONFIG must be like {EXAMPLE}; "
-                f"found {text} ({error!r})"
-            ) from None
-        return cls(tuple(addresses), own)
+def prepare(own: str) -> None:
+    """Lets TensorFlow connect to the workers directly, even if a proxy is set.
 
-    def prepare(self) -> None:
-        """Lets TensorFlow connect to the workers directly, even if a proxy is set.
+    Raises OSError, which names the port, if this worker cannot listen at its address `own`.
+    """
+    os.environ["grpc_proxy"] = ""  # noqa: SIM112 - gRPC's own variable, which goes first
+    _, port = host_and_port(own)
+    socket.create_server(("", port)).close()
 
-        Raises OSError, which names the port, if this worker cannot listen there.
-        """
-        os.environ["grpc_proxy"] = ""  # noqa: SIM112 - gRPC's own variable, which goes first
-        _, port = host_and_port(self.addresses[self.index])
-        socket.create_server(("", port)).close()
 
-    def silent(self) -> list[str]:
-        """Returns the addresses of the workers that do not answer now."""
-        return [address for address in self.addresses if not _answers(address)]
+def silent(addresses: Iterable[str]) -> list[str]:
+    """Returns the addresses of the workers that do not answer now."""
+    return [address for address in addresses if not _answers(address)]
 
 
 def host_and_port(address: str) -> tuple[str, int]:
@@ -104,5 +97,5 @@ def checked(config: flags.Config) -> flags.Config:
     if config.strategy == "multi_worker":
         # TensorFlow would log a lost worker too; this program prints one line.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        Cluster.from_environment()
+        workers()
     return config.replace(mode="graph")

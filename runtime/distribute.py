@@ -5,7 +5,7 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -13,8 +13,7 @@ import tensorflow as tf
 import flags
 import model
 from common.errors import InputError, RunError
-from runtime import signals
-from runtime.cluster import Cluster
+from runtime import cluster, signals
 from runtime.state import ONE_DEVICE, State
 
 
@@ -94,7 +93,7 @@ def _gather(strategy: tf.distribute.Strategy, own: tf.Tensor) -> tf.Tensor:
 
 
 @contextlib.contextmanager
-def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
+def meeting(addresses: Sequence[str], timeout: float) -> Iterator[None]:
     """Ends the process with one line if a worker is lost before the `with` block ends.
 
     A worker that answers at its port may be slow. All are asked twice in `timeout` seconds, and a
@@ -108,17 +107,17 @@ def meeting(cluster: Cluster, timeout: float) -> Iterator[None]:
     def watch() -> None:  # only this ends a thread that waits inside TensorFlow
         silent: list[str] = []
         while not over.wait(timeout / 2):
-            before, silent = silent, cluster.silent()
-            gone = [address for address in silent if address in before]
+            gone = cluster.silent(silent)
             if gone and not over.is_set():
                 signals.say(f"error: {lost(gone)}")
                 os._exit(RunError.exit_code)
+            silent = cluster.silent(addresses)
 
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     except tf.errors.OpError:
-        if silent := cluster.silent():
+        if silent := cluster.silent(addresses):
             raise RunError(lost(silent)) from None
         raise  # it is about something else, such as memory
     finally:
@@ -157,11 +156,11 @@ def _workers(config: flags.Config, together: contextlib.ExitStack) -> tf.distrib
     """Returns the strategy of this worker once all workers have started."""
     from tensorflow.python.eager import context
 
-    cluster = Cluster.from_environment()
-    cluster.prepare()
+    addresses, own = cluster.workers()
+    cluster.prepare(own)
     # TensorFlow's coordination service blocks Python's threads and signals while it waits for a
     # worker. Without the service TensorFlow checks every 30 s whether a worker was restarted.
-    context.context().configure_coordination_service(service_type="", service_leader="")
+    context.context().configure_coordination_service(service_type="")
     tf.get_logger().setLevel("CRITICAL")  # it prints what it raises, and advice about `exchange`
-    together.enter_context(meeting(cluster, config.timeout))
+    together.enter_context(meeting(addresses, config.timeout))
     return tf.distribute.MultiWorkerMirroredStrategy()

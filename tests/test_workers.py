@@ -14,7 +14,6 @@ import model
 from common.errors import InputError
 from runtime import cluster, distribute
 from runtime.clock import Ledger
-from runtime.cluster import Cluster
 from runtime.state import State
 from tests.weights_of import JOB, assert_weights_of_one_device, finish, start
 
@@ -73,7 +72,7 @@ def test_a_port_that_is_taken_is_named(monkeypatch):
     with socket.create_server(("", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(OSError, match=f"{port}"):
-            Cluster((f"localhost:{port}",), 0).prepare()
+            cluster.prepare(f"localhost:{port}")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +110,7 @@ def test_a_worker_that_takes_its_time_is_waited_for_while_it_answers(monkeypatch
     monkeypatch.setattr(distribute.os, "_exit", given_up.append)
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        with distribute.meeting(Cluster((address,), 0), 0.02):
+        with distribute.meeting([address], 0.02):
             for _ in range(3):
                 with other.accept()[0] as connection:
                     connection.sendall(b"\0")
@@ -144,8 +143,8 @@ def test_a_malformed_tf_config_is_one_line(monkeypatch, hosts, task, words):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("task", "place"), [("chief 0", 0), ("worker 1", 2)])
-def test_a_chief_comes_before_the_workers(monkeypatch, task, place):
+@pytest.mark.parametrize(("task", "own"), [("chief 0", "c:1"), ("worker 1", "b:1")])
+def test_a_chief_comes_before_the_workers(monkeypatch, task, own):
     hosts = '{"worker": ["a:1", "b:1"], "chief": ["c:1"]}'
     monkeypatch.setenv("TF_CONFIG", CONFIG.format(hosts, *task.split()))
-    assert Cluster.from_environment() == Cluster(("c:1", "a:1", "b:1"), place)
+    assert cluster.workers() == (["c:1", "a:1", "b:1"], own)
