@@ -52,7 +52,7 @@ def follow_chief(state: State) -> None:
     """
     compare(state)
     newest = (state.evaluations or [[0.0] * 4])[-1]
-    step, *newest = exchange(state, [state.step, *newest])[0].tolist()
+    step, *newest = exchange(state, [state.step, *newest])[0]
     state.step = int(step)
     if newest[0] and not state.strategy.extended.should_checkpoint:
         state.evaluations = [newest]
@@ -63,17 +63,16 @@ def follow_chief(state: State) -> None:
 
 def compare(state: State) -> None:
     """Raises InputError on all workers, with the first difference, if flags or data differ."""
-    about_data = {
+    given = vars(state.config) | {
         "--input streams": state.dataset.train.streamed,
         "data": state.dataset.checksum,
     }
-    given = (vars(state.config) | about_data).items()
-    values = [f"{name}={value}" for name, value in given if name not in flags.PLACES]
-    rows = exchange(state, [zlib.crc32(value.encode()) for value in values])
-    for value, column in zip(values, rows.T, strict=True):
-        if np.ptp(column):
+    for name, value in given.items():
+        checksum = zlib.crc32(str(value).encode())
+        if name not in flags.PLACES and np.ptp(exchange(state, checksum)):
             raise InputError(
-                f"{value}: another worker has another; all must have the same: start all again"
+                f"{name}={value}: another worker has another; all must have the same: "
+                "start all again"
             )
 
 

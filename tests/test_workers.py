@@ -82,18 +82,16 @@ def test_a_port_that_is_taken_is_named(monkeypatch):
 def test_workers_with_other_flags_or_data_are_refused(tiny_dataset, monkeypatch, changes, named):
     """The chief has the defaults, and the record in another place."""
     sent = []
-    exchange = lambda _, values: sent.append(values) or np.array([sent[0], values])  # noqa: E731
-    monkeypatch.setattr(distribute, "exchange", exchange)
 
-    def join(index, checksum="", **changes):
+    def join(index, exchange, checksum="", **changes):
+        monkeypatch.setattr(distribute, "exchange", exchange)
         config = flags.training_config(record=str(index), **changes)
         dataset = dataclasses.replace(tiny_dataset, checksum=checksum)
-        state = types.SimpleNamespace(config=config, dataset=dataset)
-        distribute.compare(state)
+        distribute.compare(types.SimpleNamespace(config=config, dataset=dataset))
 
-    join(0)
+    join(0, lambda _, value: sent.append(value) or value)
     with pytest.raises(InputError, match=f"^{named}: another worker "):
-        join(1, **changes)
+        join(1, lambda _, value: [sent.pop(0), value], **changes)
 
 
 def test_a_worker_has_no_evaluation_where_the_chief_has_none(tiny_dataset, monkeypatch):
