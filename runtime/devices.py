@@ -8,6 +8,7 @@ import pathlib
 import platform
 import re
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
@@ -82,26 +83,26 @@ def memory(device: str) -> float:
     if device == "GPU:0":
         return gpu.memory_bytes()
     limits = group_limits("memory", "memory.max", "memory.limit_in_bytes")
-    return min([psutil.virtual_memory().total, *(int(limit) for (limit,) in limits)])
+    return min([psutil.virtual_memory().total, *(limit for (limit,) in limits)])
 
 
-def group_limits(controller: str, *files: str) -> list[list[str]]:
-    """Returns the words of a controller's `files` in this process's control group and its parents,
+def group_limits(controller: str, *files: str) -> Iterator[list[int]]:
+    """Yields the numbers in a controller's `files` of this process's control group and its parents,
     where they set a limit. Linux's versions 1 and 2 of such groups have different files."""
-    found = []
     # such as 0::/a of version 2, which names no controller, and 4:cpu,cpuacct:/a
     line = rf"^\d+:(?:|[^:]*\b({controller})\b[^:]*):(.*)"
     for named, name in re.findall(line, kernel_file(OWN_GROUPS), re.MULTILINE):
         group = GROUPS / named / name.strip("/")
         for folder in (group, *group.parents):
-            found.append(" ".join(kernel_file(folder / file) for file in files).split())
-    return [words for words in found if words and words[0] not in ("max", "-1")]
+            text = " ".join(kernel_file(folder / file) for file in files).strip()
+            if text[:1].isdigit():  # without a limit it begins with "max" or -1
+                yield [int(word) for word in text.split()]
 
 
 def quota() -> float | None:
     """Returns how many cores' time the control groups allow this process; None if all."""
     limits = group_limits("cpu", "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")
-    return min((int(allowed) / int(period) for allowed, period in limits), default=None)
+    return min((allowed / period for allowed, period in limits), default=None)
 
 
 def cores() -> int:
