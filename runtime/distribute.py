@@ -29,18 +29,17 @@ def sgd_step(
     Replica r of R has rows [r n / R, (r + 1) n / R) of a batch of n.
     """
 
-    def share() -> list[tf.Tensor]:
+    def share() -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
         context = tf.distribute.get_replica_context()
         rank, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
         size = tf.size(labels)
         rows = slice(size * rank // count, size * (rank + 1) // count)
         with tf.device("CPU"):  # where the batch is
             batch = images[rows], labels[rows]
-        loss, gradients = model.loss_and_gradients(net, *batch, config, batch_size=size)
-        return context.all_reduce("SUM", [loss, *gradients])
+        part = model.loss_and_gradients(net, *batch, config, batch_size=size)
+        return context.all_reduce("SUM", part)
 
-    results = strategy.run(share)
-    loss, *gradients = (strategy.experimental_local_results(sums)[0] for sums in results)
+    loss, gradients = strategy.experimental_local_results(strategy.run(share))[0]
     model.update(net, gradients, config)
     return loss
 
