@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -35,6 +35,7 @@ class State:
     seconds: of training before this process.
     Checkpoints contain all of these, and a resumed run reads them.
     signal: the signal that stops the run after this block, 0 for none.
+    validation: the validation images and labels, as they are evaluated.
     """
 
     config: flags.Config
@@ -45,14 +46,13 @@ class State:
     step: int = 0
     examples: int = 0
     loss: float = math.nan
-    losses: list[float] = dataclasses.field(default_factory=list)
+    losses: Sequence[float] = ()
     evaluations: list[list[float]] = dataclasses.field(default_factory=list)
     log: str = ""
     seconds: float = 0.0
     signal: int = 0
     resumed: tuple[int, int] = (0, 0)  # step and examples at the start of this process
     asked: Callable[[], int] = signals.asked  # with several workers, a signal to one stops all
-    validation: data.Split = dataclasses.field(init=False)  # as it is evaluated
 
     def __post_init__(self) -> None:
         """Scales the validation images once, not at each evaluation, if there are few."""
