@@ -12,19 +12,17 @@ from common.commandline import Config, define_path
 
 # Flags that may change when a run is resumed; another value of any other flag is another run.
 # Paths.
-PLACES = frozenset(
-    {
-        "data_dir",
-        "manual_dir",
-        "checkpoint_dir",
-        "export_dir",
-        "logdir",
-        "record",
-        "figures",
-        "profile",
-    }
-)
-# When a run ends, evaluates and saves, and how it reads and waits.
+PLACES = {
+    "data_dir",
+    "manual_dir",
+    "checkpoint_dir",
+    "export_dir",
+    "logdir",
+    "record",
+    "figures",
+    "profile",
+}
+# When a run ends, evaluates and saves, and how long it waits.
 CAN_CHANGE = PLACES | {
     "epochs",
     "max_steps",
@@ -34,10 +32,20 @@ CAN_CHANGE = PLACES | {
     "checkpoint_every",
     "overwrite",
     "timeout",
-    "input",
 }
-# Flags that may also change, with a line that says that the last bits may differ.
-ROUNDING = ("mode", "device", "tf32", "deterministic", "strategy", "replicas")
+# What may also change, with a line that says that the last bits may differ: flags, and the machine.
+# Another NumPy may shuffle differently.
+MAY_ROUND = {
+    "mode",
+    "device",
+    "tf32",
+    "deterministic",
+    "strategy",
+    "replicas",
+    "numpy",
+    "tensorflow",
+    "threads",
+}
 
 
 def define_data_flags(values: flags.FlagValues) -> None:

@@ -24,8 +24,6 @@ FIGURES = ("step", "examples", "loss", "losses", "evaluations", "log")
 # what TensorFlow writes for a step, complete or not
 WRITTEN = re.compile(r"step-(0|[1-9][0-9]*)(_temp|(\.index|\.data-00000-of-00001)(\.tempstate.*)?)")
 STATE = "state/.ATTRIBUTES/VARIABLE_VALUE"  # tf.train.Checkpoint's name of its variable `state`
-# What may change: some flags, and the machine. Another NumPy may shuffle differently.
-MAY_ROUND = {*flags.ROUNDING, "numpy", "tensorflow", "threads"}
 
 
 class Checkpoints(Callback):
@@ -55,7 +53,7 @@ class Checkpoints(Callback):
         step = self.state.step
         figures = {name: getattr(self.state, name) for name in FIGURES}
         figures["seconds"] = self.state.training_seconds()
-        self.json.assign(json.dumps({"figures": figures, "run": identity(self.state)}))
+        self.json.assign(json.dumps({"figures": figures, "run": description(self.state)}))
         with writing("checkpoint_dir", self.path):
             self.checkpoint.write(str(self.folder / f"step-{step}"))
             synced(*self.folder.glob(f"step-{step}.*"), self.folder)  # TensorFlow does not wait
@@ -86,11 +84,11 @@ class Checkpoints(Callback):
     def _check(self, run: dict[str, Any], step: int) -> None:
         """Raises InputError if the checkpoint is of another run; prints allowed differences."""
         run = vars(flags.training_config()) | run  # defaults of flags that were added since
-        for name, value in identity(self.state).items():
-            if (before := run.get(name)) == value:
+        for name, value in description(self.state).items():
+            if (before := run.get(name)) == value or name in flags.CAN_CHANGE:
                 continue
             both = f"{name}={value}: the run kept in {self.path} has {name}={before}"
-            if name not in MAY_ROUND:
+            if name not in flags.MAY_ROUND:
                 raise InputError(f"{both}; use that, or name another --checkpoint_dir")
             print(f"{both}; the last bits may differ", file=sys.stderr)
         if step > self.state.total_steps:
@@ -114,11 +112,10 @@ class Checkpoints(Callback):
                 path.unlink()
 
 
-def identity(state: State) -> dict[str, Any]:
-    """Returns what identifies a run, and what may change its last bits."""
-    of_flags = vars(state.config).items()
-    return {name: value for name, value in of_flags if name not in flags.CAN_CHANGE} | {
-        "input": "stream" if state.dataset.train.streamed else "memory",
+def description(state: State) -> dict[str, Any]:
+    """Returns the flags of a run, its data, and what may change its last bits."""
+    return vars(state.config) | {
+        "input": "stream" if state.dataset.train.streamed else "memory",  # what auto chose
         "data": state.dataset.checksum,
         "shapes": [list(variable.shape) for variable in state.model.variables],
         "format": FORMAT,
