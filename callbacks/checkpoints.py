@@ -18,7 +18,7 @@ from common.files import plain_path, synced, writable_folder
 from runtime import devices
 from runtime.state import State
 
-KEEP, FORMAT = 3, 4
+KEEP = 3  # checkpoints
 # of the state, saved beside the weights
 FIGURES = ("step", "examples", "loss", "losses", "evaluations", "log")
 # what TensorFlow writes for a step, complete or not
@@ -39,7 +39,7 @@ class Checkpoints(Callback):
         self.lock("checkpoint_dir", self.path / ".lock")
         # a path that TensorFlow does not read as a pattern
         self.folder = self.closing.enter_context(plain_path(self.path))
-        self.json = tf.Variable("", dtype=tf.string)
+        self.json = tf.Variable("")
         self.checkpoint = tf.train.Checkpoint(model=self.state.model, state=self.json)
         self._resume()
         self._remove_all_but(self._steps())
@@ -76,8 +76,7 @@ class Checkpoints(Callback):
                 print(f"{shown} is damaged and skipped: {reason(error)}", file=sys.stderr)
                 continue
             self.checkpoint.read(str(path)).assert_existing_objects_matched()
-            for name, value in found["figures"].items():
-                setattr(self.state, name, value)
+            vars(self.state).update(found["figures"])
             print(f"resumes from {shown}")
             return
 
@@ -118,7 +117,7 @@ def description(state: State) -> dict[str, Any]:
         "input": "stream" if state.dataset.train.streamed else "memory",  # what auto chose
         "data": state.dataset.checksum,
         "shapes": [list(variable.shape) for variable in state.model.variables],
-        "format": FORMAT,
+        "format": 4,
         "numpy": np.__version__,
         "tensorflow": tf.__version__,
         "threads": devices.threads(),
