@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.errors import InputError, RunError, reason
+from common.files import writable_folder
 from runtime.state import State
 
 
@@ -46,11 +47,12 @@ class Callback:
     def lock(self, flag: str, file: pathlib.Path) -> None:
         """Locks `path` until the run has ended, by a `file`, which stays, as filelock leaves it.
 
-        Raises InputError if it is locked.
+        The system releases the lock of a killed process. Raises InputError if `path` is locked, or
+        if the folder of `file`, which is made, cannot be written.
         """
-        lock = filelock.FileLock(file, blocking=False)
+        writable_folder(flag, file.parent)
         try:
-            self.closing.enter_context(lock)  # the system releases the lock of a killed process
+            self.closing.enter_context(filelock.FileLock(file, blocking=False))
         except filelock.Timeout:
             raise InputError(
                 f"--{flag}={self.path}: another run is using it; name another folder"

@@ -14,7 +14,7 @@ import tensorflow as tf
 import flags
 from callbacks.base import Callback, writing
 from common.errors import InputError, reason
-from common.files import plain_path, synced, writable_folder
+from common.files import plain_path, synced
 from runtime import devices
 from runtime.state import State
 
@@ -35,7 +35,6 @@ class Checkpoints(Callback):
 
     def on_train_begin(self) -> None:
         """Locks the folder, and resumes from the newest checkpoint in it."""
-        writable_folder("checkpoint_dir", self.path)
         self.lock("checkpoint_dir", self.path / ".lock")
         # a path that TensorFlow does not read as a pattern
         self.folder = self.closing.enter_context(plain_path(self.path))

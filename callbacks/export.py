@@ -13,7 +13,7 @@ import data
 import model
 from callbacks.base import Callback, writing
 from common.errors import InputError, RunError
-from common.files import OURS, is_free, real_path, tidy, whole_folder, writable_folder
+from common.files import OURS, is_free, real_path, tidy, whole_folder
 
 MAX_SAMPLE = 1_000  # images on which the size of the ink is measured
 
@@ -24,7 +24,6 @@ class Export(Callback):
     def on_train_begin(self) -> None:
         """Locks the folder, removes the remains of a killed run, and refuses other content."""
         self.target = target = real_path(self.path)
-        writable_folder("export_dir", target.parent)
         # No name in `whole_folder` is longer, so a name that is too long is refused now.
         self.lock("export_dir", target.with_name(f"{OURS}.{target.name}.exporting.lock"))
         tidy(target)
