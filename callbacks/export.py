@@ -27,23 +27,20 @@ class Export(Callback):
         # No name in `whole_folder` is longer, so a name that is too long is refused now.
         self.lock("export_dir", target.with_name(f"{OURS}.{target.name}.exporting.lock"))
         tidy(target)
-        self._check()
+        self._check(InputError)
 
-    def _check(self) -> None:
-        """Raises InputError if --export_dir has something that must not be replaced."""
+    def _check(self, error: type[InputError | RunError]) -> None:
+        """Raises `error` if --export_dir has something that must not be replaced."""
         replaced = self.state.config.overwrite and (self.target / "saved_model.pb").is_file()
         if not replaced and not is_free(self.target):
-            raise InputError(
+            raise error(
                 f"--export_dir={self.path}: is there already; name another folder, or give "
                 "--overwrite if it is a SavedModel"
             )
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Writes the model beside its place, then renames it."""
-        try:
-            self._check()  # another program may have written there since
-        except InputError as error:
-            raise RunError(str(error)) from None
+        self._check(RunError)  # another program may have written there since
         with writing("export_dir", self.target), whole_folder(self.target) as folder:
             write(self.state.model, self.state.dataset, folder)
         print(f"exported to {self.target}")
