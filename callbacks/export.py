@@ -85,6 +85,7 @@ def signatures(
 def ink_box(dataset: data.Dataset) -> list[int]:
     """Returns height and width of the ink in the largest images: 20 x 20 for MNIST."""
     images, _ = next(dataset.train.chunks(MAX_SAMPLE))
-    inked = np.any(images.reshape(-1, *dataset.image_shape), axis=3)
-    sides = [inked.any(axis=2).sum(axis=1), inked.any(axis=1).sum(axis=1)]
+    images = images.reshape(-1, *dataset.image_shape)
+    # the numbers of rows with ink, in whatever column and channel, then those of columns
+    sides = [images.any(axis=(across, 3)).sum(axis=1) for across in (2, 1)]
     return np.percentile(sides, 99, axis=1).astype(int).tolist()
