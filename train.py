@@ -60,7 +60,6 @@ def compiled(state: State) -> modes.Mode:
     """Returns the mode that takes the run's steps, compiled; all workers start at the same step."""
     if state.config.strategy == "multi_worker":
         distribute.follow_chief(state)
-    state.resumed = state.step, state.examples
     mode = modes.choose(state)
     if not state.ends():
         modes.warm_up(mode, state)

@@ -76,9 +76,9 @@ class Progress(Callback):
     def _figures(self) -> str:
         """Returns the newest validation accuracy, the loss, and the speed since the last update."""
         state, trained = self.state, self.state.ledger.parts["train"]
-        images = state.examples - max(self.examples, state.resumed[1])
+        images = state.examples_now - self.examples
         speed = images / (trained - self.seconds or 1.0)
-        self.examples, self.seconds = state.examples, trained
+        self.examples, self.seconds = state.examples_now, trained
         figures = f"loss per image {state.loss:.4g}  {speed:,.0f} images/s"
         if state.evaluations:
             figures = f"validation {state.evaluations[-1][2]:.4f}  {figures}"

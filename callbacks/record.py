@@ -39,13 +39,13 @@ def of(state: State, test_accuracy: float, device: str) -> dict[str, Any]:
 
 def reached(state: State, test_accuracy: float) -> dict[str, Any]:
     """Returns the results of a run: seconds, accuracies, a checksum of the weights."""
-    seconds, steps_now = state.ledger.seconds(), state.step - state.resumed[0]
+    seconds, steps_now = state.ledger.seconds(), state.steps_now
     weights = state.model.W.numpy().tobytes() + state.model.b.numpy().tobytes()
     return {
         "seconds": seconds,
         "paused": state.ledger.paused,
         "steps": state.step,
-        "resumed_at_step": state.resumed[0],
+        "resumed_at_step": state.step - steps_now,
         "steps_now": steps_now,
         "examples": state.examples,
         "us_per_step": seconds["train"] / steps_now * 1e6 if steps_now else None,

@@ -29,11 +29,12 @@ class State:
     """A run: its flags, data, model, clock and strategy, and what changes from block to block.
 
     step, examples: the numbers of steps and images so far.
+    steps_now, examples_now: those of this process, which a checkpoint does not contain.
     losses: the loss per image in each of the last 100 steps; `loss` is their mean.
     evaluations: the [step, seconds of training, validation accuracy, loss] of each evaluation.
     log: the name of the run's folder below --logdir.
     seconds: of training before this process.
-    Checkpoints contain all of these, and a resumed run reads them.
+    Checkpoints contain all the others above, and a resumed run reads them.
     signal: the signal that stops the run after this block, 0 for none.
     validation: the validation images and labels, as they are evaluated.
     """
@@ -45,13 +46,14 @@ class State:
     strategy: tf.distribute.Strategy = ONE_DEVICE
     step: int = 0
     examples: int = 0
+    steps_now: int = 0
+    examples_now: int = 0
     loss: float = math.nan
     losses: Sequence[float] = ()
     evaluations: list[list[float]] = dataclasses.field(default_factory=list)
     log: str = ""
     seconds: float = 0.0
     signal: int = 0
-    resumed: tuple[int, int] = (0, 0)  # step and examples at the start of this process
     asked: Callable[[], int] = signals.asked  # with several workers, a signal to one stops all
 
     def __post_init__(self) -> None:
@@ -66,7 +68,7 @@ class State:
 
     def images_per_second(self) -> float:
         """Returns the speed of training alone, in this process."""
-        return (self.examples - self.resumed[1]) / (self.ledger.parts["train"] or math.inf)
+        return self.examples_now / (self.ledger.parts["train"] or math.inf)
 
     @property
     def accuracy(self) -> float | None:
@@ -89,8 +91,11 @@ class State:
 
     def count(self, block: data.Block, losses: np.ndarray) -> None:
         """Counts the steps of `block`; raises DivergedError if the loss or the weights overflow."""
+        examples = block.steps * block.batch_size
         self.step += block.steps
-        self.examples += block.steps * block.batch_size
+        self.steps_now += block.steps
+        self.examples += examples
+        self.examples_now += examples
         images = block.batch_size if self.config.loss_reduction == "sum" else 1
         self.losses = np.append(self.losses, losses / images)[-NUM_LOSSES:].tolist()
         self.loss = float(np.mean(self.losses))

@@ -44,7 +44,7 @@ def show(state, monkeypatch, capsys):
             callback.on_train_begin()
             for step, speed in zip(steps, itertools.cycle(speeds)):
                 state.ledger.parts["train"] += 10 * (step - state.step) / speed
-                state.step, state.examples = step, 10 * step
+                state.step, state.examples_now = step, 10 * step
                 callback.on_block_end(np.ones(1))
         output = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
         return [line.rstrip() for line in re.split(r"[\r\n]", output) if line.rstrip()]
