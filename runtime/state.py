@@ -16,7 +16,6 @@ from runtime.clock import Ledger
 
 MAX_SCALED = 16 * 2**20  # bytes of uint8 images that are kept as floats, which need four times that
 ONE_DEVICE = tf.distribute.get_strategy()  # TensorFlow's default strategy
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 NUM_LOSSES = 100  # their mean is shown, in every mode and for every length of a block
 
 
@@ -73,8 +72,8 @@ class State:
     @property
     def accuracy(self) -> float | None:
         """The validation accuracy of this step, None if it was not measured."""
-        step, _, accuracy, _ = (self.evaluations or [[math.nan] * 4])[-1]
-        return accuracy if step == self.step else None
+        newest = {step: accuracy for step, _, accuracy, _ in self.evaluations[-1:]}
+        return newest.get(self.step)
 
     def is_complete(self) -> bool:
         """Says whether this step is the last one, or reached --target_accuracy."""
@@ -102,7 +101,7 @@ class State:
         # A loss is from before its step. Only the weights show the effect of the last step.
         sums = [np.abs(variable.numpy()).sum(dtype=float) for variable in self.model.variables]
         # Below that no logit can overflow, as pixels are at most 1. A nan is not below.
-        if not sum(sums) + self.loss < FLOAT32_MAX:
+        if not sum(sums) + self.loss < np.finfo(np.float32).max:
             raise DivergedError(
                 f"the loss or the weights overflow after step {self.step:,} with "
                 f"--lr={self.config.lr:g}: try a smaller --lr, or --loss_reduction=mean"
