@@ -38,8 +38,7 @@ class Checkpoints(Callback):
         self.lock("checkpoint_dir", self.path / ".lock")
         # a path that TensorFlow does not read as a pattern
         self.folder = self.closing.enter_context(plain_path(self.path))
-        self.json = tf.Variable("")
-        self.checkpoint = tf.train.Checkpoint(model=self.state.model, state=self.json)
+        self.checkpoint = tf.train.Checkpoint(model=self.state.model, state=tf.Variable(""))
         self._resume()
         self._remove_all_but(self._steps())
 
@@ -52,7 +51,9 @@ class Checkpoints(Callback):
         step = self.state.step
         figures = {name: getattr(self.state, name) for name in FIGURES}
         figures["seconds"] = self.state.training_seconds()
-        self.json.assign(json.dumps({"figures": figures, "run": description(self.state)}))
+        self.checkpoint.state.assign(
+            json.dumps({"figures": figures, "run": description(self.state)})
+        )
         with writing("checkpoint_dir", self.path):
             self.checkpoint.write(str(self.folder / f"step-{step}"))
             synced(*self.folder.glob(f"step-{step}.*"), self.folder)  # TensorFlow does not wait

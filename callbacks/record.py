@@ -14,8 +14,9 @@ class Record(Callback):
     """Writes --record after the run, completely or not at all."""
 
     def on_train_begin(self) -> None:
-        resumed = self.state.step > 0
-        check_writable("record", self.path, self.state.config.overwrite or resumed)
+        # a resumed run replaces its own
+        replace = self.state.config.overwrite or self.state.step > 0
+        check_writable("record", self.path, replace)
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         text = json.dumps(record, indent=2) + "\n"
@@ -25,31 +26,30 @@ class Record(Callback):
 
 def of(state: State, test_accuracy: float, device: str) -> dict[str, Any]:
     """Returns the record of a finished run."""
-    config, dataset = state.config, state.dataset
     return {
-        "config": vars(config),
+        "config": vars(state.config),
         "environment": devices.environment(device),
-        "class_names": dataset.class_names,
-        "streamed": dataset.train.streamed,
+        "class_names": state.dataset.class_names,
+        "streamed": state.dataset.train.streamed,
         "replicas": state.strategy.num_replicas_in_sync,
-        "test_examples": len(dataset.test),
+        "test_examples": len(state.dataset.test),
         **reached(state, test_accuracy),
     }
 
 
 def reached(state: State, test_accuracy: float) -> dict[str, Any]:
     """Returns the results of a run: seconds, accuracies, a checksum of the weights."""
-    seconds, steps_now = state.ledger.seconds(), state.steps_now
+    seconds = state.ledger.seconds()
     weights = state.model.W.numpy().tobytes() + state.model.b.numpy().tobytes()
     return {
         "seconds": seconds,
         "paused": state.ledger.paused,
         "steps": state.step,
-        "resumed_at_step": state.step - steps_now,
-        "steps_now": steps_now,
+        "resumed_at_step": state.step - state.steps_now,
+        "steps_now": state.steps_now,
         "examples": state.examples,
-        "us_per_step": seconds["train"] / steps_now * 1e6 if steps_now else None,
-        "examples_per_second": state.images_per_second() if steps_now else None,
+        "us_per_step": seconds["train"] / state.steps_now * 1e6 if state.steps_now else None,
+        "examples_per_second": state.images_per_second() if state.steps_now else None,
         "validation_accuracy": [[step, accuracy] for step, _, accuracy, _ in state.evaluations],
         "evaluations": state.evaluations,  # step, seconds of training, validation accuracy, loss
         "test_accuracy": test_accuracy,
