@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 START = time.perf_counter()  # a command imports this first
-PARTS = ("import", "data", "compile", "train", "evaluate")
 
 
 class Ledger:
@@ -23,17 +22,15 @@ class Ledger:
         self.clock = clock
         self.start = clock() if start is None else start
         self.barrier: Callable[[], None] = lambda: None
-        self.parts = dict.fromkeys(PARTS, 0.0)
+        self.parts = dict.fromkeys(("import", "data", "compile", "train", "evaluate"), 0.0)
         self.paused = False
 
     @contextlib.contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Charges the time of the `with` block to `part`. Blocks do not nest."""
+        """Charges the time of the `with` block to `part`, unless it raises. Blocks do not nest."""
         began = self._now()
-        try:
-            yield
-        finally:
-            self.parts[part] += self._now() - began
+        yield
+        self.parts[part] += self._now() - began
 
     def notice_pauses(self) -> None:
         """Notes from now on when this process goes on after a stop (SIGSTOP, Ctrl-Z).
