@@ -100,8 +100,7 @@ def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
     The old folder is removed only after the new one is on the disk. After a power cut one of the
     two exists, or `tidy` restores it. The caller has a lock against other processes.
     """
-    tidy(target)
-    new = _aside(target) / "new"
+    new = tidy(target) / "new"
     try:
         new.mkdir(parents=True)
         yield new
@@ -114,19 +113,19 @@ def whole_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
         tidy(target)
 
 
-def tidy(target: pathlib.Path) -> None:
-    """Removes the remains of a killed `whole_folder`, and restores a folder that it had moved."""
-    replaced = _aside(target) / "replaced"
+def tidy(target: pathlib.Path) -> pathlib.Path:
+    """Removes the remains of a killed `whole_folder`, and restores a folder that it had moved.
+
+    Returns the folder beside `target` in which `whole_folder` works; there is none now.
+    """
+    aside = target.with_name(f"{OURS}.{target.name}.new")
+    replaced = aside / "replaced"
     if replaced.exists() and is_free(target):
         replaced.rename(target)
-    shutil.rmtree(replaced.parent, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)
+    return aside
 
 
 def is_free(path: pathlib.Path) -> bool:
     """Says whether `path` does not exist, or is an empty folder."""
     return not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir()))
-
-
-def _aside(target: pathlib.Path) -> pathlib.Path:
-    """Returns the folder of `whole_folder`, for the new folder and the one that it replaces."""
-    return target.with_name(f"{OURS}.{target.name}.new")
