@@ -51,27 +51,23 @@ def synced(*paths: pathlib.Path) -> None:
             os.close(descriptor)
 
 
-def writable_folder(flag: str, path: str | pathlib.Path) -> pathlib.Path:
+def writable_folder(flag: str, path: str | pathlib.Path) -> None:
     """Makes the folder that `flag` names; raises InputError if it cannot be written."""
-    folder = pathlib.Path(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
+        os.makedirs(path, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as file:
             file.write(bytes(4096))  # a full disk may still have room for an empty file
     except OSError as error:
         raise InputError(
             f"--{flag}: {path} must be a folder that can be written ({reason(error)})"
         ) from None
-    return folder
 
 
-def check_writable(flag: str, path: str | pathlib.Path | None, replace: bool) -> None:
-    """Makes the folder of the file that `flag` names, if any; raises InputError if that fails.
+def check_writable(flag: str, path: str | pathlib.Path, replace: bool) -> None:
+    """Makes the folder of the file that `flag` names; raises InputError if that fails.
 
     An existing file is refused without `replace`.
     """
-    if path is None:
-        return
     file = real_path(path)
     writable_folder(flag, file.parent)
     if os.path.lexists(file) and not (replace and file.is_file()):

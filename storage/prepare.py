@@ -84,7 +84,8 @@ def _place(root: pathlib.Path, name: str) -> pathlib.Path:
         with contextlib.suppress(InputError):
             writable_folder("data_dir", cache.folder_in(place, name).parent)
             return place
-    return writable_folder("data_dir", root)
+    writable_folder("data_dir", root)
+    return root
 
 
 def _locked(place: pathlib.Path) -> filelock.AcquireReturnProxy:

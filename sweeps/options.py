@@ -63,7 +63,8 @@ def parse(argv: list[str], summary: str | None) -> list[Config]:
         for arguments in itertools.product(*alternatives)
     ]
     configs = [cluster.checked(Config(**DEFAULTS | vars(each))) for each in given]
-    files.check_writable("output", first.output, replace=True)
+    if first.output:
+        files.check_writable("output", first.output, replace=True)
     if first.figures:
         with plots.look():  # raises now if matplotlib is missing
             files.writable_folder("figures", first.figures)
