@@ -8,8 +8,6 @@ import json
 import os
 import pathlib
 import zlib
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -58,8 +56,9 @@ def find(name: str, root: pathlib.Path, max_bytes: float) -> Dataset | None:
             return read(folder, name, max_bytes)
         except Exception as error:  # a flipped bit can make JSON and NumPy raise anything
             if getattr(error, "errno", 0) == errno.ENOMEM:
-                why = reason(error)
-                raise RunError(f"{folder}: {why}; --input=stream needs less memory") from None
+                raise RunError(
+                    f"{folder}: {reason(error)}; --input=stream needs less memory"
+                ) from None
     return None
 
 
@@ -73,15 +72,15 @@ def read(folder: pathlib.Path, name: str, max_bytes: float) -> Dataset:
       Exception: the cache is damaged, of another format, or may not be read.
     """
     about = json.loads((folder / ABOUT).read_text())
-    if about.pop("sha256", None) != _digest(about | {"format": FORMAT}):
+    if about.pop("sha256") != _digest(about | {"format": FORMAT}):
         raise ValueError(f"{ABOUT} is damaged, or of another version of this program")
     files = about["files"]
-    streamed = files["train_images.npy"]["size"] > max_bytes
     splits = {}
     for split in SPLITS:
-        streams = streamed and split == "train"
-        images = _array(folder / f"{split}_images.npy", files, streams)
-        splits[split] = Split(images, _array(folder / f"{split}_labels.npy", files), streams)
+        path = folder / f"{split}_images.npy"
+        streamed = split == "train" and path.stat().st_size > max_bytes
+        images = _array(path, files, streamed)
+        splits[split] = Split(images, _array(folder / f"{split}_labels.npy", files), streamed)
     return Dataset(
         name,
         **splits,
@@ -112,12 +111,12 @@ def _sums(path: pathlib.Path, header_alone: bool = False) -> dict[str, int]:
     return found if header_alone else found | {"all": zlib.crc32(content)}
 
 
-def _digest(content: Any) -> str:
+def _digest(content: object) -> str:
     """Returns the SHA-256 of a JSON value."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def describe(folder: pathlib.Path, class_names: list[str], image_shape: Sequence[int]) -> None:
+def describe(folder: pathlib.Path, class_names: list[str], image_shape: tuple[int, ...]) -> None:
     """Writes about.json for the .npy files in `folder`: {train,validation,test}_{images,labels}."""
     about = {
         "format": FORMAT,
