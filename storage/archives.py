@@ -7,7 +7,6 @@ import urllib.request
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.checksums import UrlInfo, compute_url_info
-from tensorflow_datasets.core.download.resource import get_dl_fname
 
 from common.errors import InputError, reason
 from common.files import PROJECT
@@ -18,7 +17,7 @@ ARCHIVES = PROJECT / "archives"
 def gather(
     builder: tfds.core.DatasetBuilder, manual_dir: str | None, root: pathlib.Path, new: pathlib.Path
 ) -> None:
-    """Copies the archives of a dataset to `new`, under the names that tfds expects.
+    """Copies the archives of a dataset to the folder `new`, under the names that tfds expects.
 
     They come from `manual_dir`, from this project's own folder, or from what tfds has downloaded to
     `root` before. tfds downloads any other archive.
@@ -26,19 +25,18 @@ def gather(
     Raises:
       InputError: an archive is damaged, or is missing and cannot be downloaded.
     """
-    new.mkdir()
     ours = ARCHIVES / builder.name
     folder = pathlib.Path(manual_dir or ours)
     for url, info in (builder.url_infos or {}).items():  # some datasets of tfds have none
-        name = info.filename or get_dl_fname(url, info.checksum)
+        name = info.filename or info.checksum
         given = folder / name
         if path := _found(info, folder, ours, root / "downloads"):
             shutil.copyfile(path, new / name)
         elif given.is_file():
-            found = compute_url_info(given).checksum
             raise InputError(
                 f"--manual_dir: {given} is not the published archive: expected SHA-256 "
-                f"{info.checksum}, found {found}; put a good copy there, as it was published"
+                f"{info.checksum}, found {compute_url_info(given).checksum}; put a good copy "
+                "there, as it was published"
             )
         elif why := _unreachable(url):
             raise InputError(

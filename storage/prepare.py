@@ -109,11 +109,10 @@ def _prepare(name: str, root: pathlib.Path, manual_dir: str | None, target: path
     writable_folder("data_dir", target.parent)
     with whole_folder(target) as new:
         builder = catalog.builder(name, new.parent)
-        gathered = new.parent / "archives"
-        archives.gather(builder, manual_dir, root, gathered)
+        archives.gather(builder, manual_dir, root, new.parent)
         _say(f"preparing {builder.info.full_name} in {root}, once ...")
         config = tfds.download.DownloadConfig(
-            manual_dir=gathered,
+            manual_dir=new.parent,
             extract_dir=new.parent / "extracted",  # tfds does not check files extracted before
         )
         status = decode.SCREEN.status(f"Preparing {builder.name}")

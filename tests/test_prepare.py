@@ -34,10 +34,10 @@ def test_archives_are_known_by_their_content_and_missing_ones_come_from_the_proj
     archive = folder / "t10k-images-idx3-ubyte.gz"
     archive = archive.rename(folder / "of another name")
     archive.write_bytes(change(archive.read_bytes()))
-    builder = catalog.builder("mnist", tmp_path / "new")
-    archives.gather(builder, folder, tmp_path / "new", tmp_path / "gathered")
-    expected = {path.name: path.read_bytes() for path in MNIST.glob("*.gz")}
-    assert content(tmp_path / "gathered") == expected
+    builder, gathered = catalog.builder("mnist", tmp_path), tmp_path / "gathered"
+    gathered.mkdir()
+    archives.gather(builder, folder, tmp_path, gathered)
+    assert content(gathered) == {path.name: path.read_bytes() for path in MNIST.glob("*.gz")}
 
 
 def test_an_archive_with_other_content_is_named_with_both_checksums(tmp_path, folder, monkeypatch):
