@@ -32,7 +32,7 @@ def write(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
         split: _write_images(builder, source, folder / f"{split}_images.npy")
         for split, source in catalog.sources(builder.info).items()
     }
-    classes = np.unique(np.concatenate(list(labels.values()))).tolist()
+    classes = sorted(set().union(*labels.values()))
     if classes[0] < 0:
         raise InputError(
             f"--dataset={builder.name}: needs a label from 0 for each example, and has labels "
@@ -55,8 +55,9 @@ def _write_images(builder: tfds.core.DatasetBuilder, source: str, path: pathlib.
     with open(path, "wb") as file:
         features = math.prod(examples.element_spec[0].shape[1:])
         shape = builder.info.splits[source].num_examples, features
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+        )
         for images, numbers in rich.progress.track(
             tfds.as_numpy(examples),
             f"Decoding {path.stem}",
