@@ -32,8 +32,16 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
       RunError: the disk or memory is full, tfds cannot prepare the dataset, the new cache cannot be
         read, or the data that tfds has prepared cannot be read although it shows no damage.
     """
+    tfds.disable_progress_bar()
     try:
-        return _make_cache(name, root, manual_dir, max_bytes)
+        dataset = catalog.builder(name, root).name  # refused before anything is written
+        place = _place(root, dataset)
+        with _locked(place / dataset):
+            if found := cache.find(name, root, max_bytes):  # another process has just made it
+                return found
+            folder = cache.folder_in(place, name)
+            _replace(folder, name, root, manual_dir)
+            return cache.read(folder, name, max_bytes)
     except (InputError, RunError):
         raise
     except Exception as error:  # tfds may raise anything
@@ -44,45 +52,15 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
         ) from None
 
 
-def _make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes: float) -> Dataset:
-    tfds.disable_progress_bar()
-    dataset = catalog.builder(name, root).name  # refused before anything is written
-    place = _place(root, name)
-    folder = cache.folder_in(place, name)
-    with _locked(place / dataset):
-        if found := cache.find(name, root, max_bytes):  # another process has just made it
-            return found
-        if (folder / cache.ABOUT).exists():
-            _say(f"{folder} is damaged, or of another version: decoding {name} again")
-        elif not is_free(folder):
-            raise InputError(
-                f"--data_dir: {folder} has files but no {cache.ABOUT}, so it is not this program's "
-                "cache: move it, or name another folder"
-            )
-        prepared = catalog.builder(name, root)
-        if prepared.data_path.joinpath("dataset_info.json").exists():
-            try:
-                _decode(prepared, folder)
-                return cache.read(folder, name, max_bytes)
-            except DAMAGE as error:
-                _say(
-                    f"{root}: the prepared {name} is damaged ({reason(error)}): "
-                    f"preparing {name} again"
-                )
-        _prepare(name, root, manual_dir, target=root / prepared.info.full_name)
-        _decode(catalog.builder(name, root), folder)
-        return cache.read(folder, name, max_bytes)
-
-
 def _say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _place(root: pathlib.Path, name: str) -> pathlib.Path:
+def _place(root: pathlib.Path, dataset: str) -> pathlib.Path:
     """Returns the place of the cache: `root`, or a folder of the user's if `root` is read-only."""
     for place in cache.places(root):
         with contextlib.suppress(InputError):
-            writable_folder("data_dir", cache.folder_in(place, name).parent)
+            writable_folder("data_dir", place / dataset)
             return place
     writable_folder("data_dir", root)
     return root
@@ -96,6 +74,27 @@ def _locked(place: pathlib.Path) -> filelock.AcquireReturnProxy:
     except filelock.Timeout:
         _say(f"waiting for another run that prepares {place.name}")
         return lock.acquire()
+
+
+def _replace(folder: pathlib.Path, name: str, root: pathlib.Path, manual_dir: str | None) -> None:
+    """Decodes a dataset into `folder`, after tfds has prepared it if it is not, or is damaged."""
+    if (folder / cache.ABOUT).exists():
+        _say(f"{folder} is damaged, or of another version: decoding {name} again")
+    elif not is_free(folder):
+        raise InputError(
+            f"--data_dir: {folder} has files but no {cache.ABOUT}, so it is not this program's "
+            "cache: move it, or name another folder"
+        )
+    prepared = catalog.builder(name, root)
+    if prepared.data_path.joinpath("dataset_info.json").exists():
+        try:
+            return _decode(prepared, folder)
+        except DAMAGE as error:
+            _say(
+                f"{root}: the prepared {name} is damaged ({reason(error)}): preparing {name} again"
+            )
+    _prepare(name, root, manual_dir, target=root / prepared.info.full_name)
+    _decode(catalog.builder(name, root), folder)
 
 
 def _decode(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
