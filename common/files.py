@@ -80,13 +80,13 @@ def plain_path(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
     If the name has such characters, the path is that of a link.
     """
-    if not re.search(r"[*?\[\\]", str(folder)):
+    if re.search(r"[*?\[\\]", str(folder)):
+        with tempfile.TemporaryDirectory() as place:
+            link = pathlib.Path(place, "link")
+            link.symlink_to(folder.absolute(), target_is_directory=True)
+            yield link
+    else:
         yield folder
-        return
-    with tempfile.TemporaryDirectory() as place:
-        link = pathlib.Path(place, "link")
-        link.symlink_to(folder.absolute(), target_is_directory=True)
-        yield link
 
 
 @contextlib.contextmanager
