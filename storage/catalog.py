@@ -35,14 +35,14 @@ def builder(name: str, root: pathlib.Path) -> tfds.core.DatasetBuilder:
             f"--dataset={name}: tfds has no such dataset, config or version. "
             f"Nearest: {_nearest(name)}"
         ) from None
-    features, keys = found.info.features, found.info.supervised_keys or ()
-    match [features[key] for key in keys if isinstance(key, str)]:
+    keys = found.info.supervised_keys or ()
+    match [found.info.features[key] for key in keys if isinstance(key, str)]:
         case [tfds.features.Image(np_dtype=np.uint8) as image, tfds.features.ClassLabel()]:
             if None not in image.shape:
                 return found
     raise InputError(
         f"--dataset={name}: needs uint8 images of one size with one label each, and has "
-        f"{reason(str(features))}. Try {', '.join(GOOD)}"
+        f"{reason(str(found.info.features))}. Try {', '.join(GOOD)}"
     )
 
 
