@@ -28,7 +28,7 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
         synced(new)
         new.replace(path)
     except OSError as error:
-        error.filename = str(path)  # the error of a full disk names no file
+        error.filename = path  # the error of a full disk names no file
         raise
     finally:
         new.unlink(missing_ok=True)
