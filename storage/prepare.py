@@ -110,12 +110,14 @@ def _prepare(name: str, root: pathlib.Path, manual_dir: str | None, target: path
         builder = catalog.builder(name, new.parent)
         archives.gather(builder, manual_dir, root, new.parent)
         _say(f"preparing {builder.info.full_name} in {root}, once ...")
-        config = tfds.download.DownloadConfig(
-            manual_dir=new.parent,
-            extract_dir=new.parent / "extracted",  # tfds does not check files extracted before
-        )
         status = decode.SCREEN.status(f"Preparing {builder.name}")
         with status, contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(download_config=config, download_dir=root / "downloads")
+            builder.download_and_prepare(
+                download_dir=root / "downloads",
+                download_config=tfds.download.DownloadConfig(
+                    manual_dir=new.parent,
+                    extract_dir=new.parent / "extracted",  # tfds does not check what is there
+                ),
+            )
         new.rmdir()
         builder.data_path.rename(new)
