@@ -80,30 +80,28 @@ class Bench:
         """Runs the contender; returns the seconds per step and its other figures."""
         contender, config = self.contenders[task.contender], self.config
         began = now()
-        try:
-            with (
-                self.log.open("w") as log,
-                system.pinned(task.cores),
-                children.started(
-                    contender.argv(self.folder),
-                    config.timeout,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    cwd=PROJECT if contender.function else None,
-                    env=system.environment(
-                        task.device, config.device_index, self.folder, config.keep_env
-                    ),
-                    text=True,
-                    errors="replace",
-                ) as process,
-            ):
-                return self.talk(process, began, task)
-        except EOFError:
-            if now() - began > config.timeout:
-                raise Failed(f"given up after {config.timeout} s") from None
+        with (
+            contextlib.suppress(EOFError, BrokenPipeError),  # it has ended too early
+            self.log.open("w") as log,
+            system.pinned(task.cores),
+            children.started(
+                contender.argv(self.folder),
+                config.timeout,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=PROJECT if contender.function else None,
+                env=system.environment(
+                    task.device, config.device_index, self.folder, config.keep_env
+                ),
+                errors="replace",
+            ) as process,
+        ):
+            return self.talk(process, began, task)
         code = process.returncode
         why = telling_line(self.log.read_text(errors="replace")) or f"exit code {code}"
+        if now() - began > config.timeout:
+            why = f"given up after {config.timeout} s"
         raise LeftOut(why) if code == LEFT_OUT else Failed(why)
 
     def talk(self, process: subprocess.Popen, began: float, task: Task) -> dict[str, Any]:
@@ -122,9 +120,9 @@ class Bench:
         job, gap, error = np.median(jobs, axis=0)
         if gap > job + SHORT_GAP:  # it works outside the clock
             raise Failed(f"worked {gap:.3f} s between done and ready, {job:.3f} s on the job")
-        # including the pauses between jobs
-        if (joules := after.pop("joules", None)) and "joules" in before:
-            found["joules_per_step"] = (joules - before["joules"]) / len(jobs) / task.steps
+        with contextlib.suppress(KeyError):  # without both readings of the energy counter
+            joules = after.pop("joules") - before["joules"]  # includes the pauses between jobs
+            found["joules_per_step"] = joules / len(jobs) / task.steps
         return found | {
             "seconds": job / task.steps,
             "loops": len(jobs),
@@ -146,8 +144,7 @@ class Bench:
             for name in WEIGHTS:
                 (self.folder / name).unlink(missing_ok=True)
             began = now()
-            with contextlib.suppress(BrokenPipeError):  # wait_for also notices that it has ended
-                os.write(process.stdin.fileno(), b"go\n")
+            os.write(process.stdin.fileno(), b"go\n")
             wait_for(process, "done")
             ended = now()
             wait_for(process, "ready")
@@ -160,9 +157,9 @@ class Bench:
 def wait_for(process: subprocess.Popen, *words: str) -> str:
     """Returns the first of `words` that a contender prints; raises EOFError if it has ended."""
     assert process.stdout
-    while line := process.stdout.readline():
-        if line.strip() in words:
-            return line.strip()
+    for word in map(str.strip, process.stdout):
+        if word in words:
+            return word
     process.wait()
     raise EOFError
 
