@@ -1,7 +1,6 @@
 """Errors of the user and of a run: one line each, never a traceback."""
 
 import contextlib
-import io
 import os
 import re
 import signal
@@ -10,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 
 # What TensorFlow adds to an error: names of nodes, and the place in Python.
-NOISE = r"\{\{.*?\}\} |\[\[.*| \[Op:\w+\].*|Traceback \(most recent.*|Original stack trace.*"
+NOISE = r"(?s)\{\{.*?\}\} |\[\[.*| \[Op:\w+\].*|Traceback \(most recent.*|Original stack trace.*"
 
 # as CUDA and XLA say it, TensorFlow's allocators, and TensorFlow when it copies a tensor to a GPU
 OUT_OF_MEMORY = r"(?i)out.of.memory|oom when|to allocate|dst tensor is not initialized"
@@ -39,7 +38,7 @@ class Stopped(Exception):  # noqa: N818 - no error
 def reason(error: BaseException | str) -> str:
     """Returns why something failed, in one line, with the system's words if there are any."""
     words = str(getattr(error, "strerror", None) or error)
-    words = re.sub(NOISE, "", words, flags=re.DOTALL)
+    words = re.sub(NOISE, "", words)
     return " ".join(words.split()) or type(error).__name__
 
 
@@ -49,10 +48,18 @@ def one_line() -> Iterator[None]:
     open_streams()
     try:
         yield
+    except BrokenPipeError:  # the reader of the output has gone, as `head` does
+        end(141)
     except BaseException as error:
-        if not (code := _say(error)):
+        if isinstance(error, KeyboardInterrupt):
+            error = Stopped(signal.SIGINT)
+        if not (line := _line(error)):
             raise
-        end(code)
+        if not isinstance(error, Stopped):
+            line = f"error: {line}"
+        with contextlib.suppress(OSError):  # a full disk, or a terminal that was closed
+            print(*line.splitlines(), file=sys.stderr)
+        end(getattr(error, "exit_code", 1))
 
 
 def exit_with_one_line(main: Callable[[], int | None]) -> None:
@@ -62,21 +69,8 @@ def exit_with_one_line(main: Callable[[], int | None]) -> None:
     end(code)
 
 
-def _say(error: BaseException) -> int:
-    """Prints a line on stderr; returns the exit code, 0 for a bug in this program."""
-    if isinstance(error, BrokenPipeError):
-        return 141  # the reader of the output has gone, as `head` does
-    if isinstance(error, KeyboardInterrupt):
-        error = Stopped(signal.SIGINT)
-    if not (line := " ".join(_line(error).splitlines())):
-        return 0
-    with contextlib.suppress(OSError):  # a full disk, or a terminal that was closed
-        print(line if isinstance(error, Stopped) else f"error: {line}", file=sys.stderr)
-    return getattr(error, "exit_code", 1)
-
-
 def _line(error: BaseException) -> str:
-    """Returns the line for an error; "" for a bug in this program."""
+    """Returns what to say of an error; "" for a bug in this program."""
     why = reason(error)
     if hasattr(error, "exit_code"):
         return str(error)
@@ -84,7 +78,7 @@ def _line(error: BaseException) -> str:
         if "temporary directory" in why:
             return "TMPDIR: no folder for temporary files can be written; set TMPDIR to one"
         return f"{error.filename}: {why}" if error.filename else why
-    of_tensorflow = "OpError" in [kind.__name__ for kind in type(error).__mro__]
+    of_tensorflow = hasattr(error, "node_def")  # an OpError; TensorFlow is not imported for it
     if isinstance(error, MemoryError) or (of_tensorflow and re.search(OUT_OF_MEMORY, why)):
         return f"out of memory ({why}): a smaller --batch_size or --input=stream needs less"
     if of_tensorflow:
@@ -121,5 +115,5 @@ def open_streams() -> None:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 - the lowest free number
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if hasattr(sys.stdout, "reconfigure"):  # a notebook's cannot
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
