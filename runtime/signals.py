@@ -13,27 +13,16 @@ from types import FrameType
 
 from common.errors import Stopped, end, is_alone
 
-SHOW_CURSOR = b"\x1b[?25h"  # the bar hides it
-# Windows has no SIGHUP
-ENDING = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGINT)}
-
-
-class _State:
-    """The signal that this process has received, and where to report it.
-
-    waiting: the signal that waits for the end of a block, 0 for none.
-    stderr: a copy of descriptor 2, which is redirected while TensorFlow is imported.
-    """
-
-    waiting = 0
-    stderr = 2
+_waiting = 0  # the signal that waits for the end of a block, 0 for none
+_stderr = 2  # later a copy of descriptor 2, which is redirected while TensorFlow is imported
 
 
 def install() -> None:
     """Lets a signal end the process at once with one line, except in a debugger or notebook."""
+    global _stderr
     if not is_alone():
         return
-    _State.stderr = os.dup(2)
+    _stderr = os.dup(2)
     for number in _handled():
         signal.signal(number, _leave)
 
@@ -47,11 +36,12 @@ def unwind() -> None:
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
     """Defers a first signal, for `asked`, in the `with` block; then raises Stopped if one came."""
+    global _waiting
     before = {number: signal.signal(number, _defer) for number in _handled()}
     try:
         yield
     finally:
-        came, _State.waiting = _State.waiting, 0
+        came, _waiting = _waiting, 0
         for number, handler in before.items():
             signal.signal(number, handler)
     if came:
@@ -60,13 +50,16 @@ def deferred() -> Iterator[None]:
 
 def _handled() -> set[int]:
     """Returns the signals that end a run, except those that are ignored, as under nohup."""
-    return {number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN}
+    # Windows has no SIGHUP
+    ending = signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGINT)
+    return {number for number in ending if signal.getsignal(number) is not signal.SIG_IGN}
 
 
 def _defer(number: int, frame: FrameType | None) -> None:
-    if _State.waiting:
+    global _waiting
+    if _waiting:
         _leave(number, frame)
-    _State.waiting = number
+    _waiting = number
     for stream in (1, 2):
         # The terminal may be closed, and an error of printing would cost the checkpoint.
         if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
@@ -78,7 +71,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
     if not is_alone():
         raise KeyboardInterrupt
     if os.isatty(1):
-        os.write(1, SHOW_CURSOR)
+        os.write(1, b"\x1b[?25h")  # shows the cursor, which the bar hides
     stop = Stopped(number)
     say(str(stop))
     end(stop.exit_code)
@@ -87,9 +80,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def say(line: str) -> None:
     """Writes a line to stderr at once, even while `startup.quiet` redirects it."""
     with contextlib.suppress(OSError):
-        os.write(_State.stderr, f"{line}\n".encode())
+        os.write(_stderr, f"{line}\n".encode())
 
 
 def asked() -> int:
     """Returns the signal that asks this process to stop at the end of the block; 0 for none."""
-    return _State.waiting
+    return _waiting
