@@ -50,11 +50,11 @@ def quiet() -> Iterator[None]:
     TensorFlow writes some notices before it reads TF_CPP_MIN_LOG_LEVEL. At level 0 everything is
     shown at once. At any other level only errors are shown after the block, and at level 3 none.
     """
-    level = os.environ.get(LOG_LEVEL)
+    level = os.environ.get(LOG_LEVEL, "2")
     if level == "0":
         yield
         return
-    os.environ[LOG_LEVEL] = "3" if level == "3" else "2"
+    os.environ[LOG_LEVEL] = max(level, "2")
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as notices:
         os.dup2(notices.fileno(), 2)
@@ -64,8 +64,7 @@ def quiet() -> Iterator[None]:
             raise
         except Exception:
             notices.seek(0)
-            with contextlib.suppress(OSError):  # stderr may be full
-                os.write(stderr, notices.read())
+            os.write(stderr, notices.read())
             raise
         finally:
             os.dup2(stderr, 2)
