@@ -1,15 +1,14 @@
 """Medians, their exact intervals, and whether one group of samples is slower than another."""
 
-import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
+from typing import NamedTuple
 
 SURE = 0.95  # minimum coverage of a sure interval, which needs six samples
 
 
-@dataclasses.dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """A median, and two samples that enclose the true median with probability `coverage`."""
 
     median: float
