@@ -38,9 +38,10 @@ def choose(config: flags.Config) -> str:
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     tf.config.experimental.enable_tensor_float_32_execution(config.tf32)
+    usual = cores()
+    if device == "CPU:0" and config.strategy == "none" and config.batch_size < SHARED_BATCH:
+        usual = 1
     asked = os.environ.get(THREADS, "")
-    small = config.strategy == "none" and config.batch_size < SHARED_BATCH
-    usual = 1 if small and device == "CPU:0" else cores()
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(
             int(asked) if asked.isdecimal() else usual
@@ -79,9 +80,13 @@ def most_bytes(source: str, device: str) -> float:
 
 
 def memory(device: str) -> float:
-    """Returns the bytes of memory that a device has; for a CPU, that this process may use."""
+    """Returns the bytes of memory that this process may use on a device.
+
+    Of several GPUs it is the memory of the smallest; infinite if nvidia-smi does not say.
+    """
     if device == "GPU:0":
-        return gpu.memory_bytes()
+        sizes = [int(mib) * 2**20 for mib in gpu.smi("memory.total") if mib.isdecimal()]
+        return min(sizes, default=math.inf)
     limits = group_limits("memory", "memory.max", "memory.limit_in_bytes")
     return min([psutil.virtual_memory().total, *(limit for (limit,) in limits)])
 

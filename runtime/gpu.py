@@ -1,6 +1,5 @@
 """NVIDIA's GPUs: whether there are any, and whether TensorFlow can use them."""
 
-import math
 import os
 from typing import TYPE_CHECKING
 
@@ -25,12 +24,6 @@ def listed(*options: str) -> list[str]:
     """Returns the names of the GPUs that nvidia-smi lists; [] where they are hidden from CUDA."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     return [] if hidden else smi("name", *options)
-
-
-def memory_bytes() -> float:
-    """Returns the memory of the smallest GPU; infinite if nvidia-smi does not say."""
-    totals = [int(total) for total in smi("memory.total") if total.isdecimal()]
-    return min(totals, default=math.inf) * 2**20
 
 
 def too_new(gpu: "tf.config.PhysicalDevice") -> bool:
