@@ -1,6 +1,5 @@
 """The command line: absl's flags, read once into an immutable config, or refused with one line."""
 
-import contextlib
 import os
 import re
 import sys
@@ -28,23 +27,22 @@ class Config(types.SimpleNamespace):
     def replace(self, **changes: object) -> "Config":
         """Returns a config with other values; raises TypeError if this one has no such flag."""
         if unknown := changes.keys() - vars(self).keys():
-            raise TypeError(f"no such flag: {', '.join(sorted(unknown))}")
+            raise TypeError(f"no such flag: {unknown}")
         return Config(**vars(self) | changes)
 
 
 class PathParser(flags.ArgumentParser):
     """A path on this machine, with ~ for a home folder, the same to TensorFlow and Python."""
 
-    syntactic_help = "a path on this machine"
+    syntactic_help = "a path on this machine, in UTF-8"
 
     def parse(self, argument: str) -> str:
         """Returns the path; raises ValueError if nothing could be written there later."""
         path = os.path.expanduser(argument)
-        with contextlib.suppress(UnicodeEncodeError):
-            # empty, of an unknown user, a URL, or with a character that no path has
-            if os.fsencode(path) == path.encode() and not re.search(r"^$|^~|^[^/]*://|\0", path):
-                return path
-        raise ValueError("must be a path on this machine, in UTF-8: no URL, no unknown ~user")
+        # empty, of an unknown user, a URL, or with a character that no path has
+        if os.fsencode(path) != path.encode() or re.search(r"^$|^~|^[^/]*://|\0", path):
+            raise ValueError("must be a path on this machine, in UTF-8: no URL, no unknown ~user")
+        return path
 
 
 def group(title: str, values: flags.FlagValues) -> dict[str, Any]:
@@ -92,15 +90,15 @@ def parse(
 def _read(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     """Sets `values` from the flags in `argv`; returns the other words.
 
-    Raises InputError with absl's message, in one line that says what is allowed.
+    Raises InputError with absl's message, which says what is allowed.
     """
     try:
         return values(argv)[1:]
     except UnicodeError as error:
         raise InputError(f"--flagfile: must be a file in UTF-8: {error}; see --help") from None
     except (flags.Error, ValueError) as error:
-        message = re.sub("^(flag|ERROR::) ", "", " ".join(str(error).split()))
-        if unexplained := re.match(r"--(\w+)=(?!.*: (must|value should) be ).*?: ", message):
+        message = re.sub("^(flag|ERROR::) ", "", str(error))
+        if unexplained := re.match(r"(?s)--(\w+)=(?!.*: (must|value should) be ).*?: ", message):
             allowed = values[unexplained[1]].parser.syntactic_help or "true or false"
             message = f"{unexplained[0]}must be {allowed}"
         raise InputError(f"{message}; see --help") from None
