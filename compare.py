@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import rich
@@ -30,6 +30,7 @@ from comparison import system, work
 from comparison.peers import CONTENDERS, Contender
 from comparison.worker import Task
 from runtime import devices, signals
+from storage.dataset import Dataset
 
 try:
     import matplotlib  # noqa: F401 - draws the charts
@@ -75,31 +76,31 @@ def cores_of(config: Config) -> list[int]:
 
 
 def tasks_of(
-    contenders: Mapping[str, Contender],
-    jobs: Iterable[dict[str, Any]],
-    config: Config,
-    cores: Sequence[int],
-    device_names: Collection[str],
+    contenders: Mapping[str, Contender], dataset: Dataset, config: Config, names: Collection[str]
 ) -> list[Task]:
-    """Returns the measurements of a round; the baseline is first and last at each size."""
-    numbers = {"cpu": cores, "gpu": [devices.cores()]}
+    """Returns the measurements of a round on devices of these names.
+
+    The baseline is first and last at each size. A small batch is measured on the fewest cores only.
+    """
+    numbers = {"cpu": cores_of(config), "gpu": [devices.cores()]}
     tasks: list[Task] = []
-    for job in jobs:
+    for size in map(int, config.batch_sizes):
+        job, steps = work.job_of(dataset, config, size), work.steps_of(size, len(dataset.train))
         found = [
             Task(
-                **job | {"steps": min(job["steps"], one.max_steps)},
+                **job,
+                steps=min(steps, config.max_steps or steps, one.max_steps),
                 contender=name,
                 device=device,
-                cores=number,
+                cores=cores,
                 precision=precision,
             )
-            for device in device_names
+            for device in names
             for name, one in contenders.items()
             if device in one.devices
             for precision in config.precision
             if device == "gpu" or precision == "float32"
-            for number in numbers[device]
-            if number == numbers[device][0] or job["batch_size"] >= one.cores_from
+            for cores in numbers[device][: None if size >= one.cores_from else 1]
         ]
         tasks += [*found, *(dataclasses.replace(baseline, again=1) for baseline in found[:1])]
     if not tasks:
@@ -150,7 +151,6 @@ def note_missing(task: Task, why: Failed, about: dict[str, Any], log: pathlib.Pa
 def measured(config: Config, base: Sequence[report.Row]) -> Iterator[pyperf.BenchmarkSuite]:
     """Measures, and yields the results so far after each round."""
     contenders = chosen(config)
-    cores = cores_of(config)
     names = system.check_devices(config.devices, config.device_index)
     facts = system.facts(config.keep_env) | {f"device {name}": names[name] for name in names}
     for one in contenders.values():
@@ -158,7 +158,7 @@ def measured(config: Config, base: Sequence[report.Row]) -> Iterator[pyperf.Benc
             facts[one.package] = system.version(one.python, one.package)
     with tempfile.TemporaryDirectory() as place:
         dataset = work.load(config)
-        tasks = tasks_of(contenders, work.jobs_of(dataset, config), config, cores, names)
+        tasks = tasks_of(contenders, dataset, config, names)
         if base:
             guard.check(base, [task.name for task in tasks], facts, config)
         references = work.prepare(dataset, tasks, pathlib.Path(place))

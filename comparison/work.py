@@ -4,7 +4,7 @@ import itertools
 import math
 import pathlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,10 @@ Weights = tuple[np.ndarray, np.ndarray]  # W [features, classes], b [classes]
 Reference = tuple[Weights, float]
 
 
-def steps_of(batch_size: int, num_examples: int, max_steps: int) -> int:
-    """Returns the steps of a job: as many whole epochs as have MIN_STEPS, or max_steps if not 0."""
+def steps_of(batch_size: int, num_examples: int) -> int:
+    """Returns the steps of a job: those of as many whole epochs as have MIN_STEPS."""
     steps_per_epoch = math.ceil(num_examples / batch_size)
-    steps = steps_per_epoch * math.ceil(MIN_STEPS / steps_per_epoch)
-    return min(steps, max_steps or steps)
+    return steps_per_epoch * math.ceil(MIN_STEPS / steps_per_epoch)
 
 
 def as_tf32(array: np.ndarray) -> np.ndarray:
@@ -89,30 +88,26 @@ def load(config: Config) -> Dataset:
     return data.load(config.dataset, config.data_dir, config.manual_dir)
 
 
-def jobs_of(dataset: Dataset, config: Config) -> Iterator[dict[str, Any]]:
-    """Yields the job at each batch size, as the first fields of a Task.
-
-    Raises InputError if a batch is larger than the training split.
-    """
+def job_of(dataset: Dataset, config: Config, batch_size: int) -> dict[str, Any]:
+    """Returns the job at a batch size, as fields of a Task; raises InputError if a batch is larger
+    than the training split."""
     count = len(dataset.train)
-    for size in map(int, config.batch_sizes):
-        if size > count:
-            raise InputError(
-                f"--batch_sizes={size}: must be at most the {count} training images of "
-                f"{dataset.name}"
-            )
-        yield {
-            "dataset": config.dataset,
-            "data_sha256": dataset.checksum,
-            "num_examples": count,
-            "num_features": dataset.num_features,
-            "num_classes": len(dataset.class_names),
-            "batch_size": size,
-            "steps": steps_of(size, count, config.max_steps),
-            # the loss is a sum, so the same rate would make the weights of a large batch explode
-            "lr": config.lr * min(1, REFERENCE_BATCH / size),
-            "seed": config.seed,
-        }
+    if batch_size > count:
+        raise InputError(
+            f"--batch_sizes={batch_size}: must be at most the {count} training images of "
+            f"{dataset.name}"
+        )
+    return {
+        "dataset": config.dataset,
+        "data_sha256": dataset.checksum,
+        "num_examples": count,
+        "num_features": dataset.num_features,
+        "num_classes": len(dataset.class_names),
+        "batch_size": batch_size,
+        # the loss is a sum, so the same rate would make the weights of a large batch explode
+        "lr": config.lr * min(1, REFERENCE_BATCH / batch_size),
+        "seed": config.seed,
+    }
 
 
 def prepare(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import types
+from unittest import mock
 
 import pytest
 
@@ -273,17 +274,17 @@ def test_who_fails_is_left_out_and_the_baseline_must_not(prepared, capsys):
         list(compare.rounds(bench, rows, {}, 1))
 
 
-@pytest.mark.parametrize(("batch_size", "more"), [(10, set()), (500, {("xla", 4), ("c", 4)})])
-def test_a_round_has_each_row_once_and_the_baseline_twice(batch_size, more):
-    argv = ["", "--contenders=xla,c,graph,eager", "--precision=float32,tf32"]
-    config = compare.commandline.parse(compare.compare_flags(), argv, None)
-    job = jobs.JOB | {"batch_size": batch_size, "steps": 5500}
-    tasks = compare.tasks_of(compare.chosen(config), [job], config, [1, 4], ["cpu", "gpu"])
-    on_cpu = {(task.contender, task.cores) for task in tasks if task.device == "cpu"}
-    on_one = {(name, 1) for name in ("xla", "c", "graph", "eager")}
-    assert on_cpu == on_one | {("graph", 4), ("eager", 4)} | more
-    assert [task.contender for task in tasks if task.again] == [tasks[0].contender] == ["xla"]
-    assert len(set(tasks)) == len(tasks) == len(on_cpu) + 1 + 2 * 3
+def test_a_round_has_each_row_once_and_the_baseline_twice(monkeypatch):
+    monkeypatch.setattr("runtime.devices.cores", lambda: 4)
+    argv = "compare.py --contenders=xla,c,graph,eager --precision=float32,tf32 --batch_sizes=10,500"
+    config = compare.commandline.parse(compare.compare_flags(), argv.split(), None)
+    mnist = mock.Mock(train=range(550_000), checksum="", num_features=784, class_names="0123456789")
+    tasks = compare.tasks_of(compare.chosen(config), mnist, config, ["cpu", "gpu"])
+    on_cpu = [task for task in tasks if task.device == "cpu"]
+    on_all = {f"{task.contender} {task.batch_size}" for task in on_cpu if task.cores == 4}
+    assert on_all == {"graph 10", "eager 10", "graph 500", "eager 500", "xla 500", "c 500"}
+    assert [task.contender for task in tasks if task.again] == [tasks[0].contender] * 2
+    assert len(set(tasks)) == len(tasks) == len(on_all) + 2 * (4 + 1 + 2 * 3)
     assert {task.steps for task in tasks if task.contender == "eager"} == {1000}
 
 

@@ -195,5 +195,5 @@ def test_tf32_has_the_range_of_float32_and_10_bits_behind_the_point():
 
 
 def test_rounds_are_whole_epochs_and_long_enough():
-    assert work.steps_of(10, 55_000, 0) == 5_500
-    assert work.steps_of(10_000, 55_000, 0) == 50 * 6
+    assert work.steps_of(10, 55_000) == 5_500
+    assert work.steps_of(10_000, 55_000) == 50 * 6
