@@ -59,10 +59,10 @@ class Task:
     again: int = 0
 
     def __str__(self) -> str:
-        again, where = " again" * self.again, self.device
+        where = self.device
         if where == "cpu":
             where += f", {self.cores} core{'s' if self.cores > 1 else ''}"
-        return f"{self.contender}{again} on {where}, {self.precision}"
+        return f"{self.contender}{' again' * self.again} on {where}, {self.precision}"
 
     @property
     def job(self) -> str:
@@ -101,12 +101,11 @@ class Work(Task):
         """
         steps = max(1, max_rows // self.batch_size)
         for rows in self.epochs():
-            end = len(rows) - len(rows) % self.batch_size
-            batches = rows[:end].reshape(-1, self.batch_size)
-            for first in range(0, len(batches), steps):
-                yield batches[first : first + steps]
-            if end < len(rows):
-                yield rows[np.newaxis, end:]
+            count = len(rows) // self.batch_size
+            full, rest = np.split(rows, [count * self.batch_size])
+            yield from np.split(full.reshape(count, -1), range(steps, count, steps))
+            if rest.size:
+                yield rest[np.newaxis]
 
 
 def load(folder: pathlib.Path) -> Work:
