@@ -152,10 +152,8 @@ def measured(config: Config, base: Sequence[report.Row]) -> Iterator[pyperf.Benc
     """Measures, and yields the results so far after each round."""
     contenders = chosen(config)
     names = system.check_devices(config.devices, config.device_index)
-    facts = system.facts(config.keep_env) | {f"device {name}": names[name] for name in names}
-    for one in contenders.values():
-        if one.python != sys.executable:
-            facts[one.package] = system.version(one.python, one.package)
+    facts = system.facts(config.keep_env, contenders.values())
+    facts |= {f"device {name}": names[name] for name in names}
     with tempfile.TemporaryDirectory() as place:
         dataset = work.load(config)
         tasks = tasks_of(contenders, dataset, config, names)
@@ -163,18 +161,18 @@ def measured(config: Config, base: Sequence[report.Row]) -> Iterator[pyperf.Benc
             guard.check(base, [task.name for task in tasks], facts, config)
         references = work.prepare(dataset, tasks, pathlib.Path(place))
         bench = Bench(pathlib.Path(place), contenders, references, config)
-        date = time.strftime("%Y-%m-%d %H:%M:%S")
-        about = facts | {"date": date, "arguments": shlex.join(arguments(config))}
+        about = facts | {
+            "date": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "commit": devices.git_commit() or "none",
+            "arguments": shlex.join(arguments(config)),
+        }
         yield from rounds(bench, tasks, about, config.rounds)
 
 
-def check_output(output: str | None) -> None:
+def check_output(path: pathlib.Path) -> None:
     """Raises InputError unless --output and the files beside it are new and can be written."""
-    if output is None:
-        return
-    path = pathlib.Path(output)
     if path.suffix != ".json":
-        raise InputError(f"--output={output}: must be a path that ends in .json")
+        raise InputError(f"--output={path}: must be a path that ends in .json")
     for file in (path, path.with_suffix(".md"), *charts.files(path)):
         check_writable("output", file, replace=False)
 
@@ -220,7 +218,8 @@ def main() -> int:
     signals.unwind()
     if config.merge and config.against:
         raise InputError("--merge and --against: cannot be combined; give one of them")
-    check_output(config.output)
+    if config.output:
+        check_output(pathlib.Path(config.output))
     if not config.merge:
         return run(config)
     return show(report.merge(map(pathlib.Path, config.merge)), config.output)

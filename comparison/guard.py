@@ -35,7 +35,7 @@ def check(
     different = [
         f"{key} {there.get(key)} there, {facts[key]} here"
         for key in facts
-        if key != "commit" and there.get(key) != facts[key]
+        if there.get(key) != facts[key]
     ]
     if different and not config.ratios:
         raise InputError(

@@ -9,13 +9,14 @@ import pathlib
 import platform
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import psutil
 
 from common import children
 from common.errors import InputError
+from comparison.peers import Contender
 from comparison.worker import LIBRARIES
 from runtime import devices, gpu
 
@@ -124,10 +125,10 @@ def watch() -> Callable[[], float]:
     return other_cores
 
 
-def facts(keep: Collection[str]) -> dict[str, str | float]:
-    """Returns the machine and versions that a reader needs, by pyperf's names if they exist.
+def facts(keep: Collection[str], contenders: Iterable[Contender]) -> dict[str, str | float]:
+    """Returns the machine and versions that a speed depends on, by pyperf's names if they exist.
 
-    What there is none of is "none".
+    Contenders may have a Python of their own. What there is none of is "none".
     """
     return {
         "cpu_model_name": devices.cpu_model(),
@@ -135,10 +136,14 @@ def facts(keep: Collection[str]) -> dict[str, str | float]:
         "platform": platform.platform(),
         "python_version": platform.python_version(),
         **{name: version(sys.executable, name) for name in LIBRARIES},
+        **{
+            one.package: version(one.python, one.package)
+            for one in contenders
+            if one.python != sys.executable
+        },
         "quota": devices.quota() or "none",  # in cores
         "governor": devices.kernel_file(GOVERNOR) or "none",
         "kept": ", ".join(f"{name}={os.environ.get(name)!r}" for name in keep) or "none",
-        "commit": devices.git_commit() or "none",
     }
 
 

@@ -193,7 +193,7 @@ def test_a_contender_sees_only_what_is_allowed(monkeypatch, tmp_path):
     assert {"PATH", "XLA_FLAGS"} <= seen.keys() and not hidden & seen.keys()
     assert (seen["KERAS_BACKEND"], seen["KERAS_HOME"]) == ("tensorflow", str(tmp_path))
     assert system.environment("cpu", 0, tmp_path, ["KERAS_BACKEND"])["KERAS_BACKEND"] == "1"
-    assert system.facts(["XLA_FLAGS"])["kept"] == "XLA_FLAGS='1'"
+    assert system.facts(["XLA_FLAGS"], [])["kept"] == "XLA_FLAGS='1'"
 
 
 def test_the_watch_sees_another_process():

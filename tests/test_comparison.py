@@ -158,7 +158,7 @@ def test_guard_tells_a_slowdown_from_noise_and_by_ratios_from_the_machine():
 
 
 def check(tensorflow="2.21.0", ratios=False, rounds=9, names=(), **there):
-    base, facts = suite(**there), {"tensorflow": tensorflow, "kept": "none", "commit": "another"}
+    base, facts = suite(**there), {"tensorflow": tensorflow, "kept": "none"}
     config = Config(against="a", ratios=ratios, rounds=rounds)
     guard.check(report.rows_of(base), names or base.get_benchmark_names(), facts, config)
 
