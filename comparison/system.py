@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import psutil
 
 from common import children
@@ -113,14 +114,14 @@ def watch() -> Callable[[], float]:
 
     Call it when the measured process has ended.
     """
-    psutil.cpu_percent()  # starts the interval of the next call
+    psutil.cpu_percent(percpu=True)  # starts the interval of the next call
     before = os.times()
 
     def other_cores() -> float:
-        busy, now = psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1), os.times()
+        busy = sum(psutil.cpu_percent(percpu=True)) / 100
         # includes the children that this process has waited for
-        own = sum(now[:4]) - sum(before[:4])
-        return max(0.0, busy - own / (now.elapsed - before.elapsed))
+        *own, elapsed = np.subtract(os.times(), before)
+        return max(0.0, busy - sum(own) / elapsed)
 
     return other_cores
 
