@@ -53,7 +53,7 @@ class Bench:
 
     folder: pathlib.Path
     contenders: Mapping[str, Contender]
-    references: Mapping[tuple[int, int, str], work.Reference]
+    references: Mapping[tuple[str, str], work.Reference]
     config: Config
 
     @property
@@ -64,7 +64,7 @@ class Bench:
     def measure(self, task: Task, number: int) -> pyperf.Run:
         """Returns the run of a round, in seconds per step; raises Failed if the contender ends,
         does other work, or takes too long."""
-        write_atomically(self.folder / "job.json", json.dumps(dataclasses.asdict(task)).encode())
+        write_atomically(self.folder / "job.json", json.dumps(vars(task)).encode())
         other_cores = system.watch()
         found = self.result(task)
         if "disturbed" in found:
@@ -72,7 +72,7 @@ class Bench:
         found |= {"name": task.name, "round": number, "other_cores": other_cores()}
         return pyperf.Run(
             [found.pop("seconds")],
-            metadata=found | dataclasses.asdict(task),
+            metadata=found | vars(task),
             collect_metadata=False,
         )
 
@@ -139,7 +139,7 @@ class Bench:
         of the pause after it, and its relative error."""
         assert process.stdin
         jobs: list[tuple[float, float, float]] = []
-        reference = self.references[task.batch_size, task.steps, task.precision]
+        reference = self.references[task.job, task.precision]
         while seconds > 0:
             for name in WEIGHTS:
                 (self.folder / name).unlink(missing_ok=True)

@@ -112,19 +112,19 @@ def job_of(dataset: Dataset, config: Config, batch_size: int) -> dict[str, Any]:
 
 def prepare(
     dataset: Dataset, tasks: Sequence[Task], folder: pathlib.Path
-) -> dict[tuple[int, int, str], Reference]:
-    """Writes the examples to `folder`; returns references by batch size, steps and precision."""
+) -> dict[tuple[str, str], Reference]:
+    """Writes the examples to `folder`; returns references by job and precision."""
     import data  # imports TensorFlow, which `load` has started
 
-    count, seed = tasks[0].num_examples, tasks[0].seed
+    first = tasks[0]
     # or a few more, where the last batch of an epoch is smaller
-    epochs = max(math.ceil(task.steps * task.batch_size / count) for task in tasks)
-    order = [data.epoch_order(count, seed, epoch) for epoch in range(epochs)]
+    epochs = max(math.ceil(task.steps * task.batch_size / task.num_examples) for task in tasks)
+    order = [data.epoch_order(first.num_examples, first.seed, epoch) for epoch in range(epochs)]
     examples = dataset.train.images, dataset.train.labels, np.stack(order)
     try:
         for name, array in zip(("images", "labels", "order"), examples, strict=True):
             np.save(folder / f"{name}.npy", array)
     except OSError as error:  # the error of a full disk does not name the file
         raise RunError(f"{folder}: {reason(error)}") from None
-    different = {(task.batch_size, task.steps, task.precision): task for task in tasks}
+    different = {(task.job, task.precision): task for task in tasks}
     return {key: reference(task, examples) for key, task in different.items()}

@@ -79,7 +79,7 @@ def bench_of(prepared, timeout=60, **commands):
     folder, task, reference = prepared
     contenders = {name: Contender(name, command=command) for name, command in commands.items()}
     config = types.SimpleNamespace(timeout=timeout, device_index=0, keep_env=[])
-    references = {(task.batch_size, task.steps, task.precision): reference}
+    references = {(task.job, task.precision): reference}
     return measure.Bench(folder, contenders, references, config)
 
 
