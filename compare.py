@@ -119,7 +119,6 @@ def rounds(
     about: the metadata of every run. It names the contenders that failed or were left out.
     """
     runs: dict[Task, list[pyperf.Run]] = {task: [] for task in tasks}
-    baseline = tasks[0].contender, tasks[0].device
     minutes = count * len(runs) * SECONDS_EACH / 60
     print(f"{count} rounds of {len(runs)} measurements, about {minutes:.1f} min")
     for number in range(1, count + 1):
@@ -129,7 +128,7 @@ def rounds(
                 runs[task].append(bench.measure(task, number))
             except Failed as why:
                 note_missing(task, why, about, bench.log)
-                if (task.contender, task.device) == baseline:
+                if dataclasses.replace(task, again=1) in tasks:  # only a baseline has this twin
                     raise RunError(f"the baseline has no result: {why}") from None
                 del runs[task]
         benchmarks = [pyperf.Benchmark(found) for found in runs.values()]

@@ -261,10 +261,10 @@ def test_who_fails_is_left_out_and_the_baseline_must_not(prepared, capsys):
     on_two = f"grep -q '\"cores\": 2' $0/job.json || exec {shlex.join(honest)} $0; {fails}"
     bench = bench_of(prepared, good=honest, bad=("sh", "-c", on_two))
     good, bad = (dataclasses.replace(task, contender=name) for name in ("good", "bad"))
-    rows = good, bad, dataclasses.replace(bad, cores=2)
+    rows = good, bad, dataclasses.replace(bad, cores=2), dataclasses.replace(good, again=1)
     first, second = compare.rounds(bench, rows, {}, 2)
     found = [(row.name, row.task.cores) for row in report.rows_of(second)]
-    assert found == [("good", 1), ("bad", 1)]
+    assert found == [("good", 1), ("bad", 1), ("good, again", 1)]
     failed = "failed: bad on cpu, 2 cores, float32 at batch 10"
     assert first.get_metadata()[failed] == "no memory"
     log = capsys.readouterr().out.partition("its log: ")[2].splitlines()[0]
