@@ -24,9 +24,6 @@ from comparison.worker import LEFT_OUT, Task
 
 LONG_ENOUGH = 0.3  # minimum seconds of jobs in a measurement; a fast contender repeats its job
 WARM_SECONDS = 1.0  # of untimed jobs on a GPU, whose clock rate is low at rest
-CLOSE = 5  # maximum error, over NumPy's own error in the same precision
-TOO_CLOSE = 6e-8  # float64 rounded once has a smaller error, float32 a larger one from TEN_STEPS on
-TEN_STEPS = 10
 SHORT_GAP = 0.02  # seconds; writing the weights and resetting them takes a few milliseconds
 WEIGHTS = ("W.npy", "b.npy")
 # a line that names an error
@@ -149,7 +146,7 @@ class Bench:
             ended = now()
             wait_for(process, "ready")
             pause = now() - ended
-            jobs.append((ended - began, pause, verify(self.folder, reference, task.steps)))
+            jobs.append((ended - began, pause, verify(self.folder, reference)))
             seconds -= ended - began
         return jobs
 
@@ -164,9 +161,9 @@ def wait_for(process: subprocess.Popen, *words: str) -> str:
     raise EOFError
 
 
-def verify(folder: pathlib.Path, reference: work.Reference, steps: int) -> float:
+def verify(folder: pathlib.Path, reference: work.Reference) -> float:
     """Returns the relative error of a contender's weights; raises Failed if it did other work."""
-    expected, numpy_error = reference
+    expected, low, high = reference
     try:
         weights = [np.asarray(np.load(folder / name)) for name in WEIGHTS]
     except Exception as why:  # what a program writes can make NumPy raise anything
@@ -177,8 +174,6 @@ def verify(folder: pathlib.Path, reference: work.Reference, steps: int) -> float
                 f"W and b must be float32: {found.dtype} {found.shape} must be {right.shape}"
             )
     error = work.relative_error(weights, expected)
-    low = TOO_CLOSE if steps >= TEN_STEPS else 0
-    high = CLOSE * numpy_error
     if not low <= error <= high:  # also if it is nan
         raise Failed(
             f"not the same work: W, b off by {error:.1e}; must be {low:.1e} to {high:.1e}, the "

@@ -16,11 +16,14 @@ from runtime import startup
 from storage.dataset import Dataset
 
 REFERENCE_BATCH = 10  # the batch size for which --lr is meant
+CLOSE = 5  # maximum error, over NumPy's own error in the same precision
+TOO_CLOSE = 6e-8  # float64 rounded once has a smaller error, float32 a larger one from TEN_STEPS on
+TEN_STEPS = 10
 MIN_STEPS = 300  # of a job, in whole epochs; long enough to time a fast GPU
 
 Weights = tuple[np.ndarray, np.ndarray]  # W [features, classes], b [classes]
-# W and b after a job in float64, and the relative error of NumPy's in a task's own precision.
-Reference = tuple[Weights, float]
+# W and b after a job in float64, and the lowest and highest relative error of a contender's.
+Reference = tuple[Weights, float, float]
 
 
 def steps_of(batch_size: int, num_examples: int) -> int:
@@ -73,7 +76,9 @@ def reference(task: Task, examples: Sequence[np.ndarray]) -> Reference:
     """Returns the reference of a task; examples as in `weights_after`."""
     exact = weights_after(task, examples, np.float64)
     rounded = as_tf32 if task.precision == "tf32" else np.asarray
-    return exact, relative_error(weights_after(task, examples, np.float32, rounded), exact)
+    error = relative_error(weights_after(task, examples, np.float32, rounded), exact)
+    low = TOO_CLOSE if task.steps >= TEN_STEPS else 0
+    return exact, low, CLOSE * error
 
 
 def load(config: Config) -> Dataset:

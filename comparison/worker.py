@@ -67,8 +67,10 @@ class Task:
     @property
     def job(self) -> str:
         """Returns the facts that two comparable measurements share."""
-        data = f"{self.dataset} {self.data_sha256[:8]}, seed {self.seed}, lr {self.lr:g}"
-        return f"batch {self.batch_size:,}, {self.steps:,} steps, {data}"
+        return (
+            f"batch {self.batch_size:,}, {self.steps:,} steps, {self.dataset} "
+            f"{self.data_sha256[:8]}, seed {self.seed}, lr {self.lr:g}"
+        )
 
     @property
     def name(self) -> str:
