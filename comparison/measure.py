@@ -104,10 +104,11 @@ class Bench:
     def talk(self, process: subprocess.Popen, began: float, task: Task) -> dict[str, Any]:
         """Repeats and checks the contender's job until it was timed for LONG_ENOUGH."""
         word = wait_for(process, "loaded", "ready")
-        found: dict[str, Any] = {"start": now() - began}
+        loaded = now()
+        found: dict[str, Any] = {"start": loaded - began}
         if word == "loaded":
             wait_for(process, "ready")
-            found["compile"] = now() - began - found["start"]
+            found["compile"] = now() - loaded
         index = self.config.device_index
         if task.device == "gpu":
             self.repeat(process, task, WARM_SECONDS)

@@ -56,8 +56,10 @@ def environment(
     found = FIXED | {"KERAS_HOME": str(folder), "CUDA_VISIBLE_DEVICES": visible_gpu(index)}
     if device == "cpu":
         found |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
-    names = *ALLOWED.split(), *keep
-    return found | {name: os.environ[name] for name in names if name in os.environ}
+    for name in (*ALLOWED.split(), *keep):
+        if name in os.environ:
+            found[name] = os.environ[name]
+    return found
 
 
 def visible_gpu(index: int) -> str:
