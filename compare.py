@@ -100,7 +100,8 @@ def tasks_of(
             if device in one.devices
             for precision in config.precision
             if device == "gpu" or precision == "float32"
-            for cores in numbers[device][: None if size >= one.cores_from else 1]
+            for cores in numbers[device]
+            if cores == numbers[device][0] or size >= one.cores_from
         ]
         tasks += [*found, *(dataclasses.replace(baseline, again=1) for baseline in found[:1])]
     if not tasks:
