@@ -78,8 +78,11 @@ def read(folder: pathlib.Path, name: str, max_bytes: float) -> Dataset:
     for split in SPLITS:
         path = folder / f"{split}_images.npy"
         streamed = split == "train" and path.stat().st_size > max_bytes
-        images = _array(path, files, streamed)
-        splits[split] = Split(images, _array(folder / f"{split}_labels.npy", files), streamed)
+        splits[split] = Split(
+            _array(path, files, streamed),
+            _array(folder / f"{split}_labels.npy", files),
+            streamed,
+        )
     return Dataset(
         name,
         **splits,
