@@ -52,7 +52,7 @@ def _nearest(name: str) -> str:
     if (dataset := re.split("[/:]", name)[0]) in known:
         configs = tfds.builder_cls(dataset).builder_configs
         known = [f"{dataset}/{config}" for config in configs] or [dataset]
-    return ", ".join(difflib.get_close_matches(name, known, n=4, cutoff=0.5) or GOOD)
+    return ", ".join(difflib.get_close_matches(name, known, cutoff=0.5) or GOOD)
 
 
 def sources(info: tfds.core.DatasetInfo) -> dict[str, str]:
