@@ -116,7 +116,7 @@ def _prepare(name: str, root: pathlib.Path, manual_dir: str | None, target: path
                 download_dir=root / "downloads",
                 download_config=tfds.download.DownloadConfig(
                     manual_dir=new.parent,
-                    extract_dir=new.parent / "extracted",  # tfds does not check what is there
+                    extract_dir=new.parent,  # tfds does not check what it has extracted before
                 ),
             )
         new.rmdir()
