@@ -124,4 +124,4 @@ def tidy(target: pathlib.Path) -> pathlib.Path:
 
 def is_free(path: pathlib.Path) -> bool:
     """Says whether `path` does not exist, or is an empty folder."""
-    return not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir()))
+    return not os.path.lexists(path) or (path.is_dir() and not os.listdir(path))
