@@ -24,9 +24,9 @@ def number(value: float) -> str:
     """Returns a number with three significant digits and separated thousands; "" for 0."""
     if not value:
         return ""
-    if value < 1e-3:
-        return f"{value:.1e}"
-    return f"{value:,.{max(0, 2 - math.floor(math.log10(value)))}f}"
+    if value < 99.95:
+        return f"{value:#.3g}"  # with zeros at the end
+    return f"{value:,.0f}"
 
 
 def coverage(n: int, k: int) -> float:
