@@ -1,4 +1,4 @@
-"""Medians, their exact intervals, and whether one group of samples is slower than another."""
+"""Medians and their exact intervals, and how numbers are shown."""
 
 import math
 import statistics
@@ -48,13 +48,3 @@ def estimate(samples: Sequence[float]) -> Estimate:
 def differs(ratio: Estimate) -> bool:
     """Says whether a ratio differs from 1: its interval has coverage SURE and excludes 1."""
     return ratio.coverage >= SURE and not ratio.low <= 1 <= ratio.high
-
-
-def p_slower(now: Sequence[float], before: Sequence[float]) -> float:
-    """Returns the p-value of the samples `now` being larger than `before`.
-
-    It is from the exact one-sided rank-sum test. Equal samples count as half above.
-    """
-    from scipy import stats  # takes seconds, and only the guard needs it
-
-    return float(stats.mannwhitneyu(now, before, alternative="greater", method="exact").pvalue)
