@@ -13,8 +13,6 @@ from runtime.state import State
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-INTERVAL, PLAIN_INTERVAL = 1.0, 60.0  # seconds between updates of the bar, and between lines
-
 # The header, with the values of a State
 DATA = (
     "{dataset.name}: {dataset.train.labels.size:,} training, "
@@ -40,49 +38,43 @@ the process was paused (Ctrl-Z, SIGSTOP): the seconds include it"""
 
 
 class Progress(Callback):
-    """A bar on a terminal; elsewhere a line when the steps have doubled, or after a minute.
+    """A bar on a terminal, and lines elsewhere: when the steps have doubled, and after an interval.
 
-    due, next_step: the time at which the bar or a line is due, and the step of the next line.
+    interval: the seconds between updates of the bar, or between lines.
+    due, next_step: the time and the step at which the bar or a line is due.
     seconds, examples: of training and images, at the last update.
     """
 
     bar: "Bar | None" = None
+    interval = 60.0
     due = seconds = 0.0
     next_step = examples = 0
 
     def on_train_begin(self) -> None:
         if sys.stdout.isatty():
-            self.bar = new_bar(self.state.total_steps)
+            self.bar, self.interval = new_bar(self.state.total_steps), 1.0
             self.closing.callback(self.bar.stop)
 
     def on_block_end(self, losses: np.ndarray) -> None:
-        now, step, ends = time.monotonic(), self.state.step, self.state.ends()
-        if self.bar and not ends:
-            if now >= self.due:
-                self.due = now + INTERVAL
-                self.bar.start()
-                self.bar.update(
-                    self.bar.task_ids[0],
-                    completed=step,
-                    description=self._figures(),
-                    refresh=True,
-                )
-        elif now >= self.due or step >= self.next_step or ends:
-            if self.bar:
-                self.bar.stop()
-            self.due, self.next_step = now + PLAIN_INTERVAL, 2 * step
-            print(f"step {step:,}/{self.state.total_steps:,}  {self._figures()}")
-
-    def _figures(self) -> str:
-        """Returns the newest validation accuracy, the loss, and the speed since the last update."""
-        state, trained = self.state, self.state.ledger.parts["train"]
-        images = state.examples_now - self.examples
-        speed = images / (trained - self.seconds or 1.0)
-        self.examples, self.seconds = state.examples_now, trained
+        """Shows the newest validation accuracy, the loss, and the speed since the last update."""
+        state, now, ends = self.state, time.monotonic(), self.state.ends()
+        if now < self.due and state.step < self.next_step and not ends:
+            return
+        trained = state.ledger.parts["train"]
+        speed = (state.examples_now - self.examples) / (trained - self.seconds or 1.0)
+        self.due, self.next_step = now + self.interval, 2 * state.step
+        self.seconds, self.examples = trained, state.examples_now
         figures = f"loss per image {state.loss:.4g}  {speed:,.0f} images/s"
         if state.evaluations:
             figures = f"validation {state.evaluations[-1][2]:.4f}  {figures}"
-        return figures
+        if self.bar:
+            self.bar.start()
+            task = self.bar.task_ids[0]
+            self.bar.update(task, completed=state.step, description=figures, refresh=True)
+            if not ends:
+                return
+            self.bar.stop()
+        print(f"step {state.step:,}/{state.total_steps:,}  {figures}")
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         print(summary(record))

@@ -61,11 +61,11 @@ def test_only_an_accuracy_of_this_step_reaches_the_target(state):
 
 def test_the_bar_fits_80_columns_and_is_gone_at_the_end(show):
     *_, bar, last = show(range(50, 6_601, 50), 0.25, terminal="xterm")
-    assert re.fullmatch(rf"[━╸╺-]+ +\d\d%  {SHOWN} +\d+:\d\d", bar) and len(bar) <= 80
+    assert re.fullmatch(rf"[━╸╺-]+ +\d+%  {SHOWN} +\d+:\d\d", bar) and len(bar) <= 80
     assert last == f"step 6,600/6,600  {SHOWN}"
 
 
-def test_the_speed_on_the_bar_is_that_of_the_last_second(show):
+def test_the_speed_on_the_bar_is_that_since_its_last_update(show):
     speeds = [1_000_000, 2_000, 5_000]
     bars = dict.fromkeys(show([100, 200, 300], 1.0, speeds, terminal="xterm"))
     said = re.findall(r"([\d,]+) images/s", "\n".join(bars))
