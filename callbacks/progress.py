@@ -14,14 +14,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 # The header, with the values of a State
-DATA = (
-    "{dataset.name}: {dataset.train.labels.size:,} training, "
-    "{dataset.validation.labels.size:,} validation, {dataset.test.labels.size:,} test images"
-)
-JOB = (
-    "mode {config.mode} on {device}; batch {config.batch_size:,}, lr {config.lr:g}, "
-    "{config.loss_reduction} loss"
-)
+HEADER = """\
+{dataset.name}: {dataset.train.labels.size:,} training, \
+{dataset.validation.labels.size:,} validation, {dataset.test.labels.size:,} test images
+mode {config.mode} on {device}; batch {config.batch_size:,}, lr {config.lr:g}, \
+{config.loss_reduction} loss"""
 # The last lines, with the values of a record
 TESTED = """\
 test accuracy {test_accuracy:.4f} of {test_examples:,} images
@@ -98,15 +95,15 @@ def new_bar(total_steps: int) -> "Bar":
 
 def header(state: State, device_name: str) -> str:
     """Returns a line for the data, and one for the device and the job, wrapped at 80 columns."""
-    data, job = DATA, JOB
+    text = HEADER
     if state.dataset.train.streamed:
-        data += "; streamed from disk"
+        text += "; streamed from disk"
     if state.config.strategy != "none":
-        job += "; strategy {config.strategy} of {strategy.num_replicas_in_sync}"
+        text += "; strategy {config.strategy} of {strategy.num_replicas_in_sync}"
     if state.config.tf32:
-        job += "; TF32 allowed"
-    lines = [line.format(**vars(state), device=device_name) for line in (data, job)]
-    return "\n".join(textwrap.fill(line, 80, break_on_hyphens=False) for line in lines)
+        text += "; TF32 allowed"
+    lines = text.format(**vars(state), device=device_name).splitlines()
+    return "\n".join(textwrap.fill(line, 80) for line in lines)
 
 
 def reached(state: State) -> str:
