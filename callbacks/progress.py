@@ -49,8 +49,19 @@ class Progress(Callback):
 
     def on_train_begin(self) -> None:
         if sys.stdout.isatty():
-            self.bar, self.interval = new_bar(self.state.total_steps), 1.0
+            from rich import progress
+
+            self.bar = progress.Progress(
+                progress.BarColumn(bar_width=None),
+                "{task.percentage:.0f}%  {task.description}",
+                progress.TimeRemainingColumn(compact=True),
+                auto_refresh=False,
+                transient=True,  # it disappears at its end
+                expand=True,
+            )
+            self.bar.add_task("", total=self.state.total_steps)
             self.closing.callback(self.bar.stop)
+            self.interval = 1.0
 
     def on_block_end(self, losses: np.ndarray) -> None:
         """Shows the newest validation accuracy, the loss, and the speed since the last update."""
@@ -74,23 +85,15 @@ class Progress(Callback):
         print(f"step {state.step:,}/{state.total_steps:,}  {figures}")
 
     def on_train_end(self, record: dict[str, Any]) -> None:
-        print(summary(record))
-
-
-def new_bar(total_steps: int) -> "Bar":
-    """Returns a bar that disappears at its end."""
-    from rich.progress import BarColumn, Progress, TimeRemainingColumn
-
-    bar = Progress(
-        BarColumn(bar_width=None),
-        "{task.percentage:.0f}%  {task.description}",
-        TimeRemainingColumn(compact=True),
-        auto_refresh=False,
-        transient=True,
-        expand=True,
-    )
-    bar.add_task("", total=total_steps)
-    return bar
+        """Prints test accuracy, the ledger of seconds, the speed of training alone."""
+        text = TESTED
+        if record["steps_now"]:
+            text += TRAINED
+        if record["config"]["target_accuracy"]:
+            text += ON_TARGET
+        if record["paused"]:
+            text += PAUSED
+        print(text.format(**record, newest=record["evaluations"][-1]))
 
 
 def header(state: State, device_name: str) -> str:
@@ -112,15 +115,3 @@ def reached(state: State) -> str:
     if state.config.checkpoint_dir:
         saved = "the same command resumes"
     return f"at step {state.step:,}: {saved}"
-
-
-def summary(record: dict[str, Any]) -> str:
-    """Returns the last lines: test accuracy, the ledger of seconds, the speed of training alone."""
-    text = TESTED
-    if record["steps_now"]:
-        text += TRAINED
-    if record["config"]["target_accuracy"]:
-        text += ON_TARGET
-    if record["paused"]:
-        text += PAUSED
-    return text.format(**record, newest=record["evaluations"][-1])
