@@ -69,7 +69,7 @@ class Progress(Callback):
         if now < self.due and state.step < self.next_step and not ends:
             return
         trained = state.ledger.parts["train"]
-        speed = (state.examples_now - self.examples) / (trained - self.seconds or 1.0)
+        speed = (state.examples_now - self.examples) / (trained - self.seconds)
         self.due, self.next_step = now + self.interval, 2 * state.step
         self.seconds, self.examples = trained, state.examples_now
         figures = f"loss per image {state.loss:.4g}  {speed:,.0f} images/s"

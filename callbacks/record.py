@@ -49,7 +49,7 @@ def reached(state: State, test_accuracy: float) -> dict[str, Any]:
         "steps_now": state.steps_now,
         "examples": state.examples,
         "us_per_step": seconds["train"] / state.steps_now * 1e6 if state.steps_now else None,
-        "examples_per_second": state.images_per_second() if state.steps_now else None,
+        "examples_per_second": state.examples_now / seconds["train"] if state.steps_now else None,
         "validation_accuracy": [[step, accuracy] for step, _, accuracy, _ in state.evaluations],
         "evaluations": state.evaluations,  # step, seconds of training, validation accuracy, loss
         "test_accuracy": test_accuracy,

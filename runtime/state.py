@@ -65,10 +65,6 @@ class State:
     def total_steps(self) -> int:
         return plan.last_step(self.config, len(self.dataset.train))
 
-    def images_per_second(self) -> float:
-        """Returns the speed of training alone, in this process."""
-        return self.examples_now / (self.ledger.parts["train"] or math.inf)
-
     @property
     def accuracy(self) -> float | None:
         """The validation accuracy of this step, None if it was not measured."""
