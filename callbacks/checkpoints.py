@@ -3,9 +3,7 @@
 import json
 import pathlib
 import re
-import shutil
 import sys
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -40,34 +38,35 @@ class Checkpoints(Callback):
         self.folder = self.closing.enter_context(plain_path(self.path))
         self.checkpoint = tf.train.Checkpoint(model=self.state.model, state=tf.Variable(""))
         self._resume()
-        self._remove_all_but(self._steps())
+        self._remove_all_but(self._names())
 
     def on_block_end(self, losses: np.ndarray) -> None:
-        if self.state.ends() or self.state.step % self.state.config.checkpoint_every == 0:
-            self._save()
+        """Writes the checkpoint of this step, if it is due.
 
-    def _save(self) -> None:
-        """Writes this step's checkpoint; raises RunError, and keeps older ones, if that fails."""
-        step = self.state.step
-        figures = {name: getattr(self.state, name) for name in FIGURES}
-        figures["seconds"] = self.state.training_seconds()
-        self.checkpoint.state.assign(
-            json.dumps({"figures": figures, "run": description(self.state)})
-        )
-        with writing("checkpoint_dir", self.path):
-            self.checkpoint.write(str(self.folder / f"step-{step}"))
-            synced(*self.folder.glob(f"step-{step}.*"), self.folder)  # TensorFlow does not wait
-            steps = self._steps()  # those after this step are damaged
-            self._remove_all_but(steps[max(0, steps.index(step) + 1 - KEEP) :])
+        Raises RunError, and keeps the older ones, if that fails.
+        """
+        state = self.state
+        if state.ends() or state.step % state.config.checkpoint_every == 0:
+            name = f"step-{state.step}"
+            figures = {figure: getattr(state, figure) for figure in FIGURES}
+            figures["seconds"] = state.training_seconds()
+            self.checkpoint.state.assign(
+                json.dumps({"figures": figures, "run": description(state)})
+            )
+            with writing("checkpoint_dir", self.path):
+                self.checkpoint.write(self.folder / name)
+                synced(*self.folder.glob(f"{name}.*"), self.folder)  # TensorFlow does not wait
+                names = self._names()  # those after this step are damaged
+                self._remove_all_but(names[max(0, names.index(name) + 1 - KEEP) :])
 
     def _resume(self) -> None:
         """Loads the newest complete checkpoint, if there is one."""
-        for step in reversed(self._steps()):
-            shown = self.path / f"step-{step}"
-            path = self.folder / shown.name
+        for name in reversed(self._names()):
+            shown = self.path / name
+            path = self.folder / name
             try:
                 found = read(path)
-                self._check(found["run"], step)
+                self._check(found["run"])
             except (KeyError, TypeError):
                 raise InputError(
                     f"{shown} is a checkpoint of another program; name another --checkpoint_dir"
@@ -75,12 +74,17 @@ class Checkpoints(Callback):
             except (tf.errors.OpError, ValueError, IndexError) as error:
                 print(f"{shown} is damaged and skipped: {reason(error)}", file=sys.stderr)
                 continue
-            self.checkpoint.read(str(path)).assert_existing_objects_matched()
+            self.checkpoint.read(path).assert_existing_objects_matched()
             vars(self.state).update(found["figures"])
+            if self.state.step > self.state.total_steps:
+                raise InputError(
+                    f"{self.path} is at step {self.state.step:,}; raise --epochs or --max_steps, "
+                    "or name another --checkpoint_dir"
+                )
             print(f"resumes from {shown}")
             return
 
-    def _check(self, run: dict[str, Any], step: int) -> None:
+    def _check(self, run: dict[str, Any]) -> None:
         """Raises InputError if the checkpoint is of another run; prints allowed differences."""
         run = vars(flags.training_config()) | run  # defaults of flags that were added since
         for name, value in description(self.state).items():
@@ -90,25 +94,18 @@ class Checkpoints(Callback):
             if name not in flags.MAY_ROUND:
                 raise InputError(f"{both}; use that, or name another --checkpoint_dir")
             print(f"{both}; the last bits may differ", file=sys.stderr)
-        if step > self.state.total_steps:
-            raise InputError(
-                f"{self.path} is at step {step:,}; raise --epochs or --max_steps, "
-                "or name another --checkpoint_dir"
-            )
 
-    def _steps(self) -> list[int]:
-        """Returns the steps of the checkpoints, in order. TensorFlow writes the index last."""
-        names = [WRITTEN.fullmatch(path.name) for path in self.folder.glob("step-*.index")]
-        return sorted(int(name[1]) for name in names if name)
+    def _names(self) -> list[str]:
+        """Returns the names of the checkpoints, in order. TensorFlow writes the index last."""
+        files = sorted(self.folder.glob("*.index"))
+        names = [path.stem for path in files if WRITTEN.fullmatch(path.name)]
+        return sorted(names, key=len)  # a step with more digits is later
 
-    def _remove_all_but(self, steps: Collection[int]) -> None:
-        """Removes the files of all other steps, and folders of incomplete files."""
-        for path in [*self.folder.iterdir()]:
-            written = WRITTEN.fullmatch(path.name)
-            if written and path.is_dir():
-                shutil.rmtree(path)
-            elif written and int(written[1]) not in steps:
-                path.unlink()
+    def _remove_all_but(self, names: list[str]) -> None:
+        """Removes what TensorFlow has written, but the two files of each of these checkpoints."""
+        for path in self.folder.iterdir():
+            if WRITTEN.fullmatch(path.name) and path.stem not in names:
+                tf.io.gfile.rmtree(path)  # also a file
 
 
 def description(state: State) -> dict[str, Any]:
