@@ -2,12 +2,11 @@
 
 import json
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.types.experimental import PolymorphicFunction
+from tensorflow.types.experimental import ConcreteFunction
 
 import data
 import model
@@ -52,40 +51,41 @@ def write(softmax: model.SoftmaxRegression, dataset: data.Dataset, folder: pathl
     The assets include class_names.txt, and images.json with the shape of an image and the box that
     the ink fills.
     """
-    tf.saved_model.save(softmax, str(folder), signatures(softmax, dataset))
+    tf.saved_model.save(softmax, folder, signatures(softmax, dataset))
     assets = folder / "assets"
     (assets / "class_names.txt").write_text("\n".join(dataset.class_names), encoding="utf-8")
-    shapes = {"shape": dataset.image_shape, "box": ink_box(dataset)}
-    (assets / "images.json").write_text(json.dumps(shapes))
+    (assets / "images.json").write_text(
+        json.dumps({"shape": dataset.image_shape, "box": ink_box(dataset)})
+    )
     np.savez(folder / "weights.npz", W=softmax.W.numpy(), b=softmax.b.numpy())
 
 
 def signatures(
     softmax: model.SoftmaxRegression, dataset: data.Dataset
-) -> dict[str, PolymorphicFunction]:
+) -> dict[str, ConcreteFunction]:
     """Returns the signatures of the SavedModel, from uint8 images to probabilities and classes.
 
     `serving_default` accepts images [n, height, width, channels] or [n, features]; `images` accepts
     only the first shape, and reports it to a client.
     """
 
+    @tf.function(autograph=False)
     def answers(images: tf.Tensor) -> dict[str, tf.Tensor]:
         x = tf.reshape(images, [tf.shape(images)[0], dataset.num_features])
         probabilities = softmax(x)
         return {"probabilities": probabilities, "classes": tf.argmax(probabilities, axis=1)}
 
-    def signature(shape: Sequence[int | None] | None) -> PolymorphicFunction:
-        spec = tf.TensorSpec(shape, tf.uint8, name="images")
-        return tf.function(answers, input_signature=[spec], autograph=False)
-
     shape = [None, *dataset.image_shape]
-    return {"serving_default": signature(None), "images": signature(shape)}
+    return {
+        # first, or TensorFlow would take the other one, which accepts these shapes too
+        "images": answers.get_concrete_function(tf.TensorSpec(shape, tf.uint8)),
+        "serving_default": answers.get_concrete_function(tf.TensorSpec(None, tf.uint8)),
+    }
 
 
 def ink_box(dataset: data.Dataset) -> list[int]:
     """Returns height and width of the ink in the largest images: 20 x 20 for MNIST."""
-    images, _ = next(dataset.train.chunks(MAX_SAMPLE))
-    images = images.reshape(-1, *dataset.image_shape)
+    images = dataset.train.images[:MAX_SAMPLE].reshape(-1, *dataset.image_shape)
     # the numbers of rows with ink, in whatever column and channel, then those of columns
     sides = [images.any(axis=(across, 3)).sum(axis=1) for across in (2, 1)]
     return np.percentile(sides, 99, axis=1).astype(int).tolist()
