@@ -145,7 +145,7 @@ def run(config: flags.Config, ledger: clock.Ledger) -> dict[str, Any]:
 
 def main() -> None:
     """Does what the flags ask for."""
-    run(CONFIG, clock.Ledger(clock.START))
+    run(CONFIG, clock.OF_PROCESS)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-START = time.perf_counter()  # a command imports this first
-
 
 class Ledger:
     """Seconds of each part of a run. The rest is `other`.
@@ -16,11 +14,9 @@ class Ledger:
     paused: whether the process was stopped for a while, which the seconds include.
     """
 
-    def __init__(
-        self, start: float | None = None, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
-        self.start = clock() if start is None else start
+        self.start = clock()
         self.barrier: Callable[[], None] = lambda: None
         self.parts = dict.fromkeys(("import", "data", "compile", "train", "evaluate"), 0.0)
         self.paused = False
@@ -51,3 +47,6 @@ class Ledger:
         """Returns the seconds of each part, of `other`, and `total`, since the start."""
         total = self._now() - self.start
         return self.parts | {"other": total - sum(self.parts.values()), "total": total}
+
+
+OF_PROCESS = Ledger()  # begins when a command imports this

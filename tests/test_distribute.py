@@ -24,7 +24,7 @@ def test_mirrored_devices_reach_the_weights_of_one(tiny_data_dir, tiny_dataset, 
 def test_waiting_for_workers_is_charged_to_no_part(tiny_data_dir, monkeypatch):
     waited = []
     monkeypatch.setattr(distribute, "start", lambda *_: waited.append(1000.0) or ONE_DEVICE)
-    ledger = Ledger(clock=lambda: time.perf_counter() + sum(waited))
+    ledger = Ledger(lambda: time.perf_counter() + sum(waited))
     config = flags.training_config(data_dir=str(tiny_data_dir), eval_every=0, mode="graph")
     seconds = train.run(config, ledger)["seconds"]
     assert seconds["import"] < 1000 <= seconds["other"]

@@ -39,15 +39,15 @@ def test_what_is_not_finite_names_the_step_and_the_lr(tiny_dataset, changes, ste
 
 
 def test_the_barrier_comes_before_each_reading_of_the_clock_and_seconds_add_up():
-    seconds, events = iter([10.0, 11.0, 13.0, 14.0, 20.0]), []
-    ledger = Ledger(start=9.0, clock=lambda: events.append("clock") or next(seconds))
+    seconds, events = iter([9.0, 10.0, 11.0, 13.0, 14.0, 20.0]), []
+    ledger = Ledger(lambda: events.append("clock") or next(seconds))
     ledger.barrier = lambda: events.append("barrier")
     for part in ("train", "data"):
         with ledger(part):
             pass
     found = ledger.seconds()
     assert [found[part] for part in ("train", "data", "other", "total")] == [1, 1, 9, 11]
-    assert events == ["barrier", "clock"] * 5
+    assert events == ["clock", *["barrier", "clock"] * 5]
 
 
 def test_the_time_of_training_has_no_evaluation_in_it(run_here, monkeypatch):
