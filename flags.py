@@ -225,4 +225,4 @@ def train_flags() -> flags.FlagValues:
 
 def training_config(**changes: object) -> Config:
     """Returns the defaults of train.py, with changes."""
-    return commandline.parse(train_flags(), ["train.py"], None).replace(**changes)
+    return Config(**train_flags().flag_values_dict()).replace(**changes)

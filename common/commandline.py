@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 import types
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -50,9 +49,9 @@ def group(title: str, values: flags.FlagValues) -> dict[str, Any]:
     return {"flag_values": values, "module_name": title}
 
 
-def define_path(name: str, text: str, flag_values: flags.FlagValues, module_name: str) -> None:
+def define_path(name: str, text: str, **group: Any) -> None:
     """Defines a flag for a path, with the default None, as absl's DEFINE_integer does for ints."""
-    flags.DEFINE(PathParser(), name, None, text, flag_values, module_name=module_name)
+    flags.DEFINE(PathParser(), name, None, text, **group)
 
 
 def parse(
@@ -63,6 +62,7 @@ def parse(
     Raises InputError if something is not allowed. `--help` prints `summary` and all flags, grouped
     by the title of `group`, and exits with 0.
     """
+    names = [*values]
     own = group("Help", values)
     flags.DEFINE_boolean("help", False, "Show this and exit.", short_name="h", **own)
     define_path("flagfile", "A file with a flag in each line.", **own)
@@ -71,12 +71,9 @@ def parse(
     values.set_gnu_getopt()
     stray = _read(values, argv)
     if values.help:
-        groups = "\n".join(map(values.module_help, values.flags_by_module_dict()))
-        print(f"{(summary or '').rstrip()}\n{groups}")
-        sys.exit(0)
-    given = values.flag_values_dict()
-    for name in ("help", "h", "flagfile", "learning_rate"):
-        given.pop(name, None)
+        print(summary or "", *map(values.module_help, values.flags_by_module_dict()), sep="\n")
+        raise SystemExit
+    given = {name: values[name].value for name in names}
     for name, value in given.items():
         if value != value:  # nan, which absl's bounds allow
             raise InputError(f"--{name}={value}: must be a finite number; see --help")
