@@ -37,9 +37,9 @@ class PathParser(flags.ArgumentParser):
 
     def parse(self, argument: str) -> str:
         """Returns the path; raises ValueError if nothing could be written there later."""
-        path = os.path.expanduser(argument)
+        path = os.fsencode(os.path.expanduser(argument)).decode()  # raises ValueError
         # empty, of an unknown user, a URL, or with a character that no path has
-        if os.fsencode(path) != path.encode() or re.search(r"^$|^~|^[^/]*://|\0", path):
+        if re.search(r"^$|^~|^[^/]*://|\0", path):
             raise ValueError("must be a path on this machine, in UTF-8: no URL, no unknown ~user")
         return path
 
