@@ -106,7 +106,7 @@ def header(state: State, device_name: str) -> str:
     if state.config.tf32:
         text += "; TF32 allowed"
     lines = text.format(**vars(state), device=device_name).splitlines()
-    return "\n".join(textwrap.fill(line, 80) for line in lines)
+    return "\n".join(textwrap.fill(line, 80, break_on_hyphens=False) for line in lines)
 
 
 def reached(state: State) -> str:
