@@ -67,9 +67,10 @@ def epoch_order(
 
     It is a permutation, and a pure function of the arguments.
     """
-    if not shuffle:
-        return np.arange(num_examples, dtype=np.int32)
-    return np.random.default_rng((seed, epoch, buffer)).permutation(num_examples).astype(np.int32)
+    order = np.arange(num_examples, dtype=np.int32)
+    if shuffle:
+        np.random.default_rng((seed, epoch, buffer)).shuffle(order)
+    return order
 
 
 def pipeline(
@@ -106,11 +107,16 @@ def blocks(split: Split, config: flags.Config, start: int = 0) -> Iterator[Block
 
     No block crosses the end of a buffer. Its tensors are valid until the next block.
     """
-    batch_size, buffer_steps = config.batch_size, stream.steps_per_buffer(split, config.batch_size)
+    batch_size = config.batch_size
+    buffer_steps = stream.steps_per_buffer(split, batch_size)
     epoch_steps = steps_per_epoch(config, len(split))
     order_of = functools.partial(epoch_order, seed=config.seed, shuffle=config.shuffle)
     epoch, step = divmod(start, epoch_steps)
-    buffers = stream.buffers(split, batch_size, order_of, epoch, step // buffer_steps)
+    buffers = stream.buffers(
+        split, buffer_steps * batch_size, order_of, epoch, step // buffer_steps
+    )
+    if split.streamed:
+        buffers = stream.read_ahead(buffers)
     on_host = config.mode in ("eager", "graph")
     place = HOST if on_host else tf.zeros([]).device
     images = batches = None

@@ -18,8 +18,6 @@ from storage.dataset import Split
 SHARD_BYTES = 2**20  # read in one piece, large enough for any disk
 BUFFER_BYTES = 64 * 2**20  # shuffled together; a run trains on one buffer while it reads another
 
-OrderOf = Callable[..., np.ndarray]  # count, epoch, buffer -> order [count] int32
-
 
 class Buffer(NamedTuple):
     """Examples in memory, and the order in which to train on them."""
@@ -37,46 +35,43 @@ def steps_per_buffer(split: Split, batch_size: int) -> int:
 
 
 def buffers(
-    split: Split, batch_size: int, order_of: OrderOf, epoch: int, first: int = 0
+    split: Split, max_rows: int, order_of: Callable[..., np.ndarray], epoch: int, first: int = 0
 ) -> Iterator[Buffer]:
     """Yields the buffers from number `first` of an epoch on, without end.
 
-    A buffer of a stream is valid until the next is requested; meanwhile a thread reads the next.
-    All have one shape, so the last buffer of an epoch has rows that are not in its order.
+    order_of(count, epoch=..., buffer=...) returns an order [count] int32. All buffers have one
+    shape, so the last of an epoch has rows that are not in its order. In memory an epoch is one
+    buffer; a buffer of a stream is valid until the next but one is requested.
     """
-    if not split.streamed:
-        for number in itertools.count(epoch):
-            yield Buffer(split.images, split.labels, order_of(len(split), epoch=number))
-    size = min(len(split), steps_per_buffer(split, batch_size) * batch_size)
-    endless = _read(split, size, order_of, epoch, first)
-    with concurrent.futures.ThreadPoolExecutor(1) as reader:
-        following = reader.submit(next, endless)
-        while True:
-            now, following = following.result(), reader.submit(next, endless)
-            yield now
-
-
-def _read(split: Split, size: int, order_of: OrderOf, epoch: int, first: int) -> Iterator[Buffer]:
-    """Yields the buffers of a stream; an epoch that fits into one buffer is one shard."""
+    size = min(len(split), max_rows)
     features = split.images.shape[1]
     # Allocating memory takes as long as filling it. A map is aligned, as TensorFlow needs it.
     memory = itertools.cycle(
-        [
-            np.frombuffer(mmap.mmap(-1, size * features), np.uint8).reshape(size, features)
-            for _ in range(2)
-        ]
+        np.frombuffer(mmap.mmap(-1, size * features), np.uint8).reshape(size, features)
+        for _ in range(2)
     )
     count = math.ceil(len(split) / size)
-    length = max(1, SHARD_BYTES // features) if count > 1 else size
+    length = max(1, SHARD_BYTES // features) if count > 1 else size  # of a shard, in rows
     shards = np.split(np.arange(len(split), dtype=np.int32), range(length, len(split), length))
     for number in itertools.count(epoch):
-        # `count` is not the number of a buffer
-        order = order_of(len(shards), epoch=number, buffer=count)
+        order = order_of(len(shards), epoch=number, buffer=count)  # not the number of a buffer
         shuffled = np.concatenate([shards[at] for at in order])
         for buffer in range(first, count):
             rows = shuffled[buffer * size :][:size]
-            images = next(memory)
-            split.read(rows, images)
+            images = split.images
+            if split.streamed:
+                images = next(memory)
+                split.read(rows, images)
             labels = np.resize(split.labels[rows], size)
             yield Buffer(images, labels, order_of(len(rows), epoch=number, buffer=buffer))
         first = 0  # only the first epoch begins in its middle
+
+
+def read_ahead(buffers: Iterator[Buffer]) -> Iterator[Buffer]:
+    """Yields the same buffers; a thread reads the next one meanwhile."""
+    with concurrent.futures.ThreadPoolExecutor(1) as reader:
+        following = reader.submit(next, buffers)
+        while True:
+            now = following.result()
+            following = reader.submit(next, buffers)
+            yield now

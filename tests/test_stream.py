@@ -101,7 +101,8 @@ def test_a_buffer_holds_while_the_next_is_read(split, monkeypatch):
 
     monkeypatch.setattr(data.Split, "read", spoiling)
     order_of = functools.partial(data.epoch_order, seed=0)
-    for buffer in itertools.islice(stream.buffers(split, 10, order_of, epoch=0), 20):
+    buffers = stream.read_ahead(stream.buffers(split, ROOM, order_of, epoch=0))
+    for buffer in itertools.islice(buffers, 20):
         labels_of(buffer.images[buffer.order], buffer.labels[buffer.order])
 
 
