@@ -41,20 +41,21 @@ class Split:
         Raises:
           RunError: the file cannot be read any more.
         """
-        path, offset = self.images.filename, self.images.offset  # type: ignore[attr-defined]
+        path = self.images.filename  # type: ignore[attr-defined]
+        offset = self.images.offset  # type: ignore[attr-defined]
 
         def read_piece(first: np.integer, piece: np.ndarray) -> None:
             with io.FileIO(path) as file:
                 file.seek(offset + int(first) * piece.shape[1])
                 if file.readinto(piece.data) < piece.nbytes:
-                    raise EOFError("it ends too soon")
+                    raise OSError("it ends too soon")
 
         starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
         pieces = np.split(buffer[: len(rows)], starts[1:])
         try:
             with concurrent.futures.ThreadPoolExecutor(READERS) as readers:
                 list(readers.map(read_piece, rows[starts], pieces))
-        except (OSError, EOFError) as error:
+        except OSError as error:
             raise RunError(f"{path}: cannot be read any more: {reason(error)}") from None
 
 
