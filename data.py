@@ -2,7 +2,7 @@
 
 A batch is the rows of one step. A *buffer* is the rows that are in memory at a time: the whole
 epoch, or about 64 MiB of it in a stream from the disk. A *span* is a number of steps that one call
-of a compiled function takes. A *block* is the data of a span.
+of a compiled function takes. A *block* is the data of a span, and in one buffer.
 """
 
 import functools
@@ -26,8 +26,7 @@ HOST = "CPU:0"  # of pipelines, because TensorFlow has no GPU kernel that gather
 class Block(NamedTuple):
     """The data of a span."""
 
-    rows: model.Rows  # for mode xla
-    batches: tf.data.Iterator  # for modes eager and graph; otherwise None
+    batches: model.Rows | tf.data.Iterator  # the first in mode xla, an iterator in the others
     steps: int
     batch_size: int
     evaluate: bool  # whether an evaluation follows
@@ -80,33 +79,29 @@ def pipeline(
 
     A batch is (images [batch, features] uint8, labels [batch] int32).
     """
-    with tf.device(HOST):
-        order = tf.constant(epoch_order(len(split), seed, epoch, shuffle))
-        return gather_batches(shared(split.images), tf.constant(split.labels), order, batch_size)
+    order = epoch_order(len(split), seed, epoch, shuffle)
+    return gather_batches(stream.Buffer(split.images, split.labels, order), batch_size)
 
 
-def gather_batches(
-    images: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, batch_size: int
-) -> tf.data.Dataset:
-    """Returns the batches of the rows `order` [rows] of images and labels."""
+def gather_batches(buffer: stream.Buffer, batch_size: int, first: int = 0) -> tf.data.Dataset:
+    """Returns the batches of the rows order[first:] of a buffer."""
     count = math.ceil(ROWS_PER_GATHER / batch_size) * batch_size
-    starts = tf.data.Dataset.range(0, tf.size(order, tf.int64), count)
+    with tf.device(HOST):
+        images, labels, order = map(shared, buffer)
+        starts = tf.data.Dataset.range(first, len(buffer.order), count)
 
-    @tf.autograph.experimental.do_not_convert
-    def gather(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        rows = order[start : start + count]
-        return tf.gather(images, rows), tf.gather(labels, rows)
+        @tf.autograph.experimental.do_not_convert
+        def gather(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            rows = order[start : start + count]
+            return tf.gather(images, rows), tf.gather(labels, rows)
 
-    options = tf.data.Options()
-    options.autotune.enabled = False  # in so short a pipeline it costs more than it gains
-    return starts.map(gather).prefetch(2).rebatch(batch_size).with_options(options)
+        options = tf.data.Options()
+        options.autotune.enabled = False  # in so short a pipeline it costs more than it gains
+        return starts.map(gather).prefetch(2).rebatch(batch_size).with_options(options)
 
 
 def blocks(split: Split, config: flags.Config, start: int = 0) -> Iterator[Block]:
-    """Yields the blocks of a run from step `start` on.
-
-    No block crosses the end of a buffer. Its tensors are valid until the next block.
-    """
+    """Yields the blocks of a run from step `start` on. A block is valid until the next one."""
     batch_size = config.batch_size
     buffer_steps = stream.steps_per_buffer(split, batch_size)
     epoch_steps = steps_per_epoch(config, len(split))
@@ -117,29 +112,22 @@ def blocks(split: Split, config: flags.Config, start: int = 0) -> Iterator[Block
     )
     if split.streamed:
         buffers = stream.read_ahead(buffers)
-    on_host = config.mode in ("eager", "graph")
-    place = HOST if on_host else tf.zeros([]).device
-    images = batches = None
+    in_pipeline = config.mode in ("eager", "graph")
     for span in spans(config, len(split), buffer_steps, start):
         step = span.start % epoch_steps
         first = step % buffer_steps * batch_size
-        if images is None or first == 0:
+        if first == 0 or span.start == start:
             buffer = next(buffers)
-            with tf.device(place):
-                if images is None or split.streamed:
-                    images, labels = shared(buffer.images), tf.constant(buffer.labels)
-                # the last buffer of an epoch may have fewer rows: XLA needs one shape
-                order = tf.constant(np.resize(buffer.order, len(buffer.labels)))
-                if on_host:
-                    left = order[first : len(buffer.order)]
-                    batches = iter(gather_batches(images, labels, left, batch_size))
-        yield Block(
-            rows=model.Rows(images, labels, order, tf.constant(first)),
-            batches=batches,
-            steps=span.stop - span.start,
-            batch_size=min(batch_size, len(split) - step * batch_size),
-            evaluate=span.evaluate,
-        )
+            # the last buffer of an epoch may have fewer rows: XLA needs one shape
+            order = shared(np.resize(buffer.order, len(buffer.labels)))
+            if in_pipeline:
+                batches = iter(gather_batches(buffer, batch_size, first))
+            elif split.streamed or span.start == start:
+                images, labels = shared(buffer.images), shared(buffer.labels)
+        if not in_pipeline:
+            batches = model.Rows(images, labels, order, tf.constant(first))
+        size = min(batch_size, len(split) - step * batch_size)
+        yield Block(batches, span.stop - span.start, size, span.evaluate)
 
 
 def shared(array: np.ndarray) -> tf.Tensor:

@@ -84,7 +84,7 @@ class InXla:
 
     def __call__(self, block: data.Block, config: flags.Config) -> np.ndarray:
         """Takes the steps of a block; returns their losses [steps] float32."""
-        inputs = block.rows, tf.constant(block.steps), model.floats(config)
+        inputs = block.batches, tf.constant(block.steps), model.floats(config)
         max_steps = plan.MAX_STEPS
         if self.on_gpu:
             max_steps = self.lengths[0 if block.steps == 1 else -1]
