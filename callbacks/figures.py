@@ -29,16 +29,15 @@ class Figures(Callback):
         )
         with plots.look(), writing("figures", self.path):
             for draw in (accuracy, weights, confusion, predictions):
-                figure = draw(self.state, probabilities)
-                plots.save(figure, self.path / f"{draw.__name__}.png")
+                plots.save(draw(self.state, probabilities), self.path / f"{draw.__name__}.png")
         print(f"figures: in {self.path}")
 
 
 def accuracy(state: State, probabilities: np.ndarray) -> "plots.Figure":
     """Returns validation accuracy and loss over steps."""
-    steps, _, accuracies, losses = zip(*state.evaluations, strict=True)
+    steps, _, accuracies, losses = np.transpose(state.evaluations)
     figure = plots.figure(4.6, "Accuracy and loss")
-    above, below = figure.subplots(2, 1, sharex=True)
+    above, below = figure.subplots(2, sharex=True)
     above.semilogx(steps, accuracies, ".-")
     below.semilogx(steps, losses, ".-")
     above.set_ylabel("validation accuracy")
@@ -66,10 +65,13 @@ def weights(state: State, probabilities: np.ndarray) -> "plots.Figure":
 
 def confusion(state: State, probabilities: np.ndarray) -> "plots.Figure":
     """Returns the counts of true class (row) by answer (column); only mistakes are coloured."""
-    names, answers = state.dataset.class_names, probabilities.argmax(axis=1)
-    counts = tf.math.confusion_matrix(state.dataset.test.labels, answers, len(names)).numpy()
+    names = state.dataset.class_names
+    counts = tf.math.confusion_matrix(
+        state.dataset.test.labels, probabilities.argmax(axis=1), len(names)
+    ).numpy()
     figure = plots.figure(4.6, "Test images: right on the diagonal, the rest wrong")
-    axes, places = figure.subplots(), range(len(names))
+    axes = figure.subplots()
+    places = range(len(names))
     mistakes = counts - np.diag(counts.diagonal())
     axes.imshow(mistakes, aspect="auto", cmap="Blues", alpha=0.6)
     axes.set(xlabel="answer", ylabel="truth")

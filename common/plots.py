@@ -12,10 +12,6 @@ from common.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# A README shows a picture about 830 pixels wide, so with 8.3 inches a text of 10 points is 14
-# pixels high there.
-WIDTH = 8.3
-
 
 @contextlib.contextmanager
 def look() -> Iterator[None]:
@@ -37,7 +33,8 @@ def figure(height: float, title: str) -> "Figure":
     """Returns an empty figure with the width of a README and this height in inches."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height))
+    # A README shows a picture about 830 pixels wide: a text of 10 points is 14 pixels high there.
+    figure = Figure(figsize=(8.3, height))
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
