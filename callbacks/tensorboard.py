@@ -29,8 +29,9 @@ class TensorBoard(Callback):
                 "--logdir needs TensorBoard: python -m pip install -r requirements/tensorboard.txt"
             ) from None
         state.log = state.log or time.strftime("%Y-%m-%d-%H-%M-%S")
-        writer = tf.summary.create_file_writer(str(self.path / state.log), max_queue=0)
-        self.closing.enter_context(writer.as_default())
+        self.closing.enter_context(
+            tf.summary.create_file_writer(str(self.path / state.log), max_queue=0).as_default()
+        )
         api.hparams(
             {flag: value for flag, value in vars(state.config).items() if value is not None}
         )
@@ -50,9 +51,9 @@ class TensorBoard(Callback):
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Adds the test accuracy and the pictures."""
-        step, shown = self.state.step, pictures(self.state)
-        tf.summary.scalar("test_accuracy", record["test_accuracy"], step)
-        tf.summary.image("weights", shown, step, max_outputs=len(shown))
+        state, shown = self.state, pictures(self.state)
+        tf.summary.scalar("test_accuracy", record["test_accuracy"], state.step)
+        tf.summary.image("weights", shown, state.step, max_outputs=len(shown))
 
 
 class Profile(Callback):
@@ -61,9 +62,10 @@ class Profile(Callback):
     It is the first block after --eval_first, but never the first of the run, which is slower.
     """
 
+    trace: contextlib.ExitStack | None = None
+
     def on_train_begin(self) -> None:
         writable_folder("profile", self.path)
-        self.trace: contextlib.ExitStack | None = None
 
     def on_block_end(self, losses: np.ndarray) -> None:
         if self.trace:
