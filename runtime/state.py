@@ -97,7 +97,7 @@ class State:
         # A loss is from before its step. Only the weights show the effect of the last step.
         sums = [np.abs(variable.numpy()).sum(dtype=float) for variable in self.model.variables]
         # Below that no logit can overflow, as pixels are at most 1. A nan is not below.
-        if not sum(sums) + self.loss < np.finfo(np.float32).max:
+        if not sum(sums) + self.loss < tf.float32.max:
             raise DivergedError(
                 f"the loss or the weights overflow after step {self.step:,} with "
                 f"--lr={self.config.lr:g}: try a smaller --lr, or --loss_reduction=mean"
