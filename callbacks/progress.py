@@ -13,26 +13,6 @@ from runtime.state import State
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-# The header, with the values of a State
-HEADER = """\
-{dataset.name}: {dataset.train.labels.size:,} training, \
-{dataset.validation.labels.size:,} validation, {dataset.test.labels.size:,} test images
-mode {config.mode} on {device}; batch {config.batch_size:,}, lr {config.lr:g}, \
-{config.loss_reduction} loss"""
-# The last lines, with the values of a record
-TESTED = """\
-test accuracy {test_accuracy:.4f} of {test_examples:,} images
-seconds: import {seconds[import]:,.3f}, data {seconds[data]:,.3f}, \
-compile {seconds[compile]:,.3f}, train {seconds[train]:,.3f},
-evaluate {seconds[evaluate]:,.3f}, other {seconds[other]:,.3f}, total {seconds[total]:,.3f}"""
-TRAINED = """
-training alone: {steps_now:,} steps, {us_per_step:,.1f} us/step, \
-{examples_per_second:,.0f} images/s"""
-ON_TARGET = """
-validation accuracy {newest[2]:.4f} after {newest[1]:,.3f} s of training"""
-PAUSED = """
-the process was paused (Ctrl-Z, SIGSTOP): the seconds include it"""
-
 
 class Progress(Callback):
     """A bar on a terminal, and lines elsewhere: when the steps have doubled, and after an interval.
@@ -44,8 +24,7 @@ class Progress(Callback):
 
     bar: "Bar | None" = None
     interval = 60.0
-    due = seconds = 0.0
-    next_step = examples = 0
+    due = next_step = seconds = examples = 0.0
 
     def on_train_begin(self) -> None:
         if sys.stdout.isatty():
@@ -70,15 +49,18 @@ class Progress(Callback):
             return
         trained = state.ledger.parts["train"]
         speed = (state.examples_now - self.examples) / (trained - self.seconds)
-        self.due, self.next_step = now + self.interval, 2 * state.step
-        self.seconds, self.examples = trained, state.examples_now
+        self.due = now + self.interval
+        self.next_step = 2 * state.step
+        self.seconds = trained
+        self.examples = state.examples_now
         figures = f"loss per image {state.loss:.4g}  {speed:,.0f} images/s"
         if state.evaluations:
             figures = f"validation {state.evaluations[-1][2]:.4f}  {figures}"
         if self.bar:
             self.bar.start()
-            task = self.bar.task_ids[0]
-            self.bar.update(task, completed=state.step, description=figures, refresh=True)
+            self.bar.update(
+                self.bar.task_ids[0], completed=state.step, description=figures, refresh=True
+            )
             if not ends:
                 return
             self.bar.stop()
@@ -86,19 +68,33 @@ class Progress(Callback):
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Prints test accuracy, the ledger of seconds, the speed of training alone."""
-        text = TESTED
+        text = (
+            "test accuracy {test_accuracy:.4f} of {test_examples:,} images\n"
+            "seconds: import {seconds[import]:,.3f}, data {seconds[data]:,.3f}, "
+            "compile {seconds[compile]:,.3f}, train {seconds[train]:,.3f},\n"
+            "evaluate {seconds[evaluate]:,.3f}, other {seconds[other]:,.3f}, "
+            "total {seconds[total]:,.3f}"
+        )
         if record["steps_now"]:
-            text += TRAINED
+            text += (
+                "\ntraining alone: {steps_now:,} steps, {us_per_step:,.1f} us/step, "
+                "{examples_per_second:,.0f} images/s"
+            )
         if record["config"]["target_accuracy"]:
-            text += ON_TARGET
+            text += "\nvalidation accuracy {newest[2]:.4f} after {newest[1]:,.3f} s of training"
         if record["paused"]:
-            text += PAUSED
+            text += "\nthe process was paused (Ctrl-Z, SIGSTOP): the seconds include it"
         print(text.format(**record, newest=record["evaluations"][-1]))
 
 
 def header(state: State, device_name: str) -> str:
     """Returns a line for the data, and one for the device and the job, wrapped at 80 columns."""
-    text = HEADER
+    text = (
+        "{dataset.name}: {dataset.train.labels.size:,} training, "
+        "{dataset.validation.labels.size:,} validation, {dataset.test.labels.size:,} test images\n"
+        "mode {config.mode} on {device}; batch {config.batch_size:,}, lr {config.lr:g}, "
+        "{config.loss_reduction} loss"
+    )
     if state.dataset.train.streamed:
         text += "; streamed from disk"
     if state.config.strategy != "none":
