@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.dirname(__file__))  # python -P does not add it
 
 from common import commandline, pictures
 from common.commandline import Config
-from common.errors import InputError, exit_with_one_line, reason
+from common.errors import InputError, exit_with_one_line, reason, say
 from common.files import plain_path
 
 SURE = 0.6  # minimum probability of a sure answer
@@ -88,7 +88,7 @@ def plain(path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray] | None:
         with np.load(path) as arrays:
             W, b = arrays["W"], arrays["b"]
     except Exception as error:  # NumPy raises various errors for a damaged file too
-        print(f"{path}: {reason(error)}: TensorFlow answers, which takes longer", file=sys.stderr)
+        say(f"{path}: {reason(error)}: TensorFlow answers, which takes longer")
         return None
 
     def answer(image: np.ndarray) -> np.ndarray:
@@ -138,7 +138,7 @@ def answered(model: Model, config: Config, path: str) -> dict[str, Any]:
         hint = f"not sure: {model.class_names[best]} or {model.class_names[others[-1]]}"
     prepared = ", ".join(done)
     if remarks := "; ".join(filter(None, (prepared, hint))):
-        print(f"{path}: {remarks}", file=sys.stderr)
+        say(f"{path}: {remarks}")
     if not config.json:
         show(path, model.class_names, probabilities)
     return {
@@ -168,7 +168,7 @@ def main() -> int:
         try:
             images.append(answered(model, config, path))
         except InputError as error:
-            print(f"error: {path}: {error}", file=sys.stderr)
+            say(f"error: {path}: {error}")
             errors.append({"file": path, "error": str(error)})
     if config.json:
         found = {

@@ -3,7 +3,6 @@
 import json
 import pathlib
 import re
-import sys
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import tensorflow as tf
 
 import flags
 from callbacks.base import Callback, writing
-from common.errors import InputError, reason
+from common.errors import InputError, reason, say
 from common.files import plain_path, synced
 from runtime import devices
 from runtime.state import State
@@ -72,7 +71,7 @@ class Checkpoints(Callback):
                     f"{shown} is a checkpoint of another program; name another --checkpoint_dir"
                 ) from None
             except (tf.errors.OpError, ValueError, IndexError) as error:
-                print(f"{shown} is damaged and skipped: {reason(error)}", file=sys.stderr)
+                say(f"{shown} is damaged and skipped: {reason(error)}")
                 continue
             self.checkpoint.read(path).assert_existing_objects_matched()
             vars(self.state).update(found["figures"])
@@ -93,7 +92,7 @@ class Checkpoints(Callback):
             both = f"{name}={value}: the run kept in {self.path} has {name}={before}"
             if name not in flags.MAY_ROUND:
                 raise InputError(f"{both}; use that, or name another --checkpoint_dir")
-            print(f"{both}; the last bits may differ", file=sys.stderr)
+            say(f"{both}; the last bits may differ")
 
     def _names(self) -> list[str]:
         """Returns the names of the checkpoints, in order. TensorFlow writes the index last."""

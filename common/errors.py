@@ -42,6 +42,11 @@ def reason(error: BaseException | str) -> str:
     return " ".join(words.split()) or type(error).__name__
 
 
+def say(line: str) -> None:
+    """Prints a line on stderr, which does not mix with the output of a program."""
+    print(line, file=sys.stderr)
+
+
 @contextlib.contextmanager
 def one_line() -> Iterator[None]:
     """Ends the process with one line on stderr after an expected error in the `with` block."""

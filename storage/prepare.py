@@ -3,13 +3,12 @@
 import contextlib
 import io
 import pathlib
-import sys
 
 import filelock
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from common.errors import InputError, RunError, reason
+from common.errors import InputError, RunError, reason, say
 from common.files import is_free, whole_folder, writable_folder
 from storage import archives, cache, catalog, decode
 from storage.dataset import Dataset
@@ -52,10 +51,6 @@ def make_cache(name: str, root: pathlib.Path, manual_dir: str | None, max_bytes:
         ) from None
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
 def _place(root: pathlib.Path, dataset: str) -> pathlib.Path:
     """Returns the place of the cache: `root`, or a folder of the user's if `root` is read-only."""
     for place in cache.places(root):
@@ -72,14 +67,14 @@ def _locked(place: pathlib.Path) -> filelock.AcquireReturnProxy:
     try:
         return lock.acquire(blocking=False)
     except filelock.Timeout:
-        _say(f"waiting for another run that prepares {place.name}")
+        say(f"waiting for another run that prepares {place.name}")
         return lock.acquire()
 
 
 def _replace(folder: pathlib.Path, name: str, root: pathlib.Path, manual_dir: str | None) -> None:
     """Decodes a dataset into `folder`, after tfds has prepared it if it is not, or is damaged."""
     if (folder / cache.ABOUT).exists():
-        _say(f"{folder} is damaged, or of another version: decoding {name} again")
+        say(f"{folder} is damaged, or of another version: decoding {name} again")
     elif not is_free(folder):
         raise InputError(
             f"--data_dir: {folder} has files but no {cache.ABOUT}, so it is not this program's "
@@ -90,15 +85,13 @@ def _replace(folder: pathlib.Path, name: str, root: pathlib.Path, manual_dir: st
         try:
             return _decode(prepared, folder)
         except DAMAGE as error:
-            _say(
-                f"{root}: the prepared {name} is damaged ({reason(error)}): preparing {name} again"
-            )
+            say(f"{root}: the prepared {name} is damaged ({reason(error)}): preparing {name} again")
     _prepare(name, root, manual_dir, target=root / prepared.info.full_name)
     _decode(catalog.builder(name, root), folder)
 
 
 def _decode(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
-    _say(f"decoding {builder.info.full_name} into {folder}, once ...")
+    say(f"decoding {builder.info.full_name} into {folder}, once ...")
     with whole_folder(folder) as new:
         decode.write(builder, new)
 
@@ -109,7 +102,7 @@ def _prepare(name: str, root: pathlib.Path, manual_dir: str | None, target: path
     with whole_folder(target) as new:
         builder = catalog.builder(name, new.parent)
         archives.gather(builder, manual_dir, root, new.parent)
-        _say(f"preparing {builder.info.full_name} in {root}, once ...")
+        say(f"preparing {builder.info.full_name} in {root}, once ...")
         status = decode.SCREEN.status(f"Preparing {builder.name}")
         with status, contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(
