@@ -62,8 +62,8 @@ def describe(device: str) -> str:
 
 def cpu_model() -> str:
     """Returns the CPU's model, from /proc/cpuinfo where there is one."""
-    if found := re.search("^model name.*?:(.*)", kernel_file("/proc/cpuinfo"), re.MULTILINE):
-        return " ".join(found[1].split())
+    if found := re.search("^model name.*?: (.*)", kernel_file("/proc/cpuinfo"), re.MULTILINE):
+        return found[1]
     return platform.processor() or platform.machine()
 
 
@@ -76,7 +76,7 @@ def kernel_file(path: str | pathlib.Path) -> str:
 
 def most_bytes(source: str, device: str) -> float:
     """Returns how many bytes of images --input=`source` keeps in memory; for auto, a quarter."""
-    return memory(device) / 4 if source == "auto" else {"memory": math.inf, "stream": -1}[source]
+    return memory(device) / 4 if source == "auto" else {"memory": math.inf, "stream": 0}[source]
 
 
 def memory(device: str) -> float:
@@ -99,9 +99,9 @@ def group_limits(controller: str, *files: str) -> Iterator[list[int]]:
     for named, name in re.findall(line, kernel_file(OWN_GROUPS), re.MULTILINE):
         group = GROUPS / named / name.strip("/")
         for folder in (group, *group.parents):
-            text = " ".join(kernel_file(folder / file) for file in files).strip()
-            if text[:1].isdigit():  # without a limit it begins with "max" or -1
-                yield [int(word) for word in text.split()]
+            text = " ".join(kernel_file(folder / file) for file in files)
+            if re.match(r" *\d", text):  # without a limit it begins with "max" or -1
+                yield list(map(int, text.split()))
 
 
 def quota() -> float | None:
