@@ -28,6 +28,7 @@ class Block(NamedTuple):
 
     batches: model.Rows | tf.data.Iterator  # the first in mode xla, an iterator in the others
     steps: int
+    max_steps: int  # of all blocks of the run
     batch_size: int
     evaluate: bool  # whether an evaluation follows
 
@@ -127,7 +128,7 @@ def blocks(split: Split, config: flags.Config, start: int = 0) -> Iterator[Block
         if not in_pipeline:
             batches = model.Rows(images, labels, order, tf.constant(first))
         size = min(batch_size, len(split) - step * batch_size)
-        yield Block(batches, span.stop - span.start, size, span.evaluate)
+        yield Block(batches, span.steps, span.max_steps, size, span.evaluate)
 
 
 def shared(array: np.ndarray) -> tf.Tensor:

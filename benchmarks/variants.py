@@ -52,7 +52,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 def compiled(way: dict[str, Any], block: data.Block, config: flags.Config) -> modes.InXla:
     """Returns mode xla, compiled as a variant, after the steps of a block from zeros."""
-    mode = modes.InXla(model.SoftmaxRegression(784, 10), longest=1, on_gpu=False)
+    mode = modes.InXla(model.SoftmaxRegression(784, 10))
     with mock.patch.multiple(model, **way):
         mode(block, config)
     return mode

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -12,31 +12,31 @@ import flags
 import model
 from runtime import distribute, plan
 from runtime.state import State
-from storage import stream
 
 
 def choose(state: State) -> "Mode":
-    """Returns the mode of a run, by --strategy, --mode and the size of a batch."""
-    net, config, split = state.model, state.config, state.dataset.train
+    """Returns the mode of a run, by --strategy and --mode."""
+    net, config = state.model, state.config
     if config.strategy != "none":
         step = functools.partial(distribute.sgd_step, state.strategy)
         with state.strategy.scope():  # the variables of the mode are equal on all replicas
             return FromPipeline(net, config, step)
     if config.mode in ("eager", "graph"):
         return FromPipeline(net, config, model.sgd_step)
-    longest = plan.longest(config, len(split), stream.steps_per_buffer(split, config.batch_size))
-    return InXla(net, longest, on_gpu="GPU" in net.b.device)
+    return InXla(net)
 
 
 def warm_up(mode: "Mode", state: State) -> None:
     """Compiles and runs everything that a run needs; changes no variable."""
-    config, train = state.config, state.dataset.train
+    config = state.config
     before = [variable.numpy() for variable in state.model.variables]
-    block = next(data.blocks(train, config, state.step))
-    programs = [(steps, config.batch_size) for steps in mode.lengths]
-    rest = len(train) % config.batch_size  # the last batch of an epoch is smaller
-    if rest and config.mode == "xla":
-        programs.append((1, rest))
+    block = next(data.blocks(state.dataset.train, config, state.step))
+    programs = [(1, config.batch_size)]
+    if isinstance(mode, InXla):
+        if mode.on_gpu:
+            programs.append((2, config.batch_size))
+        if rest := len(state.dataset.train) % config.batch_size:  # of a smaller last batch
+            programs.append((1, rest))
     for steps, batch_size in programs:
         mode(block._replace(steps=steps, batch_size=batch_size), config)
     for variable, value in zip(state.model.variables, before, strict=True):
@@ -44,12 +44,7 @@ def warm_up(mode: "Mode", state: State) -> None:
 
 
 class FromPipeline:
-    """Modes eager and graph: a step on each batch of a tf.data pipeline.
-
-    lengths: the numbers of steps whose blocks are compiled separately.
-    """
-
-    lengths: Sequence[int] = (1,)
+    """Modes eager and graph: a step on each batch of a tf.data pipeline."""
 
     def __init__(
         self, net: model.SoftmaxRegression, config: flags.Config, step: Callable[..., tf.Tensor]
@@ -73,13 +68,12 @@ class InXla:
     """Mode xla: a program for each batch size, compiled when it is first needed.
 
     On a GPU, where XLA must know the number of steps, each batch size has one program for a single
-    step and one for a block of `longest` steps.
-    lengths: the numbers of steps whose blocks are compiled separately.
+    step and one for a block of `max_steps` steps.
     """
 
-    def __init__(self, net: model.SoftmaxRegression, longest: int, on_gpu: bool) -> None:
-        self.net, self.on_gpu = net, on_gpu
-        self.lengths = sorted({1, longest}) if on_gpu else [1]
+    def __init__(self, net: model.SoftmaxRegression) -> None:
+        self.net = net
+        self.on_gpu = "GPU" in net.b.device
         self.programs: dict[tuple[int, int], Callable[..., tf.Tensor]] = {}
 
     def __call__(self, block: data.Block, config: flags.Config) -> np.ndarray:
@@ -87,7 +81,7 @@ class InXla:
         inputs = block.batches, tf.constant(block.steps), model.floats(config)
         max_steps = plan.MAX_STEPS
         if self.on_gpu:
-            max_steps = self.lengths[0 if block.steps == 1 else -1]
+            max_steps = 1 if block.steps == 1 else block.max_steps
         key = block.batch_size, max_steps
         if key not in self.programs:
             program = model.compiled_block(self.net, config, *key, known_steps=self.on_gpu)

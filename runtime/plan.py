@@ -12,10 +12,14 @@ MAX_STEPS_EAGER = 50  # an eager step takes far longer
 
 
 class Span(NamedTuple):
-    """Steps [start, stop) of a run, taken in one call, and whether an evaluation follows."""
+    """Steps of a run from `start` on, taken in one call, and whether an evaluation follows.
+
+    max_steps: the number of steps in the longest span of the run.
+    """
 
     start: int
-    stop: int
+    steps: int
+    max_steps: int
     evaluate: bool
 
 
@@ -36,37 +40,27 @@ def spans(
     """Yields the spans of a run from step `start` on.
 
     An evaluation follows the first --eval_first steps one by one, every --eval_every steps, and the
-    last step. Spans are cut there and at checkpoints, at the ends of buffers and epochs, and before
-    a smaller last batch.
+    last step. Spans are cut there and at checkpoints, the ends of buffers and epochs, and before a
+    smaller last batch. Otherwise those of an epoch are nearly equal, because on a GPU each takes as
+    many steps as the longest.
     """
     total = last_step(config, num_examples)
     epoch_steps = steps_per_epoch(config, num_examples)
     whole_batches = num_examples // config.batch_size
+    most = MAX_STEPS_EAGER if config.mode == "eager" else MAX_STEPS
+    nearly_equal = math.ceil(whole_batches / math.ceil(whole_batches / most))
     eval_first = config.eval_first if config.eval_every else 0
     eval_every = config.eval_every or total
-    usual = MAX_STEPS_EAGER if config.mode == "eager" else usual_length(config, num_examples)
+    of_run = total, config.checkpoint_every, eval_every
+    of_epoch = epoch_steps, whole_batches, steps_per_buffer
+    max_steps = min(nearly_equal, *of_run, *of_epoch)
     while start < total:
-        length = 1 if start < eval_first else usual
-        for every in (total, config.checkpoint_every, eval_every):
-            length = min(length, every - start % every)
-        for every in (epoch_steps, whole_batches, steps_per_buffer):
-            length = min(length, every - start % epoch_steps % every)
-        stop = start + length
+        steps = 1 if start < eval_first else max_steps
+        for every in of_run:
+            steps = min(steps, every - start % every)
+        for every in of_epoch:
+            steps = min(steps, every - start % epoch_steps % every)
+        stop = start + steps
         evaluate = stop <= eval_first or stop % eval_every == 0 or stop == total
-        yield Span(start, stop, evaluate)
+        yield Span(start, steps, max_steps, evaluate)
         start = stop
-
-
-def usual_length(config: flags.Config, num_examples: int) -> int:
-    """Returns the length of the nearly equal spans of an epoch without evaluations.
-
-    On a GPU each of them takes as many steps as the longest.
-    """
-    whole_batches = num_examples // config.batch_size
-    return math.ceil(whole_batches / math.ceil(whole_batches / MAX_STEPS))
-
-
-def longest(config: flags.Config, num_examples: int, steps_per_buffer: int) -> int:
-    """Returns an upper bound for the number of steps in a span of a run."""
-    cadences = [config.checkpoint_every, steps_per_buffer, last_step(config, num_examples)]
-    return min(usual_length(config, num_examples), *cadences, config.eval_every or MAX_STEPS)

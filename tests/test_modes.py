@@ -1,6 +1,5 @@
 """The modes: each ends at the oracle's weights, and compiles no more than it must."""
 
-import functools
 import re
 from unittest import mock
 
@@ -16,6 +15,15 @@ from runtime import modes
 from runtime.clock import Ledger
 from tests import oracle
 from tests.conftest import trained
+
+
+class KnownSteps(modes.InXla):
+    """Mode xla as on a GPU."""
+
+    def __init__(self, net):
+        super().__init__(net)
+        self.on_gpu = True
+
 
 # Each batch size has another place: a row, one of few, a smaller last one, and all of an epoch.
 # That of 450 has four whole pieces and one of 50 rows.
@@ -37,8 +45,7 @@ def test_every_mode_ends_at_the_oracles_weights_and_traces_nothing_in_training(
     monkeypatch.setattr(model, "ROWS_PER_PIECE", 100)
     monkeypatch.setattr(model, "update", mock.Mock(wraps=model.update))
     if mode == "known":  # mode xla as on a GPU
-        on_gpu = functools.partial(modes.InXla, on_gpu=True)
-        monkeypatch.setattr(modes, "InXla", lambda net, longest, **_: on_gpu(net, longest))
+        monkeypatch.setattr(modes, "InXla", KnownSteps)
     config = flags.training_config(
         mode="xla" if mode == "known" else mode,
         batch_size=batch_size,
