@@ -213,14 +213,14 @@ def define_output_flags(values: flags.FlagValues) -> None:
 
 def train_flags() -> flags.FlagValues:
     """Returns the flags of train.py, not yet read."""
-    values = flags.FlagValues()
-    define_data_flags(values)
-    define_training_flags(values)
-    define_device_flags(values)
-    define_strategy_flags(values)
-    define_evaluation_flags(values)
-    define_output_flags(values)
-    return values
+    return commandline.defined(
+        define_data_flags,
+        define_training_flags,
+        define_device_flags,
+        define_strategy_flags,
+        define_evaluation_flags,
+        define_output_flags,
+    )
 
 
 def training_config(**changes: object) -> Config:

@@ -3,7 +3,7 @@
 import os
 import re
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from absl import flags
@@ -47,6 +47,14 @@ class PathParser(flags.ArgumentParser):
 def group(title: str, values: flags.FlagValues) -> dict[str, Any]:
     """Returns the arguments that put a flag into `values`, and under a title of --help."""
     return {"flag_values": values, "module_name": title}
+
+
+def defined(*groups: Callable[[flags.FlagValues], None]) -> flags.FlagValues:
+    """Returns the flags that these functions define, not yet read."""
+    values = flags.FlagValues()
+    for define in groups:
+        define(values)
+    return values
 
 
 def define_path(name: str, text: str, **group: Any) -> None:

@@ -51,12 +51,9 @@ LISTS = {  # by flag: its help, default, and the pattern of an item
 
 def compare_flags() -> flags.FlagValues:
     """Returns the flags of compare.py, not yet read."""
-    values = flags.FlagValues()
-    define_contenders(values)
-    train_flags.define_data_flags(values)
-    define_job(values)
-    define_results(values)
-    return values
+    return commandline.defined(
+        define_contenders, train_flags.define_data_flags, define_job, define_results
+    )
 
 
 def define_contenders(values: flags.FlagValues) -> None:

@@ -21,11 +21,17 @@ SWEPT = [  # the flags that take several values
 
 def sweep_flags() -> absl_flags.FlagValues:
     """Returns the flags of one run of a sweep, not yet read."""
-    values = absl_flags.FlagValues()
-    flags.define_data_flags(values)
-    flags.define_training_flags(values)
-    flags.define_device_flags(values)
-    flags.define_evaluation_flags(values)
+    return commandline.defined(
+        flags.define_data_flags,
+        flags.define_training_flags,
+        flags.define_device_flags,
+        flags.define_evaluation_flags,
+        define_sweep,
+    )
+
+
+def define_sweep(values: absl_flags.FlagValues) -> None:
+    """Defines how the runs of a sweep are trained, kept and shown."""
     group = commandline.group("Sweep", values)
     absl_flags.DEFINE_integer(
         "jobs",
@@ -43,7 +49,6 @@ def sweep_flags() -> absl_flags.FlagValues:
         "figures", "Draw accuracy over learning rate and over steps, in this folder.", **group
     )
     absl_flags.DEFINE_boolean("yes", False, "Allow any number of runs.", **group)
-    return values
 
 
 def parse(argv: list[str], summary: str | None) -> list[Config]:
