@@ -58,9 +58,14 @@ def gallery(title: str, images: np.ndarray, titles: Iterable[str], **look: Any) 
 
 def weights(state: State, probabilities: np.ndarray) -> "plots.Figure":
     """Returns each column of W as a picture, on a common scale that is white at 0."""
-    title = "The weights of each class: red speaks for it, blue against it"
-    templates = pictures(state).mean(axis=-1)
-    return gallery(title, templates, state.dataset.class_names, cmap="RdBu_r", vmin=0, vmax=1)
+    return gallery(
+        "The weights of each class: red speaks for it, blue against it",
+        pictures(state).mean(axis=-1),
+        state.dataset.class_names,
+        cmap="RdBu_r",
+        vmin=0,
+        vmax=1,
+    )
 
 
 def confusion(state: State, probabilities: np.ndarray) -> "plots.Figure":
@@ -85,7 +90,8 @@ def confusion(state: State, probabilities: np.ndarray) -> "plots.Figure":
 
 def predictions(state: State, probabilities: np.ndarray) -> "plots.Figure":
     """Returns test images with the model's answers: sure, unsure and wrong."""
-    test, names = state.dataset.test, state.dataset.class_names
+    test = state.dataset.test
+    names = state.dataset.class_names
     chosen = pick(probabilities, test.labels)
     images = test.images[chosen].reshape(-1, *state.dataset.image_shape)
     titles = [

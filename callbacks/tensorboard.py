@@ -51,9 +51,9 @@ class TensorBoard(Callback):
 
     def on_train_end(self, record: dict[str, Any]) -> None:
         """Adds the test accuracy and the pictures."""
-        state, shown = self.state, pictures(self.state)
-        tf.summary.scalar("test_accuracy", record["test_accuracy"], state.step)
-        tf.summary.image("weights", shown, state.step, max_outputs=len(shown))
+        shown = pictures(self.state)
+        tf.summary.scalar("test_accuracy", record["test_accuracy"], self.state.step)
+        tf.summary.image("weights", shown, self.state.step, max_outputs=len(shown))
 
 
 class Profile(Callback):
