@@ -1,6 +1,5 @@
 """Writes the cache of a dataset from the data that tfds has prepared, in batches of examples."""
 
-import math
 import pathlib
 import sys
 
@@ -53,7 +52,7 @@ def _write_images(builder: tfds.core.DatasetBuilder, source: str, path: pathlib.
     examples = builder.as_dataset(split=source, as_supervised=True).batch(EXAMPLES_AT_A_TIME)
     labels: list[int] = []
     with open(path, "wb") as file:
-        features = math.prod(examples.element_spec[0].shape[1:])
+        features = examples.element_spec[0].shape[1:].num_elements()
         shape = builder.info.splits[source].num_examples, features
         np.lib.format.write_array_header_1_0(
             file, {"descr": "|u1", "fortran_order": False, "shape": shape}
