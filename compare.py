@@ -141,7 +141,7 @@ def rounds(
 def note_missing(task: Task, why: Failed, about: dict[str, Any], log: pathlib.Path) -> None:
     """Says in a line, and in `about`, why a contender's row is not there."""
     kind = "left out" if isinstance(why, LeftOut) else "failed"
-    name = f"{kind}: {task} at batch {task.batch_size:,}"
+    name = f"{kind}: {task.name}"
     about[name] = str(why)
     print(f"{name}: {why}")
     if kind == "failed":

@@ -28,7 +28,6 @@ MORE = {
     "gpu_peak_mib": "GPU MiB",
 }
 ON_A_TERMINAL = 4  # columns of a table, which fit into 80 characters
-USUAL = ("cpu", "float32", "")  # parts that a row's name leaves out
 FACTS = (
     "machine",
     "device cpu",
@@ -114,10 +113,8 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Returns contender, device, precision and machine, without the usual ones."""
-        task, machine = self.task, self.machine and f"on {self.machine}"
-        parts = task.device, task.precision, "again" * task.again, machine
-        return ", ".join([task.contender, *(part for part in parts if part not in USUAL)])
+        """Returns the name of the task, with the machine of merged files."""
+        return f"{self.task}, on {self.machine}" if self.machine else str(self.task)
 
     @property
     def note(self) -> str:

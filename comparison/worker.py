@@ -59,10 +59,9 @@ class Task:
     again: int = 0
 
     def __str__(self) -> str:
-        where = self.device
-        if where == "cpu":
-            where += f", {self.cores} core{'s' if self.cores > 1 else ''}"
-        return f"{self.contender}{' again' * self.again} on {where}, {self.precision}"
+        """Returns the name of its row: contender, device and precision, without the usual ones."""
+        name = f"{self.contender}, {self.device}, {self.precision}{', again' * self.again}"
+        return name.replace(", cpu", "").replace(", float32", "")
 
     @property
     def job(self) -> str:
@@ -75,7 +74,7 @@ class Task:
     @property
     def name(self) -> str:
         """Returns the name of its benchmark. It includes the job, since pyperf compares by name."""
-        return f"{self}, {self.job}"
+        return f"{self}, cores {self.cores}, {self.job}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -174,7 +174,7 @@ def test_guard_refuses_another_job_another_machine_and_merged_files(tmp_path):
         check(kept="XLA_FLAGS")
     merged = report.rows_of(report.merge(saved(tmp_path, suite(), suite())))
     config = Config(against="a", ratios=True, rounds=9)
-    with pytest.raises(InputError, match=r"another job: it has graph on .*, a, this run graph"):
+    with pytest.raises(InputError, match=r"another job: it has graph, .*, a, this run graph"):
         guard.check(merged, suite().get_benchmark_names(), {}, config)
     check(rounds=3)
     with pytest.raises(InputError, match="2 rounds against its 9 are too few"):
