@@ -58,9 +58,9 @@ def _dataset(work: Work) -> data.Dataset:
     NumPy asks the system for huge pages, where a step is faster, and TensorFlow does not.
     """
     memory = np.empty(work.images.size + ALIGNMENT, np.uint8)
-    images = memory[-memory.ctypes.data % ALIGNMENT :][: work.images.size]
-    images = images.reshape(work.images.shape)
+    offset = -memory.ctypes.data % ALIGNMENT
+    images = np.ndarray(work.images.shape, np.uint8, memory, offset)
     images[:] = work.images
     few = data.Split(work.images[:100], work.labels[:100])  # nothing is evaluated or shown
-    names, shape = [""] * work.num_classes, ()
-    return data.Dataset("compared", data.Split(images, work.labels), few, few, names, shape)
+    names = [""] * work.num_classes
+    return data.Dataset("compared", data.Split(images, work.labels), few, few, names, ())
