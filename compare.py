@@ -114,7 +114,7 @@ def tasks_of(
 
 def rounds(
     bench: Bench, tasks: Sequence[Task], about: dict[str, Any], count: int
-) -> Iterator[pyperf.BenchmarkSuite]:
+) -> Iterator[list[report.Row]]:
     """Yields the results so far after each round. The order within a round is random.
 
     about: the metadata of every run. It names the contenders that failed or were left out.
@@ -135,7 +135,7 @@ def rounds(
         benchmarks = [pyperf.Benchmark(found) for found in runs.values()]
         for benchmark in benchmarks:
             benchmark.update_metadata(about)  # it stands nowhere else
-        yield pyperf.BenchmarkSuite(benchmarks)
+        yield report.rows_of(benchmarks)
 
 
 def note_missing(task: Task, why: Failed, about: dict[str, Any], log: pathlib.Path) -> None:
@@ -148,7 +148,7 @@ def note_missing(task: Task, why: Failed, about: dict[str, Any], log: pathlib.Pa
         print(f"its log: {shutil.copy(log, tempfile.mkdtemp())}")
 
 
-def measured(config: Config, base: Sequence[report.Row]) -> Iterator[pyperf.BenchmarkSuite]:
+def measured(config: Config, base: Sequence[report.Row]) -> Iterator[list[report.Row]]:
     """Measures, and yields the results so far after each round."""
     contenders = chosen(config)
     names = system.check_devices(config.devices, config.device_index)
@@ -177,36 +177,37 @@ def check_output(path: pathlib.Path) -> None:
         check_writable("output", file, replace=False)
 
 
-def show(suite: pyperf.BenchmarkSuite, output: str | None) -> bool:
+def show(rows: Sequence[report.Row], output: str | None) -> bool:
     """Shows the tables; writes --output, charts and Markdown. Says whether a contender failed."""
-    rich.print(Markdown(report.markdown(suite, columns=report.ON_A_TERMINAL)))
+    rich.print(Markdown(report.markdown(rows, columns=report.ON_A_TERMINAL)))
     if output:
         path = pathlib.Path(output)
-        report.save(suite, path)
-        page = report.markdown(suite, chart=path.stem)
+        report.save(rows, path)
+        page = report.markdown(rows, chart=path.stem)
         write_atomically(path.with_suffix(".md"), page.encode())
-        charts.draw(suite, path)
+        charts.draw(rows, path)
         print(f"written: {path}, and a page and charts beside it")
-    return any(key.startswith("failed: ") for each in suite for key in each.get_metadata())
+    return any(key.startswith("failed: ") for row in rows for key in row.metadata)
 
 
 def run(config: Config) -> int:
     """Measures, shows, writes; returns 130 after Ctrl-C, 1 after a failure, 3 after a slowdown."""
-    base = report.rows_of(report.load(pathlib.Path(config.against))) if config.against else []
+    base = report.load(pathlib.Path(config.against)) if config.against else []
     if base:  # the user's own flags come last; if they make another job, it is refused later
         argv = [sys.argv[0], *shlex.split(base[0].metadata.get("arguments", "")), *sys.argv[1:]]
         config = commandline.parse(compare_flags(), argv, None)
-    suite, code = None, 0
+    rows: list[report.Row] = []
+    code = 0
     try:
-        for suite in measured(config, base):
+        for rows in measured(config, base):
             if config.output:
-                report.save(suite, pathlib.Path(config.output))
+                report.save(rows, pathlib.Path(config.output))
     except (KeyboardInterrupt, RunError) as stop:
-        if suite is None:
+        if not rows:
             raise
         code = 1 if isinstance(stop, RunError) else 130
-    failed = show(suite, config.output)
-    verdicts = guard.verdicts(base, report.rows_of(suite), config.max_slowdown, config.ratios)
+    failed = show(rows, config.output)
+    verdicts = guard.verdicts(base, rows, config.max_slowdown, config.ratios)
     for line in verdicts:
         print(line)
     return code or failed or None in verdicts.values() or 3 * any(verdicts.values())

@@ -21,7 +21,7 @@ def measure() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "found.json")
         common.python("compare.py", *JOB, f"--output={path}")
-        base, other, again = report.rows_of(report.load(path))
+        base, other, again = report.load(path)
     return rates(other.times, other.ratios_to(base), again.ratios_to(base))
 
 

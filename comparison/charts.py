@@ -5,10 +5,8 @@ It has dots with intervals of one batch size, and curves over several of them.
 
 import itertools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
-
-import pyperf
 
 from common import plots
 from common.stats import number
@@ -38,9 +36,9 @@ def files(path: pathlib.Path) -> list[pathlib.Path]:
     return [path.with_name(f"{path.stem}-{page}.png") for page in PAGES]
 
 
-def draw(suite: pyperf.BenchmarkSuite, path: pathlib.Path) -> list[pathlib.Path]:
-    """Draws the chart for both pages, beside `path`; returns its files."""
-    shown = report.shown_rows(suite)
+def draw(rows: Iterable[report.Row], path: pathlib.Path) -> None:
+    """Draws the chart for both pages, beside `path`."""
+    shown = report.shown_rows(rows)
     draw_on = curves if len(shown) > 1 else dots
     for look, file in zip(PAGES.values(), files(path), strict=True):
         with plots.look():
@@ -50,7 +48,6 @@ def draw(suite: pyperf.BenchmarkSuite, path: pathlib.Path) -> list[pathlib.Path]
             chart = plots.figure(1.5 + 0.3 * max(map(len, shown.values())), title="")
             draw_on(chart.subplots(), shown)
             plots.save(chart, file)
-    return files(path)
 
 
 def in_words(name: str) -> str:
@@ -60,7 +57,7 @@ def in_words(name: str) -> str:
     return ", ".join([words, *more])
 
 
-def dots(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
+def dots(axes: "Axes", shown: dict[int, list[report.Row]]) -> None:
     """Draws the microseconds per step at one batch size, fastest on top."""
     ((size, rows),) = shown.items()
     for place, row in enumerate(rows):
@@ -75,7 +72,7 @@ def dots(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
     axes.grid(axis="x")
 
 
-def curves(axes: "Axes", shown: Mapping[int, Sequence[report.Row]]) -> None:
+def curves(axes: "Axes", shown: dict[int, list[report.Row]]) -> None:
     """Draws images/s over the batch size."""
     markers = itertools.cycle(MARKERS)
     for name, rates in report.curves(shown).items():

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import pathlib
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import pyperf
 
@@ -48,20 +48,18 @@ PICTURE = (  # follows the reader's colour scheme
 NOISY = 1.5  # a row is noisy if its max time is more than this times its min
 
 
-def save(suite: pyperf.BenchmarkSuite, path: pathlib.Path) -> None:
+def save(rows: Iterable["Row"], path: pathlib.Path) -> None:
     """Writes the results to `path`, whole or not at all."""
     text = io.StringIO()
-    suite.dump(text, compact=False)
+    pyperf.BenchmarkSuite([row.benchmark for row in rows]).dump(text, compact=False)
     write_atomically(path, text.getvalue().encode())
 
 
-def load(path: pathlib.Path) -> pyperf.BenchmarkSuite:
+def load(path: pathlib.Path) -> list["Row"]:
     """Returns the results in `path`; raises InputError unless it is a results file of this
     compare.py."""
     try:
-        suite = pyperf.BenchmarkSuite.load(str(path))
-        markdown(suite)  # raises what a table would
-        return suite
+        return rows_of(pyperf.BenchmarkSuite.load(str(path)))
     except Exception as error:  # a file of another kind can make pyperf raise anything
         raise InputError(
             f"{path}: {reason(error)}; must be a results file of compare.py; one of an earlier "
@@ -69,8 +67,8 @@ def load(path: pathlib.Path) -> pyperf.BenchmarkSuite:
         ) from None
 
 
-def merge(paths: Iterable[pathlib.Path]) -> pyperf.BenchmarkSuite:
-    """Returns the benchmarks of several files as one suite, with the machine in each name.
+def merge(paths: Iterable[pathlib.Path]) -> list["Row"]:
+    """Returns the results of several files as those of one, with the machine in each name.
 
     The name of a file is that of its machine. Raises InputError if two machines have one name, or
     if their baselines did different jobs.
@@ -78,18 +76,19 @@ def merge(paths: Iterable[pathlib.Path]) -> pyperf.BenchmarkSuite:
     jobs: dict[int, str] = {}
     merged: list[pyperf.Benchmark] = []
     for path in paths:
-        suite = load(path)
         before = {benchmark.get_metadata()["machine"] for benchmark in merged}
-        for row, benchmark in zip(rows_of(suite), suite, strict=True):
+        for row in load(path):
             machine = row.machine or path.stem  # it may have been merged before
             if machine in before:
                 raise InputError(f"--merge: machine {machine} is in two files: rename one")
             size, job = row.task.batch_size, row.base.task.job
             if job != jobs.setdefault(size, job):
                 raise InputError(f"--merge: {path} did another job: {job}, not {jobs[size]}")
-            benchmark.update_metadata({"machine": machine, "name": f"{row.task.name}, {machine}"})
-        merged += suite
-    return pyperf.BenchmarkSuite(merged)
+            row.benchmark.update_metadata(
+                {"machine": machine, "name": f"{row.task.name}, {machine}"}
+            )
+            merged.append(row.benchmark)
+    return rows_of(merged)
 
 
 class Row:
@@ -100,10 +99,12 @@ class Row:
     """
 
     def __init__(self, benchmark: pyperf.Benchmark, bases: dict[tuple[str, int], "Row"]) -> None:
+        self.benchmark = benchmark
         self.runs = [run.get_metadata() for run in benchmark.get_runs()]
         self.metadata = benchmark.get_metadata()
-        fields = dataclasses.fields(Task)
-        self.task = Task(**{field.name: self.metadata[field.name] for field in fields})
+        self.task = Task(
+            **{field.name: self.metadata[field.name] for field in dataclasses.fields(Task)}
+        )
         self.machine: str = self.metadata.get("machine", "")
         self.times = [1e6 * value for value in benchmark.get_values()]
         self.time = stats.estimate(self.times)
@@ -139,13 +140,13 @@ class Row:
         return [time / base for time, base in zip(self.times, other.times, strict=True)]
 
 
-def rows_of(suite: pyperf.BenchmarkSuite) -> list[Row]:
-    """Returns every row of a file, in its order; raises KeyError if metadata is missing."""
+def rows_of(benchmarks: Iterable[pyperf.Benchmark]) -> list[Row]:
+    """Returns the row of each benchmark; raises KeyError if metadata is missing."""
     bases: dict[tuple[str, int], Row] = {}
-    return [Row(benchmark, bases) for benchmark in suite]
+    return [Row(benchmark, bases) for benchmark in benchmarks]
 
 
-def shown_rows(suite: pyperf.BenchmarkSuite) -> dict[int, list[Row]]:
+def shown_rows(rows: Iterable[Row]) -> dict[int, list[Row]]:
     """Returns the rows of the table of each batch size, fastest first.
 
     A contender on several numbers of cores always has the row with the fewest cores. It has another
@@ -153,7 +154,7 @@ def shown_rows(suite: pyperf.BenchmarkSuite) -> dict[int, list[Row]]:
     """
     fewest: dict[tuple[str, int], Row] = {}
     shown: dict[int, list[Row]] = {}
-    for row in rows_of(suite):  # a file has the fewest cores first
+    for row in rows:  # a file has the fewest cores first
         size = row.task.batch_size
         first = fewest.setdefault((row.name, size), row)
         if row is first or stats.estimate(row.ratios_to(first)).high < 1:
@@ -175,20 +176,20 @@ def table(rows: Collection[Row]) -> list[Sequence[str]]:
     return list(zip(*columns, strict=True))
 
 
-def curves(shown: Mapping[int, Sequence[Row]]) -> dict[str, dict[int, float]]:
+def curves(shown: dict[int, list[Row]]) -> dict[str, dict[int, float]]:
     """Returns the images/s of each name by batch size, from its fastest row.
 
     The fastest at the largest size comes first.
     """
     found: dict[str, dict[int, float]] = {}
-    for size in sorted(shown, reverse=True):
+    for size in reversed(shown):
         for row in shown[size]:
             if not row.task.again:
                 found.setdefault(row.name, {}).setdefault(size, row.rate)
     return found
 
 
-def sizes_table(shown: Mapping[int, Sequence[Row]]) -> list[Sequence[str]]:
+def sizes_table(shown: dict[int, list[Row]]) -> list[Sequence[str]]:
     """Returns the head and a line for each curve: images/s by batch size."""
     lines: list[Sequence[str]] = [["", *(f"batch {size:,}" for size in shown)]]
     for name, rates in curves(shown).items():
@@ -204,26 +205,26 @@ def in_markdown(lines: Sequence[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in [head, rule, *rows])
 
 
-def markdown(suite: pyperf.BenchmarkSuite, chart: str = "", columns: int | None = None) -> str:
+def markdown(rows: Sequence[Row], chart: str = "", columns: int | None = None) -> str:
     """Returns tables, chart and notes as Markdown.
 
     chart: the stem of its files. columns: the number of columns in the tables; None for all.
     """
-    shown, parts = shown_rows(suite), []
-    for rows in shown.values():
-        lines = [line[:columns] for line in table(rows)]
-        parts += [f"**{rows[0].base.task.job}**", in_markdown(lines)]
+    shown, parts = shown_rows(rows), []
+    for at_size in shown.values():
+        lines = [line[:columns] for line in table(at_size)]
+        parts += [f"**{at_size[0].base.task.job}**", in_markdown(lines)]
     if len(shown) > 1:
         parts += ["**Images a second**", in_markdown(sizes_table(shown))]
     if chart:
         parts.append(PICTURE.format(chart))
-    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in notes(suite))]) + "\n"
+    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in notes(rows))]) + "\n"
 
 
-def notes(suite: pyperf.BenchmarkSuite) -> list[str]:
+def notes(rows: Iterable[Row]) -> list[str]:
     """Returns the lines below the tables: the contenders without a row, and the machines."""
     lines = []
-    for row in rows_of(suite):
+    for row in rows:
         lines += [
             f"{row.machine} {key}: `{why}`".strip()
             for key, why in row.metadata.items()

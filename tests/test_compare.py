@@ -220,7 +220,7 @@ def test_from_flags_to_files_and_a_guard_that_exits_with_3(tiny_data_dir, tmp_pa
     few = ("--contenders=numpy_best", *QUICK, "--rounds=4", mine)
     done = run_compare(*few, "--output=base.json")
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = report.rows_of(report.load(tmp_path / "base.json"))
+    rows = report.load(tmp_path / "base.json")
     assert [row.name for row in rows] == ["numpy_best", "mine", "numpy_best, again"]
     assert all(len(row.times) == 4 for row in rows)
     assert "| mine |" in (tmp_path / "base.md").read_text()
@@ -250,7 +250,7 @@ def test_ctrl_c_keeps_the_finished_rounds(tiny_data_dir, tmp_path):
         shown, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "")
     assert "numpy_best" in shown
-    rows = report.rows_of(report.load(tmp_path / "kept.json"))
+    rows = report.load(tmp_path / "kept.json")
     assert len(rows[0].times) == len(rows[1].times) >= 2
 
 
@@ -263,9 +263,9 @@ def test_who_fails_is_left_out_and_the_baseline_must_not(prepared, capsys):
     good, bad = (dataclasses.replace(task, contender=name) for name in ("good", "bad"))
     rows = good, bad, dataclasses.replace(bad, cores=2), dataclasses.replace(good, again=1)
     first, second = compare.rounds(bench, rows, {}, 2)
-    found = [(row.name, row.task.cores) for row in report.rows_of(second)]
+    found = [(row.name, row.task.cores) for row in second]
     assert found == [("good", 1), ("bad", 1), ("good, again", 1)]
-    assert first.get_metadata()[f"failed: {rows[2].name}"] == "no memory"
+    assert first[0].metadata[f"failed: {rows[2].name}"] == "no memory"
     log = capsys.readouterr().out.partition("its log: ")[2].splitlines()[0]
     assert pathlib.Path(log).read_text() == "no memory\n"
     bench.contenders["good"] = Contender("", command=("sh", "-c", fails))

@@ -31,11 +31,11 @@ def benchmark(contender, us, **changes):
 
 
 def suite(factor=1.0, graph=30.0, times=STEADY, **changes):
-    """Rounds in which the machine slows down by 40 %, and both contenders with it."""
+    """Rows of rounds in which the machine slows down by 40 %, and both contenders with it."""
     us = factor * times * np.linspace(1, 1.4, len(times))
     again = benchmark("xla", us * np.resize([0.99, 1.02], len(us)), again=1, **changes)
     others = benchmark("xla", us, **changes), benchmark("graph", graph * us, **changes)
-    return pyperf.BenchmarkSuite([*others, again])
+    return report.rows_of([*others, again])
 
 
 def saved(folder, *suites):
@@ -86,7 +86,7 @@ def test_a_row_says_what_is_not_sure(changes, note):
 @pytest.mark.parametrize(("on_all", "lines"), [(0.9, 2), (1.0, 1)])
 def test_all_cores_are_shown_only_where_they_are_surely_faster(on_all, lines):
     on_all = benchmark("xla", on_all * STEADY * ([1, 1.01, 0.99] * 3), cores=2)
-    found = pyperf.BenchmarkSuite([benchmark("xla", STEADY), on_all])
+    found = report.rows_of([benchmark("xla", STEADY), on_all])
     assert len(report.shown_rows(found)[10]) == lines
 
 
@@ -137,13 +137,13 @@ def test_tables_fit_a_terminal_of_80_columns(capsys):
 @pytest.mark.parametrize("sizes", [[10], [10, 100]])
 def test_the_chart_is_for_a_light_and_a_dark_page(sizes, tmp_path):
     found = [each for size in sizes for each in suite(batch_size=size)]
-    drawn = charts.draw(pyperf.BenchmarkSuite(found), tmp_path / "a")
-    light, dark = (path.read_bytes() for path in drawn)
+    charts.draw(found, tmp_path / "a")
+    light, dark = (path.read_bytes() for path in charts.files(tmp_path / "a"))
     assert light != dark and light[:4] == dark[:4] == b"\x89PNG"
 
 
 def slower(base, now, max_slowdown=1.05, ratios=False):
-    found = guard.verdicts(*map(report.rows_of, (base, now)), max_slowdown, ratios)
+    found = guard.verdicts(base, now, max_slowdown, ratios)
     return {line.partition(",")[0] for line, slower in found.items() if slower}
 
 
@@ -154,13 +154,13 @@ def test_guard_tells_a_slowdown_from_noise_and_by_ratios_from_the_machine():
     assert not slower(suite(), suite(factor=1.7), max_slowdown=2)
     assert not slower(suite(), suite(factor=2), ratios=True)
     assert slower(suite(), suite(factor=2, graph=33.0), ratios=True) == {"graph"}
-    assert None in guard.verdicts(report.rows_of(suite()), [], 2, False).values()  # no result now
+    assert None in guard.verdicts(suite(), [], 2, False).values()  # no result now
 
 
 def check(tensorflow="2.21.0", ratios=False, rounds=9, names=(), **there):
     base, facts = suite(**there), {"tensorflow": tensorflow, "kept": "none"}
     config = Config(against="a", ratios=ratios, rounds=rounds)
-    guard.check(report.rows_of(base), names or base.get_benchmark_names(), facts, config)
+    guard.check(base, names or {row.metadata["name"] for row in base}, facts, config)
 
 
 def test_guard_refuses_another_job_another_machine_and_merged_files(tmp_path):
@@ -172,10 +172,10 @@ def test_guard_refuses_another_job_another_machine_and_merged_files(tmp_path):
     check("2.22.0", ratios=True)
     with pytest.raises(InputError, match="kept XLA_FLAGS there, none here"):
         check(kept="XLA_FLAGS")
-    merged = report.rows_of(report.merge(saved(tmp_path, suite(), suite())))
+    merged = report.merge(saved(tmp_path, suite(), suite()))
     config = Config(against="a", ratios=True, rounds=9)
     with pytest.raises(InputError, match=r"another job: it has graph, .*, a, this run graph"):
-        guard.check(merged, suite().get_benchmark_names(), {}, config)
+        guard.check(merged, ["graph"], {}, config)
     check(rounds=3)
     with pytest.raises(InputError, match="2 rounds against its 9 are too few"):
         check(rounds=2)
