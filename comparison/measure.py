@@ -45,7 +45,7 @@ class Bench:
     """Measures tasks.
 
     folder, references: from `work.prepare`; contenders get the folder. config: only the flags
-    timeout, device_index and keep_env are used.
+    timeout and keep_env are used.
     """
 
     folder: pathlib.Path
@@ -88,9 +88,7 @@ class Bench:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=PROJECT if contender.function else None,
-                env=system.environment(
-                    task.device, config.device_index, self.folder, config.keep_env
-                ),
+                env=system.environment(task.device, self.folder, config.keep_env),
                 errors="replace",
             ) as process,
         ):
@@ -109,12 +107,11 @@ class Bench:
         if word == "loaded":
             wait_for(process, "ready")
             found["compile"] = now() - loaded
-        index = self.config.device_index
         if task.device == "gpu":
             self.repeat(process, task, WARM_SECONDS)
-        before = system.gpu_state(task.device, index)
+        before = system.gpu_state(task.device)
         jobs = self.repeat(process, task, LONG_ENOUGH)
-        after = system.gpu_state(task.device, index)
+        after = system.gpu_state(task.device)
         job, gap, error = np.median(jobs, axis=0)
         if gap > job + SHORT_GAP:  # it works outside the clock
             raise Failed(f"worked {gap:.3f} s between done and ready, {job:.3f} s on the job")

@@ -67,7 +67,13 @@ def define_contenders(values: flags.FlagValues) -> None:
             f"must be as its help says ({text})",
             flag_values=values,
         )
-    flags.DEFINE_integer("device_index", 0, "Number of the GPU.", lower_bound=0, **group)
+    flags.DEFINE_integer(
+        "device_index",
+        None,
+        "Number of the GPU in nvidia-smi; default: the first in CUDA_VISIBLE_DEVICES, or 0.",
+        lower_bound=0,
+        **group,
+    )
 
 
 def define_job(values: flags.FlagValues) -> None:

@@ -26,7 +26,7 @@ from runtime import devices, gpu
 ALLOWED = (
     "PATH HOME USER LOGNAME LANG LC_ALL LC_CTYPE TZ CC TMPDIR TEMP TMP SYSTEMROOT VIRTUAL_ENV "
     "XDG_CACHE_HOME LD_LIBRARY_PATH CUDA_HOME CUDA_PATH "
-    "NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES"
+    "CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES"
 )
 # Keras's default, silence, GPUs with the numbers of nvidia-smi, and GPU memory that is only taken
 # when it is used, because a table shows each contender's use.
@@ -46,39 +46,37 @@ GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 SLOWED = 0xEC
 
 
-def environment(
-    device: str, index: int, folder: pathlib.Path, keep: Collection[str]
-) -> dict[str, str]:
-    """Returns the variables of a contender: those allowed, those that set the device, those kept.
+def environment(device: str, folder: pathlib.Path, keep: Collection[str]) -> dict[str, str]:
+    """Returns the variables of a contender: those fixed, allowed and kept; a CPU hides the GPU.
 
     Keras uses its defaults, because it looks for settings in `folder`, which has none.
     """
-    found = FIXED | {"KERAS_HOME": str(folder), "CUDA_VISIBLE_DEVICES": visible_gpu(index)}
-    if device == "cpu":
-        found |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+    found = FIXED | {"KERAS_HOME": str(folder)}
     for name in (*ALLOWED.split(), *keep):
         if name in os.environ:
             found[name] = os.environ[name]
+    if device == "cpu":
+        found |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
     return found
 
 
-def visible_gpu(index: int) -> str:
-    """Returns CUDA's name of the GPU with this number among those that are visible, or none."""
-    visible = re.findall("[^, ]+", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
-    if not visible:
-        return str(index)
-    return visible[index] if index < len(visible) else "none"
+def check_devices(asked: Collection[str], index: int | None) -> dict[str, str]:
+    """Returns the devices to measure on and their names; raises InputError if one is missing.
 
-
-def check_devices(asked: Collection[str], index: int) -> dict[str, str]:
-    """Returns the devices to measure on and their names; raises InputError if one is missing."""
+    From now on this process, and the contenders with it, see one GPU: that with the number `index`,
+    or the first of those that were visible.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    if index is not None:
+        visible = str(index)
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible
     found = {"cpu": devices.cpu_model()}
-    if listed := gpu.listed(f"--id={visible_gpu(index)}"):
+    if listed := gpu.listed(f"--id={visible}"):
         found["gpu"] = listed[0]
     elif "gpu" in asked:
         raise InputError(
-            f"--devices=gpu: nvidia-smi lists no GPU for --device_index={index}: leave it out, or "
-            "install NVIDIA's driver"
+            f"--devices=gpu: nvidia-smi lists no GPU for CUDA_VISIBLE_DEVICES={visible}: leave it "
+            "out, give another --device_index, or install NVIDIA's driver"
         )
     return {name: found[name] for name in asked or found}
 
@@ -155,7 +153,7 @@ def version(python: str, package: str) -> str:
     return " ".join(children.printed([python, "-c", VERSION, package]).split()) or "none"
 
 
-def gpu_state(device: str, index: int) -> dict[str, Any]:
+def gpu_state(device: str) -> dict[str, Any]:
     """Returns figures of the contenders' GPU, from NVIDIA's library; {} if the device is a CPU.
 
     gpu_peak_mib: its memory in use. disturbed: 1 if it is throttled now, or other processes compute
@@ -169,7 +167,7 @@ def gpu_state(device: str, index: int) -> dict[str, Any]:
         import pynvml
 
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible_gpu(index)))
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(os.environ["CUDA_VISIBLE_DEVICES"]))
         found["gpu_peak_mib"] = pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20
         slowed = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
         if slowed & SLOWED or len(pynvml.nvmlDeviceGetComputeRunningProcesses(handle)) > 1:

@@ -78,7 +78,7 @@ def bench_of(prepared, timeout=60, **commands):
     """Returns a bench with contenders of these names and commands."""
     folder, task, reference = prepared
     contenders = {name: Contender(name, command=command) for name, command in commands.items()}
-    config = types.SimpleNamespace(timeout=timeout, device_index=0, keep_env=[])
+    config = types.SimpleNamespace(timeout=timeout, keep_env=[])
     references = {(task.job, task.precision): reference}
     return measure.Bench(folder, contenders, references, config)
 
@@ -189,10 +189,10 @@ def test_a_contender_sees_only_what_is_allowed(monkeypatch, tmp_path):
     hidden = {"OMP_NUM_THREADS", "OPENBLAS_CORETYPE", "LD_PRELOAD"}
     for name in (*hidden, "XLA_FLAGS", "KERAS_BACKEND"):
         monkeypatch.setenv(name, "1")
-    seen = system.environment("cpu", 0, tmp_path, ["XLA_FLAGS"])
+    seen = system.environment("cpu", tmp_path, ["XLA_FLAGS"])
     assert {"PATH", "XLA_FLAGS"} <= seen.keys() and not hidden & seen.keys()
     assert (seen["KERAS_BACKEND"], seen["KERAS_HOME"]) == ("tensorflow", str(tmp_path))
-    assert system.environment("cpu", 0, tmp_path, ["KERAS_BACKEND"])["KERAS_BACKEND"] == "1"
+    assert system.environment("cpu", tmp_path, ["KERAS_BACKEND"])["KERAS_BACKEND"] == "1"
     assert system.facts(["XLA_FLAGS"], [])["kept"] == "XLA_FLAGS='1'"
 
 

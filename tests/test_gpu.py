@@ -39,15 +39,15 @@ NVML = types.SimpleNamespace(
 def test_what_nvml_says_is_of_the_gpu_in_sight(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
     monkeypatch.setitem(sys.modules, "pynvml", NVML)
-    found = system.gpu_state("gpu", 0)
+    monkeypatch.setattr("runtime.gpu.smi", lambda field, *options: options)
+    assert system.check_devices(["gpu"], None) == {"gpu": "--id=2"}
+    assert system.environment("gpu", PROJECT, ())["CUDA_VISIBLE_DEVICES"] == "2"
+    found = system.gpu_state("gpu")
     assert (found["joules"], found["gpu_peak_mib"]) == (2, 3072)
     assert found["disturbed"] == 1
-    monkeypatch.setattr("runtime.gpu.smi", lambda field, *options: options)
-    assert system.check_devices(["gpu"], 0) == {"gpu": "--id=2"}
-    assert system.gpu_state("cpu", 0) == {}
-    assert system.environment("gpu", 1, PROJECT, ())["CUDA_VISIBLE_DEVICES"] == "0"
+    assert system.gpu_state("cpu") == {}
     monkeypatch.setitem(sys.modules, "pynvml", None)  # not installed
-    assert system.gpu_state("gpu", 0) == {}
+    assert system.gpu_state("gpu") == {}
 
 
 AMPERE = 8  # the compute capability from which on there is TF32
