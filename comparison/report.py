@@ -154,10 +154,10 @@ def shown_rows(rows: Iterable[Row]) -> dict[int, list[Row]]:
     """
     fewest: dict[tuple[str, int], Row] = {}
     shown: dict[int, list[Row]] = {}
-    for row in rows:  # a file has the fewest cores first
+    for row in rows:  # a file has the fewest cores first, whose ratio to themselves is 1
         size = row.task.batch_size
         first = fewest.setdefault((row.name, size), row)
-        if row is first or stats.estimate(row.ratios_to(first)).high < 1:
+        if stats.estimate(row.ratios_to(first)).high <= 1:
             shown.setdefault(size, []).append(row)
     return {size: sorted(shown[size], key=lambda row: row.time.median) for size in sorted(shown)}
 
