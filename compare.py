@@ -153,7 +153,6 @@ def measured(config: Config, base: Sequence[report.Row]) -> Iterator[list[report
     contenders = chosen(config)
     names = system.check_devices(config.devices, config.device_index)
     facts = system.facts(config.keep_env, contenders.values())
-    facts |= {f"device {name}": names[name] for name in names}
     with tempfile.TemporaryDirectory() as place:
         dataset = work.load(config)
         tasks = tasks_of(contenders, dataset, config, names)

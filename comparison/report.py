@@ -30,7 +30,7 @@ MORE = {
 ON_A_TERMINAL = 4  # columns of a table, which fit into 80 characters
 FACTS = (
     "machine",
-    "device cpu",
+    "cpu_model_name",
     "device gpu",
     "cpu_count",
     "quota",

@@ -60,8 +60,8 @@ def environment(device: str, folder: pathlib.Path, keep: Collection[str]) -> dic
     return found
 
 
-def check_devices(asked: Collection[str], index: int | None) -> dict[str, str]:
-    """Returns the devices to measure on and their names; raises InputError if one is missing.
+def check_devices(asked: list[str], index: int | None) -> list[str]:
+    """Returns the devices to measure on; raises InputError if one is missing.
 
     From now on this process, and the contenders with it, see one GPU: that with the number `index`,
     or the first of those that were visible.
@@ -70,15 +70,19 @@ def check_devices(asked: Collection[str], index: int | None) -> dict[str, str]:
     if index is not None:
         visible = str(index)
     os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    found = {"cpu": devices.cpu_model()}
-    if listed := gpu.listed(f"--id={visible}"):
-        found["gpu"] = listed[0]
-    elif "gpu" in asked:
+    if gpu_name():
+        return asked or ["cpu", "gpu"]
+    if "gpu" in asked:
         raise InputError(
             f"--devices=gpu: nvidia-smi lists no GPU for CUDA_VISIBLE_DEVICES={visible}: leave it "
             "out, give another --device_index, or install NVIDIA's driver"
         )
-    return {name: found[name] for name in asked or found}
+    return ["cpu"]
+
+
+def gpu_name() -> str:
+    """Returns the name of the GPU that contenders see; "" if there is none."""
+    return " ".join(gpu.listed(f"--id={os.environ['CUDA_VISIBLE_DEVICES']}"))
 
 
 @contextlib.contextmanager
@@ -133,6 +137,7 @@ def facts(keep: Collection[str], contenders: Iterable[Contender]) -> dict[str, s
     """
     return {
         "cpu_model_name": devices.cpu_model(),
+        "device gpu": gpu_name() or "none",
         "cpu_count": devices.cores(),
         "platform": platform.platform(),
         "python_version": platform.python_version(),

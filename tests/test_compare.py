@@ -187,7 +187,7 @@ def test_a_process_runs_on_its_cores_and_the_next_is_free_again():
 
 def test_a_contender_sees_only_what_is_allowed(monkeypatch, tmp_path):
     hidden = {"OMP_NUM_THREADS", "OPENBLAS_CORETYPE", "LD_PRELOAD"}
-    for name in (*hidden, "XLA_FLAGS", "KERAS_BACKEND"):
+    for name in (*hidden, "XLA_FLAGS", "KERAS_BACKEND", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, "1")
     seen = system.environment("cpu", tmp_path, ["XLA_FLAGS"])
     assert {"PATH", "XLA_FLAGS"} <= seen.keys() and not hidden & seen.keys()
