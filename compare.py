@@ -85,11 +85,9 @@ def tasks_of(
     numbers = {"cpu": cores_of(config), "gpu": [devices.cores()]}
     tasks: list[Task] = []
     for size in map(int, config.batch_sizes):
-        job, steps = work.job_of(dataset, config, size), work.steps_of(size, len(dataset.train))
         found = [
             Task(
-                **job,
-                steps=min(steps, config.max_steps or steps, one.max_steps),
+                **work.job_of(dataset, config, size, one.max_steps),
                 contender=name,
                 device=device,
                 cores=cores,
@@ -103,12 +101,11 @@ def tasks_of(
             for cores in numbers[device]
             if cores == numbers[device][0] or size >= one.cores_from
         ]
-        tasks += [*found, *(dataclasses.replace(baseline, again=1) for baseline in found[:1])]
-    if not tasks:
-        raise InputError(
-            "nothing to measure: none of --contenders runs with these --devices, --cores, "
-            "--batch_sizes and --precision"
-        )
+        if not found:
+            raise InputError(
+                "nothing to measure: none of --contenders runs with these --devices and --precision"
+            )
+        tasks += [*found, dataclasses.replace(found[0], again=1)]
     return tasks
 
 

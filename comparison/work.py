@@ -26,12 +26,6 @@ Weights = tuple[np.ndarray, np.ndarray]  # W [features, classes], b [classes]
 Reference = tuple[Weights, float, float]
 
 
-def steps_of(batch_size: int, num_examples: int) -> int:
-    """Returns the steps of a job: those of as many whole epochs as have MIN_STEPS."""
-    steps_per_epoch = math.ceil(num_examples / batch_size)
-    return steps_per_epoch * math.ceil(MIN_STEPS / steps_per_epoch)
-
-
 def as_tf32(array: np.ndarray) -> np.ndarray:
     """Returns float32 numbers rounded to the 10 bits of the fraction that TF32 keeps."""
     bits = array.view(np.uint32)
@@ -93,15 +87,20 @@ def load(config: Config) -> Dataset:
     return data.load(config.dataset, config.data_dir, config.manual_dir)
 
 
-def job_of(dataset: Dataset, config: Config, batch_size: int) -> dict[str, Any]:
+def job_of(dataset: Dataset, config: Config, batch_size: int, max_steps: int) -> dict[str, Any]:
     """Returns the job at a batch size, as fields of a Task; raises InputError if a batch is larger
-    than the training split."""
+    than the training split.
+
+    It has the steps of as many whole epochs as have MIN_STEPS, at most `max_steps`.
+    """
     count = len(dataset.train)
     if batch_size > count:
         raise InputError(
             f"--batch_sizes={batch_size}: must be at most the {count} training images of "
             f"{dataset.name}"
         )
+    epoch = math.ceil(count / batch_size)
+    steps = epoch * math.ceil(MIN_STEPS / epoch)
     return {
         "dataset": config.dataset,
         "data_sha256": dataset.checksum,
@@ -109,6 +108,7 @@ def job_of(dataset: Dataset, config: Config, batch_size: int) -> dict[str, Any]:
         "num_features": dataset.num_features,
         "num_classes": len(dataset.class_names),
         "batch_size": batch_size,
+        "steps": min(steps, config.max_steps or steps, max_steps),
         # the loss is a sum, so the same rate would make the weights of a large batch explode
         "lr": config.lr * min(1, REFERENCE_BATCH / batch_size),
         "seed": config.seed,

@@ -277,14 +277,16 @@ def test_a_round_has_each_row_once_and_the_baseline_twice(monkeypatch):
     monkeypatch.setattr("runtime.devices.cores", lambda: 4)
     argv = "compare.py --contenders=xla,c,graph,eager --precision=float32,tf32 --batch_sizes=10,500"
     config = compare.commandline.parse(compare.compare_flags(), argv.split(), None)
-    mnist = mock.Mock(train=range(550_000), checksum="", num_features=784, class_names="0123456789")
+    mnist = mock.Mock(train=range(11_000), checksum="", num_features=784, class_names="0123456789")
     tasks = compare.tasks_of(compare.chosen(config), mnist, config, ["cpu", "gpu"])
     on_cpu = [task for task in tasks if task.device == "cpu"]
     on_all = {f"{task.contender} {task.batch_size}" for task in on_cpu if task.cores == 4}
     assert on_all == {"graph 10", "eager 10", "graph 500", "eager 500", "xla 500", "c 500"}
     assert [task.contender for task in tasks if task.again] == [tasks[0].contender] * 2
     assert len(set(tasks)) == len(tasks) == len(on_all) + 2 * (4 + 1 + 2 * 3)
-    assert {task.steps for task in tasks if task.contender == "eager"} == {1000}
+    # whole epochs, of at least 300 steps
+    assert {task.steps for task in tasks if task.contender == "c"} == {1_100, 22 * 14}
+    assert {task.steps for task in tasks if task.contender == "eager"} == {1_000, 22 * 14}
 
 
 @pytest.mark.parametrize(

@@ -192,8 +192,3 @@ def test_tf32_has_the_range_of_float32_and_10_bits_behind_the_point():
     mantissas = np.random.default_rng(0).uniform(1, 2, len(exponents)).astype(np.float32)
     expected = np.ldexp(np.round(mantissas * 2**10) / 2**10, exponents)
     np.testing.assert_array_equal(work.as_tf32(np.ldexp(mantissas, exponents)), expected)
-
-
-def test_rounds_are_whole_epochs_and_long_enough():
-    assert work.steps_of(10, 55_000) == 5_500
-    assert work.steps_of(10_000, 55_000) == 50 * 6
