@@ -60,14 +60,13 @@ def in_words(name: str) -> str:
 def dots(axes: "Axes", shown: dict[int, list[report.Row]]) -> None:
     """Draws the microseconds per step at one batch size, fastest on top."""
     ((size, rows),) = shown.items()
-    for place, row in enumerate(rows):
+    for row in rows:
         time = row.time
+        figures = f"{number(time.median)} µs ({number(row.ratio.median)} ×)"
+        place = f"{in_words(row.name)}  {row.note}  {figures}"  # on the vertical axis
         interval = [time.low, time.median, time.high]
         axes.plot(interval, [place] * 3, "o-", markevery=[1], color="C0")
-        text = f"   {number(time.median)} µs ({number(row.ratio.median)} ×) {row.note}"
-        axes.text(time.high, place, text, verticalalignment="center")
     axes.set(xscale="log", xlabel=f"µs a step, batch {size:,} (logarithmic; left is faster)")
-    axes.set_yticks(range(len(rows)), [in_words(row.name) for row in rows])
     axes.invert_yaxis()
     axes.grid(axis="x")
 
