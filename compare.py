@@ -114,7 +114,7 @@ def rounds(
 ) -> Iterator[list[report.Row]]:
     """Yields the results so far after each round. The order within a round is random.
 
-    about: the metadata of every run. It names the contenders that failed or were left out.
+    about: the metadata of every run. A line, and `about`, say why a contender has no row.
     """
     runs: dict[Task, list[pyperf.Run]] = {task: [] for task in tasks}
     minutes = count * len(runs) * SECONDS_EACH / 60
@@ -125,7 +125,10 @@ def rounds(
             try:
                 runs[task].append(bench.measure(task, number))
             except Failed as why:
-                note_missing(task, why, about, bench.log)
+                kind = "left out" if isinstance(why, LeftOut) else "failed"
+                about[f"{kind}: {task.name}"] = str(why)
+                log = shutil.copy(bench.log, tempfile.mkdtemp())
+                print(f"{kind}: {task.name}: {why}; its log: {log}")
                 if dataclasses.replace(task, again=1) in tasks:  # only a baseline has this twin
                     raise RunError(f"the baseline has no result: {why}") from None
                 del runs[task]
@@ -133,16 +136,6 @@ def rounds(
         for benchmark in benchmarks:
             benchmark.update_metadata(about)  # it stands nowhere else
         yield report.rows_of(benchmarks)
-
-
-def note_missing(task: Task, why: Failed, about: dict[str, Any], log: pathlib.Path) -> None:
-    """Says in a line, and in `about`, why a contender's row is not there."""
-    kind = "left out" if isinstance(why, LeftOut) else "failed"
-    name = f"{kind}: {task.name}"
-    about[name] = str(why)
-    print(f"{name}: {why}")
-    if kind == "failed":
-        print(f"its log: {shutil.copy(log, tempfile.mkdtemp())}")
 
 
 def measured(config: Config, base: Sequence[report.Row]) -> Iterator[list[report.Row]]:
@@ -173,8 +166,8 @@ def check_output(path: pathlib.Path) -> None:
         check_writable("output", file, replace=False)
 
 
-def show(rows: Sequence[report.Row], output: str | None) -> bool:
-    """Shows the tables; writes --output, charts and Markdown. Says whether a contender failed."""
+def show(rows: Sequence[report.Row], output: str | None) -> None:
+    """Shows the tables; writes --output, charts and Markdown."""
     rich.print(Markdown(report.markdown(rows, columns=report.ON_A_TERMINAL)))
     if output:
         path = pathlib.Path(output)
@@ -183,14 +176,13 @@ def show(rows: Sequence[report.Row], output: str | None) -> bool:
         write_atomically(path.with_suffix(".md"), page.encode())
         charts.draw(rows, path)
         print(f"written: {path}, and a page and charts beside it")
-    return any(key.startswith("failed: ") for row in rows for key in row.metadata)
 
 
 def run(config: Config) -> int:
     """Measures, shows, writes; returns 130 after Ctrl-C, 1 after a failure, 3 after a slowdown."""
     base = report.load(pathlib.Path(config.against)) if config.against else []
     if base:  # the user's own flags come last; if they make another job, it is refused later
-        argv = [sys.argv[0], *shlex.split(base[0].metadata.get("arguments", "")), *sys.argv[1:]]
+        argv = [sys.argv[0], *shlex.split(base[0].metadata["arguments"]), *sys.argv[1:]]
         config = commandline.parse(compare_flags(), argv, None)
     rows: list[report.Row] = []
     code = 0
@@ -202,11 +194,13 @@ def run(config: Config) -> int:
         if not rows:
             raise
         code = 1 if isinstance(stop, RunError) else 130
-    failed = show(rows, config.output)
+    show(rows, config.output)
     verdicts = guard.verdicts(base, rows, config.max_slowdown, config.ratios)
     for line in verdicts:
         print(line)
-    return code or failed or None in verdicts.values() or 3 * any(verdicts.values())
+    missing = ("failed: ", "left out: ") if base else "failed: "
+    failed = any(key.startswith(missing) for key in rows[0].metadata)
+    return code or failed or 3 * any(verdicts.values())
 
 
 def main() -> int:
@@ -219,7 +213,8 @@ def main() -> int:
         check_output(pathlib.Path(config.output))
     if not config.merge:
         return run(config)
-    return show(report.merge(map(pathlib.Path, config.merge)), config.output)
+    show(report.merge(map(pathlib.Path, config.merge)), config.output)
+    return 0
 
 
 if __name__ == "__main__":
