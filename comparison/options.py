@@ -103,7 +103,7 @@ def define_job(values: flags.FlagValues) -> None:
         120,
         "Seconds after which a measurement has failed.",
         lower_bound=1,
-        upper_bound=10**6,  # a timer has a limit
+        upper_bound=1_000_000,  # a timer has a limit
         **group,
     )
 

@@ -88,16 +88,14 @@ def gpu_name() -> str:
 @contextlib.contextmanager
 def pinned(cores: int) -> Iterator[None]:
     """Pins processes that are started in the block to the first `cores` cores of this process."""
-    if not can_pin():
-        yield
-        return
-    process = psutil.Process()
-    before = process.cpu_affinity()
-    process.cpu_affinity(before[:cores])
+    # where there is no such method, cores are an empty list, of which a list is made
+    affinity: Callable[..., Any] = getattr(psutil.Process(), "cpu_affinity", list)
+    before = affinity()
+    affinity(before[:cores])
     try:
         yield
     finally:
-        process.cpu_affinity(before)
+        affinity(before)
 
 
 def can_pin() -> bool:
@@ -110,7 +108,7 @@ def peak_mib() -> float:
     started = psutil.Process().children(recursive=True)
     # getrusage would include the peak of this process
     texts = "".join(devices.kernel_file(f"/proc/{each.pid}/status") for each in started)
-    return sum(map(int, re.findall(r"VmHWM:\s*(\d+)", texts))) / 2**10
+    return sum(map(int, re.findall(r"VmHWM:\s*(\d+)", texts))) / 1024
 
 
 def watch() -> Callable[[], float]:
@@ -154,8 +152,8 @@ def facts(keep: Collection[str], contenders: Iterable[Contender]) -> dict[str, s
 
 
 def version(python: str, package: str) -> str:
-    """Returns the version of a package of a Python, in a line; "none" if that Python lacks it."""
-    return " ".join(children.printed([python, "-c", VERSION, package]).split()) or "none"
+    """Returns the version of a package of a Python; "none" if that Python lacks it."""
+    return children.printed([python, "-c", VERSION, package]).strip() or "none"
 
 
 def gpu_state(device: str) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def weights_after(
 def relative_error(found: Sequence[np.ndarray], expected: Weights) -> float:
     """Returns the largest difference of W or b, as a share of the largest weight; nan for nan."""
     here, there = map(np.vstack, (found, expected))
-    return float(np.abs(here - there).max() / np.abs(there).max())
+    return np.abs(here - there).max() / np.abs(there).max()
 
 
 def reference(task: Task, examples: Sequence[np.ndarray]) -> Reference:

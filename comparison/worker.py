@@ -25,7 +25,7 @@ LIBRARIES = ("tensorflow", "keras", "numpy", "jax", "jaxlib", "torch")
 
 def leave_out(why: str) -> NoReturn:
     """Ends the process of a contender that cannot run here, or use the device or the precision."""
-    print(why, file=sys.stderr, flush=True)
+    print(why, file=sys.stderr)
     os._exit(LEFT_OUT)
 
 

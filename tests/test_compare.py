@@ -143,7 +143,7 @@ def test_a_cheat_gets_no_time(cheat, why, prepared, clock):
     ("log", "line"),
     [
         ("ReferenceError: x is not defined\n    at main.js:1\n\nNode.js v20.20.2\n", "Reference"),
-        ("error: no such file\n", "no such file"),
+        ("error: no such file\n", "error: no such file"),
         ("only this\n", "only this"),
         ("", ""),
     ],
