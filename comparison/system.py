@@ -88,14 +88,16 @@ def gpu_name() -> str:
 @contextlib.contextmanager
 def pinned(cores: int) -> Iterator[None]:
     """Pins processes that are started in the block to the first `cores` cores of this process."""
-    # where there is no such method, cores are an empty list, of which a list is made
-    affinity: Callable[..., Any] = getattr(psutil.Process(), "cpu_affinity", list)
-    before = affinity()
-    affinity(before[:cores])
+    if not can_pin():
+        yield
+        return
+    process = psutil.Process()
+    before = process.cpu_affinity()
+    process.cpu_affinity(before[:cores])
     try:
         yield
     finally:
-        affinity(before)
+        process.cpu_affinity(before)
 
 
 def can_pin() -> bool:
