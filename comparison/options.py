@@ -7,46 +7,33 @@ from absl import flags
 import flags as train_flags
 from common import commandline
 from common.commandline import Config, define_path
-from comparison import peers, work
+from comparison import work
 from comparison.peers import CONTENDERS
-
-WHAT = (  # the flags that decide what is measured, which --against takes from its file
-    "contenders",
-    "program",
-    "python",
-    "devices",
-    "cores",
-    "precision",
-    "batch_sizes",
-    "max_steps",
-    "lr",
-    "seed",
-    "dataset",
-    "rounds",
-)
 
 LISTS = {  # by flag: its help, default, and the pattern of an item
     "contenders": (
         f"Some of {', '.join(CONTENDERS)}, or all; the first is the baseline.",
-        list(peers.DEFAULT),
+        "xla,c,jax_best,torch_best,numpy_best,graph,keras_best",
         "|".join([*CONTENDERS, "all"]),
     ),
     "program": (
         "Other programs, NAME:COMMAND, a name of letters, digits and _; see docs/comparison.md.",
-        [],
+        "",
         r"\w+:.+",
     ),
-    "python": ("Another Python for a contender, NAME=PATH.", [], r"\w+=.+"),
-    "devices": ("Some of cpu, gpu; default: all that exist.", [], "cpu|gpu"),
-    "cores": ("Numbers of CPU cores, or all, which is the maximum.", ["1", "all"], r"[1-9]\d*|all"),
-    "batch_sizes": ("Numbers of examples in the batch of a step.", ["10"], r"[1-9]\d*"),
-    "precision": ("float32, and on a GPU tf32.", ["float32"], "float32|tf32"),
+    "python": ("Another Python for a contender, NAME=PATH.", "", r"\w+=.+"),
+    "devices": ("Some of cpu, gpu; default: all that exist.", "", "cpu|gpu"),
+    "cores": ("Numbers of CPU cores, or all, which is the maximum.", "1,all", r"[1-9]\d*|all"),
+    "batch_sizes": ("Numbers of examples in the batch of a step.", "10", r"[1-9]\d*"),
+    "precision": ("float32, and on a GPU tf32.", "float32", "float32|tf32"),
     "keep_env": (
         "More environment variables that contenders get, but none that chooses the device.",
-        [],
+        "",
         r"(?!CUDA_VISIBLE_DEVICES$|CUDA_DEVICE_ORDER$|JAX_PLATFORMS$)\w+",
     ),
 }
+# the flags that decide what is measured, which --against takes from its file
+WHAT = (*LISTS, "max_steps", "lr", "seed", "dataset", "rounds")
 
 
 def compare_flags() -> flags.FlagValues:
@@ -112,7 +99,7 @@ def define_results(values: flags.FlagValues) -> None:
     """Defines the output, and comparisons with results files."""
     group = commandline.group("Results", values)
     define_path("output", "A new FILE.json; FILE.md and charts are written beside it.", **group)
-    flags.DEFINE_list("merge", [], "Show these results files as one; measure nothing.", **group)
+    flags.DEFINE_list("merge", "", "Show these results files as one; measure nothing.", **group)
     define_path(
         "against", "Repeat the measurements of this file; exit with 3 after a slowdown.", **group
     )

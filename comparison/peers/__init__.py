@@ -10,7 +10,6 @@ from comparison.worker import Work
 
 SHARED_BATCH = 500  # minimum batch that is worth sharing among the cores
 SLOW_STEPS = 1_000  # maximum for a contender that takes seconds for an epoch
-DEFAULT = ("xla", "c", "jax_best", "torch_best", "numpy_best", "graph", "keras_best")
 
 
 @dataclasses.dataclass(frozen=True)
