@@ -1,7 +1,6 @@
 """PyTorch as in its tutorials, and at its best: by hand, compiled, on a GPU as a CUDA graph."""
 
 import shutil
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -10,15 +9,14 @@ import torch
 from comparison.peers import threads
 from comparison.worker import Train, Work, leave_out
 
-BLOCK_ROWS = {"cpu": 5_000, "gpu": sys.maxsize}  # gathered and converted at once, in an epoch
-# steps, or pieces of a step, in a call of the compiled function
-UNROLLED = {"cpu": 20, "gpu": 10}
+BLOCK_ROWS = 5_000  # gathered and converted at once
+UNROLLED = 20  # steps in a call of the compiled function
 PIECE = 1_000  # rows in a piece of a large batch, for the caches of a CPU
 
 
 def contender(work: Work) -> Train:
     """Returns a function that does the job by nn.Linear, cross_entropy, autograd and SGD."""
-    images, labels, blocks = _placed(work, BLOCK_ROWS[work.device])
+    images, labels, blocks = _placed(work, BLOCK_ROWS)
     model = torch.nn.Linear(work.num_features, work.num_classes, device=images.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=work.lr)
 
@@ -26,11 +24,11 @@ def contender(work: Work) -> Train:
         for parameter in model.parameters():
             torch.nn.init.zeros_(parameter)
         for rows in blocks:
-            for x, y in zip(images[rows].float() / 255, labels[rows], strict=True):
+            for x, y in zip(images[rows] / 255, labels[rows], strict=True):
                 optimizer.zero_grad()
                 torch.nn.functional.cross_entropy(model(x), y, reduction="sum").backward()
                 optimizer.step()
-        return model.weight.detach().cpu().numpy().T, model.bias.detach().cpu().numpy()
+        return model.weight.numpy(force=True).T, model.bias.numpy(force=True)
 
     train()
     return train
@@ -41,15 +39,15 @@ def best(work: Work) -> Train:
     """Returns a function that does the job without autograd."""
     if not shutil.which("g++"):
         leave_out("torch.compile needs g++, which is not found: install it")
-    images, labels, epochs = _placed(work)
+    images, labels, blocks = _placed(work, UNROLLED * work.batch_size)
     place, on_gpu = images.device, images.is_cuda
     W = torch.zeros(work.num_classes, work.num_features, device=place)
-    b = torch.zeros(work.num_classes, device=place)
+    b = W.new_zeros(work.num_classes)
     one_hot = torch.eye(work.num_classes, device=place)[labels]
-    piece = work.batch_size if on_gpu else min(PIECE, work.batch_size)
+    piece = work.batch_size if on_gpu else PIECE
 
     def take_steps(rows: torch.Tensor) -> None:
-        for batch in rows.unbind():
+        for batch in rows:
             W_before, b_before = W.clone(), b.clone()
             for some in batch.split(piece):
                 x = images[some] / 255
@@ -66,9 +64,8 @@ def best(work: Work) -> Train:
     def steps() -> None:
         W.zero_()
         b.zero_()
-        for rows in epochs:
-            for some in rows.split(max(1, UNROLLED[work.device] * piece // work.batch_size)):
-                compiled(some)
+        for rows in blocks:
+            compiled(rows)
 
     run = captured(steps) if on_gpu else steps
 
@@ -81,9 +78,7 @@ def best(work: Work) -> Train:
     return train
 
 
-def _placed(
-    work: Work, max_rows: int = sys.maxsize
-) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+def _placed(work: Work, max_rows: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
     """Sets PyTorch's threads and precision; returns images, labels and the blocks of rows on the
     device."""
     if work.device == "gpu" and not torch.cuda.is_available():
@@ -91,9 +86,9 @@ def _placed(
     torch.set_num_threads(threads(work))
     torch.set_float32_matmul_precision("high" if work.precision == "tf32" else "highest")
     place = "cuda" if work.device == "gpu" else "cpu"
-    images = torch.from_numpy(work.images).to(place)
-    labels = torch.from_numpy(work.labels).to(place).long()
-    return images, labels, [torch.from_numpy(rows).to(place) for rows in work.blocks(max_rows)]
+    images = torch.as_tensor(work.images, device=place)
+    labels = torch.as_tensor(work.labels, device=place).long()
+    return images, labels, [torch.as_tensor(rows, device=place) for rows in work.blocks(max_rows)]
 
 
 def captured(steps: Callable[[], None]) -> Callable[[], object]:
