@@ -21,7 +21,7 @@ def prepare(work: Work) -> None:
     tf.config.experimental.enable_tensor_float_32_execution(work.precision == "tf32")
 
 
-def pipeline(work: Work) -> Callable[[np.ndarray], tf.data.Dataset]:
+def pipeline(work: Work, batch_size: int) -> Callable[[np.ndarray], tf.data.Dataset]:
     """Returns a function from rows [n] to batches, each gathered and converted as a whole."""
     with tf.device("CPU"):  # where pipelines run
         images, labels = tf.constant(work.images), tf.constant(work.labels)
@@ -30,7 +30,7 @@ def pipeline(work: Work) -> Callable[[np.ndarray], tf.data.Dataset]:
         return tf.cast(tf.gather(images, rows), tf.float32) / 255, tf.gather(labels, rows)
 
     def batches(rows: np.ndarray) -> tf.data.Dataset:
-        in_batches = tf.data.Dataset.from_tensor_slices(rows).batch(work.batch_size)
+        in_batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
         return in_batches.map(examples).prefetch(tf.data.AUTOTUNE)
 
     return batches
@@ -39,7 +39,7 @@ def pipeline(work: Work) -> Callable[[np.ndarray], tf.data.Dataset]:
 def contender(work: Work) -> Train:
     """Returns a function that does the job with a compiled step, called on each batch."""
     prepare(work)
-    batches = pipeline(work)
+    batches = pipeline(work, work.batch_size)
     W = tf.Variable(tf.zeros([work.num_features, work.num_classes]))
     b = tf.Variable(tf.zeros([work.num_classes]))
 

@@ -1,6 +1,5 @@
 """Keras `fit`: on arrays with its defaults, or with the best settings found."""
 
-import dataclasses
 from collections.abc import Callable
 
 import keras
@@ -17,11 +16,10 @@ def contender(work: Work) -> Train:
     """Returns a function that does the job with Keras's defaults, on the arrays of an epoch."""
     prepare(work)
 
-    def fit(model: keras.Model, rows: np.ndarray) -> None:
-        images, labels = scaled(work.images[rows]), work.labels[rows]
-        model.fit(images, labels, batch_size=work.batch_size, shuffle=False, verbose=0)
+    def examples(rows: np.ndarray) -> tuple:
+        return scaled(work.images[rows]), work.labels[rows]
 
-    return _trained(work, fit, steps_per_execution=1)
+    return _trained(work, examples, steps_per_execution=1)
 
 
 def best(work: Work) -> Train:
@@ -31,18 +29,19 @@ def best(work: Work) -> Train:
     not faster. Arrays instead of the pipeline, and `jit_compile=True`, were slower.
     """
     prepare(work)
-    batches = pipeline(dataclasses.replace(work, batch_size=max(GATHERED, work.batch_size)))
+    batches = pipeline(work, max(GATHERED, work.batch_size))
 
-    def fit(model: keras.Model, rows: np.ndarray) -> None:
-        model.fit(batches(rows).rebatch(work.batch_size), verbose=0)
+    def examples(rows: np.ndarray) -> tuple:
+        return (batches(rows).rebatch(work.batch_size),)
 
-    return _trained(work, fit, steps_per_execution=500)
+    return _trained(work, examples, steps_per_execution=500)
 
 
 def _trained(
-    work: Work, fit: Callable[[keras.Model, np.ndarray], None], steps_per_execution: int
+    work: Work, examples: Callable[[np.ndarray], tuple], steps_per_execution: int
 ) -> Train:
-    """Returns a function that fits a model on the rows of each epoch, in their order."""
+    """Returns a function that fits a model on the examples of each epoch, in the order of their
+    rows."""
     dense = keras.layers.Dense(work.num_classes, kernel_initializer="zeros")
     model = keras.Sequential([keras.Input([work.num_features]), dense])
     model.compile(
@@ -55,7 +54,7 @@ def _trained(
     def train() -> tuple[np.ndarray, np.ndarray]:
         model.set_weights(zeros)
         for rows in work.epochs():
-            fit(model, rows)
+            model.fit(*examples(rows), batch_size=work.batch_size, shuffle=False, verbose=0)
         return tuple(model.get_weights())
 
     train()
