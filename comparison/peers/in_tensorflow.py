@@ -27,7 +27,7 @@ def pipeline(work: Work, batch_size: int) -> Callable[[np.ndarray], tf.data.Data
         images, labels = tf.constant(work.images), tf.constant(work.labels)
 
     def examples(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.cast(tf.gather(images, rows), tf.float32) / 255, tf.gather(labels, rows)
+        return tf.gather(images, rows) / 255, tf.gather(labels, rows)
 
     def batches(rows: np.ndarray) -> tf.data.Dataset:
         in_batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
@@ -47,14 +47,13 @@ def contender(work: Work) -> Train:
     def sgd_step(x: tf.Tensor, y: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, x @ W + b)
-            loss = tf.reduce_sum(losses)
-        dW, db = tape.gradient(loss, [W, b])
+        dW, db = tape.gradient(losses, [W, b])  # of their sum
         W.assign_sub(work.lr * dW)
         b.assign_sub(work.lr * db)
 
     def train() -> tuple[np.ndarray, np.ndarray]:
-        W.assign(tf.zeros_like(W))
-        b.assign(tf.zeros_like(b))
+        for variable in (W, b):
+            variable.assign(tf.zeros_like(variable))
         for rows in work.epochs():
             for x, y in batches(rows):
                 sgd_step(x, y)
