@@ -39,8 +39,8 @@ CONTENDERS = {
     "xla": Contender("this project, xla", "ours:contender", cores_from=SHARED_BATCH),
     "graph": Contender("this project, graph", "ours:contender"),
     "eager": Contender("this project, eager", "ours:contender", max_steps=SLOW_STEPS),
-    "usual": Contender("tf.function a batch", "in_tensorflow:contender", max_steps=SLOW_STEPS),
-    "article": Contender("TF1 Session", "article_tf1:contender", cores_from=SHARED_BATCH),
+    "usual": Contender("tf.function a batch", "in_tensorflow:usual", max_steps=SLOW_STEPS),
+    "article": Contender("TF1 Session", "in_tensorflow:article", cores_from=SHARED_BATCH),
     "keras": Contender("Keras fit", "keras_fit:contender", max_steps=SLOW_STEPS),
     "keras_best": Contender("Keras fit, 500 steps a call", "keras_fit:best"),
     "numpy_best": Contender(

@@ -1,6 +1,6 @@
-"""The loop of TensorFlow's guide: tf.data, GradientTape, a `tf.function` call for each batch.
+"""The loop of TensorFlow 2's guide, and the article's of TensorFlow 1.
 
-The other contenders in TensorFlow share some of its functions.
+The other contenders in TensorFlow share some of their functions.
 """
 
 from collections.abc import Callable
@@ -8,8 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from comparison.peers import threads
+from comparison.peers import scaled, threads
 from comparison.worker import Train, Work, leave_out
+
+BLOCK_ROWS = 5_000  # gathered and converted at once by the article's program
 
 
 def prepare(work: Work) -> None:
@@ -36,7 +38,7 @@ def pipeline(work: Work, batch_size: int) -> Callable[[np.ndarray], tf.data.Data
     return batches
 
 
-def contender(work: Work) -> Train:
+def usual(work: Work) -> Train:
     """Returns a function that does the job with a compiled step, called on each batch."""
     prepare(work)
     batches = pipeline(work, work.batch_size)
@@ -58,6 +60,36 @@ def contender(work: Work) -> Train:
             for x, y in batches(rows):
                 sgd_step(x, y)
         return W.numpy(), b.numpy()
+
+    train()
+    return train
+
+
+def article(work: Work) -> Train:
+    """Returns a function that does the job: it feeds each batch of a block to `Session.run`.
+
+    It is the article's own program, with its literal cross-entropy.
+    """
+    prepare(work)
+    tf1 = tf.compat.v1
+    tf1.disable_eager_execution()
+    x = tf1.placeholder(tf.float32, [None, work.num_features])
+    y_ = tf1.placeholder(tf.float32, [None, work.num_classes])
+    W = tf1.Variable(tf.zeros([work.num_features, work.num_classes]))
+    b = tf1.Variable(tf.zeros([work.num_classes]))
+    y = tf.nn.softmax(tf.matmul(x, W) + b)
+    cross_entropy = -tf.reduce_sum(y_ * tf.math.log(y))
+    train_step = tf1.train.GradientDescentOptimizer(work.lr).minimize(cross_entropy)
+    session, zeros = tf1.Session(), tf1.global_variables_initializer()
+    one_hot = np.eye(work.num_classes, dtype=np.float32)
+
+    def train() -> tuple[np.ndarray, np.ndarray]:
+        session.run(zeros)
+        for rows in work.blocks(BLOCK_ROWS):
+            images, labels = scaled(work.images[rows]), one_hot[work.labels[rows]]
+            for batch_x, batch_y in zip(images, labels, strict=True):
+                session.run(train_step, feed_dict={x: batch_x, y_: batch_y})
+        return session.run((W, b))
 
     train()
     return train
