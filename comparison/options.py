@@ -54,11 +54,10 @@ def define_contenders(values: flags.FlagValues) -> None:
             f"must be as its help says ({text})",
             flag_values=values,
         )
-    flags.DEFINE_integer(
+    flags.DEFINE_string(
         "device_index",
         None,
         "Number of the GPU in nvidia-smi; default: the first in CUDA_VISIBLE_DEVICES, or 0.",
-        lower_bound=0,
         **group,
     )
 

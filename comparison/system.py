@@ -60,19 +60,17 @@ def environment(device: str, folder: pathlib.Path, keep: Collection[str]) -> dic
     return found
 
 
-def check_devices(asked: list[str], index: int | None) -> list[str]:
+def check_devices(asked: list[str], index: str | None) -> list[str]:
     """Returns the devices to measure on; raises InputError if one is missing.
 
     From now on this process, and the contenders with it, see one GPU: that with the number `index`,
     or the first of those that were visible.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-    if index is not None:
-        visible = str(index)
+    visible = index or os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     os.environ["CUDA_VISIBLE_DEVICES"] = visible
     if gpu_name():
         return asked or ["cpu", "gpu"]
-    if "gpu" in asked:
+    if index or "gpu" in asked:
         raise InputError(
             f"--devices=gpu: nvidia-smi lists no GPU for CUDA_VISIBLE_DEVICES={visible}: leave it "
             "out, give another --device_index, or install NVIDIA's driver"
