@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import rich
@@ -76,7 +76,7 @@ def cores_of(config: Config) -> list[int]:
 
 
 def tasks_of(
-    contenders: Mapping[str, Contender], dataset: Dataset, config: Config, names: Collection[str]
+    contenders: dict[str, Contender], dataset: Dataset, config: Config, names: list[str]
 ) -> list[Task]:
     """Returns the measurements of a round on devices of these names.
 
@@ -147,7 +147,7 @@ def measured(config: Config, base: Sequence[report.Row]) -> Iterator[list[report
         dataset = work.load(config)
         tasks = tasks_of(contenders, dataset, config, names)
         if base:
-            guard.check(base, [task.name for task in tasks], facts, config)
+            guard.check(base, {task.name for task in tasks}, facts, config)
         references = work.prepare(dataset, tasks, pathlib.Path(place))
         bench = Bench(pathlib.Path(place), contenders, references, config)
         about = facts | {
@@ -167,11 +167,10 @@ def check_output(path: pathlib.Path) -> None:
 
 
 def show(rows: Sequence[report.Row], output: str | None) -> None:
-    """Shows the tables; writes --output, charts and Markdown."""
+    """Shows the tables; writes charts and Markdown beside --output."""
     rich.print(Markdown(report.markdown(rows, columns=report.ON_A_TERMINAL)))
     if output:
         path = pathlib.Path(output)
-        report.save(rows, path)
         page = report.markdown(rows, chart=path.stem)
         write_atomically(path.with_suffix(".md"), page.encode())
         charts.draw(rows, path)
@@ -179,15 +178,19 @@ def show(rows: Sequence[report.Row], output: str | None) -> None:
 
 
 def run(config: Config) -> int:
-    """Measures, shows, writes; returns 130 after Ctrl-C, 1 after a failure, 3 after a slowdown."""
+    """Measures or merges, shows, writes.
+
+    Returns 130 after Ctrl-C, 1 after a failure, 3 after a slowdown.
+    """
     base = report.load(pathlib.Path(config.against)) if config.against else []
     if base:  # the user's own flags come last; if they make another job, it is refused later
         argv = [sys.argv[0], *shlex.split(base[0].metadata["arguments"]), *sys.argv[1:]]
         config = commandline.parse(compare_flags(), argv, None)
     rows: list[report.Row] = []
     code = 0
+    merged = [report.merge(map(pathlib.Path, config.merge))] if config.merge else []
     try:
-        for rows in measured(config, base):
+        for rows in merged or measured(config, base):
             if config.output:
                 report.save(rows, pathlib.Path(config.output))
     except (KeyboardInterrupt, RunError) as stop:
@@ -199,7 +202,7 @@ def run(config: Config) -> int:
     for line in verdicts:
         print(line)
     missing = ("failed: ", "left out: ") if base else "failed: "
-    failed = any(key.startswith(missing) for key in rows[0].metadata)
+    failed = any(key.startswith(missing) for row in rows for key in row.metadata)
     return code or failed or 3 * any(verdicts.values())
 
 
@@ -211,10 +214,7 @@ def main() -> int:
         raise InputError("--merge and --against: cannot be combined; give one of them")
     if config.output:
         check_output(pathlib.Path(config.output))
-    if not config.merge:
-        return run(config)
-    show(report.merge(map(pathlib.Path, config.merge)), config.output)
-    return 0
+    return run(config)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 
 from common.commandline import Config
 from common.errors import InputError
@@ -12,7 +12,7 @@ FALSE_ALARMS = 0.05  # maximum share of runs with a false alarm, over all conten
 
 
 def check(
-    base: Sequence[Row], names: Collection[str], facts: Mapping[str, str | float], config: Config
+    base: Sequence[Row], names: set[str], facts: dict[str, str | float], config: Config
 ) -> None:
     """Raises InputError if a measurement cannot be compared with `base`.
 
@@ -26,7 +26,7 @@ def check(
             f"{flag}: {rounds} rounds against its {more} are too few to tell anything: give more "
             "--rounds, or measure the file again with more"
         )
-    if missing := {row.metadata["name"] for row in base} - set(names):
+    if missing := {row.metadata["name"] for row in base} - names:
         raise InputError(
             f"{flag}: another job: it has {min(missing)}, this run {min(names)}; "
             "give the file of one machine and its own flags"

@@ -7,7 +7,6 @@ import pathlib
 import re
 import subprocess
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ class LeftOut(Failed):
     """A contender that cannot use the device or the precision."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Bench:
     """Measures tasks.
 
@@ -48,8 +47,8 @@ class Bench:
     """
 
     folder: pathlib.Path
-    contenders: Mapping[str, Contender]
-    references: Mapping[tuple[str, str], work.Reference]
+    contenders: dict[str, Contender]
+    references: dict[tuple[str, str], work.Reference]
     config: Config
 
     @property

@@ -9,7 +9,7 @@ import pathlib
 import platform
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 SLOWED = 0xEC
 
 
-def environment(device: str, folder: pathlib.Path, keep: Collection[str]) -> dict[str, str]:
+def environment(device: str, folder: pathlib.Path, keep: list[str]) -> dict[str, str]:
     """Returns the variables of a contender: those fixed, allowed and kept; a CPU hides the GPU.
 
     Keras uses its defaults, because it looks for settings in `folder`, which has none.
@@ -128,7 +128,7 @@ def watch() -> Callable[[], float]:
     return other_cores
 
 
-def facts(keep: Collection[str], contenders: Iterable[Contender]) -> dict[str, str | float]:
+def facts(keep: list[str], contenders: Iterable[Contender]) -> dict[str, str | float]:
     """Returns the machine and versions that a speed depends on, by pyperf's names if they exist.
 
     Contenders may have a Python of their own. What there is none of is "none".

@@ -156,7 +156,7 @@ def test_guard_tells_a_slowdown_from_noise_and_by_ratios_from_the_machine():
     assert slower(suite(), suite(factor=2, graph=33.0), ratios=True) == {"graph"}
 
 
-def check(tensorflow="2.21.0", ratios=False, rounds=9, names=(), **there):
+def check(tensorflow="2.21.0", ratios=False, rounds=9, names=None, **there):
     base, facts = suite(**there), {"tensorflow": tensorflow, "kept": "none"}
     config = Config(against="a", ratios=ratios, rounds=rounds)
     guard.check(base, names or {row.metadata["name"] for row in base}, facts, config)
@@ -165,7 +165,7 @@ def check(tensorflow="2.21.0", ratios=False, rounds=9, names=(), **there):
 def test_guard_refuses_another_job_another_machine_and_merged_files(tmp_path):
     check()
     with pytest.raises(InputError, match=r"another job: it has graph, .*, this run xla, other"):
-        check(names=["xla, other"])
+        check(names={"xla, other"})
     with pytest.raises(InputError, match=r"tensorflow 2.21.0 there, 2.22.0 here.*--ratios"):
         check("2.22.0")
     check("2.22.0", ratios=True)
@@ -174,7 +174,7 @@ def test_guard_refuses_another_job_another_machine_and_merged_files(tmp_path):
     merged = report.merge(saved(tmp_path, suite(), suite()))
     config = Config(against="a", ratios=True, rounds=9)
     with pytest.raises(InputError, match=r"another job: it has graph, .*, a, this run graph"):
-        guard.check(merged, ["graph"], {}, config)
+        guard.check(merged, {"graph"}, {}, config)
     check(rounds=3)
     with pytest.raises(InputError, match="2 rounds against its 9 are too few"):
         check(rounds=2)
@@ -190,7 +190,7 @@ def test_one_that_is_left_out_is_code_1_for_the_guard(tmp_path, monkeypatch):
 def test_ctrl_c_before_the_first_round_shows_no_table(monkeypatch):
     monkeypatch.setattr(compare, "measured", mock.Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):  # one line and 130
-        compare.run(Config(against=None))
+        compare.run(Config(against=None, merge=[]))
 
 
 def test_tf32_has_the_range_of_float32_and_10_bits_behind_the_point():

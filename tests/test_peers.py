@@ -21,7 +21,7 @@ def run(contender, folder, lines):
     done = subprocess.run(
         contender.argv(folder),
         cwd=PROJECT,
-        env=system.environment("cpu", folder, ()),
+        env=system.environment("cpu", folder, []),
         input=lines,
         capture_output=True,
         text=True,
