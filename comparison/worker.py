@@ -91,7 +91,7 @@ class Work(Task):
 
     def epochs(self) -> Iterator[np.ndarray]:
         """Yields the rows [n] int32 of each epoch; the last epoch ends with the last step."""
-        steps_per_epoch = -(-len(self.labels) // self.batch_size)
+        steps_per_epoch = -(-self.num_examples // self.batch_size)
         for epoch, first in enumerate(range(0, self.steps, steps_per_epoch)):
             yield self.order[epoch, : (self.steps - first) * self.batch_size]
 

@@ -139,17 +139,9 @@ def test_a_cheat_gets_no_time(cheat, why, prepared, clock):
         cheating(prepared, cheat)
 
 
-@pytest.mark.parametrize(
-    ("log", "line"),
-    [
-        ("ReferenceError: x is not defined\n    at main.js:1\n\nNode.js v20.20.2\n", "Reference"),
-        ("error: no such file\n", "error: no such file"),
-        ("only this\n", "only this"),
-        ("", ""),
-    ],
-)
-def test_a_log_is_told_by_the_line_that_names_the_error(log, line):
-    assert measure.telling_line(log).startswith(line)
+def test_a_log_is_told_by_the_line_that_names_the_error():
+    log = "ReferenceError: x is not defined\n    at main.js:1\n\nNode.js v20.20.2\n"
+    assert measure.telling_line(log).startswith("Reference")
 
 
 @pytest.mark.parametrize(
