@@ -6,7 +6,7 @@ It has dots with intervals of one batch size, and curves over several of them.
 import itertools
 import pathlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from common import plots
 from common.stats import number
@@ -17,17 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKERS = "osD^vP"  # six, of seven colours: no two of 42 curves look alike
-PAGES: dict[str, Any] = {  # the styles of a page's chart
+PAGES = {  # the styles of a page's chart
     "light": [],
-    "dark": [
-        "dark_background",
-        "common.look",  # whose colours that style has replaced
-        {
-            "axes.facecolor": "none",
-            "grid.color": "#30363D",
-            "savefig.facecolor": "#0D1117",
-        },
-    ],
+    # the second has colours that the first has replaced
+    "dark": ["dark_background", "common.look", "comparison.dark"],
 }
 
 
