@@ -49,8 +49,7 @@ def load(
 
     Raises:
       InputError: there is no such dataset, or a folder or archive cannot be used.
-      RunError: it cannot be prepared or read, such as for lack of room or permission.
-      MemoryError: it does not fit into the memory; a stream may.
+      RunError: it cannot be prepared or read, such as for lack of room, memory or permission.
     """
     root = cache.root_folder(data_dir)
     if found := cache.find(name, root, max_bytes):

@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 
 from common.commandline import PathParser
-from common.errors import InputError, reason
+from common.errors import InputError, RunError, reason
 from storage.dataset import Dataset, Split
 
 FOLDER, ABOUT = "decoded", "about.json"
@@ -50,14 +50,17 @@ def folder_in(place: pathlib.Path, name: str) -> pathlib.Path:
 def find(name: str, root: pathlib.Path, max_bytes: float) -> Dataset | None:
     """Returns the dataset `name` from its cache, as `read` does; None if no cache can be read.
 
-    Raises MemoryError if it cannot be mapped for lack of memory.
+    Raises RunError if it cannot be mapped for lack of memory.
     """
     for place in places(root):
+        folder = folder_in(place, name)
         try:
-            return read(folder_in(place, name), name, max_bytes)
+            return read(folder, name, max_bytes)
         except Exception as error:  # a flipped bit can make JSON and NumPy raise anything
             if getattr(error, "errno", 0) == errno.ENOMEM:
-                raise MemoryError(reason(error)) from None
+                raise RunError(
+                    f"{folder}: {reason(error)}; --input=stream needs less memory"
+                ) from None
     return None
 
 
