@@ -34,12 +34,10 @@ def root_folder(data_dir: str | None) -> pathlib.Path:
 
 
 def places(root: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the folders of caches: `root`, and the user's own folder if `root` is read-only.
-
-    If there is no absolute path of the user's own, the second is inside `root`.
-    """
-    of_user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return [root, root.joinpath(of_user, "softmax-regression", "data", *root.parts[1:])]
+    """Returns the folders of caches: `root`, and the user's own folder if `root` is read-only."""
+    of_user = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    own = of_user.joinpath("softmax-regression", "data", *root.parts[1:])
+    return [root, own] if own.is_absolute() else [root]
 
 
 def folder_in(place: pathlib.Path, name: str) -> pathlib.Path:
