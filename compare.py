@@ -76,7 +76,7 @@ def cores_of(config: Config) -> list[int]:
 
 
 def tasks_of(
-    contenders: dict[str, Contender], dataset: Dataset, config: Config, names: list[str]
+    contenders: dict[str, Contender], dataset: Dataset, config: Config, device_names: list[str]
 ) -> list[Task]:
     """Returns the measurements of a round on devices of these names.
 
@@ -93,7 +93,7 @@ def tasks_of(
                 cores=cores,
                 precision=precision,
             )
-            for device in names
+            for device in device_names
             for name, one in contenders.items()
             if device in one.devices
             for precision in config.precision
@@ -141,11 +141,11 @@ def rounds(
 def measured(config: Config, base: Sequence[report.Row]) -> Iterator[list[report.Row]]:
     """Measures, and yields the results so far after each round."""
     contenders = chosen(config)
-    names = system.check_devices(config.devices, config.device_index)
+    device_names = system.choose_devices(config.devices, config.device_index)
     facts = system.facts(config.keep_env, contenders.values())
     with tempfile.TemporaryDirectory() as place:
         dataset = work.load(config)
-        tasks = tasks_of(contenders, dataset, config, names)
+        tasks = tasks_of(contenders, dataset, config, device_names)
         if base:
             guard.check(base, {task.name for task in tasks}, facts, config)
         references = work.prepare(dataset, tasks, pathlib.Path(place))
@@ -188,9 +188,10 @@ def run(config: Config) -> int:
         config = commandline.parse(compare_flags(), argv, None)
     rows: list[report.Row] = []
     code = 0
-    merged = [report.merge(map(pathlib.Path, config.merge))] if config.merge else []
+    merged = map(pathlib.Path, config.merge)
+    results = [report.merge(merged)] if config.merge else measured(config, base)
     try:
-        for rows in merged or measured(config, base):
+        for rows in results:
             if config.output:
                 report.save(rows, pathlib.Path(config.output))
     except (KeyboardInterrupt, RunError) as stop:
@@ -201,9 +202,8 @@ def run(config: Config) -> int:
     verdicts = guard.verdicts(base, rows, config.max_slowdown, config.ratios)
     for line in verdicts:
         print(line)
-    missing = ("failed: ", "left out: ") if base else "failed: "
-    failed = any(key.startswith(missing) for row in rows for key in row.metadata)
-    return code or failed or 3 * any(verdicts.values())
+    failed = any(key.startswith("failed: ") for row in rows for key in row.metadata)
+    return code or failed or None in verdicts.values() or 3 * any(verdicts.values())
 
 
 def main() -> int:

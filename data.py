@@ -26,9 +26,9 @@ HOST = "CPU:0"  # of pipelines, because TensorFlow has no GPU kernel that gather
 class Block(NamedTuple):
     """The data of a span."""
 
-    batches: model.Rows | tf.data.Iterator  # the first in mode xla, an iterator in the others
+    data: model.Rows | tf.data.Iterator  # rows in mode xla, an iterator of batches in the others
     steps: int
-    max_steps: int  # of all blocks of the run
+    max_steps: int  # no block of the run has more
     batch_size: int
     evaluate: bool  # whether an evaluation follows
 
@@ -118,16 +118,17 @@ def blocks(split: Split, config: flags.Config, start: int = 0) -> Iterator[Block
         first = step % buffer_steps * batch_size
         if first == 0 or span.start == start:
             buffer = next(buffers)
-            # the last buffer of an epoch may have fewer rows: XLA needs one shape
-            order = shared(np.resize(buffer.order, len(buffer.labels)))
             if in_pipeline:
-                batches = iter(gather_batches(buffer, batch_size, first))
-            elif split.streamed or span.start == start:
-                images, labels = shared(buffer.images), shared(buffer.labels)
+                data = iter(gather_batches(buffer, batch_size, first))
+            else:
+                # the last buffer of an epoch may have fewer rows: XLA needs one shape
+                order = shared(np.resize(buffer.order, len(buffer.labels)))
+                if split.streamed or span.start == start:
+                    images, labels = shared(buffer.images), shared(buffer.labels)
         if not in_pipeline:
-            batches = model.Rows(images, labels, order, tf.constant(first))
+            data = model.Rows(images, labels, order, tf.constant(first))
         size = min(batch_size, len(split) - step * batch_size)
-        yield Block(batches, span.steps, span.max_steps, size, span.evaluate)
+        yield Block(data, span.steps, span.max_steps, size, span.evaluate)
 
 
 def shared(array: np.ndarray) -> tf.Tensor:

@@ -286,5 +286,6 @@ def assign_transposed(target: SoftmaxRegression, source: SoftmaxRegression) -> N
 
 def in_order(model: SoftmaxRegression) -> list[tf.Variable]:
     """Returns the parameters first, since W's name differs in `Transposed`, then the others."""
-    parameters_twice = *model.parameters, *model.variables
-    return list({each.ref(): each for each in parameters_twice}.values())
+    parameters = model.parameters
+    own = {parameter.ref() for parameter in parameters}
+    return [*parameters, *(each for each in model.variables if each.ref() not in own)]

@@ -37,7 +37,8 @@ class Checkpoints(Callback):
         self.folder = self.closing.enter_context(plain_path(self.path))
         self.checkpoint = tf.train.Checkpoint(model=self.state.model, state=tf.Variable(""))
         self._resume()
-        self._remove_all_but(self._names())
+        with writing("checkpoint_dir", self.path):
+            self._remove_all_but(self._names())
 
     def on_block_end(self, losses: np.ndarray) -> None:
         """Writes the checkpoint of this step, if it is due.
@@ -113,7 +114,7 @@ def description(state: State) -> dict[str, Any]:
         "input": "stream" if state.dataset.train.streamed else "memory",  # what auto chose
         "data": state.dataset.checksum,
         "shapes": [list(variable.shape) for variable in state.model.variables],
-        "format": 4,
+        "format": 4,  # raised when a checkpoint gets other content
         "numpy": np.__version__,
         "tensorflow": tf.__version__,
         "threads": devices.threads(),

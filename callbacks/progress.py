@@ -81,10 +81,11 @@ class Progress(Callback):
                 "{examples_per_second:,.0f} images/s"
             )
         if record["config"]["target_accuracy"]:
-            text += "\nvalidation accuracy {newest[2]:.4f} after {newest[1]:,.3f} s of training"
+            text += "\nvalidation accuracy {accuracy:.4f} after {trained:,.3f} s of training"
         if record["paused"]:
             text += "\nthe process was paused (Ctrl-Z, SIGSTOP): the seconds include it"
-        print(text.format(**record, newest=record["evaluations"][-1]))
+        _, trained, accuracy, _ = record["evaluations"][-1]
+        print(text.format(**record, trained=trained, accuracy=accuracy))
 
 
 def header(state: State, device_name: str) -> str:

@@ -37,9 +37,9 @@ class PathParser(flags.ArgumentParser):
 
     def parse(self, argument: str) -> str:
         """Returns the path; raises ValueError if nothing could be written there later."""
-        path = os.fsencode(os.path.expanduser(argument)).decode()  # raises ValueError
+        path = os.path.expanduser(argument)
         # empty, of an unknown user, a URL, or with a character that no path has
-        if re.search(r"^$|^~|^[^/]*://|\0", path):
+        if os.fsencode(path).decode() != path or re.search(r"^$|^~|^[^/]*://|\0", path):
             raise ValueError("must be a path on this machine, in UTF-8: no URL, no unknown ~user")
         return path
 

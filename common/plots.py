@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def look() -> Iterator[None]:
-    """Sets the look, common/look.mplstyle, of charts that are made and saved in the `with` block.
+def look(*more: str) -> Iterator[None]:
+    """Sets the look of charts that are made and saved in the `with` block.
+
+    It is common/look.mplstyle, and then the styles `more`.
 
     Raises InputError if matplotlib is not installed. compare.py has said that before.
     """
@@ -25,7 +27,7 @@ def look() -> Iterator[None]:
         raise InputError(
             "--figures needs matplotlib: run `python -m pip install -r requirements/plots.txt`"
         ) from None
-    with style.context("common.look"):
+    with style.context(["common.look", *more]):
         yield
 
 

@@ -34,10 +34,7 @@ def draw(rows: Iterable[report.Row], path: pathlib.Path) -> None:
     shown = report.shown_rows(rows)
     draw_on = curves if len(shown) > 1 else dots
     for look, file in zip(PAGES.values(), files(path), strict=True):
-        with plots.look():
-            from matplotlib import style
-
-            style.use(look)  # until the end of plots.look
+        with plots.look(*look):
             chart = plots.figure(1.5 + 0.3 * max(map(len, shown.values())), title="")
             draw_on(chart.subplots(), shown)
             plots.save(chart, file)

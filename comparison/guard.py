@@ -45,9 +45,9 @@ def check(
 
 def verdicts(
     base: Sequence[Row], now: Sequence[Row], max_slowdown: float, ratios: bool
-) -> dict[str, bool]:
-    """Returns a line for each contender of `base` that has a result now, on the same device and
-    cores, and whether that contender is slower.
+) -> dict[str, bool | None]:
+    """Returns a line for each contender of `base`, on the same device and cores, and whether that
+    contender is slower; None if it has no result now.
 
     ratios: compare the ratios to the baseline, round by round, instead of the times.
     """
@@ -62,8 +62,9 @@ def verdicts(
     count = len(before) - ratios  # the ratio of the baseline is always 1
     return dict(
         judged(name, after[name], before[name], max_slowdown, count)
-        for name in before
         if name in after
+        else (f"{name}: no result now", None)
+        for name in before
     )
 
 

@@ -21,8 +21,8 @@ from comparison.peers import Contender
 from comparison.worker import LIBRARIES
 from runtime import devices, gpu
 
-# The only variables of the user's environment that contenders get. Others could change the speed of
-# one of them unnoticed: OMP_NUM_THREADS, OPENBLAS_CORETYPE, XLA_FLAGS, TF_*, KERAS_BACKEND, ...
+# The only variables of this process that contenders get. Others could change the speed of one of
+# them unnoticed: OMP_NUM_THREADS, OPENBLAS_CORETYPE, XLA_FLAGS, TF_*, KERAS_BACKEND, ...
 ALLOWED = (
     "PATH HOME USER LOGNAME LANG LC_ALL LC_CTYPE TZ CC TMPDIR TEMP TMP SYSTEMROOT VIRTUAL_ENV "
     "XDG_CACHE_HOME LD_LIBRARY_PATH CUDA_HOME CUDA_PATH "
@@ -60,20 +60,20 @@ def environment(device: str, folder: pathlib.Path, keep: list[str]) -> dict[str,
     return found
 
 
-def check_devices(asked: list[str], index: str | None) -> list[str]:
+def choose_devices(asked: list[str], index: str | None) -> list[str]:
     """Returns the devices to measure on; raises InputError if one is missing.
 
     From now on this process, and the contenders with it, see one GPU: that with the number `index`,
     or the first of those that were visible.
     """
-    visible = index or os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    visible = (index or os.environ.get("CUDA_VISIBLE_DEVICES", "0")).split(",")[0]
     os.environ["CUDA_VISIBLE_DEVICES"] = visible
     if gpu_name():
         return asked or ["cpu", "gpu"]
     if index or "gpu" in asked:
         raise InputError(
-            f"--devices=gpu: nvidia-smi lists no GPU for CUDA_VISIBLE_DEVICES={visible}: leave it "
-            "out, give another --device_index, or install NVIDIA's driver"
+            f"--devices, --device_index: nvidia-smi lists no GPU {visible}: leave the GPU out, "
+            "give another --device_index or CUDA_VISIBLE_DEVICES, or install NVIDIA's driver"
         )
     return ["cpu"]
 

@@ -107,7 +107,7 @@ def meeting(addresses: Sequence[str], timeout: float) -> Iterator[None]:
         while not over.wait(timeout / 2):
             gone = cluster.silent(silent)
             if gone and not over.is_set():
-                signals.say(f"error: {lost(gone)}")
+                signals.say_at_once(f"error: {lost(gone)}")
                 os._exit(RunError.exit_code)
             silent = cluster.silent(addresses)
 

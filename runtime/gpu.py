@@ -55,7 +55,7 @@ def usable(asked: str) -> "list[tf.config.PhysicalDevice]":
         if asked == "gpu":
             raise InputError(f"--device=gpu: {why}, or use --device=cpu")
         if found or listed():
-            signals.say(f"--device=auto uses the CPU: {why}")
+            signals.say_at_once(f"--device=auto uses the CPU: {why}")
     tf.config.set_visible_devices(good, "GPU")
     for gpu in good:
         tf.config.experimental.set_memory_growth(gpu, True)

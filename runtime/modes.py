@@ -34,6 +34,7 @@ def warm_up(mode: "Mode", state: State) -> None:
     programs = [(1, config.batch_size)]
     if isinstance(mode, InXla):
         if mode.on_gpu:
+            # any number but 1 has the program of the longest block
             programs.append((2, config.batch_size))
         if rest := len(state.dataset.train) % config.batch_size:  # of a smaller last batch
             programs.append((1, rest))
@@ -55,12 +56,12 @@ class FromPipeline:
     def __call__(self, block: data.Block, config: flags.Config) -> np.ndarray:
         """Takes the steps of a block; returns their losses [steps] float32."""
         if config.mode == "eager":
-            taken = itertools.islice(block.batches, block.steps)
+            taken = itertools.islice(block.data, block.steps)
             return np.array(
                 [model.sgd_step(self.net, images, labels, config) for images, labels in taken]
             )
         return self.train_batches(
-            block.batches, tf.constant(block.steps), model.floats(config)
+            block.data, tf.constant(block.steps), model.floats(config)
         ).numpy()
 
 
@@ -78,7 +79,7 @@ class InXla:
 
     def __call__(self, block: data.Block, config: flags.Config) -> np.ndarray:
         """Takes the steps of a block; returns their losses [steps] float32."""
-        inputs = block.batches, tf.constant(block.steps), model.floats(config)
+        inputs = block.data, tf.constant(block.steps), model.floats(config)
         max_steps = plan.MAX_STEPS
         if self.on_gpu:
             max_steps = 1 if block.steps == 1 else block.max_steps

@@ -14,7 +14,7 @@ MAX_STEPS_EAGER = 50  # an eager step takes far longer
 class Span(NamedTuple):
     """Steps of a run from `start` on, taken in one call, and whether an evaluation follows.
 
-    max_steps: the number of steps in the longest span of the run.
+    max_steps: no span of the run has more steps.
     """
 
     start: int
@@ -47,8 +47,8 @@ def spans(
     total = last_step(config, num_examples)
     epoch_steps = steps_per_epoch(config, num_examples)
     whole_batches = num_examples // config.batch_size
-    most = MAX_STEPS_EAGER if config.mode == "eager" else MAX_STEPS
-    nearly_equal = math.ceil(whole_batches / math.ceil(whole_batches / most))
+    limit = MAX_STEPS_EAGER if config.mode == "eager" else MAX_STEPS
+    nearly_equal = math.ceil(whole_batches / math.ceil(whole_batches / limit))
     eval_first = config.eval_first if config.eval_every else 0
     eval_every = config.eval_every or total
     of_run = total, config.checkpoint_every, eval_every

@@ -73,11 +73,11 @@ def _leave(number: int, frame: FrameType | None) -> None:
     if os.isatty(1):
         os.write(1, b"\x1b[?25h")  # shows the cursor, which the bar hides
     stop = Stopped(number)
-    say(str(stop))
+    say_at_once(str(stop))
     end(stop.exit_code)
 
 
-def say(line: str) -> None:
+def say_at_once(line: str) -> None:
     """Writes a line to stderr at once, even while `startup.quiet` redirects it."""
     with contextlib.suppress(OSError):
         os.write(_stderr, f"{line}\n".encode())

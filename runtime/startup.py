@@ -50,11 +50,11 @@ def quiet() -> Iterator[None]:
     TensorFlow writes some notices before it reads TF_CPP_MIN_LOG_LEVEL. At level 0 everything is
     shown at once. At any other level only errors are shown after the block, and at level 3 none.
     """
-    level = os.environ.get(LOG_LEVEL, "2")
+    level = os.environ.get(LOG_LEVEL)
     if level == "0":
         yield
         return
-    os.environ[LOG_LEVEL] = max(level, "2")
+    os.environ[LOG_LEVEL] = "3" if level == "3" else "2"
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as notices:
         os.dup2(notices.fileno(), 2)

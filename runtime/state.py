@@ -68,8 +68,9 @@ class State:
     @property
     def accuracy(self) -> float | None:
         """The validation accuracy of this step, None if it was not measured."""
-        newest = {step: accuracy for step, _, accuracy, _ in self.evaluations[-1:]}
-        return newest.get(self.step)
+        if self.evaluations and self.evaluations[-1][0] == self.step:
+            return self.evaluations[-1][2]
+        return None
 
     def is_complete(self) -> bool:
         """Says whether this step is the last one, or reached --target_accuracy."""

@@ -14,7 +14,7 @@ from storage import cache, catalog
 EXAMPLES_AT_A_TIME = 1_000
 TRANSPOSED = "emnist"  # tfds stores its images transposed
 # shows what happens, on a terminal alone, also in a notebook or where FORCE_COLOR is set
-SCREEN = rich.console.Console(stderr=True, quiet=not sys.stderr.isatty(), force_jupyter=False)
+SCREEN = rich.console.Console(stderr=True, force_terminal=sys.stderr.isatty(), force_jupyter=False)
 
 
 def write(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
@@ -62,6 +62,7 @@ def _write_images(builder: tfds.core.DatasetBuilder, source: str, path: pathlib.
             f"Decoding {path.stem}",
             console=SCREEN,
             transient=True,
+            disable=not SCREEN.is_terminal,  # otherwise it would print an empty line
         ):
             if builder.name == TRANSPOSED:
                 images = images.swapaxes(1, 2)

@@ -83,7 +83,8 @@ def _replace(folder: pathlib.Path, name: str, root: pathlib.Path, manual_dir: st
     prepared = catalog.builder(name, root)
     if prepared.data_path.joinpath("dataset_info.json").exists():
         try:
-            return _decode(prepared, folder)
+            _decode(prepared, folder)
+            return
         except DAMAGE as error:
             say(f"{root}: the prepared {name} is damaged ({reason(error)}): preparing {name} again")
     _prepare(name, root, manual_dir, target=root / prepared.info.full_name)

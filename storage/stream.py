@@ -68,7 +68,7 @@ def buffers(
 
 
 def read_ahead(buffers: Iterator[Buffer]) -> Iterator[Buffer]:
-    """Yields the same buffers; a thread reads the next one meanwhile."""
+    """Yields the same buffers, each of them valid until the next; a thread reads that meanwhile."""
     with concurrent.futures.ThreadPoolExecutor(1) as reader:
         following = reader.submit(next, buffers)
         while True:

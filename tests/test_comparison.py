@@ -180,11 +180,14 @@ def test_guard_refuses_another_job_another_machine_and_merged_files(tmp_path):
         check(rounds=2)
 
 
-def test_one_that_is_left_out_is_code_1_for_the_guard(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("missing", "code"), [("graph", 1), ("c", 0)])
+def test_the_guard_misses_who_has_a_result_in_the_file(tmp_path, monkeypatch, missing, code):
     path, _ = saved(tmp_path, suite(), suite())
+    rows = suite(**{f"left out: {missing}": "no cc"})
+    here = [row for row in rows if row.task.contender != missing]
     monkeypatch.setattr(sys, "argv", ["compare.py"])
-    monkeypatch.setattr(compare, "measured", lambda *_: [suite(**{"left out: c": "no cc"})])
-    assert compare.run(Config(against=path)) == 1
+    monkeypatch.setattr(compare, "measured", lambda *_: [here])
+    assert compare.run(Config(against=path, merge=[], output=None)) == code
 
 
 def test_ctrl_c_before_the_first_round_shows_no_table(monkeypatch):

@@ -40,7 +40,7 @@ def test_what_nvml_says_is_of_the_gpu_in_sight(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
     monkeypatch.setitem(sys.modules, "pynvml", NVML)
     monkeypatch.setattr("runtime.gpu.smi", lambda field, *options: options)
-    assert system.check_devices(["gpu"], None) == ["gpu"]
+    assert system.choose_devices(["gpu"], None) == ["gpu"]
     assert system.gpu_name() == "--id=2"
     found = system.gpu_state("gpu")
     assert (found["joules"], found["gpu_peak_mib"]) == (2, 3072)

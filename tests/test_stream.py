@@ -84,9 +84,9 @@ def test_batches_have_each_epoch_in_its_order_from_any_step_the_last_smaller_one
     )
     blocks, batches = [], []
     for block in data.blocks(own, config, start):
-        batches += [labels_of(*each) for each in itertools.islice(block.batches, block.steps)]
+        batches += [labels_of(*each) for each in itertools.islice(block.data, block.steps)]
     for block in data.blocks(own, config.replace(mode="xla"), start):
-        images, labels, order, first = map(np.asarray, block.batches)
+        images, labels, order, first = map(np.asarray, block.data)
         rows = order[first:][: block.steps * block.batch_size]
         blocks.append(labels_of(images[rows], labels[rows]))
     np.testing.assert_array_equal(np.concatenate(blocks), left)

@@ -21,6 +21,7 @@ def best(work: Work) -> Train:
     """Returns a function that does the job with logits [classes, batch]."""
     if work.device == "gpu":  # where each iteration of a loop has a cost
         return _trained(work, axis=0, unroll=10)
+    # several steps at batch 1 and 2
     return _trained(work, axis=0, unroll=max(1, 5 // work.batch_size), piece=PIECE)
 
 
@@ -50,6 +51,7 @@ def _trained(work: Work, axis: int, unroll: int = 1, piece: int = sys.maxsize) -
         parameters: list[jax.Array], images: jax.Array, labels: jax.Array
     ) -> jax.Array:
         W, b = parameters
+        # [classes, batch], or at axis 1 [batch, classes]
         logits = jnp.moveaxis(W @ (images / 255).T + b[:, None], 0, axis)
         one_hot = jax.nn.one_hot(labels, work.num_classes, axis=axis)
         return -jnp.sum(one_hot * jax.nn.log_softmax(logits, axis=axis))

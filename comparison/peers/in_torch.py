@@ -10,7 +10,7 @@ from comparison.peers import threads
 from comparison.worker import Train, Work, leave_out
 
 BLOCK_ROWS = 5_000  # gathered and converted at once
-UNROLLED = 20  # steps in a call of the compiled function
+UNROLLED = 20  # steps, or pieces of a step, in a call of the compiled function
 PIECE = 1_000  # rows in a piece of a large batch, for the caches of a CPU
 
 
@@ -39,7 +39,7 @@ def best(work: Work) -> Train:
     """Returns a function that does the job without autograd."""
     if not shutil.which("g++"):
         leave_out("torch.compile needs g++, which is not found: install it")
-    images, labels, blocks = _placed(work, UNROLLED * work.batch_size)
+    images, labels, blocks = _placed(work, UNROLLED * min(work.batch_size, PIECE))
     place, on_gpu = images.device, images.is_cuda
     W = torch.zeros(work.num_classes, work.num_features, device=place)
     b = W.new_zeros(work.num_classes)

@@ -54,6 +54,7 @@ def _trained(
     def train() -> tuple[np.ndarray, np.ndarray]:
         model.set_weights(zeros)
         for rows in work.epochs():
+            # Keras ignores the size of a batch for a Dataset
             model.fit(*examples(rows), batch_size=work.batch_size, shuffle=False, verbose=0)
         return tuple(model.get_weights())
 
