@@ -285,7 +285,7 @@ def test_a_round_has_each_row_once_and_the_baseline_twice(monkeypatch):
     ("arguments", "told"),
     [
         ("--contenders=xla,julia", "--contenders=['xla', 'julia']: must be as its help says (Some"),
-        ("--devices=gpu", "--devices=gpu: nvidia-smi lists no GPU"),
+        ("--devices=gpu", "--device_index: nvidia-smi lists no GPU"),
         ("--cores=half", "must be as its help says (Numbers of CPU cores"),
         ("--rounds=1", "--rounds=1: must be an integer in the range"),
         ("--batch_sizes=661 --contenders=numpy_best", "at most the 660 training images"),
