@@ -38,7 +38,8 @@ class Callback:
 
         A loss is that of a whole batch, with the penalty: divide a summed one by the batch size.
         `state.accuracy` is None unless the block was evaluated. A block ends where the plan
-        cuts the steps: at evaluations, checkpoints and ends of epochs.
+        cuts the steps: at evaluations, checkpoints and ends of epochs, and after 10,000 steps (in
+        mode eager after 50).
         """
 
     def on_train_end(self, record: dict[str, Any]) -> None:
