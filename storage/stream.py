@@ -58,11 +58,11 @@ def buffers(
         shuffled = np.concatenate([shards[at] for at in order])
         for buffer in range(first, count):
             rows = shuffled[buffer * size :][:size]
-            images = split.images
+            images, labels = split.images, split.labels
             if split.streamed:
                 images = next(memory)
                 split.read(rows, images)
-            labels = np.resize(split.labels[rows], size)
+                labels = np.resize(split.labels[rows], size)
             yield Buffer(images, labels, order_of(len(rows), epoch=number, buffer=buffer))
         first = 0  # only the first epoch begins in its middle
 
